@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from monai.config import PathLike
+from monai.data import ITKReader, NibabelReader, PILReader
+from monai.data.image_reader import ImageReader
+from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+from PIL import Image
+
+from custom_components.data.dicom_series import check_dicom_series, is_dicom_file
+from custom_components.data.lesion_classes import LUNG_WINDOW_HU
+
+PNG_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""A PNG's rows run to posterior and its columns to the patient's left; its pixel size is unknown and taken as 1 mm."""
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+IMAGE_SUFFIXES = (".png", *NIFTI_SUFFIXES)
+KNOWN_SUFFIXES = (*IMAGE_SUFFIXES, ".dcm", ".jpeg", ".jpg")
+
+COLOUR_MODES = {
+    "1": "1-bit black and white",
+    "P": "a colour palette",
+    "RGB": "colour (RGB)",
+    "RGBA": "colour (RGBA)",
+    "LA": "grey with transparency",
+}
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """Size and place of an image, known without reading its pixels.
+
+    Args:
+        shape: size indexed [x, y, z]; z is 1 for a slice.
+        affine: (4, 4) voxel index to RAS mm.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+
+def case_name(path: PathLike) -> str:
+    """Name of a case: its file name without the image suffix, or the name of its DICOM folder.
+
+    Example:
+        >>> case_name("images/012.nii.gz"), case_name("covid.1/012.PNG"), case_name("scans/1.2.840")
+        ('012', '012', '1.2.840')
+    """
+    name = Path(path).name or Path(path).resolve().name
+    suffix = next((suffix for suffix in KNOWN_SUFFIXES if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)]
+
+
+def image_header(path: PathLike) -> ImageHeader:
+    """Read size and affine of a PNG, a NIfTI file or a DICOM folder, and refuse what cannot be a CT slice or volume.
+
+    Args:
+        path: PNG or NIfTI file, or the folder of one DICOM series.
+
+    Returns:
+        Its header.
+
+    Raises:
+        ValueError: naming the case, what was found and what to do.
+    """
+    path = Path(path)
+    kind = _kind(path)
+    if kind == "DICOM":
+        series = check_dicom_series(path)
+        return ImageHeader(series.shape, series.affine)
+    return _png_header(path) if kind == "PNG" else _nifti_header(path)
+
+
+class CTReader(ImageReader):
+    """Read a CT slice or volume of any kind as HU, indexed [x, y, z], with its RAS affine.
+
+    | input | read by | HU |
+    |---|---|---|
+    | ``.png``, 8-bit grey | MONAI's PILReader | the window's lower end at grey 0, its upper end at grey 255 |
+    | ``.nii``, ``.nii.gz``; a slice or a volume | MONAI's NibabelReader | as stored |
+    | folder of one DICOM series | ITK and MONAI's ITKReader, after ``check_dicom_series`` | rescaled |
+
+    A slice comes with z = 1. Only geometry goes into the metadata, never a DICOM header. The work is
+    done in ``get_data``: ``LoadImage`` passes on its errors, while it buries those of ``read`` in its own.
+
+    Args:
+        window_hu: HU of grey 0 and of grey 255 in a PNG.
+
+    Raises:
+        ValueError: when the window is empty or reversed.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "012.png"
+        >>> Image.fromarray(np.array([[0, 255, 0]], dtype=np.uint8)).save(path)
+        >>> reader = CTReader()
+        >>> reader.get_data(reader.read(path))[0].ravel().tolist()
+        [-1350.0, 150.0, -1350.0]
+    """
+
+    def __init__(self, window_hu: Sequence[float] = LUNG_WINDOW_HU) -> None:
+        super().__init__()
+        low, high = (float(value) for value in window_hu)
+        if not low < high:
+            raise ValueError(f"window_hu is ({low:g}, {high:g}). Expected (lower, upper) in HU with lower < upper.")
+        self.window_hu = (low, high)
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Tell whether each path is a PNG, a NIfTI file or a folder."""
+        paths = [Path(name) for name in ensure_tuple(filename)]
+        return all(path.is_dir() or path.name.lower().endswith(IMAGE_SUFFIXES) for path in paths)
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[Path, ...]:
+        """Remember the path; ``get_data`` reads it."""
+        return tuple(Path(name) for name in ensure_tuple(data))
+
+    def get_data(self, img: tuple[Path, ...]) -> tuple[np.ndarray, dict]:
+        """Read the image.
+
+        Args:
+            img: what ``read`` returned: one path.
+
+        Returns:
+            float32 array (X, Y, Z) and metadata: affine, original_affine, spatial_shape, space,
+            original_channel_dim.
+
+        Raises:
+            ValueError: naming the case, when the input is not what the class lists.
+        """
+        if len(img) != 1:
+            raise ValueError(f"Got {len(img)} files for one case. Expected one PNG, NIfTI file or DICOM folder.")
+        path = img[0]
+        array, affine = self._read_volume(path)
+        with np.errstate(over="ignore"):
+            array = np.asarray(array, dtype=np.float32)
+        _check_finite(array, path)
+        return array, _metadata(array.shape, affine)
+
+    def _read_volume(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        kind = _kind(path)
+        if kind == "PNG":
+            grey, affine = _read_png(path)
+            return self._from_grey(grey), affine
+        return _read_nifti(path) if kind == "NIfTI" else _read_dicom(path)
+
+    def _from_grey(self, grey: np.ndarray) -> np.ndarray:
+        low, high = self.window_hu
+        return (low + grey.astype(np.float64) / 255 * (high - low)).astype(np.float32)
+
+
+class LabelReader(CTReader):
+    """Read a label mask, indexed [x, y, z], with its RAS affine: the twin of ``CTReader`` that keeps values as stored.
+
+    Accepts 8-bit grey PNG and NIfTI. Which values are allowed is ``CheckLabeld``'s concern.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "012.png"
+        >>> Image.fromarray(np.array([[0, 3, 255]], dtype=np.uint8)).save(path)
+        >>> reader = LabelReader()
+        >>> reader.get_data(reader.read(path))[0].ravel().tolist()
+        [0.0, 3.0, 255.0]
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def _read_volume(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        if path.is_dir():
+            raise ValueError(f"Case {case_name(path)}: the label is a folder. Expected a PNG or NIfTI mask.")
+        return super()._read_volume(path)
+
+    def _from_grey(self, grey: np.ndarray) -> np.ndarray:
+        return grey
+
+
+def _kind(path: Path) -> str:
+    """PNG, NIfTI or DICOM, or an error that says what to give instead."""
+    case, name = case_name(path), path.name.lower()
+    if not path.exists():
+        raise ValueError(f"Case {case}: {path} does not exist. Check the path or the datalist.")
+    if path.is_dir():
+        return "DICOM"
+    if name.endswith(".png"):
+        return "PNG"
+    if name.endswith(NIFTI_SUFFIXES):
+        return "NIfTI"
+    if name.endswith((".jpg", ".jpeg")):
+        raise ValueError(
+            f"Case {case}: {path.name} is a JPEG, whose greys stand for no known HU. Convert the folder first: "
+            "python -m custom_components convert_jpg IMAGES_DIR OUTPUT_DIR --air_grey ... --fat_grey ..."
+        )
+    if name.endswith(".dcm") or is_dicom_file(path):
+        raise ValueError(f"Case {case}: {path.name} is one DICOM file. Give the folder of its series instead.")
+    raise ValueError(
+        f"Case {case}: {path.name} is of a kind that is not read. Expected an 8-bit grey PNG, "
+        "a NIfTI file (.nii, .nii.gz) or a folder of one DICOM series."
+    )
+
+
+@contextmanager
+def _readable(path: Path, kind: str, case: str = "") -> Iterator[None]:
+    """Turn whatever a library raises over a broken file into one message that names the file."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"Case {case or case_name(path)}: {path.name} is truncated or not a {kind} file: {reason}. "
+            "Copy or export the file again."
+        ) from error
+
+
+def _png_header(path: Path) -> ImageHeader:
+    with _readable(path, "PNG"), Image.open(path, formats=["PNG"]) as image:
+        mode, (width, height) = image.mode, image.size
+    if mode != "L":
+        found = COLOUR_MODES.get(mode, f"of mode {mode} (16 or 32 bits)")
+        raise ValueError(
+            f"Case {case_name(path)}: {path.name} is {found}. Expected 8-bit grey. "
+            "Save it as 8-bit grey PNG (PIL mode 'L'), or the CT as NIfTI in HU."
+        )
+    return ImageHeader((width, height, 1), PNG_AFFINE)
+
+
+def _read_png(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    header, reader = _png_header(path), PILReader()
+    with _readable(path, "PNG"):
+        grey, _ = reader.get_data(reader.read(path))
+    return grey[..., None], header.affine
+
+
+def _nifti_header(path: Path) -> ImageHeader:
+    with _readable(path, "NIfTI"):
+        image: Any = nibabel.load(path)
+        shape, affine, dtype = tuple(image.shape), np.asarray(image.affine, dtype=float), image.get_data_dtype()
+    case = case_name(path)
+    if dtype.kind not in "biuf":
+        raise ValueError(f"Case {case}: {path.name} stores {dtype} values. Expected one number a voxel (grey, HU).")
+    if len(shape) < 2 or any(size > 1 for size in shape[3:]):
+        raise ValueError(
+            f"Case {case}: {path.name} has shape {shape}. Expected one slice (X, Y) or one volume (X, Y, Z): "
+            "save each time point or channel as a case of its own."
+        )
+    if 0 in shape:
+        raise ValueError(f"Case {case}: {path.name} is empty, its shape is {shape}. Export the file again.")
+    _check_affine(affine, path)
+    x, y, z = (*shape, 1)[:3]
+    return ImageHeader((x, y, z), affine)
+
+
+def _check_affine(affine: np.ndarray, path: Path) -> None:
+    axes = affine[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    if np.all(np.isfinite(affine)) and np.all(lengths > 0) and abs(np.linalg.det(axes / lengths)) > 1e-3:
+        return
+    raise ValueError(
+        f"Case {case_name(path)}: {path.name} has a singular affine, so its voxel size or orientation is unknown: "
+        f"{np.round(axes, 3).tolist()}. Copy the header of the image it was made from."
+    )
+
+
+def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    header, reader = _nifti_header(path), NibabelReader()
+    with _readable(path, "NIfTI"):
+        array, meta = reader.get_data(reader.read(path))
+    return array.reshape(header.shape), np.asarray(meta[MetaKeys.AFFINE], dtype=float)
+
+
+def _read_dicom(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read the very files that were checked, in the order found; GDCM's own sorting could split the series."""
+    import itk
+
+    series = check_dicom_series(path)
+    try:
+        image = itk.imread([str(file) for file in series.files], pixel_type=itk.F)
+    except RuntimeError:  # it does not tell which file
+        for file in series.files:
+            with _readable(file, "DICOM", case_name(path)):
+                itk.imread(str(file))
+        raise
+    array, _ = ITKReader().get_data(image)
+    return array.reshape(series.shape), series.affine
+
+
+def _check_finite(array: np.ndarray, path: Path) -> None:
+    wrong = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if wrong:
+        raise ValueError(
+            f"Case {case_name(path)}: {wrong:,} of {array.size:,} values are NaN or infinite. "
+            "Expected finite values: fill them in, or export the image again."
+        )
+
+
+def _metadata(shape: tuple[int, ...], affine: np.ndarray) -> dict:
+    return {
+        MetaKeys.AFFINE: affine.copy(),
+        MetaKeys.ORIGINAL_AFFINE: affine.copy(),
+        MetaKeys.SPATIAL_SHAPE: np.asarray(shape),
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
+    }

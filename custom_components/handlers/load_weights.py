@@ -1,0 +1,102 @@
+import logging
+import pickle
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+_logger = logging.getLogger(__name__)
+
+
+class LoadWeights:
+    """Ignite handler that loads a network's weights before the first iteration, or says why they do not fit.
+
+    MONAI's ``CheckpointLoader`` ends in the list of every tensor that differs; this one names the checkpoint, counts
+    and remedy. Only tensors are unpickled (``weights_only=True``). Half-precision weights become float32.
+
+    Args:
+        path: file with the plain state dict of ``network``.
+        network: network to fill; a ``DistributedDataParallel`` wrapper is looked through.
+
+    Raises:
+        ValueError: at the start, when the file is missing or broken, or belongs to another architecture.
+    """
+
+    def __init__(self, path: str | Path, network: nn.Module) -> None:
+        self.path = Path(path)
+        self.network = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+
+    def attach(self, engine: Engine) -> None:
+        """Load when the engine starts."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine | None = None) -> None:
+        """Load now."""
+        state = read_state_dict(self.path)
+        problem = mismatch(state, self.network.state_dict())
+        if problem:
+            raise ValueError(
+                f"Checkpoint {self.path} is of another architecture than the network: {problem}. Give the overlay "
+                "it was trained with (for example configs/unet.yaml), or another --ckpt_path."
+            )
+        self.network.load_state_dict(state)
+        _logger.info("Weights loaded from %s", self.path)
+
+
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """Read a plain state dict, tensors only.
+
+    Args:
+        path: file written by ``torch.save(network.state_dict(), path)``.
+
+    Returns:
+        Tensors by name, on the CPU.
+
+    Raises:
+        ValueError: when the file is missing, broken, or holds something else.
+    """
+    if not path.is_file():
+        raise ValueError(f"No checkpoint at {path}. Train one first (`run training`), or give --ckpt_path.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"Checkpoint {path} cannot be read as tensors: {reason} Copy or train it again.") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(
+            f"Checkpoint {path} holds no plain state dict. Expected tensors by name as `model.pt` has them; "
+            "checkpoints to resume from are taken up by `run training --resume true`."
+        )
+    return state
+
+
+def mismatch(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str:
+    """Describe how a state dict differs from the expected one.
+
+    Args:
+        state: tensors by name.
+        expected: the network's own.
+
+    Returns:
+        "" when names and shapes agree.
+
+    Example:
+        >>> mismatch({"a": torch.zeros(2)}, {"a": torch.zeros(3), "b": torch.zeros(1)})
+        'tensors missing: 1 (b), of another shape: 1 (a: [2] instead of [3])'
+    """
+    shapes = [name for name in expected if name in state and state[name].shape != expected[name].shape]
+    differing = [f"{name}: {list(state[name].shape)} instead of {list(expected[name].shape)}" for name in shapes]
+    parts = [
+        _some("tensors missing", [name for name in expected if name not in state]),
+        _some("unknown", [name for name in state if name not in expected]),
+        _some("of another shape", differing),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _some(what: str, names: list[str]) -> str:
+    """``unknown: 3 (first, second, ...)``, or nothing."""
+    if not names:
+        return ""
+    return f"{what}: {len(names)} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"

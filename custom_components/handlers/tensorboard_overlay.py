@@ -1,0 +1,86 @@
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.engines import Workflow
+from monai.utils import CommonKeys
+
+from custom_components.data.lesion_classes import IGNORE_LABEL
+from custom_components.handlers.lesion_report import NATIVE
+from custom_components.reports.overlay import overlay_rgb, window_to_grey
+
+
+class TensorBoardOverlay:
+    """Ignite handler that shows image | truth | prediction of the first cases of an epoch in TensorBoard.
+
+    Args:
+        summary_writer: a ``torch.utils.tensorboard.SummaryWriter``.
+        interval: every how many epochs.
+        num_images: how many cases an epoch.
+        global_epoch_transform: gives the step to show, for an evaluator the trainer's epoch.
+    """
+
+    def __init__(
+        self,
+        summary_writer: Any,
+        interval: int = 1,
+        num_images: int = 3,
+        global_epoch_transform: Callable[[int], int] = lambda epoch: epoch,
+    ) -> None:
+        self.summary_writer = summary_writer
+        self.interval = interval
+        self.num_images = num_images
+        self.global_epoch_transform = global_epoch_transform
+        self._shown = 0
+
+    def attach(self, engine: Workflow) -> None:
+        """Listen to an evaluator.
+
+        Args:
+            engine: a MONAI evaluator that decollates its batches; images (1, X, Y[, Z]) in [0, 1].
+        """
+        engine.add_event_handler(Events.EPOCH_STARTED, self._started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._case_completed)
+
+    def _started(self, engine: Workflow) -> None:
+        self._shown = 0
+
+    def _case_completed(self, engine: Workflow) -> None:
+        epoch = self.global_epoch_transform(engine.state.epoch)
+        if epoch % self.interval:
+            return
+        pairs = list(zip(engine.state.batch, engine.state.output, strict=True))
+        for item, output in pairs[: self.num_images - self._shown]:
+            self.summary_writer.add_image(f"overlay/{self._shown}", panels_rgb({**item, **output}), epoch)
+            self._shown += 1
+
+
+def panels_rgb(output: Mapping[str, Any]) -> np.ndarray:
+    """Image, truth and prediction side by side; of a volume the slice with most true lesion.
+
+    Args:
+        output: ``label`` and ``pred``, each (1, X, Y[, Z]), label maps or one-hot, and on the same grid ``native`` in
+            HU or, where there is none, ``image`` in [0, 1].
+
+    Returns:
+        RGB in [0, 1], shape (3, Y, 3 X).
+    """
+    native = output.get(NATIVE)
+    image = _array(output[CommonKeys.IMAGE])[0] if native is None else window_to_grey(_array(native)[0])
+    truth, predicted = _label_map(output[CommonKeys.LABEL]), _label_map(output[CommonKeys.PRED])
+    if image.ndim == 3:
+        lesion = (truth > 0) & (truth != IGNORE_LABEL)
+        index = int(lesion.sum(axis=(0, 1)).argmax())
+        image, truth, predicted = image[..., index], truth[..., index], predicted[..., index]
+    return np.concatenate([overlay_rgb(image), overlay_rgb(image, truth), overlay_rgb(image, predicted)], axis=2)
+
+
+def _array(tensor: Any) -> np.ndarray:
+    return torch.as_tensor(tensor).detach().float().cpu().numpy()
+
+
+def _label_map(labels: Any) -> np.ndarray:
+    array = _array(labels)
+    return array.argmax(axis=0) if len(array) > 1 else array[0]

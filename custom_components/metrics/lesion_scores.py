@@ -1,0 +1,248 @@
+"""Dice, accuracy and precision of the lesion classes (Chen et al. 2020, Sec. III-D), from pixel counts per case."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.metrics import CumulativeIterationMetric
+
+from custom_components.data.case_id import case_prefix
+from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
+
+SCORE_CLASSES = ("background", *LESION_CLASSES)
+"""Rows of a case's counts: label values 0, 1, 2, 3."""
+
+TRUE_POSITIVE, PREDICTED, ACTUAL, COUNTED = range(4)
+"""Columns of a class's counts: pixels right, pixels predicted, pixels in the truth, pixels that count at all."""
+
+_WORST_CASES = 5
+
+
+def dice(counts: torch.Tensor) -> torch.Tensor:
+    """Dice 2 TP / (predicted + actual) from pixel counts.
+
+    NaN when the class is in neither truth nor prediction; hence 0 when it is in only one of them.
+
+    Args:
+        counts: pixel counts, shape (..., 4) in the order true positive, predicted, actual, counted.
+
+    Returns:
+        Dice in [0, 1] or NaN, float64, shape (...).
+
+    Example:
+        >>> dice(torch.tensor([[3, 4, 6, 100], [0, 5, 0, 100], [0, 0, 0, 100]])).tolist()
+        [0.6, 0.0, nan]
+    """
+    counts = counts.double()
+    return 2 * counts[..., TRUE_POSITIVE] / (counts[..., PREDICTED] + counts[..., ACTUAL])
+
+
+def precision(counts: torch.Tensor) -> torch.Tensor:
+    """Precision TP / (TP + FP) from pixel counts.
+
+    Where nothing is predicted the quotient is 0 / 0. When the truth has the class it is then 0 (scikit-learn's
+    ``zero_division=0``: a missed lesion is no success); when the truth is empty too it is NaN
+    (``zero_division=nan``), so that the same cases are averaged as for Dice.
+
+    Args:
+        counts: pixel counts, shape (..., 4) in the order true positive, predicted, actual, counted.
+
+    Returns:
+        Precision in [0, 1] or NaN, float64, shape (...).
+
+    Example:
+        >>> precision(torch.tensor([[3, 4, 6, 100], [0, 0, 6, 100], [0, 0, 0, 100]])).tolist()
+        [0.75, 0.0, nan]
+    """
+    counts = counts.double()
+    quotient = counts[..., TRUE_POSITIVE] / counts[..., PREDICTED].clamp(min=1)
+    return torch.where(_in_neither(counts), torch.nan, quotient)
+
+
+def accuracy(counts: torch.Tensor) -> torch.Tensor:
+    """Accuracy (TP + TN) / counted of each class against the rest, from pixel counts.
+
+    NaN when the class is in neither truth nor prediction, so that the same cases are averaged as for Dice.
+
+    Args:
+        counts: pixel counts, shape (..., 4) in the order true positive, predicted, actual, counted.
+
+    Returns:
+        Accuracy in [0, 1] or NaN, float64, shape (...).
+
+    Example:
+        >>> accuracy(torch.tensor([[3, 4, 6, 100], [0, 0, 0, 100]])).tolist()
+        [0.96, nan]
+    """
+    counts = counts.double()
+    wrong = counts[..., PREDICTED] + counts[..., ACTUAL] - 2 * counts[..., TRUE_POSITIVE]
+    return torch.where(_in_neither(counts), torch.nan, 1 - wrong / counts[..., COUNTED])
+
+
+def class_means(scores: torch.Tensor) -> torch.Tensor:
+    """Mean over the cases of each lesion class; cases with NaN are left out.
+
+    Args:
+        scores: score of each case and class, shape (cases, 4), the background first.
+
+    Returns:
+        Means of the three lesion classes, shape (3,); NaN for a class that no case has.
+    """
+    return scores[:, 1:].nanmean(dim=0)
+
+
+def mean_lesion_dice(counts: torch.Tensor) -> torch.Tensor:
+    """The headline: mean over the lesion classes of the per-class mean over cases of Dice.
+
+    Args:
+        counts: pixel counts, shape (cases, 4, 4).
+
+    Returns:
+        Scalar in [0, 1]; a class that no case has is left out; NaN when none has any.
+    """
+    return class_means(dice(counts)).nanmean()
+
+
+def summarize(counts: torch.Tensor, case_ids: Sequence[str]) -> dict[str, Any]:
+    """All scores of a set of cases, in the form of ``summary.json``.
+
+    ``dice``, ``accuracy`` and ``precision`` are means over cases, ``mean`` being the mean of the three lesion classes.
+    ``pooled`` adds up the pixels of all cases first and counts the background as a class, which is how the figures of
+    the paper can come about: large lesions and the background dominate it.
+
+    Args:
+        counts: pixel counts, shape (cases, 4, 4).
+        case_ids: name of each case.
+
+    Returns:
+        Plain numbers and strings; None where there is nothing to average.
+
+    Raises:
+        ValueError: when there are not as many names as cases.
+    """
+    if len(case_ids) != len(counts):
+        raise ValueError(
+            f"Expected one name for each of the {len(counts)} scored cases, got {len(case_ids)}. "
+            "Score and name the same cases."
+        )
+    has_class = (counts[..., ACTUAL] > 0).sum(dim=0)
+    return {
+        "cases": len(counts),
+        "dice": _by_lesion(class_means(dice(counts))),
+        "accuracy": _by_lesion(class_means(accuracy(counts))),
+        "precision": _by_lesion(class_means(precision(counts))),
+        "pooled": _pooled(counts.sum(dim=0)),
+        "cases_with_class": {name: int(has_class[value]) for value, name in enumerate(SCORE_CLASSES) if value},
+        "worst_cases": _worst_cases(counts, case_ids),
+    }
+
+
+class LesionScores(CumulativeIterationMetric):
+    """Counts, per case and class, the pixels from which all lesion scores follow.
+
+    Pixels whose true label is 255 (ignore) are left out of every count. ``get_buffer()`` gives the counts, shape
+    (cases, 4, 4); ``aggregate()`` the mean lesion Dice. Attach with
+    ``monai.handlers.IgniteMetricHandler(metric_fn=LesionScores(), output_transform=from_engine(["pred", "label"]))``.
+
+    Example:
+        >>> truth = torch.tensor([[[[0, 1, 1, 255]]]])
+        >>> scores = LesionScores()
+        >>> _ = scores(truth.clamp(max=3), truth)
+        >>> scores.aggregate().item()
+        1.0
+    """
+
+    def aggregate(self) -> torch.Tensor:
+        """Mean lesion Dice of all cases so far (of all processes); NaN when there are none."""
+        counts = self.get_buffer()
+        return torch.tensor(torch.nan) if counts is None else mean_lesion_dice(counts)
+
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
+        """Count one batch.
+
+        Args:
+            y_pred: label maps (B, 1, ...) with values 0..3, or one-hot (B, 4, ...).
+            y: label maps (B, 1, ...) with values 0..3 or 255, or one-hot (B, 4, ...).
+            kwargs: not used.
+
+        Returns:
+            Counts, int64, shape (B, 4, 4).
+
+        Raises:
+            ValueError: when shapes or values are not those.
+        """
+        if y is None:
+            raise ValueError("LesionScores needs the true label map. Give `label` beside `pred`.")
+        case = case_prefix(y) or case_prefix(y_pred)
+        predicted, actual = _label_map(y_pred, "prediction", case), _label_map(y, "truth", case)
+        if predicted.shape != actual.shape:
+            raise ValueError(
+                f"{case}prediction has shape {tuple(predicted.shape[1:])}, truth {tuple(actual.shape[1:])}. "
+                "Bring both to one grid before they are scored (Invertd, or the same resize)."
+            )
+        return torch.stack([_count(p, a) for p, a in zip(predicted, actual.to(predicted.device), strict=True)])
+
+
+def _count(predicted: torch.Tensor, actual: torch.Tensor) -> torch.Tensor:
+    """Counts (4 classes, 4 columns) of one case from its two label maps of any shape."""
+    classes = len(SCORE_CLASSES)
+    counted = actual != IGNORE_LABEL
+    pairs = actual[counted] * classes + predicted[counted]
+    confusion = torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    total = confusion.sum().expand(classes)
+    return torch.stack([confusion.diagonal(), confusion.sum(dim=0), confusion.sum(dim=1), total], dim=1)
+
+
+def _label_map(labels: torch.Tensor, name: str, case: str) -> torch.Tensor:
+    """Integer label map (B, ...) of a label map (B, 1, ...) or a one-hot (B, 4, ...), its values checked."""
+    labels = labels.as_tensor() if isinstance(labels, MetaTensor) else labels
+    if labels.shape[1] == len(SCORE_CLASSES):
+        if not bool((((labels == 0) | (labels == 1)).all(dim=1) & (labels.sum(dim=1) == 1)).all()):
+            raise ValueError(f"{case}{name} has 4 channels that are not one-hot. Add AsDiscreted(argmax=True).")
+        return labels.argmax(dim=1)
+    if labels.shape[1] != 1:
+        raise ValueError(
+            f"{case}{name} has {labels.shape[1]} channels. Expected 1 (label map) or {len(SCORE_CLASSES)} (one-hot)."
+        )
+    _check_values(labels, name, case)
+    return labels[:, 0].long()
+
+
+def _check_values(labels: torch.Tensor, name: str, case: str) -> None:
+    wrong = ~torch.isin(labels, torch.arange(len(SCORE_CLASSES), device=labels.device))
+    if name == "truth":
+        wrong &= labels != IGNORE_LABEL
+    if bool(wrong.any()):
+        also = f" or {IGNORE_LABEL} (ignore)" if name == "truth" else ""
+        raise ValueError(
+            f"{case}{name} has value {labels[wrong][0].item():g} at {int(wrong.sum())} pixels. "
+            f"Expected 0, 1, 2, 3{also}. Check the label map, and that it was resampled with nearest neighbours."
+        )
+
+
+def _in_neither(counts: torch.Tensor) -> torch.Tensor:
+    return counts[..., PREDICTED] + counts[..., ACTUAL] == 0
+
+
+def _number(value: torch.Tensor) -> float | None:
+    return None if value.isnan() else value.item()
+
+
+def _by_lesion(means: torch.Tensor) -> dict[str, float | None]:
+    by_class = {name: _number(mean) for name, mean in zip(LESION_CLASSES, means, strict=True)}
+    return {**by_class, "mean": _number(means.nanmean())}
+
+
+def _pooled(counts: torch.Tensor) -> dict[str, Any]:
+    scores = dice(counts)
+    right, counted = counts[:, TRUE_POSITIVE].sum().double(), counts[0, COUNTED]
+    by_class = {name: _number(score) for name, score in zip(SCORE_CLASSES, scores, strict=True)}
+    return {"dice": {**by_class, "mean": _number(scores.nanmean())}, "accuracy": _number(right / counted)}
+
+
+def _worst_cases(counts: torch.Tensor, case_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The cases to look at first: lowest mean Dice over the lesion classes they have."""
+    means = dice(counts)[:, 1:].nanmean(dim=1).tolist()
+    scored = sorted((mean, case_id) for mean, case_id in zip(means, case_ids, strict=True) if mean == mean)
+    return [{"case_id": case_id, "dice": mean} for mean, case_id in scored[:_WORST_CASES]]

@@ -1,0 +1,132 @@
+"""Which tokens meet: angular locality-sensitive hashing and the order it puts the tokens in.
+
+Kitaev, Kaiser, Levskaya: Reformer, the efficient transformer, ICLR 2020; restated with typos by
+Chen et al. 2020, Sec. II-C.
+"""
+
+import torch
+
+MAX_DIRECT_BUCKETS = 256
+"""Up to so many buckets one rotation makes the hash; beyond, two rotations make its two digits."""
+
+
+def number_of_buckets(length: int, bucket_size: int) -> int:
+    """Number of hash buckets for a sequence, ``l / bucket_size``, even and at least 2.
+
+    Args:
+        length: number of real (not padding) tokens, l.
+        bucket_size: mean number of tokens in a bucket.
+
+    Returns:
+        An even number.
+
+    Example:
+        >>> number_of_buckets(1000, 50), number_of_buckets(3, 50)
+        (20, 2)
+    """
+    return 2 * max(1, length // (2 * bucket_size))
+
+
+def bucket_factors(num_buckets: int, max_direct: int = MAX_DIRECT_BUCKETS) -> tuple[int, int]:
+    """Split a number of buckets into two even digits, so that hashing stays linear in the length.
+
+    One rotation onto ``num_buckets / 2`` axes costs O(l * num_buckets) = O(l^2 / bucket_size). Above
+    ``MAX_DIRECT_BUCKETS`` the hash is the pair of two smaller hashes (the factorised hash of Reformer's own
+    code), which costs O(l * sqrt(num_buckets)). Departs from the paper, which does not say how it hashes.
+
+    Args:
+        num_buckets: even number of buckets wanted.
+        max_direct: largest number of buckets that one rotation makes.
+
+    Returns:
+        ``(first, second)``, even numbers whose product is close to ``num_buckets``; second is 1 for a direct hash.
+    """
+    if num_buckets <= max_direct:
+        return num_buckets, 1
+    first = 2 * int((num_buckets**0.5 + 1.0) / 2.0)
+    return first, 2 * max(1, int((num_buckets / first + 1.0) / 2.0))
+
+
+def random_rotations(num_rounds: int, head_dim: int, seed: int) -> torch.Tensor:
+    """Gaussian rotations R for every round, drawn by a generator of their own.
+
+    The first n / 2 columns serve a hash of n buckets, so that a shorter sequence uses a part of the same table.
+
+    Args:
+        num_rounds: number of hash rounds, n_r.
+        head_dim: length of a token vector, d_k.
+        seed: the same seed gives the same rotations; the global random state is not touched.
+
+    Returns:
+        Float tensor of shape (num_rounds, 2 digits, head_dim, MAX_DIRECT_BUCKETS / 2).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(num_rounds, 2, head_dim, MAX_DIRECT_BUCKETS // 2, generator=generator)
+
+
+def _digit(vectors: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+    if torch.jit.is_scripting():
+        rotated = vectors @ rotation
+    else:
+        with torch.autocast(vectors.device.type, enabled=False):
+            rotated = vectors @ rotation
+    return torch.cat([rotated, -rotated], dim=-1).argmax(dim=-1)
+
+
+def hash_vectors(vectors: torch.Tensor, rotations: torch.Tensor, num_buckets: int) -> torch.Tensor:
+    """Angular hash ``h(x) = argmax([xR; -xR])`` of every token in every round.
+
+    Vectors of similar direction get the same bucket with high probability; length plays no part.
+
+    Args:
+        vectors: (..., length, head_dim), float32 or float64 (half precision moves tokens between buckets).
+        rotations: (num_rounds, 2, head_dim, >= num_buckets / 2) from :func:`random_rotations`.
+        num_buckets: even number of buckets.
+
+    Returns:
+        int64 buckets (num_rounds, ..., length) in [0, num_buckets), or below the product of
+        :func:`bucket_factors` when the hash has two digits.
+
+    Raises:
+        ValueError: for half-precision vectors.
+    """
+    if vectors.dtype != torch.float32 and vectors.dtype != torch.float64:
+        raise ValueError("Hashing needs float32 or float64 vectors. Cast them first, outside of autocast.")
+    first, second = bucket_factors(num_buckets)
+    table = rotations.to(device=vectors.device, dtype=vectors.dtype)
+    rounds = []
+    for index in range(table.shape[0]):
+        bucket = _digit(vectors, table[index, 0, :, : first // 2])
+        if second > 1:
+            bucket = bucket * second + _digit(vectors, table[index, 1, :, : second // 2])
+        rounds.append(bucket)
+    return torch.stack(rounds)
+
+
+def sort_by_bucket(buckets: torch.Tensor) -> torch.Tensor:
+    """Order that sorts tokens by (bucket, position).
+
+    Args:
+        buckets: integers (..., length).
+
+    Returns:
+        int64 (..., length): position of the token that comes first, second, ...
+
+    Example:
+        >>> sort_by_bucket(torch.tensor([1, 0, 1, 0]))
+        tensor([1, 3, 0, 2])
+    """
+    return torch.sort(buckets, dim=-1, stable=True)[1]
+
+
+def inverse_order(order: torch.Tensor) -> torch.Tensor:
+    """Rank of every token in a sorted order: the inverse permutation.
+
+    Args:
+        order: int64 (..., length), a permutation along the last axis.
+
+    Returns:
+        int64 (..., length).
+    """
+    places = torch.arange(order.shape[-1], device=order.device).expand(order.shape)
+    return torch.empty_like(order).scatter_(-1, order, places)

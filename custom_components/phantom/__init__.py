@@ -1,0 +1,24 @@
+"""Synthetic chest CT: the project's embedded data, and what its tests measure against.
+
+A phantom is drawn from a seed: anatomy in mm (so that it can be sampled on any grid), lesions of prescribed volume, HU
+values, and the blur and noise of a scanner. It resembles a chest CT in what a pipeline can get wrong - geometry, value
+ranges, class balance, lesions that no threshold finds - and proves nothing about accuracy on patients.
+"""
+
+from custom_components.phantom.dataset import phantom_dataset, write_slice_dataset, write_volume_dataset
+from custom_components.phantom.dicom import write_dicom, write_localizer
+from custom_components.phantom.generate import make_slice, make_volume
+from custom_components.phantom.nifti import write_nifti
+from custom_components.phantom.phantom import Phantom
+
+__all__ = [
+    "Phantom",
+    "make_slice",
+    "make_volume",
+    "phantom_dataset",
+    "write_dicom",
+    "write_localizer",
+    "write_nifti",
+    "write_slice_dataset",
+    "write_volume_dataset",
+]

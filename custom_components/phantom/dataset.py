@@ -1,0 +1,217 @@
+"""Folders of phantoms in the form that the bundles read."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from custom_components.data.atomic import atomic_path, writable_folder
+from custom_components.data.lesion_classes import LUNG_WINDOW_HU
+from custom_components.phantom.generate import SLICE_LEVELS_MM, make_slice, make_volume
+from custom_components.phantom.nifti import phantom_hu, write_nifti_array
+from custom_components.phantom.phantom import Phantom
+
+GENERATOR_VERSION = 1
+"""Part of the cache's folder names: raise it whenever the same seed gives another phantom."""
+
+CACHE_VARIABLE = "COVID_PHANTOM_CACHE"
+SUFFIXES = ("png", "nii.gz")
+PROGRESS_FROM = 20
+_FOLDERS = {"image": "images", "label": "masks", "lung": "lungs"}
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One entry of a data list before it is made."""
+
+    case_id: str
+    group: str
+    patient_seed: int
+    level_mm: float = 0.0
+
+
+def write_slice_dataset(
+    folder: str | Path,
+    num_slices: int = 40,
+    size: Sequence[int] = (192, 192),
+    seed: int = 0,
+    suffix: str = "png",
+    num_patients: int | None = None,
+) -> Path:
+    """Write axial slices with their masks; consecutive numbers come from one patient, as in the public data.
+
+    Args:
+        folder: new or empty folder.
+        num_slices: number of slices.
+        size: pixels along x, y.
+        seed: another seed gives other patients.
+        suffix: ``png``: uint8 grey of the lung window, rows are y; ``nii.gz``: int16 HU of shape (X, Y, 1).
+        num_patients: number of patients; ``None`` gives each 2 to 4 slices.
+
+    Returns:
+        The folder: ``images``, ``masks``, ``lungs`` with files 000, 001, ..., and ``datalist.json`` whose ``cases``
+        hold case_id, image, label, lung (paths relative to the folder) and group (the patient).
+
+    Raises:
+        ValueError: when an argument is out of range or the folder holds a data set already.
+    """
+    if suffix not in SUFFIXES:
+        raise ValueError(f"Phantom data set: suffix is {suffix!r}. Expected one of {', '.join(SUFFIXES)}.")
+    _check_count("num_slices", num_slices, 1)
+    _check_count("seed", seed, 0)
+    counts = _slices_per_patient(num_slices, num_patients, np.random.default_rng([seed, 1]))
+    cases = list(_slice_cases(counts, seed))
+    phantoms = (make_slice(case.patient_seed, size, level_mm=case.level_mm) for case in cases)
+    return _write_dataset(folder, cases, phantoms, suffix)
+
+
+def write_volume_dataset(
+    folder: str | Path,
+    num_volumes: int = 4,
+    shape: Sequence[int] = (128, 128, 48),
+    spacing_mm: Sequence[float] = (2.8, 2.8, 6.0),
+    seed: int = 0,
+) -> Path:
+    """Write whole chest CTs, one a patient, as NIfTI.
+
+    Args:
+        folder: new or empty folder.
+        num_volumes: number of volumes.
+        shape: voxels along x, y, z.
+        spacing_mm: voxel size along x, y, z.
+        seed: another seed gives other patients.
+
+    Returns:
+        The folder, laid out as by :func:`write_slice_dataset`.
+
+    Raises:
+        ValueError: when an argument is out of range or the folder holds a data set already.
+    """
+    _check_count("num_volumes", num_volumes, 1)
+    _check_count("seed", seed, 0)
+    cases = [
+        _Case(f"{number:03d}", f"patient_{number:03d}", _patient_seed(seed, number)) for number in range(num_volumes)
+    ]
+    phantoms = (make_volume(case.patient_seed, shape, spacing_mm) for case in cases)
+    return _write_dataset(folder, cases, phantoms, "nii.gz")
+
+
+def phantom_dataset(num_slices: int = 40, size: Sequence[int] = (192, 192), seed: int = 0) -> Path:
+    """Give the folder of a slice data set, writing it when nobody has yet.
+
+    Args:
+        num_slices: number of slices.
+        size: pixels along x, y.
+        seed: another seed gives other patients.
+
+    Returns:
+        A folder under ``$COVID_PHANTOM_CACHE`` or, without that, under the system's folder for temporary files. It
+        appears whole or not at all, also when several processes ask at once.
+
+    Raises:
+        ValueError: when an argument is out of range or the cache folder cannot be written into.
+    """
+    default = Path(tempfile.gettempdir()) / "covid_phantom"
+    cache = writable_folder(os.environ.get(CACHE_VARIABLE) or default)
+    final = cache / f"v{GENERATOR_VERSION}_{num_slices}_slices_{'x'.join(map(str, size))}_seed_{seed}"
+    if final.is_dir():
+        return final
+    draft = Path(tempfile.mkdtemp(prefix=f".partial-{final.name}-", dir=cache))
+    try:
+        write_slice_dataset(draft, num_slices, size, seed)
+        draft.chmod(0o755)
+        _claim(draft, final)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return final
+
+
+def _claim(draft: Path, final: Path) -> None:
+    """Rename ``draft`` to ``final`` unless another process was first: a folder with files in it is never replaced."""
+    try:
+        draft.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+
+
+def _check_count(name: str, count: int, least: int) -> None:
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < least:
+        raise ValueError(f"Phantom data set: {name} is {count!r}. Expected a whole number, {least} or more.")
+
+
+def _slices_per_patient(num_slices: int, num_patients: int | None, rng: np.random.Generator) -> list[int]:
+    if num_patients is not None:
+        _check_count("num_patients", num_patients, 1)
+        if num_patients > num_slices:
+            raise ValueError(
+                f"Phantom data set: {num_patients} patients for {num_slices} slices. "
+                "Expected at least one slice a patient: lower num_patients or raise num_slices."
+            )
+        return [len(part) for part in np.array_split(np.arange(num_slices), num_patients)]
+    counts: list[int] = []
+    while (left := num_slices - sum(counts)) > 0:
+        counts.append(left if left <= 4 else min(int(rng.integers(2, 5)), left - 2))
+    return counts
+
+
+def _slice_cases(counts: Sequence[int], seed: int) -> Iterator[_Case]:
+    """Slices of one patient lie 12 to 24 mm apart around a random level."""
+    number = 0
+    for patient, count in enumerate(counts):
+        rng = np.random.default_rng([seed, 2, patient])
+        levels = np.cumsum(rng.uniform(12.0, 24.0, size=count))
+        levels += rng.uniform(*SLICE_LEVELS_MM) - levels.mean()
+        for level in np.clip(levels, -100.0, 100.0):
+            yield _Case(f"{number:03d}", f"patient_{patient:03d}", _patient_seed(seed, patient), round(float(level), 1))
+            number += 1
+
+
+def _patient_seed(seed: int, patient: int) -> int:
+    """Seeds of different patients and of different data sets do not collide."""
+    return int(np.random.default_rng([seed, 3, patient]).integers(2**31))
+
+
+def _write_dataset(folder: str | Path, cases: Sequence[_Case], phantoms: Iterator[Phantom], suffix: str) -> Path:
+    root = writable_folder(folder)
+    if any(root.iterdir()):
+        raise ValueError(f"Phantom data set: folder {root} is not empty. Name a new or an empty folder.")
+    entries = []
+    progress = tqdm(phantoms, "phantom", total=len(cases), disable=len(cases) <= PROGRESS_FROM, unit="case")
+    for case, phantom in zip(cases, progress, strict=True):
+        paths = {kind: f"{part}/{case.case_id}.{suffix}" for kind, part in _FOLDERS.items()}
+        _write_case(phantom, {kind: root / path for kind, path in paths.items()}, suffix)
+        entries.append({"case_id": case.case_id, **paths, "group": case.group})
+    with atomic_path(root / "datalist.json") as temporary:
+        temporary.write_text(json.dumps({"cases": entries}, indent=1) + "\n", encoding="utf-8")
+    return root
+
+
+def _write_case(phantom: Phantom, paths: dict[str, Path], suffix: str) -> None:
+    png = suffix == "png"
+    image = window_grey(phantom) if png else phantom_hu(phantom)
+    for kind, array in {"image": image, "label": phantom.label, "lung": phantom.lung}.items():
+        if png:
+            _write_png(array, paths[kind])
+        else:
+            write_nifti_array(array, phantom, paths[kind])
+
+
+def window_grey(phantom: Phantom) -> np.ndarray:
+    """The image in the lung window: uint8, 0 at -1350 HU and below, 255 at 150 HU and above, shape (X, Y, Z)."""
+    low, high = LUNG_WINDOW_HU
+    return np.rint(np.clip((phantom.image_hu - low) / (high - low), 0.0, 1.0) * 255).astype(np.uint8)
+
+
+def _write_png(array: np.ndarray, path: Path) -> None:
+    """Write a slice of shape (X, Y, 1) with y along the rows."""
+    from PIL import Image
+
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(array[:, :, 0].T)).save(temporary)

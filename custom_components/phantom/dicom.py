@@ -1,0 +1,191 @@
+"""A phantom as a CT series, with the traps of real ones: unsorted file names and a localizer beside the slices."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from custom_components.data.atomic import atomic_path, writable_folder
+from custom_components.data.lesion_classes import LUNG_WINDOW_HU
+from custom_components.phantom.nifti import phantom_hu
+from custom_components.phantom.phantom import Phantom
+
+if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset
+
+RESCALE_INTERCEPT_HU = -1024
+CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+RLE_LOSSLESS = "1.2.840.10008.1.2.5"
+AXIAL = (1, 0, 0, 0, 1, 0)
+CORONAL = (1, 0, 0, 0, 0, -1)
+
+
+def write_dicom(
+    phantom: Phantom,
+    folder: str | Path,
+    window: tuple[float, float] = LUNG_WINDOW_HU,
+    patient_id: str = "PHANTOM-0000",
+    shuffle: bool = True,
+    compressed: bool = False,
+) -> Path:
+    """Write a phantom as one axial CT series, one file a slice.
+
+    Args:
+        phantom: what to write.
+        folder: where to; made when it does not exist.
+        window: HU range that viewers should show.
+        patient_id: PatientID of all files.
+        shuffle: give the files names whose order is not that of the slices.
+        compressed: write RLE Lossless instead of raw pixels.
+
+    Returns:
+        The folder.
+    """
+    target = writable_folder(folder)
+    stored = (phantom_hu(phantom) - RESCALE_INTERCEPT_HU).astype(np.uint16)
+    names = np.random.default_rng(phantom.seed).permutation(stored.shape[2]) if shuffle else range(stored.shape[2])
+    for index, name in enumerate(names):
+        dataset = _ct_slice(phantom, stored[:, :, index].T, index, patient_id, window)
+        _save(dataset, target / f"IM{name:04d}.dcm", compressed)
+    return target
+
+
+def write_localizer(phantom: Phantom, folder: str | Path, patient_id: str = "PHANTOM-0000") -> Path:
+    """Write the coronal localizer of a phantom: a series of its own, with one image, in the same study.
+
+    Args:
+        phantom: whose localizer; its mean over y is the image.
+        folder: where to; made when it does not exist.
+        patient_id: PatientID of the file.
+
+    Returns:
+        The file, ``localizer.dcm``.
+    """
+    stored = (phantom_hu(phantom) - RESCALE_INTERCEPT_HU).astype(np.uint16)
+    projection = np.rint(stored.mean(axis=1)).astype(np.uint16)[:, ::-1].T
+    x, y, z = phantom.first_voxel_mm
+    top = z + (stored.shape[2] - 1) * phantom.spacing_mm[2]
+    dataset = _ct_image(phantom, projection, "localizer", 0, patient_id, LUNG_WINDOW_HU)
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    dataset.SeriesNumber, dataset.SeriesDescription = 1, "Localizer"
+    _set_geometry(dataset, (x, y, top), CORONAL, (phantom.spacing_mm[2], phantom.spacing_mm[0]))
+    path = Path(folder) / "localizer.dcm"
+    _save(dataset, path, compressed=False)
+    return path
+
+
+def phantom_uid(phantom: Phantom, *purpose: object) -> str:
+    """UID for one purpose, the same whenever the same phantom is written.
+
+    Args:
+        phantom: its seed, shape and spacing tell it from other phantoms.
+        purpose: words and numbers that tell this UID from the others of the phantom.
+
+    Returns:
+        A valid DICOM UID.
+    """
+    from pydicom.uid import generate_uid
+
+    identity = (phantom.seed, phantom.label.shape, phantom.spacing_mm, phantom.centre_mm)
+    return str(generate_uid(entropy_srcs=["covid_phantom", repr(identity), repr(purpose)]))
+
+
+def _ct_slice(
+    phantom: Phantom, pixels: np.ndarray, index: int, patient_id: str, window: tuple[float, float]
+) -> "FileDataset":
+    dataset = _ct_image(phantom, pixels, "axial", index, patient_id, window)
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    dataset.SeriesNumber, dataset.SeriesDescription = 2, "Synthetic chest CT"
+    x, y, z = phantom.first_voxel_mm
+    position = (x, y, z + index * phantom.spacing_mm[2])
+    _set_geometry(dataset, position, AXIAL, (phantom.spacing_mm[1], phantom.spacing_mm[0]))
+    dataset.SliceThickness = _decimal(phantom.spacing_mm[2])
+    dataset.SliceLocation = _decimal(position[2])
+    return dataset
+
+
+def _ct_image(
+    phantom: Phantom, pixels: np.ndarray, series: str, index: int, patient_id: str, window: tuple[float, float]
+) -> "FileDataset":
+    """Everything but geometry: identity of the image, how to read its pixels, and the pixels."""
+    from pydicom.dataset import FileDataset
+
+    uid = phantom_uid(phantom, series, index)
+    dataset = FileDataset("", {}, file_meta=_file_meta(uid), preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = CT_IMAGE_STORAGE, uid
+    dataset.StudyInstanceUID = phantom_uid(phantom, "study")
+    dataset.SeriesInstanceUID = phantom_uid(phantom, series)
+    dataset.FrameOfReferenceUID = phantom_uid(phantom, "frame")
+    dataset.PositionReferenceIndicator = ""
+    dataset.PatientName, dataset.PatientID = "Phantom^Synthetic", patient_id
+    dataset.PatientBirthDate = dataset.PatientSex = dataset.AccessionNumber = dataset.ReferringPhysicianName = ""
+    dataset.StudyDate, dataset.StudyTime, dataset.StudyID = "20200401", "120000", "1"
+    dataset.Modality, dataset.Manufacturer, dataset.BodyPartExamined = "CT", "custom_components.phantom", "CHEST"
+    dataset.PatientPosition, dataset.KVP = "HFS", "120"
+    dataset.AcquisitionNumber, dataset.InstanceNumber = 1, index + 1
+    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = RESCALE_INTERCEPT_HU, 1, "HU"
+    dataset.WindowCenter = _decimal(sum(window) / 2)
+    dataset.WindowWidth = _decimal(window[1] - window[0])
+    _set_pixels(dataset, pixels)
+    return dataset
+
+
+def _file_meta(instance_uid: str) -> Any:
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID
+
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID = UID(CT_IMAGE_STORAGE)
+    meta.MediaStorageSOPInstanceUID = UID(instance_uid)
+    meta.TransferSyntaxUID = UID(EXPLICIT_VR_LITTLE_ENDIAN)
+    meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
+    return meta
+
+
+def _set_pixels(dataset: "FileDataset", pixels: np.ndarray) -> None:
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    dataset.PixelRepresentation = 0
+    dataset.PixelData = np.ascontiguousarray(pixels, dtype="<u2").tobytes()
+
+
+def _set_geometry(
+    dataset: "FileDataset",
+    position_mm: tuple[float, float, float],
+    orientation: tuple[int, ...],
+    row_and_column_mm: tuple[float, float],
+) -> None:
+    dataset.ImagePositionPatient = [_decimal(value) for value in position_mm]
+    dataset.ImageOrientationPatient = list(orientation)
+    dataset.PixelSpacing = [_decimal(value) for value in row_and_column_mm]
+
+
+def _decimal(value: float) -> str:
+    """A number as DICOM writes it: at most 16 characters."""
+    from pydicom.valuerep import format_number_as_ds
+
+    return format_number_as_ds(float(round(value, 9)))
+
+
+def _save(dataset: "FileDataset", path: Path, compressed: bool) -> None:
+    from pydicom import dcmwrite
+
+    before_3 = _pydicom_before_3()
+    if before_3:
+        dataset.is_little_endian, dataset.is_implicit_VR = True, False
+    if compressed:
+        uid = dataset.SOPInstanceUID
+        dataset.compress(RLE_LOSSLESS)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+    with atomic_path(path) as temporary:
+        dcmwrite(temporary, dataset, **({"write_like_original": False} if before_3 else {"enforce_file_format": True}))
+
+
+def _pydicom_before_3() -> bool:
+    """Pydicom 3 renamed an argument of ``dcmwrite`` and derives the byte order from the transfer syntax."""
+    from pydicom import __version_info__
+
+    return int(__version_info__[0]) < 3

@@ -1,0 +1,141 @@
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from custom_components.data.lesion_classes import LESION_CLASSES
+from custom_components.phantom.anatomy import Anatomy
+from custom_components.phantom.grid import Grid
+from custom_components.phantom.lesions import (
+    Chest,
+    Lesions,
+    check_lesion_volumes,
+    place_lesions,
+    random_volumes_ml,
+)
+from custom_components.phantom.lungs import paint_lungs
+from custom_components.phantom.phantom import ISOCENTRE_MM, Phantom
+from custom_components.phantom.scanner import AIR_HU, acquire, paint_table
+from custom_components.phantom.skeleton import paint_skeleton
+from custom_components.phantom.soft_tissue import paint_chest_wall, paint_inner_organs
+
+SLICE_FIELD_MM = 380.0
+SLICE_THICKNESS_MM = 5.0
+SLICE_LEVELS_MM = (-85.0, 85.0)
+HEALTHY_SLICE_CHANCE = 1 / 12
+_STREAMS = ("anatomy", "texture", "lungs", "noise", "severity", "section", "level", *LESION_CLASSES)
+
+
+def make_volume(
+    seed: int = 0,
+    shape: Sequence[int] = (128, 128, 48),
+    spacing_mm: Sequence[float] = (2.8, 2.8, 6.0),
+    lesions_ml: Mapping[str, float] | None = None,
+) -> Phantom:
+    """Make a synthetic chest CT; the same arguments give the same phantom, and no global random state is touched.
+
+    The anatomy has its size in mm: ``shape`` times ``spacing_mm`` is the field of view around the middle of the chest.
+
+    Args:
+        seed: whole number, 0 or more; another seed is another patient.
+        shape: voxels along x, y, z; at least 32 along x and y.
+        spacing_mm: voxel size along x, y, z.
+        lesions_ml: volume in ml by class name, a class left out has none; ``None`` draws them from the seed.
+
+    Returns:
+        The phantom.
+
+    Raises:
+        ValueError: when the arguments do not describe a volume, or a lesion does not fit.
+
+    Example:
+        >>> phantom = make_volume(seed=3, shape=(40, 44, 12), spacing_mm=(8.5, 8.0, 24.0), lesions_ml={})
+        >>> phantom.image_hu.shape, int(phantom.label.max())
+        ((40, 44, 12), 0)
+    """
+    return _make(seed, Grid.centred(shape, spacing_mm), lesions_ml, healthy_chance=0.0)
+
+
+def make_slice(
+    seed: int = 0,
+    size: Sequence[int] = (192, 192),
+    pixel_mm: float | None = None,
+    lesions_ml: Mapping[str, float] | None = None,
+    level_mm: float | None = None,
+) -> Phantom:
+    """Make one axial slice of 5 mm, at a random level of the chest; about 1 in 12 shows no lesion.
+
+    Args:
+        seed: whole number, 0 or more; another seed is another patient.
+        size: pixels along x, y; at least 32 each.
+        pixel_mm: pixel size; ``None`` makes the longer side 380 mm.
+        lesions_ml: volume in ml by class name, a class left out has none; ``None`` draws them from seed and level.
+        level_mm: height above the middle of the chest; ``None`` draws it from the seed. Slices of one seed at
+            several levels belong to one patient.
+
+    Returns:
+        A phantom of shape (X, Y, 1).
+
+    Raises:
+        ValueError: when the arguments do not describe a slice, or a lesion does not fit.
+
+    Example:
+        >>> make_slice(seed=1, size=(64, 48), lesions_ml={}).spacing_mm
+        (5.9375, 5.9375, 5.0)
+    """
+    step = SLICE_FIELD_MM / max(size) if pixel_mm is None else pixel_mm
+    level = float(_stream(seed, "level").uniform(*SLICE_LEVELS_MM)) if level_mm is None else float(level_mm)
+    grid = Grid.centred((*size, 1), (step, step, SLICE_THICKNESS_MM), level)
+    return _make(seed, grid, lesions_ml, HEALTHY_SLICE_CHANCE, level)
+
+
+def _make(
+    seed: int, grid: Grid, lesions_ml: Mapping[str, float] | None, healthy_chance: float, level_mm: float = 0.0
+) -> Phantom:
+    anatomy = Anatomy.random(_stream(seed, "anatomy"))
+    cage = anatomy.cage(grid.points)
+    chest = Chest(grid, anatomy, cage, anatomy.pleural_cavity(grid.points, cage))
+    lesions = _lesions(seed, chest, lesions_ml, healthy_chance, level_mm)
+    image = _ideal_image(seed, chest, lesions)
+    effusion = lesions.label == LESION_CLASSES.index("pleural_effusion") + 1
+    return Phantom(
+        image_hu=acquire(image, grid, _stream(seed, "noise", level_mm)),
+        label=lesions.label,
+        lung=((chest.cavity_mm > 0) & ~effusion).astype(np.uint8),
+        spacing_mm=grid.spacing_mm,
+        seed=int(seed),
+        centre_mm=(ISOCENTRE_MM[0], ISOCENTRE_MM[1], ISOCENTRE_MM[2] + level_mm),
+    )
+
+
+def _ideal_image(seed: int, chest: Chest, lesions: Lesions) -> np.ndarray:
+    """The image without blur and noise, painted from the outside to the inside."""
+    image = np.full(chest.grid.shape, AIR_HU, np.float32)
+    texture = _stream(seed, "texture")
+    paint_table(image, chest.grid, chest.anatomy)
+    paint_chest_wall(image, chest.grid, chest.anatomy, chest.cage_mm, texture)
+    paint_inner_organs(image, chest.grid, chest.anatomy, chest.cage_mm, texture)
+    paint_skeleton(image, chest.grid, chest.anatomy, chest.cage_mm)
+    paint_lungs(image, chest, lesions, _stream(seed, "lungs"))
+    return image
+
+
+def _lesions(
+    seed: int, chest: Chest, lesions_ml: Mapping[str, float] | None, healthy_chance: float, level_mm: float
+) -> Lesions:
+    case = f"Phantom of seed {seed}"
+    sources = {name: _stream(seed, name) for name in LESION_CLASSES}
+    if lesions_ml is not None:
+        check_lesion_volumes(lesions_ml, case)
+        return place_lesions(chest, lesions_ml, sources, case)
+    cavity_ml = float((chest.cavity_mm > 0).sum()) * chest.grid.voxel_ml
+    section = _stream(seed, "section", level_mm)
+    volumes = random_volumes_ml(_stream(seed, "severity"), section, cavity_ml, healthy_chance)
+    return place_lesions(chest, volumes, sources, case, fit=True)
+
+
+def _stream(seed: int, purpose: str, level_mm: float = 0.0) -> np.random.Generator:
+    """A random source of its own for each purpose, so that a change to one leaves the others as they are."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"Phantom seed is {seed!r}. Expected a whole number, 0 or more.")
+    level = round(level_mm * 1000)
+    return np.random.default_rng([int(seed), _STREAMS.index(purpose), abs(level), int(level < 0)])

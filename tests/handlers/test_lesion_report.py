@@ -1,0 +1,136 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor, list_data_collate
+from monai.engines import SupervisedEvaluator
+from PIL import Image
+
+from custom_components.handlers.lesion_report import LesionReport
+
+AFFINE = torch.diag(torch.tensor([-0.5, -2.0, 10.0, 1.0], dtype=torch.float64))
+
+
+class AnswersInTheImage(torch.nn.Module):
+    def forward(self, x):
+        return x
+
+
+def batch_of(predicted, path, affine=AFFINE, **more):
+    arrays = {"image": predicted, "native": np.full(predicted.shape, -800.0), **more}
+    meta = {"filename_or_obj": str(path)}
+    item = {key: MetaTensor(torch.tensor(array)[None], affine=affine, meta=dict(meta)) for key, array in arrays.items()}
+    return list_data_collate([item])
+
+
+def report_on(batches, output_dir, **more):
+    handler = LesionReport(output_dir, **more)
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"), val_data_loader=batches, network=AnswersInTheImage(), val_handlers=[handler]
+    )
+    evaluator.run()
+    return evaluator
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def label():
+    label = np.zeros((5, 6, 7), dtype=np.uint8)
+    label[0, :3, 2] = 1
+    label[1, 0, 5] = 3
+    return label
+
+
+def test_a_volume_gets_its_report_and_overlays(tmp_path, label):
+    report_on([batch_of(label, "scans/012.nii.gz")], tmp_path)
+    report = read(tmp_path / "012" / "012_lesions.json")
+    assert report["case_id"] == "012"
+    assert report["lesions"]["ground_glass"]["volume_ml"] == pytest.approx(0.03)
+    assert report["slices_with_lesions"] == [2, 5]
+    assert report["overlays"] == ["012_overlay_002.png", "012_overlay_005.png"]
+    expected = sorted([*report["overlays"], "012_lesions.json"])
+    assert sorted(file.name for file in (tmp_path / "012").iterdir()) == expected
+
+
+def test_overlays_have_a_panel_for_the_truth_when_there_is_one(tmp_path, label):
+    square = torch.diag(torch.tensor([-1.0, -1, 10, 1], dtype=torch.float64))
+    batches = [batch_of(label, "plain.nii.gz", square), batch_of(label, "judged.nii.gz", square, label=label)]
+    report_on(batches, tmp_path)
+    plain, judged = (Image.open(tmp_path / n / f"{n}_overlay_002.png") for n in ("plain", "judged"))
+    assert judged.width > plain.width
+
+
+def test_a_png_gets_its_label_map_as_png_and_no_volumes(tmp_path, label):
+    slice_label = label[..., 2:3]
+    affine = torch.diag(torch.tensor([-1.0, -1, 1, 1], dtype=torch.float64))
+    report_on([batch_of(slice_label, "scans/012.png", affine)], tmp_path)
+    report = read(tmp_path / "012" / "012_lesions.json")
+    assert report["lesions"]["ground_glass"]["pixels"] == 3
+    assert report["lesions"]["ground_glass"]["volume_ml"] is None
+    written = Image.open(tmp_path / "012" / "012_seg.png")
+    assert written.mode == "L"
+    assert np.array_equal(np.asarray(written), slice_label[..., 0].T)
+
+
+def test_a_slice_without_third_axis_is_reported_too(tmp_path, label):
+    report_on([batch_of(label[..., 2], "012.nii.gz")], tmp_path)
+    assert read(tmp_path / "012" / "012_lesions.json")["geometry"]["shape"] == [5, 6, 1]
+
+
+def test_the_percent_of_the_lung_is_told_when_there_is_a_mask(tmp_path, label):
+    report_on([batch_of(label, "012.nii.gz", lung=(label == 1).astype(np.uint8))], tmp_path)
+    assert read(tmp_path / "012" / "012_lesions.json")["infection_percent_of_lung"] == 100
+
+
+@pytest.mark.parametrize(("overlay_slices", "drawn"), [(0, 0), (1, 1), (6, 2)])
+def test_no_more_overlays_than_asked_for(tmp_path, label, overlay_slices, drawn):
+    report_on([batch_of(label, "012.nii.gz")], tmp_path, overlay_slices=overlay_slices)
+    assert len(list(tmp_path.glob("012/*.png"))) == drawn
+
+
+def test_a_second_run_replaces_the_reports_of_the_first(tmp_path, label):
+    evaluator = report_on([batch_of(label, "012.nii.gz")], tmp_path)
+    evaluator.run()
+    assert read(tmp_path / "012" / "012_lesions.json")["slices_with_lesions"] == [2, 5]
+
+
+def test_two_cases_of_one_name_are_refused(tmp_path, label):
+    with pytest.raises(ValueError, match=r"Case 012: b/012.nii.gz and a/012.nii.gz would be reported under one name"):
+        report_on([batch_of(label, "a/012.nii.gz"), batch_of(label, "b/012.nii.gz")], tmp_path)
+
+
+def test_a_prediction_off_the_grid_of_the_file_is_refused(tmp_path, label):
+    batch = batch_of(label, "012.nii.gz")
+    batch["native"] = batch["native"][..., :6]
+    with pytest.raises(ValueError, match=r"Case 012: .*CT \(5, 6, 6\), prediction \(5, 6, 7\).*Invertd"):
+        report_on([batch], tmp_path)
+    assert not (tmp_path / "012" / "012_lesions.json").exists()
+
+
+def test_class_channels_are_refused_with_the_remedy(tmp_path, label):
+    batch = batch_of(label, "012.nii.gz")
+    batch["image"] = batch["image"].expand(-1, 4, -1, -1, -1)
+    with pytest.raises(ValueError, match=r"Case 012: .*one channel.*AsDiscreted"):
+        report_on([batch], tmp_path)
+
+
+def test_a_missing_native_image_is_named(tmp_path, label):
+    batch = batch_of(label, "012.nii.gz")
+    del batch["native"]
+    with pytest.raises(ValueError, match=r"Case 012: .*no 'native'"):
+        report_on([batch], tmp_path)
+
+
+def test_an_output_folder_that_cannot_be_written_is_known_at_the_start(tmp_path, label):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written to"):
+        report_on([batch_of(label, "012.nii.gz")], tmp_path / "file")
+
+
+def test_a_negative_number_of_overlays_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="overlay_slices >= 0, got -1"):
+        LesionReport(tmp_path, overlay_slices=-1)

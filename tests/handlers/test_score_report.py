@@ -1,0 +1,114 @@
+import csv
+import json
+
+import pytest
+import torch
+from monai.data import MetaTensor, list_data_collate
+from monai.engines import SupervisedEvaluator
+from monai.handlers import IgniteMetricHandler, from_engine
+
+from custom_components.handlers.score_report import ScoreReport
+from custom_components.metrics.lesion_scores import LesionScores
+
+
+class AnswersInTheImage(torch.nn.Module):
+    """A network whose prediction is its input."""
+
+    def forward(self, x):
+        return x
+
+
+def batch_of(name, predicted, actual, lung=None):
+    tensors = {"image": predicted, "label": actual} | ({} if lung is None else {"lung": lung})
+    meta = {"filename_or_obj": f"images/{name}.png"}
+    item = {key: MetaTensor(torch.tensor(values)[None], meta=meta) for key, values in tensors.items()}
+    return list_data_collate([item])
+
+
+def evaluate(batches, output_dir, protocol="group", network=None, **more):
+    metric = IgniteMetricHandler(metric_fn=LesionScores(), output_transform=from_engine(["pred", "label"]))
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=batches,
+        network=network or AnswersInTheImage(),
+        key_val_metric={"val_mean_dice": metric},
+        val_handlers=[ScoreReport(output_dir, "val_mean_dice", protocol=protocol)],
+        **more,
+    )
+    evaluator.run()
+    with (output_dir / "per_case.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return evaluator, rows, json.loads((output_dir / "summary.json").read_text(encoding="utf-8"))
+
+
+def test_each_case_gets_a_row_and_the_set_a_summary(tmp_path):
+    batches = [
+        batch_of("012", [[0.0, 1, 1], [2, 0, 3]], [[0.0, 1, 0], [2, 2, 255]]),
+        batch_of("013", [[0.0, 0, 0], [0, 0, 0]], [[0.0, 0, 0], [0, 0, 0]]),
+    ]
+    evaluator, rows, summary = evaluate(batches, tmp_path / "new" / "folder")
+    assert [row["case_id"] for row in rows] == ["012", "013"]
+    assert float(rows[0]["dice_ground_glass"]) == pytest.approx(2 / 3)
+    assert float(rows[0]["precision_ground_glass"]) == 0.5
+    assert float(rows[0]["accuracy_consolidation"]) == 0.8
+    assert (rows[0]["pixels_true_consolidation"], rows[0]["pixels_pred_consolidation"]) == ("2", "1")
+    assert rows[0]["dice_pleural_effusion"] == rows[1]["dice_ground_glass"] == ""
+    assert list(summary)[:2] == ["protocol", "cases"]
+    assert summary["protocol"] == "group"
+    assert summary["cases"] == 2
+    assert summary["dice"]["pleural_effusion"] is None
+    assert summary["dice"]["mean"] == pytest.approx(evaluator.state.metrics["val_mean_dice"])
+
+
+def test_the_infected_percent_of_the_lung_is_told_of_truth_and_prediction(tmp_path):
+    lung = [[1.0, 1, 1], [1, 1, 0]]
+    batch = batch_of("012", [[1.0, 1, 0], [0, 1, 1]], [[2.0, 0, 0], [0, 255, 3]], lung)
+    _, rows, _ = evaluate([batch, batch_of("013", [[0.0]], [[0.0]], [[0.0]])], tmp_path)
+    assert float(rows[0]["infection_percent_true"]) == 25
+    assert float(rows[0]["infection_percent_pred"]) == 50
+    assert rows[1]["infection_percent_true"] == ""
+    assert "source" not in rows[0]
+
+
+def test_a_case_repeated_by_a_distributed_sampler_counts_once(tmp_path, caplog):
+    right, wrong = batch_of("012", [[1.0, 1]], [[1.0, 1]]), batch_of("013", [[0.0, 0]], [[1.0, 1]])
+    _, rows, summary = evaluate([right, wrong, right], tmp_path)
+    assert [row["case_id"] for row in rows] == ["012", "013"]
+    assert summary["dice"]["ground_glass"] == 0.5
+    assert "1 of 3 scored cases are repeats" in caplog.text
+
+
+def test_cases_without_a_file_name_are_all_kept(tmp_path):
+    batch = {key: torch.ones(1, 1, 2, 3) for key in ("image", "label")}
+    _, _, summary = evaluate([batch, batch], tmp_path)
+    assert summary["cases"] == 2
+
+
+def test_a_second_run_starts_anew(tmp_path):
+    evaluator, *_ = evaluate([batch_of("012", [[1.0]], [[1.0]])], tmp_path)
+    evaluator.data_loader = [batch_of("013", [[1.0]], [[2.0]])]
+    evaluator.run()
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["cases"], summary["dice"]["ground_glass"]) == (1, 0)
+    assert "012" not in (tmp_path / "per_case.csv").read_text(encoding="utf-8")
+
+
+def test_an_output_folder_that_cannot_be_written_is_known_before_the_first_case(tmp_path):
+    class MustNotRun(torch.nn.Module):
+        def forward(self, x):
+            raise AssertionError("the network ran")
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written to"):
+        evaluate([batch_of("012", [[1.0]], [[1.0]])], tmp_path / "file" / "scores", network=MustNotRun())
+
+
+def test_a_metric_that_is_not_attached_is_named(tmp_path):
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=[batch_of("012", [[1.0]], [[1.0]])],
+        network=AnswersInTheImage(),
+        val_handlers=[ScoreReport(tmp_path, "dice")],
+    )
+    with pytest.raises(ValueError, match=r"no metric 'dice'.*LesionScores"):
+        evaluator.run()

@@ -1,0 +1,104 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from custom_components import ResidualAttentionUNet
+from custom_components.networks.residual_attention_unet import ResNeXtBlock
+
+SMALL = {"features": (8, 16, 32), "cardinality": 4, "bucket_size": 8}
+TABLE_II = [("resnext", "lsh"), ("resnext", "none"), ("plain", "lsh"), ("plain", "none"), ("resnext", "full")]
+
+
+def parameters(network):
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("encoder", "attention"), TABLE_II)
+def test_every_ablation_gives_logits_of_the_input_size(encoder, attention):
+    network = ResidualAttentionUNet(encoder=encoder, attention=attention, out_channels=3, **SMALL)
+    assert network(torch.randn(2, 1, 33, 46)).shape == (2, 3, 33, 46)
+
+
+@settings(max_examples=10, deadline=None)
+@given(height=st.integers(32, 80), width=st.integers(32, 80))
+def test_any_size_from_32_up_comes_back(height, width):
+    network = ResidualAttentionUNet(features=(4, 8, 16, 32, 64), cardinality=2, bucket_size=16).eval()
+    with torch.no_grad():
+        assert network(torch.randn(1, 1, height, width)).shape == (1, 4, height, width)
+
+
+def test_default_width_is_below_25_megabytes_in_half_precision():
+    state = ResidualAttentionUNet().state_dict()
+    assert sum(2 * value.numel() for value in state.values()) < 25e6
+
+
+def test_the_ablations_differ_as_table_ii_says():
+    full, no_attention = ResidualAttentionUNet(), ResidualAttentionUNet(attention="none")
+    plain = ResidualAttentionUNet(encoder="plain")
+    assert parameters(full) == 6_298_852
+    assert parameters(full) - parameters(no_attention) == sum(3 * c * c + c for c in (64, 128, 256, 512))
+    assert any("grouped" in name for name in full.state_dict())
+    assert not any("grouped" in name for name in plain.state_dict())
+
+
+def test_the_grouped_block_is_the_sum_over_its_paths():
+    """``y = sum_j T_j(i) + i``: each path alone, by slices of the weights, then added up."""
+    block = ResNeXtBlock(2, 6, 6, cardinality=3)
+    for module in block.modules():
+        if isinstance(module, torch.nn.InstanceNorm2d):  # a law of the convolutions
+            module.forward = lambda x: x
+    image = torch.randn(1, 6, 5, 7)
+    reduce, grouped, restore = block.reduce.conv, block.grouped.conv, block.restore.conv
+    total = image + restore.bias[None, :, None, None]
+    for path in range(3):
+        rows = slice(2 * path, 2 * path + 2)
+        narrow = torch.relu(torch.conv2d(image, reduce.weight[rows], reduce.bias[rows]))
+        narrow = torch.relu(torch.conv2d(narrow, grouped.weight[rows], grouped.bias[rows], padding=1))
+        total = total + torch.conv2d(narrow, restore.weight[:, rows])
+    torch.testing.assert_close(block(image), torch.relu(total))
+
+
+def test_three_dimensions_work_too():
+    network = ResidualAttentionUNet(spatial_dims=3, **SMALL)
+    assert network(torch.randn(1, 1, 9, 10, 11)).shape == (1, 4, 9, 10, 11)
+
+
+def test_every_parameter_gets_a_gradient():
+    network = ResidualAttentionUNet(**SMALL)
+    network(torch.randn(1, 1, 32, 40)).square().sum().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_a_slice_does_not_depend_on_the_others_of_its_batch():
+    network = ResidualAttentionUNet(**SMALL).eval()
+    images = torch.randn(3, 1, 35, 40)
+    alone = torch.cat([network(images[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(network(images), alone, atol=1e-5, rtol=1e-4)
+
+
+def test_the_scripted_network_equals_the_eager_one_on_another_size():
+    network = ResidualAttentionUNet(**SMALL).eval()
+    scripted = torch.jit.script(network)
+    for size in ((32, 32), (45, 51)):
+        image = torch.randn(2, 1, *size)
+        torch.testing.assert_close(scripted(image), network(image), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encoder": "vgg"}, "resnext, plain"),
+        ({"attention": "soft"}, "lsh, full, none"),
+        ({"features": (8, 17)}, "each twice"),
+        ({"features": (4, 8), "cardinality": 8}, "must divide"),
+    ],
+)
+def test_unknown_switches_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        ResidualAttentionUNet(**options)
+
+
+def test_an_image_too_small_is_refused_with_the_remedy():
+    with pytest.raises(ValueError, match="pad it to 32"):
+        ResidualAttentionUNet()(torch.zeros(1, 1, 31, 64))

@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.data import MetaTensor
+from monai.transforms import Orientation
+
+from custom_components.reports.case_lesions import CaseLesions, describe_lesions
+from custom_components.reports.lesion_volumes import infection_percent
+
+ORIENTATIONS = ["LPS", "RAS", "LAS", "PSL", "SLP", "IRA", "ARI"]
+
+
+def stored_as(array, affine, orientation):
+    """The array and affine of one patient as a file of another orientation holds them."""
+    to_ras = Orientation(axcodes=orientation, labels=(("L", "R"), ("P", "A"), ("I", "S")))
+    turned = to_ras(MetaTensor(torch.tensor(array)[None], affine=torch.tensor(affine)))
+    return turned[0].numpy(), turned.affine.numpy()
+
+
+def case_of(label, affine=None, **more):
+    affine = np.diag([-0.5, -2.0, 10.0, 1.0]) if affine is None else affine
+    return CaseLesions.from_file_grid("012", np.zeros(label.shape, np.float32), label, affine, **more)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_however_it_is_stored_it_is_displayed_alike(orientation):
+    label = np.random.default_rng(0).integers(0, 4, (5, 6, 7)).astype(np.uint8)
+    affine = np.diag([-0.5, -2.0, 10.0, 1.0])
+    file_label, file_affine = stored_as(label, affine, orientation)
+    case = case_of(file_label, file_affine)
+    assert np.array_equal(case.label, label)
+    assert case.spacing_mm == pytest.approx((0.5, 2.0, 10.0))
+    for z, index in enumerate(case.slice_indices):
+        in_file = np.take(file_label, index, axis=case.display_axes[2])
+        assert np.array_equal(
+            np.bincount(in_file.ravel(), minlength=4), np.bincount(label[..., z].ravel(), minlength=4)
+        )
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_volumes_do_not_depend_on_the_orientation_of_the_file(orientation):
+    label = np.random.default_rng(1).integers(0, 4, (5, 6, 7)).astype(np.uint8)
+    affine = np.diag([-0.5, -2.0, 10.0, 1.0])
+    there, turned = (
+        describe_lesions(case_of(label, affine)),
+        describe_lesions(case_of(*stored_as(label, affine, orientation))),
+    )
+    assert turned["lesions"] == there["lesions"]
+
+
+def test_slice_indices_are_those_of_the_file():
+    label = np.zeros((5, 6, 7), dtype=np.uint8)
+    label[2, 3, 1] = 1
+    upside_down = np.diag([-0.5, -2.0, -10.0, 1.0])
+    report = describe_lesions(case_of(label, upside_down))
+    assert report["slices_with_lesions"] == [1]
+    assert [entry["index"] for entry in report["slices"]] == list(range(7))
+    assert report["slices"][1]["pixels"] == {"ground_glass": 1, "consolidation": 0, "pleural_effusion": 0}
+
+
+def test_a_report_worked_out_by_hand():
+    label = np.zeros((5, 6, 7), dtype=np.uint8)
+    label[0, :4, 3] = 1
+    label[0, 4, 3] = 2
+    label[4, :, 5] = 3
+    lung = np.zeros_like(label)
+    lung[:2, :, 3:5] = 1
+    report = describe_lesions(case_of(label, lung=lung))
+    assert report["geometry"] == {"shape": [5, 6, 7], "spacing_mm": [0.5, 2.0, 10.0], "slice_axis": 2}
+    assert report["lesions"]["ground_glass"] == {
+        "pixels": 4,
+        "volume_ml": pytest.approx(0.04),
+        "percent_of_lung": pytest.approx(100 * 4 / 24),
+    }
+    assert report["lesions"]["pleural_effusion"] == {"pixels": 6, "volume_ml": pytest.approx(0.06)}
+    assert report["lung"] == {"pixels": 24, "volume_ml": pytest.approx(0.24)}
+    assert report["infection_percent_of_lung"] == pytest.approx(100 * 5 / 24)
+    assert report["slices"][3]["infection_percent_of_lung"] == pytest.approx(100 * 5 / 12)
+    assert report["slices"][4]["infection_percent_of_lung"] == 0
+    assert report["slices"][5]["infection_percent_of_lung"] is None
+    assert report["slices_with_lesions"] == [3, 5]
+    assert report["notes"] == []
+    assert "Research use only" in report["notice"]
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_the_slices_add_up_to_the_volume(seed):
+    label = np.random.default_rng(seed).integers(0, 4, (5, 6, 7))
+    report = describe_lesions(case_of(label))
+    for name, lesion in report["lesions"].items():
+        assert sum(entry["pixels"][name] for entry in report["slices"]) == lesion["pixels"]
+        assert sum(entry["volume_ml"][name] for entry in report["slices"]) == pytest.approx(lesion["volume_ml"])
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_the_percentages_are_those_of_infection_percent(seed):
+    random = np.random.default_rng(seed)
+    label, lung = random.integers(0, 4, (5, 6, 7)), random.integers(0, 2, (5, 6, 7))
+    lung[..., 0] = 0
+    report, expected = describe_lesions(case_of(label, lung=lung)), infection_percent(label, lung)
+    assert report["infection_percent_of_lung"] == pytest.approx(expected.volume)
+    assert report["slices"][0]["infection_percent_of_lung"] is None
+    by_slice = [entry["infection_percent_of_lung"] for entry in report["slices"][1:]]
+    assert by_slice == pytest.approx(expected.slices[1:].tolist())
+
+
+def test_without_spacing_pixels_are_counted_and_volumes_unknown():
+    report = describe_lesions(case_of(np.ones((5, 6, 1), dtype=np.uint8), has_spacing=False))
+    assert report["lesions"]["ground_glass"]["pixels"] == 30
+    assert report["lesions"]["ground_glass"]["volume_ml"] is None
+    assert report["geometry"]["spacing_mm"] is None
+    assert "no pixel size" in report["notes"][0]
+
+
+def test_lesion_outside_the_lung_mask_is_noted():
+    lung = np.zeros((5, 6, 1))
+    lung[0] = 1
+    notes = describe_lesions(case_of(np.ones((5, 6, 1)), lung=lung))["notes"]
+    assert notes == ["24 infected pixels lie outside the lung mask and are not part of the percentages."]
+
+
+@pytest.mark.parametrize(("lung", "note"), [(None, "No lung mask"), (np.zeros((5, 6, 1)), "lung mask is empty")])
+def test_without_lung_the_percentage_is_unknown_and_says_so(lung, note):
+    report = describe_lesions(case_of(np.ones((5, 6, 1)), lung=lung))
+    assert report["infection_percent_of_lung"] is None
+    assert note in report["notes"][0]
+
+
+@pytest.mark.parametrize("value", [0.5, 4, 255])
+def test_a_prediction_that_is_no_label_map_is_refused(value):
+    label = np.zeros((5, 6, 7))
+    label[1, 2, 3:5] = value
+    with pytest.raises(ValueError, match=f"Case 012: prediction has value {value} at 2 pixels.*AsDiscreted"):
+        case_of(label)
+
+
+def test_arrays_on_different_grids_are_refused():
+    with pytest.raises(ValueError, match=r"Case 012: .*CT \(5, 6, 7\), prediction \(5, 6, 7\), lung mask \(5, 6, 8\)"):
+        case_of(np.zeros((5, 6, 7)), lung=np.zeros((5, 6, 8)))
