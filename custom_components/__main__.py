@@ -1,17 +1,40 @@
 """Command line: ``python -m custom_components VERB --help``."""
 
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 import fire
 
 from custom_components import phantom
 from custom_components.data.medseg import convert_jpg, convert_medseg
+from custom_components.reports.score_table import score_table
+
+
+def phantom_dicom(
+    folder: str, seed: int = 0, shape: Sequence[int] = (128, 128, 48), spacing_mm: Sequence[float] = (2.8, 2.8, 6.0)
+) -> Path:
+    """Write one synthetic chest CT as a DICOM series.
+
+    Args:
+        folder: new or empty folder.
+        seed: another seed gives another patient.
+        shape: voxels along x, y, z.
+        spacing_mm: voxel size along x, y, z.
+
+    Returns:
+        The folder.
+    """
+    return phantom.write_dicom(phantom.make_volume(seed, shape, spacing_mm), folder)
+
 
 VERBS = {
     "convert_jpg": convert_jpg,
     "convert_medseg": convert_medseg,
+    "phantom_dicom": phantom_dicom,
     "phantom_slices": phantom.write_slice_dataset,
     "phantom_volumes": phantom.write_volume_dataset,
+    "score_table": score_table,
 }
 
 

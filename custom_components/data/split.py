@@ -17,7 +17,7 @@ PATH_KEYS = ("image", "label", "lung")
 def split_cases(
     cases: Sequence[Case],
     num_folds: int = 5,
-    fold: int = 0,
+    fold: int | None = 0,
     protocol: Literal["group", "paper"] = "group",
     border: int = 0,
     seed: int = 0,
@@ -32,10 +32,12 @@ def split_cases(
     - ``"paper"``: random slices, as Chen et al. 2020 evaluated. Slices of one patient come to both sides,
       so scores are too high; for comparison with the paper only.
 
+    With ``fold=None`` every case validates and none trains, for data that the network has not seen.
+
     Args:
         cases: as ``list_cases`` returns them.
         num_folds: number of folds, 2 or more.
-        fold: which fold validates, 0 .. num_folds - 1; for contiguous blocks in their order.
+        fold: which fold validates, 0 .. num_folds - 1; for contiguous blocks in their order. None: all cases.
         protocol: "group" or "paper".
         border: cases left out of training at each side of a contiguous block; no effect elsewhere.
         seed: of the shuffles; contiguous blocks have none.
@@ -54,8 +56,11 @@ def split_cases(
         >>> split["validation"][0]["case_id"], split["validation"][-1]["case_id"], len(split["training"])
         ('064', '079', 64)
     """
-    _check(cases, num_folds, fold, protocol, border)
     ordered = sorted(cases, key=lambda case: natural_key(case["case_id"]))
+    if fold is None:
+        sides = {"training": [], "validation": ordered, "left_out": []}
+        return {"protocol": "all cases (no split)", "num_folds": None, "fold": None, "seed": seed, **sides}
+    _check(cases, num_folds, fold, protocol, border)
     groups = [case.get("group") or "" for case in ordered]
     left_out = np.zeros(len(ordered), dtype=bool)
     if protocol == "paper":
@@ -69,8 +74,8 @@ def split_cases(
     training = (folds != fold) & ~left_out
     if not training.any():
         raise ValueError(f"A border of {border} leaves none of {len(ordered)} cases for training. Make it smaller.")
-    sides = {"training": training, "validation": folds == fold, "left_out": left_out}
-    picked = {side: [ordered[k] for k in np.flatnonzero(mask)] for side, mask in sides.items()}
+    masks = {"training": training, "validation": folds == fold, "left_out": left_out}
+    picked = {side: [ordered[k] for k in np.flatnonzero(mask)] for side, mask in masks.items()}
     return {"protocol": words, "num_folds": num_folds, "fold": fold, "seed": seed, **picked}
 
 

@@ -148,3 +148,11 @@ def test_a_written_split_is_relative_to_its_data_set_and_can_be_listed(tmp_path,
     assert (written["fold"], written["num_folds"]) == (2, 7)
     assert list_cases(path) == split["training"]
     assert json.loads(write_split(split, tmp_path / "absolute.json").read_text()) == split
+
+
+def test_without_a_fold_every_case_validates_and_none_trains():
+    cases = [{"case_id": str(number), "image": "", "group": ""} for number in (10, 2, 1)]
+    split = split_cases(cases, num_folds=5, fold=None)
+    assert [case["case_id"] for case in split["validation"]] == ["1", "2", "10"]
+    assert split["training"] == []
+    assert split["protocol"] == "all cases (no split)"
