@@ -2,14 +2,17 @@
 
 from custom_components import phantom
 from custom_components._version import __version__
+from custom_components.data.atomic import writable_folder
 from custom_components.data.atomic_nifti_writer import AtomicNibabelWriter
+from custom_components.data.case_folder_layout import CaseFolderLayout
 from custom_components.data.ct_reader import CTReader, LabelReader
 from custom_components.data.segmentation_datalist import list_cases
 from custom_components.data.split import split_cases
 from custom_components.engines.case_evaluator import CaseDataset, CaseEvaluator
+from custom_components.engines.root_cause import log_root_cause
 from custom_components.handlers.lesion_report import LesionReport
 from custom_components.handlers.load_weights import LoadWeights
-from custom_components.handlers.resume_training import ResumableCheckpointSaver, ResumeTraining
+from custom_components.handlers.resume_training import BestModelSaver, ResumableCheckpointSaver, ResumeTraining
 from custom_components.handlers.save_split import SaveSplit
 from custom_components.handlers.score_report import ScoreReport
 from custom_components.handlers.stop_on_nan import StopOnNaN
@@ -24,9 +27,11 @@ from custom_components.transforms.check_label import CheckLabeld
 __all__ = [
     "AtomicNibabelWriter",
     "AutocastInferer",
+    "BestModelSaver",
     "CTReader",
     "CaseDataset",
     "CaseEvaluator",
+    "CaseFolderLayout",
     "CheckLabeld",
     "FullAttention",
     "LSHAttention",
@@ -44,6 +49,8 @@ __all__ = [
     "TensorBoardOverlay",
     "__version__",
     "list_cases",
+    "log_root_cause",
     "phantom",
     "split_cases",
+    "writable_folder",
 ]

@@ -1,6 +1,6 @@
 """Figures of a training run: loss and Dice over epochs from TensorBoard, and overlays of some evaluated cases.
 
-    python docs/draw_seg_run.py --tensorboard_dir DIR --eval_dir DIR --cases 065,071,075 --output_dir DIR
+python docs/draw_seg_run.py --tensorboard_dir DIR --eval_dir DIR --cases 065,071,075 --output_dir DIR
 """
 
 from pathlib import Path

@@ -11,11 +11,28 @@ from custom_components.data.atomic import atomic_path
 class AtomicNibabelWriter(NibabelWriter):
     """MONAI's NibabelWriter that never leaves half a file and never overwrites the image it was computed from.
 
-    Adds to MONAI: the file is written under a temporary name, flushed to disk and renamed. Use it as
-    ``SaveImaged(..., writer="custom_components.data.atomic_nifti_writer.AtomicNibabelWriter")``.
+    Adds to MONAI: the file is written under a temporary name, flushed to disk and renamed; and with
+    ``squeeze_end_dims=False`` a label map of one channel has the axes of its image, where MONAI would write a fourth
+    one, and with True would take the third one from a slice (X, Y, 1). Use it as
+    ``SaveImaged(..., writer="custom_components.AtomicNibabelWriter", squeeze_end_dims=False)``.
     """
 
     _source: str | None = None
+
+    def set_data_array(
+        self, data_array: Any, channel_dim: int | None = 0, squeeze_end_dims: bool = True, **kwargs: Any
+    ) -> None:
+        """As in MONAI; without squeezing, a single channel is left out all the same.
+
+        Args:
+            data_array: image.
+            channel_dim: its axis of channels.
+            squeeze_end_dims: whether to leave out trailing axes of length 1.
+            kwargs: passed on.
+        """
+        super().set_data_array(data_array, channel_dim, squeeze_end_dims, **kwargs)
+        if not squeeze_end_dims and self.data_obj.shape[-1] == 1:
+            self.data_obj = self.data_obj[..., 0]
 
     def set_metadata(self, meta_dict: Any, resample: bool = True, **options: Any) -> None:
         """As in MONAI; also remembers which file the image came from.

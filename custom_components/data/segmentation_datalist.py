@@ -30,7 +30,7 @@ LAYOUTS = (
 IMAGES_ALONE = "; for images without masks also a PNG or NIfTI file, a DICOM folder, or a folder of these"
 
 
-def list_cases(dataset_dir: str | Path, require_labels: bool = True) -> list[Case]:
+def list_cases(dataset_dir: str | Path, require_labels: bool = True, check_files: bool = True) -> list[Case]:
     """List the cases of a data set and check, by headers alone, that every file of them can be used.
 
     Accepted are
@@ -47,6 +47,8 @@ def list_cases(dataset_dir: str | Path, require_labels: bool = True) -> list[Cas
     Args:
         dataset_dir: one of the above.
         require_labels: whether every case needs a mask. If not, masks are not listed at all.
+        check_files: whether to look into the files. If not, a bad file is left to whoever loads it, so that an
+            inference of many cases can go on without it.
 
     Returns:
         Cases in natural order of the files, or in the order of the JSON: ``case_id``, ``image``, ``label``
@@ -61,7 +63,8 @@ def list_cases(dataset_dir: str | Path, require_labels: bool = True) -> list[Cas
     problems: list[str] = []
     cases = _find(root, require_labels, problems)
     problems += _id_problems(cases)
-    problems += [problem for case in cases for problem in _header_problems(case)]
+    if check_files:
+        problems += [problem for case in cases for problem in _header_problems(case)]
     if problems:
         raise ValueError(_report(root, problems))
     if not cases:

@@ -8,6 +8,7 @@ from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
 from custom_components.data.case_id import case_id
+from custom_components.engines.root_cause import root_cause
 
 FAILED_CASE = "failed_case"
 REASON = "reason"
@@ -103,25 +104,6 @@ class CaseEvaluator(SupervisedEvaluator):
     def _unused(self, name: str) -> str:
         """A name under which no failure is kept yet, so that two cases of one name both count."""
         return name if name not in self.failures else f"{name} (iteration {self.state.iteration})"
-
-
-def root_cause(error: BaseException, name: str = "") -> str:
-    """Message of the first exception of a chain, which the later ones only wrapped.
-
-    Args:
-        error: what was caught.
-        name: case that the reader of the message already knows; not named again.
-
-    Returns:
-        The message; with the type's name before it unless it is written for users (ValueError, RuntimeError).
-    """
-    first = list(_causes(error))[-1]
-    message = str(first).strip()
-    if "Traceback (most recent call last)" in message:  # MONAI's LoadImage and SaveImage put the cause into the text
-        return message.splitlines()[-1].split("Error: ", 1)[-1].removeprefix(f"Case {name}: ")
-    plain = message and isinstance(first, ValueError | RuntimeError)
-    message = message if plain else f"{type(first).__name__}: {message}".removesuffix(": ")
-    return message.removeprefix(f"Case {name}: ")
 
 
 def raise_out_of_memory(error: BaseException) -> None:

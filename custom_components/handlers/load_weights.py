@@ -1,5 +1,4 @@
 import logging
-import pickle
 from pathlib import Path
 
 import torch
@@ -60,9 +59,11 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"No checkpoint at {path}. Train one first (`run training`), or give --ckpt_path.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"Checkpoint {path} cannot be read as tensors: {reason} Copy or train it again.") from error
+    except Exception as error:  # the unpickler lets through whatever it stumbled on, such as KeyError
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise ValueError(
+            f"Checkpoint {path} cannot be read as tensors: {type(error).__name__} {reason}. Copy or train it again."
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(
             f"Checkpoint {path} holds no plain state dict. Expected tensors by name as `model.pt` has them; "

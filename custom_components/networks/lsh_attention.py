@@ -25,7 +25,6 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from custom_components.networks.lsh_hashing import (
-    bucket_factors,
     hash_vectors,
     inverse_order,
     number_of_buckets,
@@ -65,7 +64,9 @@ def meeting_code(buckets: torch.Tensor, ranks: torch.Tensor, chunk_length: int) 
     never in an earlier chunk, so across buckets it is at least 2 or at most -2.
 
     Args:
-        buckets: (..., L) integers; ranks: (..., L) place of each token in the sorted order; chunk_length: m.
+        buckets: (..., L) integers.
+        ranks: (..., L) place of each token in the sorted order.
+        chunk_length: m.
 
     Returns:
         (..., L), int16 where the codes fit (they do up to some 800,000 tokens at a bucket size of 64), else int32.
@@ -81,8 +82,10 @@ def hidden_pairs(
     """Pairs that this round must not count: other buckets, and pairs that an earlier round has counted.
 
     Args:
-        bucket_q: (n, m) and bucket_k: (n, 2 m), buckets of this round.
-        earlier_q: (g, n, m) and earlier_k: (g, n, 2 m), meeting codes of the g earlier rounds.
+        bucket_q: (n, m), buckets of this round.
+        bucket_k: (n, 2 m), the same of the keys.
+        earlier_q: (g, n, m), meeting codes of the g earlier rounds.
+        earlier_k: (g, n, 2 m), the same of the keys.
 
     Returns:
         Boolean (n, m, 2 m).
@@ -100,7 +103,8 @@ def pair_logits(
     """Logits of all pairs of a block of chunks, the token itself lowered by 1e5.
 
     Args:
-        queries: (n, m, D), already divided by sqrt(d_k); keys: (n, 2 m, D) of unit length.
+        queries: (n, m, D), already divided by sqrt(d_k).
+        keys: (n, 2 m, D) of unit length.
         lower_self: in the first round; later rounds have the token itself among the pairs already counted.
         self_penalty: the constant (a scripted function cannot look it up itself).
 
@@ -126,7 +130,10 @@ def attend(
     """Softmax attention of each chunk over itself and the chunk before.
 
     Args:
-        queries: (n, m, D), keys and values: (n, 2 m, D), hidden: boolean (n, m, 2 m).
+        queries: (n, m, D).
+        keys: (n, 2 m, D).
+        values: (n, 2 m, D).
+        hidden: boolean (n, m, 2 m).
         lower_self: see :func:`pair_logits`.
         hidden_logit: the constant.
 
@@ -145,7 +152,10 @@ def combine(
     """Join two attention results over disjoint keys: ``sum_g exp(z_g - z) a_g`` with ``z = log sum_g exp(z_g)``.
 
     Args:
-        output: (T, D) and logsumexp: (T,) so far; round_output and round_logsumexp: those of one more round.
+        output: (T, D) so far.
+        logsumexp: (T,) so far.
+        round_output: (T, D) of one more round.
+        round_logsumexp: (T,) of one more round.
 
     Returns:
         The joint output (T, D) and log-sum-exp (T,).
@@ -191,7 +201,9 @@ def lsh_attention_rounds(
     """All rounds of LSH attention over flat tokens, block by block.
 
     Args:
-        queries, keys, values: (T, D); T = sequences x padded length, a multiple of ``chunk_length``.
+        queries: (T, D); T = sequences x padded length, a multiple of ``chunk_length``.
+        keys: (T, D).
+        values: (T, D).
         order: (rounds, T) sorted order of each sequence, as places in the flat tokens.
         buckets: (rounds, T) buckets in token order, different for neighbouring sequences.
         codes: (rounds, T) meeting codes in token order.
@@ -205,9 +217,9 @@ def lsh_attention_rounds(
     logsumexp = torch.zeros(values.shape[0], dtype=values.dtype, device=values.device)
     for index in range(order.shape[0]):
         padded, bucket_q, bucket_k, earlier_q, earlier_k = _round_tables(order, buckets, codes, index, chunk_length)
-        sorted_q = chunk(queries[padded[chunk_length:]], chunk_length)
-        sorted_k = chunk_with_previous(keys[padded], chunk_length)
-        sorted_v = chunk_with_previous(values[padded], chunk_length)
+        sorted_q = chunk(queries.index_select(0, padded[chunk_length:]), chunk_length)
+        sorted_k = chunk_with_previous(keys.index_select(0, padded), chunk_length)
+        sorted_v = chunk_with_previous(values.index_select(0, padded), chunk_length)
         outputs, sums = [], []
         for start in range(0, sorted_q.shape[0], block):
             part = slice(start, start + block)
@@ -216,7 +228,7 @@ def lsh_attention_rounds(
             outputs.append(out)
             sums.append(z)
         ranks = inverse_order(order[index])
-        round_output = torch.cat(outputs).flatten(0, 1)[ranks]
+        round_output = torch.cat(outputs).flatten(0, 1).index_select(0, ranks)
         round_sum = torch.cat(sums).flatten()[ranks]
         if index == 0:
             output, logsumexp = round_output, round_sum
@@ -234,7 +246,7 @@ class _LSHAttentionFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, queries, keys, values, order, buckets, codes, chunk_length):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205
+    def forward(ctx, queries, keys, values, order, buckets, codes, chunk_length):  # type: ignore[no-untyped-def]
         output, logsumexp = lsh_attention_rounds(queries, keys, values, order, buckets, codes, chunk_length)
         ctx.save_for_backward(queries, keys, values, order, buckets, codes, output, logsumexp)
         ctx.chunk_length = chunk_length
@@ -242,7 +254,7 @@ class _LSHAttentionFunction(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_output):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205
+    def backward(ctx, grad_output):  # type: ignore[no-untyped-def]
         queries, keys, values, order, buckets, codes, output, logsumexp = ctx.saved_tensors
         delta = (grad_output * output).sum(-1)
         grads = [torch.zeros_like(tensor, dtype=output.dtype) for tensor in (queries, keys, values)]
@@ -261,10 +273,11 @@ def _add_round_gradients(  # type: ignore[no-untyped-def]
     tables = _round_tables(order, buckets, codes, index, chunk_length)
     padded, bucket_q, bucket_k, earlier_q, earlier_k = tables
     own = padded[chunk_length:]
-    sorted_q, sorted_grad = chunk(queries[own], chunk_length), chunk(grad_output[own], chunk_length)
+    sorted_q = chunk(queries.index_select(0, own), chunk_length)
+    sorted_grad = chunk(grad_output.index_select(0, own), chunk_length)
     sorted_z, sorted_delta = chunk(logsumexp[own], chunk_length), chunk(delta[own], chunk_length)
-    sorted_k = chunk_with_previous(keys[padded], chunk_length)
-    sorted_v = chunk_with_previous(values[padded], chunk_length)
+    sorted_k = chunk_with_previous(keys.index_select(0, padded), chunk_length)
+    sorted_v = chunk_with_previous(values.index_select(0, padded), chunk_length)
     grad_q = torch.empty(sorted_q.shape, dtype=delta.dtype, device=delta.device)
     grad_k = torch.zeros(len(sorted_q) + 1, *sorted_q.shape[1:], dtype=delta.dtype, device=delta.device)
     grad_v = torch.zeros_like(grad_k)
@@ -281,7 +294,7 @@ def _add_round_gradients(  # type: ignore[no-untyped-def]
         _add_windows(grad_v[start:], torch.bmm(weights.to(values.dtype).transpose(1, 2), sorted_grad[part]))
     ranks = inverse_order(order[index])
     for grad, sorted_grads in zip(grads, (grad_q, grad_k[1:], grad_v[1:]), strict=True):
-        grad += sorted_grads.flatten(0, 1)[ranks]
+        grad += sorted_grads.flatten(0, 1).index_select(0, ranks)
 
 
 def _add_windows(chunks: torch.Tensor, windows: torch.Tensor) -> None:
@@ -445,8 +458,19 @@ class LSHAttention(SharedQKAttention):
         queries = self.split_heads(self.project_queries(tokens))
         values = self.split_heads(self.to_v(tokens))
         buckets = self.hash_tokens(queries.detach(), padding)
-        attended = lsh_attention(queries.to(values.dtype), values, buckets, 2 * self.bucket_size, padding)
+        attended = self.attend_tokens(queries, values, buckets, padding)
         return self.merge_heads(attended)
+
+    def attend_tokens(
+        self, queries: torch.Tensor, values: torch.Tensor, buckets: torch.Tensor, padding: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Attention in the precision of the values on a GPU, in float32 on a CPU, where half precision only costs."""
+        precision = values.dtype if values.is_cuda else torch.float32
+        queries, length = queries.to(precision), 2 * self.bucket_size
+        if torch.jit.is_scripting():
+            return lsh_attention(queries, values.to(precision), buckets, length, padding)
+        with torch.autocast(values.device.type, enabled=False):
+            return lsh_attention(queries, values.to(precision), buckets, length, padding)
 
     def project_queries(self, tokens: torch.Tensor) -> torch.Tensor:
         """Shared queries and keys (B, L, E) in float32, autocast or not, since they decide the buckets."""

@@ -19,6 +19,7 @@ others of its batch; the global average pooling of its Sec. II-B has no place in
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from monai.networks.blocks import Convolution
@@ -213,7 +214,7 @@ def _check_switch(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _check_features(features: Sequence[int], cardinality: int) -> None:
-    if len(features) < 2 or any(below != 2 * above for above, below in zip(features[:-1], features[1:], strict=True)):
+    if len(features) < 2 or any(below != 2 * above for above, below in pairwise(features)):
         raise ValueError(f"features must be two or more widths, each twice the one before, got {tuple(features)}.")
     if features[0] % cardinality:
         raise ValueError(f"cardinality {cardinality} must divide the first of features, {features[0]}.")

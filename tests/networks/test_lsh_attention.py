@@ -64,9 +64,7 @@ def test_output_and_gradients_equal_the_brute_force_softmax_over_the_union(
 
 
 @settings(max_examples=15, deadline=None)
-@given(
-    seed=st.integers(0, 10**6), length=st.integers(2, 150), bucket_size=st.integers(1, 20), rounds=st.integers(1, 4)
-)
+@given(seed=st.integers(0, 10**6), length=st.integers(2, 150), bucket_size=st.integers(1, 20), rounds=st.integers(1, 4))
 def test_hashed_attention_equals_brute_force_too(seed, length, bucket_size, rounds):
     queries, values, _ = draw_problem(seed, length, 2, 6, 1, 2)
     num_buckets = number_of_buckets(length, bucket_size)

@@ -1,0 +1,211 @@
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ComponentLocator, ConfigParser
+from monai.utils.module import locate
+
+from tests.bundles.conftest import BUNDLE, SMALL, config_files
+
+ABLATIONS = ("no_attention.yaml", "no_resnext.yaml", "unet.yaml", "full_attention.yaml")
+TRAIN = [("train.yaml",), *(("train.yaml", overlay) for overlay in (*ABLATIONS, "no_augmentation.yaml"))]
+EVALUATE = [("evaluate.yaml",), *(("evaluate.yaml", overlay) for overlay in ABLATIONS)]
+INFER = [("inference.json",), *(("inference.json", overlay) for overlay in ABLATIONS)]
+MULTI_GPU = ("train.yaml", "multi_gpu_train.json")
+PLACES = {
+    "train": ("train.yaml", "train::deterministic_transforms"),
+    "validate": ("train.yaml", "validate::preprocessing::transforms"),
+    "evaluate": ("evaluate.yaml", "preprocessing::transforms"),
+    "inference": ("inference.json", "preprocessing::transforms"),
+}
+QUICK = {"num_workers": 0, "cache_rate": 0.0}
+
+
+def parser_of(*names: str) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config(config_files(*names))
+    return parser
+
+
+def nodes(config: Any) -> Iterator[Any]:
+    yield config
+    children = config.values() if isinstance(config, dict) else config if isinstance(config, list) else ()
+    for child in children:
+        yield from nodes(child)
+
+
+def test_every_shipped_config_is_tested_here():
+    tested = {name for names in (*TRAIN, *EVALUATE, *INFER, MULTI_GPU) for name in names}
+    shipped = {path.name for path in (BUNDLE / "configs").iterdir()}
+    assert shipped - tested == {"logging.conf", "metadata.json"}
+
+
+@pytest.mark.parametrize("names", [*TRAIN, *EVALUATE, *INFER, MULTI_GPU], ids=" ".join)
+def test_every_target_can_be_located(names):
+    locator = ComponentLocator()
+    targets = {
+        node["_target_"] for node in nodes(parser_of(*names).get()) if isinstance(node, dict) and "_target_" in node
+    }
+    assert targets
+    for target in targets:
+        module = locator.get_component_module_name(target)
+        assert not isinstance(module, list), f"{target} is ambiguous: {module}"
+        assert locate(target if module is None else f"{module}.{target}") is not None, target
+
+
+@pytest.mark.parametrize("names", TRAIN, ids=" ".join)
+def test_a_training_is_made_and_has_all_properties(workflow_of, slices, tmp_path, names):
+    folders = {"dataset_dir": slices, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
+    workflow = workflow_of(*names, **SMALL, **QUICK, **folders)
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    assert workflow.trainer.network is workflow.evaluator.network
+    assert workflow.trainer.optimizer.param_groups[0]["params"][0] is next(workflow.trainer.network.parameters())
+
+
+@pytest.mark.parametrize("names", [*EVALUATE, *INFER], ids=" ".join)
+def test_an_evaluation_or_inference_is_made_and_has_all_properties(workflow_of, slices, tmp_path, names):
+    workflow = workflow_of(*names, workflow_type="infer", **SMALL, dataset_dir=slices, output_dir=tmp_path / "eval")
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    assert workflow.evaluator.network is workflow.parser.get_parsed_content("network")
+
+
+def test_a_property_of_another_name_would_be_noticed(workflow_of, slices, tmp_path):
+    workflow = workflow_of("evaluate.yaml", workflow_type="infer", dataset_dir=slices, output_dir=tmp_path)
+    workflow.parser["evaluator::postprocessing"] = "@preprocessing"
+    workflow.initialize()
+    assert workflow.check_properties() == ["postprocessing"]
+
+
+def image_transforms(place: str) -> list[dict[str, Any]]:
+    """What happens to the image, in order; modes and keys of labels beside it do not matter."""
+    file, where = PLACES[place]
+    found = []
+    for transform in parser_of(file)[where]:
+        keys = transform["keys"] if isinstance(transform["keys"], list) else [transform["keys"]]
+        if "image" in keys and transform["_target_"] != "CopyItemsd":  # the copy feeds the report
+            mode = transform.get("mode")
+            mode = mode[keys.index("image")] if isinstance(mode, list) else mode
+            found.append({**transform, "keys": "image", "mode": mode})
+    return found
+
+
+@pytest.mark.parametrize("place", ["validate", "evaluate", "inference"])
+def test_the_image_is_prepared_as_in_training(place):
+    expected = image_transforms("train")
+    assert [transform["_target_"] for transform in expected] == [
+        "LoadImaged", "Orientationd", "ScaleIntensityRanged", "Resized",
+    ]  # fmt: skip
+    assert image_transforms(place) == expected
+
+
+@pytest.mark.parametrize("key", ["network_def", "spatial_size", "window_hu", "batch_size", "network", "device"])
+def test_a_number_is_the_same_in_all_configs(key):
+    train, evaluate, inference = (parser_of(name)[key] for name in ("train.yaml", "evaluate.yaml", "inference.json"))
+    assert train == evaluate == inference
+
+
+def test_validation_scores_as_the_evaluation_does():
+    train, evaluate, inference = parser_of("train.yaml"), parser_of("evaluate.yaml"), parser_of("inference.json")
+    expected = json.loads(json.dumps(evaluate["postprocessing"]).replace("@preprocessing", "@validate#preprocessing"))
+    assert train["validate::postprocessing"] == expected
+    assert inference["postprocessing::transforms"][:-1] == evaluate["postprocessing::transforms"]
+    assert train["validate::inferer"] == evaluate["inferer"]
+    assert {**inference["inferer::inferer"], "progress": None} == {**evaluate["inferer::inferer"], "progress": None}
+    assert list(train["validate::key_metric"].values()) == list(evaluate["key_metric"].values())
+
+
+@pytest.mark.parametrize("key", ["protocol", "num_folds", "border", "seed"])
+def test_the_folds_of_an_evaluation_are_those_of_the_training(key):
+    assert parser_of("train.yaml")[key] == parser_of("evaluate.yaml")[key]
+
+
+def test_the_inference_config_stands_alone():
+    strings = [node for node in nodes(parser_of("inference.json").get()) if isinstance(node, str)]
+    assert not [text for text in strings if text.startswith("%") or "_meta_" in text]
+
+
+@pytest.mark.parametrize("name", [*ABLATIONS, "no_augmentation.yaml", "multi_gpu_train.json"])
+def test_an_overlay_overrides_and_never_repeats(name):
+    base = parser_of("train.yaml")
+    overlay = ConfigParser.load_config_file(BUNDLE / "configs" / name)
+    for key, value in overlay.items():
+        assert key.startswith("+") or key.endswith("#sampler") or key == "finalize" or key in base, f"{key} is new"
+        assert key.startswith("+") or key.endswith("#sampler") or value != base.get(key), f"{key} repeats train.yaml"
+
+
+def test_the_papers_numbers_are_the_defaults(workflow_of, slices, tmp_path):
+    folders = {"dataset_dir": slices, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
+    workflow = workflow_of("train.yaml", **QUICK, **folders)
+    workflow.initialize()
+    get = workflow.parser.get_parsed_content
+    optimizer = get("optimizer")
+    adam = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+    assert type(optimizer) is torch.optim.Adam
+    assert optimizer.defaults == adam.defaults
+    assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["betas"]) == (1e-3, (0.9, 0.999))
+    assert workflow.max_epochs == 100
+    assert (get("split")["num_folds"], get("split")["fold"]) == (10, 0)
+    training, drawn = get("train#dataset"), get("train#drawn_dataset")
+    assert len(drawn) == 6 * len(training)
+    assert training[0]["image"].shape == training[0]["label"].shape == (1, 369, 369)
+    assert get("network_def").encoder[0][0].conv.out_channels == 32
+
+
+def class_name(thing: Any) -> str:
+    return type(thing).__name__
+
+
+KNOBS = {
+    "epochs": (3, lambda get: get("train#trainer").state.max_epochs, 3),
+    "learning_rate": (0.02, lambda get: get("optimizer").param_groups[0]["lr"], 0.02),
+    "batch_size": (5, lambda get: get("train#dataloader").batch_size, 5),
+    "spatial_size": ([40, 40], lambda get: tuple(get("train#dataset")[0]["image"].shape), (1, 40, 40)),
+    "draws_per_image": (2, lambda get: len(get("train#drawn_dataset")) / len(get("train#dataset")), 2),
+    "num_folds": (4, lambda get: len(get("split")["validation"]), 6),
+    "fold": (9, lambda get: get("split")["fold"], 9),
+    "protocol": ("paper", lambda get: get("split")["protocol"].split()[0], "paper"),
+    "seed": (7, lambda get: get("split")["seed"], 7),
+    "val_interval": (4, lambda get: get("train#handlers")[1].interval, 4),
+    "window_hu": ([-1000, 500], lambda get: get("train#deterministic_transforms")[4].scaler.a_max, 500),
+    "num_workers": (1, lambda get: get("train#dataloader").num_workers, 1),
+    "cache_rate": (0.5, lambda get: get("train#dataset").cache_num, 11),
+    "amp": (False, lambda get: get("train#inferer").enabled, False),
+    "device": ("$torch.device('meta')", lambda get: get("device").type, "meta"),
+    "resume": (True, lambda get: class_name(get("train#handlers")[0]), "ResumeTraining"),
+    "network_def#encoder": ("plain", lambda get: class_name(get("network_def").encoder[0]), "DoubleConvolution"),
+    "network_def#attention": ("full", lambda get: class_name(get("network_def").decoder[0].attention), "FullAttention"),
+    "network_def#features": ([8, 16], lambda get: len(get("network_def").encoder), 2),
+    "optimizer#betas": ([0.8, 0.9], lambda get: get("optimizer").param_groups[0]["betas"], (0.8, 0.9)),
+    "loss#sigmoid": (True, lambda get: get("loss").sigmoid, True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("knob", KNOBS)
+def test_a_knob_of_the_training_can_be_set(workflow_of, slices, tmp_path, knob):
+    value, look, expected = KNOBS[knob]
+    folders = {"dataset_dir": slices, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
+    workflow = workflow_of("train.yaml", **{**SMALL, **QUICK, **folders, knob: value})
+    assert look(workflow_get(workflow)) == expected
+
+
+def workflow_get(workflow):
+    workflow.initialize()
+    return workflow.parser.get_parsed_content
+
+
+def test_every_knob_of_the_training_is_among_those():
+    header = (BUNDLE / "configs" / "train.yaml").read_text(encoding="utf-8").split("# ---- network")[0]
+    knobs = [line.split(":")[0] for line in header.splitlines() if line[:1].isalpha()]
+    assert set(knobs) - set(KNOBS) == {"imports", "bundle_root", "dataset_dir", "ckpt_dir", "output_dir", "border"}
+
+
+def test_border_can_be_set_where_no_groups_are_known(workflow_of, slices, tmp_path):
+    datalist = json.loads((slices / "datalist.json").read_text(encoding="utf-8"))["cases"]
+    cases = [{key: str(slices / case[key]) for key in ("image", "label")} for case in datalist]
+    (tmp_path / "list.json").write_text(json.dumps({"cases": cases}), encoding="utf-8")
+    workflow = workflow_of("train.yaml", dataset_dir=tmp_path / "list.json", fold=5, border=2)
+    assert len(workflow_get(workflow)("split")["left_out"]) == 4

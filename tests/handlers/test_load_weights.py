@@ -1,0 +1,81 @@
+import pytest
+import torch
+from ignite.engine import Engine
+
+from custom_components.handlers.load_weights import LoadWeights, mismatch, read_state_dict
+
+
+def network(width=5):
+    return torch.nn.Sequential(torch.nn.Linear(3, width), torch.nn.Linear(width, 2))
+
+
+def saved(content, tmp_path):
+    torch.save(content, tmp_path / "model.pt")
+    return tmp_path / "model.pt"
+
+
+def test_the_weights_are_there_before_the_first_iteration(tmp_path):
+    trained, fresh = network(), network()
+    seen = []
+    engine = Engine(lambda engine, batch: seen.append(fresh[0].weight.detach().clone()))
+    LoadWeights(saved(trained.state_dict(), tmp_path), fresh).attach(engine)
+    assert not fresh[0].weight.equal(trained[0].weight)
+    engine.run([0])
+    assert seen[0].equal(trained[0].weight)
+
+
+def test_half_precision_weights_become_float32(tmp_path):
+    trained, fresh = network(), network()
+    half = {name: value.half() for name, value in trained.state_dict().items()}
+    LoadWeights(saved(half, tmp_path), fresh)()
+    assert fresh[1].bias.dtype == torch.float32
+    assert fresh[1].bias.equal(trained[1].bias.half().float())
+
+
+def test_another_architecture_is_told_and_nothing_is_loaded(tmp_path):
+    fresh = network()
+    before = {name: value.clone() for name, value in fresh.state_dict().items()}
+    other = {**network(7).state_dict(), "2.weight": torch.zeros(1)}
+    del other["1.bias"]
+    path = saved(other, tmp_path)
+    expected = (
+        r"is of another architecture than the network: tensors missing: 1 \(1.bias\), unknown: 1 \(2.weight\), "
+        r"of another shape: 3 \(0.weight: \[7, 3\] instead of \[5, 3\], 0.bias: \[7\] instead of \[5\], ...\). Give"
+    )
+    with pytest.raises(ValueError, match=expected):
+        LoadWeights(path, fresh)()
+    assert all(value.equal(before[name]) for name, value in fresh.state_dict().items())
+
+
+def test_equal_architectures_do_not_differ():
+    assert mismatch(network().state_dict(), network().state_dict()) == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"half a file", b"PK\x03\x04 half a zip"])
+def test_a_broken_file_is_told_by_name(tmp_path, content):
+    path = tmp_path / "model.pt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model.pt cannot be read as tensors: \w+.* Copy or train it again.$"):
+        read_state_dict(path)
+
+
+def test_a_truncated_file_is_told_by_name(tmp_path):
+    path = saved(network().state_dict(), tmp_path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"model.pt cannot be read as tensors"):
+        read_state_dict(path)
+
+
+def test_a_missing_file_is_told_with_the_remedy(tmp_path):
+    with pytest.raises(ValueError, match=r"No checkpoint at .*model.pt. Train one first \(`run training`\)"):
+        read_state_dict(tmp_path / "model.pt")
+
+
+def test_a_pickled_object_is_not_unpickled(tmp_path):
+    with pytest.raises(ValueError, match="cannot be read as tensors"):
+        read_state_dict(saved(network(), tmp_path))
+
+
+def test_a_checkpoint_to_resume_from_is_no_model(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no plain state dict.*--resume true"):
+        read_state_dict(saved({"network": network().state_dict(), "trainer": {"epoch": 3}}, tmp_path))

@@ -1,0 +1,151 @@
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator
+
+from custom_components.handlers.resume_training import (
+    BestModelSaver,
+    ResumableCheckpointSaver,
+    ResumeTraining,
+    epoch_checkpoints,
+    latest_checkpoint,
+)
+
+
+def trainer_of(folder, network, epochs, resume=False, length=3, **more):
+    """A training that adds 1 to the weight in each iteration."""
+
+    def step(engine, batch):
+        with torch.no_grad():
+            network.weight += 1
+
+    engine = Engine(step)
+    objects = {"network": network, **more}
+    if resume:
+        ResumeTraining(folder, objects).attach(engine)
+    ResumableCheckpointSaver(
+        save_dir=str(folder), save_dict=dict(objects), file_prefix="resume", save_interval=1, n_saved=2
+    ).attach(engine)
+    epochs_run = []
+    engine.add_event_handler(Events.EPOCH_STARTED, lambda engine: epochs_run.append(engine.state.epoch))
+    engine.state.max_epochs = epochs
+    engine.run([0] * length, max_epochs=epochs)
+    return engine, epochs_run
+
+
+def zero():
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(layer.weight)
+    return layer
+
+
+def test_a_resumed_training_is_one_that_was_never_interrupted(tmp_path):
+    trainer_of(tmp_path, zero(), epochs=3)
+    network = zero()
+    engine, epochs_run = trainer_of(tmp_path, network, epochs=5, resume=True)
+    assert epochs_run == [4, 5]
+    assert (network.weight.item(), engine.state.iteration) == (15, 15)
+
+
+def test_the_newest_two_are_kept_also_over_a_resumption(tmp_path):
+    trainer_of(tmp_path, zero(), epochs=3)
+    assert sorted(epoch_checkpoints(tmp_path)) == [2, 3]
+    trainer_of(tmp_path, zero(), epochs=4, resume=True)
+    assert sorted(epoch_checkpoints(tmp_path)) == [3, 4]
+
+
+def test_a_new_training_leaves_the_checkpoints_of_an_earlier_one_and_says_so(tmp_path, caplog):
+    trainer_of(tmp_path, zero(), epochs=5)
+    trainer_of(tmp_path, zero(), epochs=1)
+    assert sorted(epoch_checkpoints(tmp_path)) == [1, 4, 5]
+    assert "holds checkpoints of an earlier training, up to epoch 5" in caplog.text
+
+
+def test_an_epoch_is_as_long_as_the_data_are_now(tmp_path):
+    trainer_of(tmp_path, zero(), epochs=2, length=3)
+    network = zero()
+    engine, _ = trainer_of(tmp_path, network, epochs=3, resume=True, length=5)
+    assert (network.weight.item(), engine.state.epoch_length) == (6 + 5, 5)
+
+
+def test_without_a_checkpoint_training_starts_from_scratch(tmp_path):
+    assert latest_checkpoint(tmp_path / "nowhere") is None
+    _, epochs_run = trainer_of(tmp_path, zero(), epochs=2, resume=True)
+    assert epochs_run == [1, 2]
+
+
+def test_the_newest_is_that_of_the_highest_number(tmp_path):
+    for name in ("resume_checkpoint_epoch=9.pt", "resume_checkpoint_epoch=10.pt", "other_checkpoint_epoch=11.pt"):
+        (tmp_path / name).touch()
+    assert latest_checkpoint(tmp_path).name == "resume_checkpoint_epoch=10.pt"
+
+
+def test_more_epochs_done_than_asked_for_are_told(tmp_path):
+    trainer_of(tmp_path, zero(), epochs=3)
+    with pytest.raises(ValueError, match=r"epoch=3.pt has 3 epochs already. Ask for more with --epochs"):
+        trainer_of(tmp_path, zero(), epochs=2, resume=True)
+
+
+def test_another_network_is_told(tmp_path):
+    trainer_of(tmp_path, zero(), epochs=1)
+    with pytest.raises(
+        ValueError, match=r"cannot be resumed from: RuntimeError .* Train with the same configs as before"
+    ):
+        trainer_of(tmp_path, torch.nn.Linear(2, 2), epochs=2, resume=True)
+
+
+def evaluator_with(saver, scores):
+    """An evaluator whose n-th epoch has the n-th score."""
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"), val_data_loader=[0], network=torch.nn.Identity(), iteration_update=lambda *_: {}
+    )
+    evaluator.state.key_metric_name = "dice"
+
+    def score(engine):
+        engine.state.metrics["dice"] = scores[engine.state.epoch - 1]
+
+    evaluator.add_event_handler(Events.EPOCH_COMPLETED, score)
+    saver.attach(evaluator)
+    return evaluator
+
+
+def saved_weight(folder):
+    return torch.load(folder / "model.pt", weights_only=True)["weight"].item()
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_worse_epoch_after_the_resumption_does_not_replace_the_best_model(tmp_path, remembers):
+    network = zero()
+    first = BestModelSaver(tmp_path, network)
+    evaluator = evaluator_with(first, scores=[0.3, 0.7, 0.6])
+    for epoch in (1, 2, 3):
+        torch.nn.init.constant_(network.weight, epoch)
+        evaluator.run(epoch)
+    assert saved_weight(tmp_path) == 2
+    again = BestModelSaver(tmp_path, network)
+    evaluator = evaluator_with(again, scores=[0, 0, 0, 0.5, 0.8])
+    if remembers:
+        again.load_state_dict(first.state_dict())
+    for epoch, expected in ((4, 2 if remembers else 4), (5, 5)):
+        torch.nn.init.constant_(network.weight, epoch)
+        evaluator.run(epoch)
+        assert saved_weight(tmp_path) == expected
+
+
+def test_the_memory_of_the_best_can_be_saved_as_tensors_are(tmp_path):
+    saver = BestModelSaver(tmp_path, zero())
+    evaluator_with(saver, scores=[0.25]).run(1)
+    torch.save(saver.state_dict(), tmp_path / "memory.pt")
+    restored = torch.load(tmp_path / "memory.pt", weights_only=True)
+    assert restored["saved"][0][0] == 0.25
+
+
+def test_a_best_model_that_is_gone_is_written_again(tmp_path):
+    first = BestModelSaver(tmp_path, zero())
+    evaluator_with(first, scores=[0.9]).run(1)
+    (tmp_path / "model.pt").unlink()
+    again = BestModelSaver(tmp_path, zero())
+    evaluator = evaluator_with(again, scores=[0, 0.1])
+    again.load_state_dict(first.state_dict())
+    evaluator.run(2)
+    assert (tmp_path / "model.pt").is_file()

@@ -1,0 +1,36 @@
+import json
+
+from ignite.engine import Engine
+
+from custom_components.data.segmentation_datalist import list_cases
+from custom_components.data.split import split_cases
+from custom_components.handlers.save_split import SaveSplit
+
+
+def test_the_split_is_there_from_the_start_of_the_run(tmp_path):
+    cases = [{"case_id": str(number), "image": f"/data/{number}.png", "group": ""} for number in range(7)]
+    split = split_cases(cases, num_folds=3, fold=1, border=1)
+    path = tmp_path / "models" / "split.json"
+    seen = []
+    engine = Engine(lambda engine, batch: seen.append(json.loads(path.read_text(encoding="utf-8"))))
+    SaveSplit(split, path).attach(engine)
+    assert not path.exists()
+    engine.run([0])
+    assert seen == [split]
+    assert [len(split[side]) for side in ("training", "validation", "left_out")] == [3, 2, 2]
+
+
+def test_a_written_split_can_be_read_as_the_data_set_it_trained_on(tmp_path):
+    from PIL import Image
+
+    for name in "abc":
+        Image.new("L", (5, 6)).save(tmp_path / f"{name}.png")
+    cases = [
+        {"case_id": name, "image": str(tmp_path / f"{name}.png"), "label": str(tmp_path / f"{name}.png"), "group": ""}
+        for name in "abc"
+    ]
+    split = split_cases(cases, num_folds=3, fold=0)
+    engine = Engine(lambda engine, batch: None)
+    SaveSplit(split, tmp_path / "split.json").attach(engine)
+    engine.run([0])
+    assert list_cases(tmp_path / "split.json") == split["training"]
