@@ -57,9 +57,10 @@ demo: $(STAMP)  ## train, score and apply a small network on synthetic CT (under
 	$(BIN)/python -m custom_components score_table $(DEMO)/eval/summary.json
 	@echo "Look at $(DEMO)/eval/*/*.png (prediction beside truth) and $(DEMO)/results/scan (label map, report, overlays)."
 
-bench: $(STAMP)  ## LSH attention against full attention and reformer-pytorch: seconds and memory
+bench: $(STAMP)  ## seconds and memory: LSH attention against full attention and reformer-pytorch; the networks
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt ".[bench]"
 	$(BIN)/python docs/bench_lsh_attention.py
+	$(BIN)/python docs/bench_networks.py
 
 clean:  ## remove what was made here, .venv too
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,14 +14,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import fire
 import torch
 import torch.nn.functional as F
+from process_memory import memory, reset_peak
 
-from custom_components.networks.lsh_attention import lsh_attention
 from custom_components.networks.lsh_hashing import hash_vectors, number_of_buckets, random_rotations
+from custom_components.networks.lsh_rounds import lsh_attention
 
 HEADS, DIM, ROUNDS, BUCKET_SIZE = 4, 64, 4, 64
 LENGTHS = (1024, 4096, 8192, 16384, 36864, 136192)
@@ -67,17 +67,6 @@ SYSTEMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "scaled_dot_product": scaled_dot_product,
     "naive softmax": naive,
 }
-
-
-def memory(field: str) -> int:
-    """Bytes of a line of /proc/self/status: VmRSS (held now) or VmHWM (most held since the last reset)."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return 1024 * int(lines[field].split()[0])
-
-
-def reset_peak() -> None:
-    """Let VmHWM start anew from what is held now (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 def measure(system: str, length: int, repeats: int) -> None:

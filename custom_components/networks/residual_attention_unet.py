@@ -39,7 +39,8 @@ class ResNeXtBlock(nn.Module):
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels, out_channels: channels in and out.
+        in_channels: channels in.
+        out_channels: channels out.
         cardinality: number of paths, C; must divide ``out_channels``.
     """
 

@@ -71,10 +71,11 @@ def test_every_parameter_gets_a_gradient():
 
 
 def test_a_slice_does_not_depend_on_the_others_of_its_batch():
-    network = ResidualAttentionUNet(**SMALL).eval()
-    images = torch.randn(3, 1, 35, 40)
+    """In float64: in float32 rounding may move a pixel across the border of two hash buckets."""
+    network = ResidualAttentionUNet(**SMALL).double().eval()
+    images = torch.randn(3, 1, 35, 40).double()
     alone = torch.cat([network(images[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(network(images), alone, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(network(images), alone)
 
 
 def test_the_scripted_network_equals_the_eager_one_on_another_size():

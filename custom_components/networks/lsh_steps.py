@@ -1,0 +1,140 @@
+"""The steps of one round of LSH attention: chunk, find the pairs that count, attend, combine.
+
+Chen et al. 2020, Sec. II-C; hashing and sorting, the steps before, are in ``lsh_hashing``. Notation: T sorted tokens,
+chunks of m, vectors of D.
+"""
+
+import torch
+
+SELF_PENALTY = 1e5
+"""What the logit of a token with itself is lowered by: it attends to itself only when alone."""
+
+HIDDEN_LOGIT = -1e30
+"""Finite stand-in for minus infinity: a token that sees nothing new in a round gets weight 0 there, not NaN."""
+
+
+def chunk(tokens: torch.Tensor, chunk_length: int) -> torch.Tensor:
+    """Cut sorted tokens into chunks: (T, ...) -> (T / m, m, ...)."""
+    return tokens.unflatten(0, (-1, chunk_length))
+
+
+def chunk_with_previous(tokens: torch.Tensor, chunk_length: int) -> torch.Tensor:
+    """Each chunk together with the one before it, as a view.
+
+    Args:
+        tokens: (m + T, D) sorted tokens behind one chunk of filler, which is what the first chunk looks back to.
+        chunk_length: m.
+
+    Returns:
+        (T / m, 2 m, D), overlapping windows.
+    """
+    return tokens.unfold(0, 2 * chunk_length, chunk_length).movedim(-1, 1)
+
+
+def meeting_code(buckets: torch.Tensor, ranks: torch.Tensor, chunk_length: int) -> torch.Tensor:
+    """One integer a token that tells whether a round lets i attend to j: ``code_i - code_j in {0, 1}``.
+
+    code = chunk + 2 * bucket. Within a bucket the difference is that of the chunks; tokens of a higher bucket are
+    never in an earlier chunk, so across buckets it is at least 2 or at most -2.
+
+    Args:
+        buckets: (..., L) integers.
+        ranks: (..., L) place of each token in the sorted order.
+        chunk_length: m.
+
+    Returns:
+        (..., L), int16 where the codes fit (they do up to some 800,000 tokens at a bucket size of 64), else int32.
+    """
+    code = torch.div(ranks, chunk_length, rounding_mode="floor") + 2 * buckets
+    fits = buckets.shape[-1] // chunk_length + 2 * int(buckets.max()) < 32000
+    return code.to(torch.int16 if fits else torch.int32)
+
+
+def hidden_pairs(
+    bucket_q: torch.Tensor, bucket_k: torch.Tensor, earlier_q: torch.Tensor, earlier_k: torch.Tensor
+) -> torch.Tensor:
+    """Pairs that this round must not count: other buckets, and pairs that an earlier round has counted.
+
+    Args:
+        bucket_q: (n, m), buckets of this round.
+        bucket_k: (n, 2 m), the same of the keys.
+        earlier_q: (g, n, m), meeting codes of the g earlier rounds.
+        earlier_k: (g, n, 2 m), the same of the keys.
+
+    Returns:
+        Boolean (n, m, 2 m).
+    """
+    hidden = bucket_q.unsqueeze(-1) != bucket_k.unsqueeze(-2)
+    for index in range(earlier_q.shape[0]):
+        difference = earlier_q[index].unsqueeze(-1) - earlier_k[index].unsqueeze(-2)
+        hidden |= difference.bitwise_and_(-2) == 0  # difference is 0 or 1: met before
+    return hidden
+
+
+def pair_logits(
+    queries: torch.Tensor, keys: torch.Tensor, lower_self: bool, self_penalty: float = SELF_PENALTY
+) -> torch.Tensor:
+    """Logits of all pairs of a block of chunks, the token itself lowered by 1e5.
+
+    Args:
+        queries: (n, m, D), already divided by sqrt(d_k).
+        keys: (n, 2 m, D) of unit length.
+        lower_self: in the first round; later rounds have the token itself among the pairs already counted.
+        self_penalty: the constant (a scripted function cannot look it up itself).
+
+    Returns:
+        (n, m, 2 m), at least float32.
+    """
+    logits = torch.bmm(queries, keys.transpose(1, 2))
+    if logits.dtype == torch.float16 or logits.dtype == torch.bfloat16:
+        logits = logits.float()
+    if lower_self:
+        logits.diagonal(queries.shape[1], 1, 2).sub_(self_penalty)
+    return logits
+
+
+def attend(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    hidden: torch.Tensor,
+    lower_self: bool,
+    hidden_logit: float = HIDDEN_LOGIT,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Softmax attention of each chunk over itself and the chunk before.
+
+    Args:
+        queries: (n, m, D).
+        keys: (n, 2 m, D).
+        values: (n, 2 m, D).
+        hidden: boolean (n, m, 2 m).
+        lower_self: see :func:`pair_logits`.
+        hidden_logit: the constant.
+
+    Returns:
+        Output (n, m, D) and the log-sum-exp z of its logits (n, m).
+    """
+    logits = pair_logits(queries, keys, lower_self).masked_fill_(hidden, hidden_logit)
+    weights = torch.softmax(logits, dim=-1)
+    logsumexp = logits.amax(dim=-1) - weights.amax(dim=-1).log()
+    return torch.bmm(weights.to(values.dtype), values).to(logits.dtype), logsumexp
+
+
+def combine(
+    output: torch.Tensor, logsumexp: torch.Tensor, round_output: torch.Tensor, round_logsumexp: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Join two attention results over disjoint keys: ``sum_g exp(z_g - z) a_g`` with ``z = log sum_g exp(z_g)``.
+
+    Args:
+        output: (T, D) so far.
+        logsumexp: (T,) so far.
+        round_output: (T, D) of one more round.
+        round_logsumexp: (T,) of one more round.
+
+    Returns:
+        The joint output (T, D) and log-sum-exp (T,).
+    """
+    total = torch.logaddexp(logsumexp, round_logsumexp)
+    before = (logsumexp - total).exp().unsqueeze(-1)
+    added = (round_logsumexp - total).exp().unsqueeze(-1)
+    return output * before + round_output * added, total

@@ -1,0 +1,67 @@
+"""Seconds and memory of one slice of 369 x 369 through the networks of Table II; prints a Markdown table.
+
+Each network in a process of its own, float32, batch 1; the median of the repeats.
+
+    python docs/bench_networks.py [--size 369] [--repeats 3]
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import fire
+import torch
+from process_memory import memory, reset_peak
+
+from custom_components import ResidualAttentionUNet
+
+NETWORKS = {
+    "M": ("resnext", "lsh"),
+    "M-A": ("resnext", "none"),
+    "M-R": ("plain", "lsh"),
+    "U-Net": ("plain", "none"),
+}
+
+
+def measure(name: str, size: int, repeats: int) -> None:
+    """Run one network in this process; print its figures as JSON."""
+    encoder, attention = NETWORKS[name]
+    network = ResidualAttentionUNet(encoder=encoder, attention=attention)
+    figures: dict[str, float] = {"parameters": sum(parameter.numel() for parameter in network.parameters())}
+    image = torch.rand(1, 1, size, size)
+    for step in ("forward", "training"):
+        network.train(step == "training")
+        seconds = []
+        reset_peak()
+        held = memory("VmRSS")
+        for _ in range(repeats):
+            start = time.perf_counter()
+            with torch.set_grad_enabled(step == "training"):
+                logits = network(image)
+            if step == "training":
+                logits.square().mean().backward()
+            seconds.append(time.perf_counter() - start)
+        figures |= {f"{step}_s": statistics.median(seconds), f"{step}_bytes": memory("VmHWM") - held}
+    sys.stdout.write(json.dumps(figures) + "\n")
+
+
+def table(size: int = 369, repeats: int = 3) -> None:
+    """Print the table."""
+    sys.stdout.write(
+        f"CPU, {torch.get_num_threads()} threads, float32, 1 x 1 x {size} x {size}; median of {repeats}\n\n"
+    )
+    sys.stdout.write(
+        "| network | parameters | forward: s | GiB | forward + backward: s | GiB |\n|---|---|---|---|---|---|\n"
+    )
+    for name in NETWORKS:
+        command = [sys.executable, __file__, "measure", name, str(size), str(repeats)]
+        f = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+        cells = [f"{f[f'{step}_s']:.2f} | {f[f'{step}_bytes'] / 2**30:.2f}" for step in ("forward", "training")]
+        sys.stdout.write(f"| {name} | {f['parameters'] / 1e6:.2f} M | {' | '.join(cells)} |\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    fire.Fire({"measure": measure} if sys.argv[1:2] == ["measure"] else table)
