@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fire
 import matplotlib.pyplot as plt
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from custom_components.data.atomic import atomic_path
@@ -44,17 +44,20 @@ def draw_curves(tensorboard_dir: str, path: Path) -> None:
         figure.savefig(temporary, dpi=110)
 
 
-def draw_cases(eval_dir: str, cases: list[str], path: Path, width: int = 1100) -> None:
-    """Overlays of cases, one below the other."""
-    pictures = [Image.open(sorted(Path(eval_dir, case).glob("*_overlay_*.png"))[0]).convert("RGB") for case in cases]
-    pictures = [picture.resize((width, picture.height * width // picture.width)) for picture in pictures]
+def draw_cases(eval_dir: str, cases: list[str], path: Path, width: int = 800) -> None:
+    """Overlays of cases, one below the other, each under its name."""
+    pictures = []
+    for case in cases:
+        picture = Image.open(sorted(Path(eval_dir, case).glob("*_overlay_*.png"))[0]).convert("RGB")
+        draw = ImageDraw.Draw(picture)
+        draw.rectangle((0, 0, picture.width, 26), fill="black")
+        draw.text((8, 4), f"case {case}", font=ImageFont.load_default(16), fill="white")
+        pictures.append(picture.resize((width, picture.height * width // picture.width), Image.Resampling.LANCZOS))
     sheet = Image.new("RGB", (width, sum(picture.height for picture in pictures)))
-    top = 0
-    for picture in pictures:
-        sheet.paste(picture, (0, top))
-        top += picture.height
+    for k, picture in enumerate(pictures):
+        sheet.paste(picture, (0, sum(above.height for above in pictures[:k])))
     with atomic_path(path) as temporary:
-        sheet.quantize(128).save(temporary)
+        sheet.save(temporary, optimize=True)
 
 
 def main(tensorboard_dir: str, eval_dir: str, cases: str | tuple[int, ...], output_dir: str) -> None:

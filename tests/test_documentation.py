@@ -16,7 +16,7 @@ from custom_components import __version__, phantom
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "covid_seg_bundle/docs/README.md")
 SMALL = {"--spatial_size": "[32, 32]", "--network_def#features": "[8, 16]"}
-SHORT = {**SMALL, "--epochs": "1", "--draws_per_image": "1", "--num_workers": "0", "--num_folds": "4"}
+SHORT = {**SMALL, "--epochs": "1", "--draws_per_image": "1", "--num_workers": "0", "--num_folds": "4", "--fold": "0"}
 
 
 def commands(readme):
@@ -61,7 +61,7 @@ def run(arguments, verb, root, options):
 
 def small_options(line, root):
     if "training" not in line:
-        return {**SMALL, **({"--num_folds": "4"} if "evaluating" in line else {})}
+        return {**SMALL, **({"--num_folds": "4", "--fold": "0"} if "evaluating" in line else {})}
     return {**SHORT, "--ckpt_dir": str(root / "others" / str(abs(hash(line))))}
 
 
