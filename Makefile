@@ -45,9 +45,10 @@ CONFIGS := covid_seg_bundle/configs
 demo: $(STAMP)  ## train, score and apply a small network on synthetic CT (under 10 minutes)
 	rm -rf $(DEMO)
 	$(BIN)/python -m custom_components phantom_slices $(DEMO)/slices --num_slices 160 --size "[96, 96]"
-	$(RUN) training --config_file $(CONFIGS)/train.yaml --bundle_root covid_seg_bundle \
+	$(RUN) training --bundle_root covid_seg_bundle \
+	    --config_file "['$(CONFIGS)/train.yaml', '$(CONFIGS)/no_augmentation.yaml']" \
 	    --dataset_dir $(DEMO)/slices --ckpt_dir $(DEMO)/models --output_dir $(DEMO)/tensorboard $(DEMO_NETWORK) \
-	    --num_folds 5 --epochs 8 --draws_per_image 1 --learning_rate 0.003 --num_workers 0
+	    --num_folds 5 --epochs 12 --batch_size 4 --learning_rate 0.004 --loss\#weight "[0.1, 1, 1, 1]" --num_workers 0
 	$(RUN) evaluating --config_file $(CONFIGS)/evaluate.yaml --bundle_root covid_seg_bundle \
 	    --dataset_dir $(DEMO)/slices --fold 0 --num_folds 5 \
 	    --ckpt_path $(DEMO)/models/model.pt --output_dir $(DEMO)/eval $(DEMO_NETWORK)
