@@ -38,17 +38,19 @@ test: $(STAMP)  ## the tests, on all cores (minutes)
 test-all: $(STAMP)  ## the tests, slow ones too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
+DEMO_SLICES := 160
+DEMO_EPOCHS := 12
 DEMO_NETWORK := --network_def\#features "[16, 32, 64]" --spatial_size "[96, 96]"
 RUN := $(BIN)/python -m monai.bundle run
 CONFIGS := covid_seg_bundle/configs
 
 demo: $(STAMP)  ## train, score and apply a small network on synthetic CT (under 10 minutes)
 	rm -rf $(DEMO)
-	$(BIN)/python -m custom_components phantom_slices $(DEMO)/slices --num_slices 160 --size "[96, 96]"
+	$(BIN)/python -m custom_components phantom_slices $(DEMO)/slices --num_slices $(DEMO_SLICES) --size "[96, 96]"
 	$(RUN) training --bundle_root covid_seg_bundle \
 	    --config_file "['$(CONFIGS)/train.yaml', '$(CONFIGS)/no_augmentation.yaml']" \
 	    --dataset_dir $(DEMO)/slices --ckpt_dir $(DEMO)/models --output_dir $(DEMO)/tensorboard $(DEMO_NETWORK) \
-	    --num_folds 5 --epochs 12 --batch_size 4 --learning_rate 0.004 --loss\#weight "[0.1, 1, 1, 1]" --num_workers 0
+	    --num_folds 5 --epochs $(DEMO_EPOCHS) --batch_size 4 --learning_rate 0.004 --loss\#weight "[0.1, 1, 1, 1]" --num_workers 0
 	$(RUN) evaluating --config_file $(CONFIGS)/evaluate.yaml --bundle_root covid_seg_bundle \
 	    --dataset_dir $(DEMO)/slices --fold 0 --num_folds 5 \
 	    --ckpt_path $(DEMO)/models/model.pt --output_dir $(DEMO)/eval $(DEMO_NETWORK)

@@ -95,6 +95,18 @@ def test_the_make_verbs_of_the_readme_exist_and_bare_make_lists_them():
     assert {"demo", "test", "check", "bench"} <= named
 
 
+def test_the_demo_runs_from_phantom_to_report(tmp_path):
+    """The recipe itself, on few slices and for one epoch, with this interpreter instead of a new .venv."""
+    (tmp_path / "covid_seg_bundle").symlink_to(ROOT / "covid_seg_bundle")
+    small = ["STAMP=none", f"BIN={Path(sys.executable).parent}", "DEMO_SLICES=20", "DEMO_EPOCHS=1"]
+    (tmp_path / "none").touch()
+    command = ["make", "-f", str(ROOT / "Makefile"), "-o", "none", "demo", *small]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "| pleural effusion |" in done.stdout
+    assert (tmp_path / "demo/results/scan/scan_seg.nii.gz").is_file()
+    assert list((tmp_path / "demo/eval").glob("*/*_overlay_*.png"))
+
+
 def test_links_of_the_readmes_lead_somewhere():
     for readme in READMES:
         folder = (ROOT / readme).parent
