@@ -11,7 +11,7 @@ from custom_components.phantom.nifti import phantom_hu
 from custom_components.phantom.phantom import Phantom
 
 if TYPE_CHECKING:
-    from pydicom.dataset import FileDataset
+    from pydicom.dataset import Dataset, FileDataset
 
 RESCALE_INTERCEPT_HU = -1024
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -171,21 +171,36 @@ def _decimal(value: float) -> str:
 
 
 def _save(dataset: "FileDataset", path: Path, compressed: bool) -> None:
-    from pydicom import dcmwrite
-
-    before_3 = _pydicom_before_3()
-    if before_3:
-        dataset.is_little_endian, dataset.is_implicit_VR = True, False
     if compressed:
         uid = dataset.SOPInstanceUID
+        _set_byte_order(dataset)
         dataset.compress(RLE_LOSSLESS)
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+    write_dicom_file(dataset, path)
+
+
+def write_dicom_file(dataset: "Dataset", path: Path) -> None:
+    """Write a little-endian data set as a DICOM file, atomically, with pydicom 2 or 3.
+
+    Args:
+        dataset: with its file meta information.
+        path: file to write.
+    """
+    from pydicom import dcmwrite
+
+    _set_byte_order(dataset)
+    conforming = {"write_like_original": False} if _pydicom_before_3() else {"enforce_file_format": True}
     with atomic_path(path) as temporary:
-        dcmwrite(temporary, dataset, **({"write_like_original": False} if before_3 else {"enforce_file_format": True}))
+        dcmwrite(temporary, dataset, **conforming)
+
+
+def _set_byte_order(dataset: "Dataset") -> None:
+    """Pydicom 3 derives it from the transfer syntax."""
+    if _pydicom_before_3():
+        dataset.is_little_endian, dataset.is_implicit_VR = True, False
 
 
 def _pydicom_before_3() -> bool:
-    """Pydicom 3 renamed an argument of ``dcmwrite`` and derives the byte order from the transfer syntax."""
     from pydicom import __version_info__
 
     return int(__version_info__[0]) < 3

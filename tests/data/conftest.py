@@ -9,6 +9,8 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from custom_components.phantom.dicom import write_dicom_file
+
 AXIAL = (1, 0, 0, 0, 1, 0)
 
 
@@ -43,8 +45,7 @@ def ct_image(
 
 
 def save(image: Dataset, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save_as(path, enforce_file_format=True)
+    write_dicom_file(image, path)
 
 
 @pytest.fixture
