@@ -53,6 +53,7 @@ def test_output_and_gradients_equal_the_brute_force_softmax_over_the_union(
     if padded is not None:
         padding = torch.rand(2, length, generator=torch.Generator().manual_seed(seed)) < 0.3
         padding = padding.sort(dim=-1)[0] if padded == "tail" else padding
+        padding[:, 0] = False  # the reference has nothing to differentiate where all is padding
     ours = [queries.clone().requires_grad_(), values.clone().requires_grad_()]
     theirs = [queries.double().requires_grad_(), values.double().requires_grad_()]
     output = lsh_attention(*ours, buckets, chunk_length, padding)
@@ -86,6 +87,15 @@ def test_a_token_alone_in_every_round_attends_to_itself():
     queries, values, _ = draw_problem(0, 6, 1, 4, 1, 2)
     buckets = torch.arange(6).expand(3, 2, 1, 6)
     torch.testing.assert_close(lsh_attention(queries, values, buckets, 2), values)
+
+
+def test_a_sequence_of_padding_alone_gives_zeros():
+    queries, values, buckets = draw_problem(0, 5, 2, 4, 2, 3)
+    padding = torch.tensor([[True] * 5, [False] * 5])
+    output = lsh_attention(queries.requires_grad_(), values, buckets, 2, padding)
+    output.sum().backward()
+    assert not output[0].any()
+    assert torch.equal(queries.grad[0], torch.zeros(2, 5, 4))
 
 
 def test_two_tokens_in_a_bucket_see_only_each_other():
