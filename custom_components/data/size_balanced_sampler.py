@@ -1,0 +1,125 @@
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.utils.data import DistributedSampler, WeightedRandomSampler
+
+from custom_components.data.size_groups import CLASS_NAMES, SIZE_GROUPS, size_group
+
+_logger = logging.getLogger(__name__)
+
+
+class SizeBalancedSampler(DistributedSampler):
+    """Draws a group by the size of the infection, then a scan of that group (Ouyang et al. 2020, Sec. III-C).
+
+    1. With N the numbers of scans, the groups covid_small, covid_large, cap_small, cap_large have the weights
+       N_covid_large / N_covid_small, 1, 1, N_cap_small / N_cap_large; a group's probability is its weight over their
+       sum, and each of its scans is as likely as the others. As many draws an epoch as scans, with replacement.
+    2. The draws follow from (seed, epoch) alone, and no global random state is touched.
+    3. Over several processes there is one common draw; process r takes its places r, r + R, r + 2R, ...
+
+    Torch's WeightedRandomSampler draws. The class is a DistributedSampler, also for a single process, because that is
+    what MONAI's engines tell the epoch to.
+
+    Departs from the paper, which does not say: an empty group is left out with a warning, the other group of its class
+    gets weight 1, and the probabilities are taken over what is there.
+
+    Args:
+        labels: 1 for COVID-19, 0 for CAP, one a scan.
+        ratios: infection volume / lung volume, 0 to 1, one a scan.
+        seed: another seed draws other scans.
+        num_replicas: number of processes; that of the process group, or 1 without one.
+        rank: which of them this is.
+
+    Attributes:
+        group_counts: scans of each group.
+        group_weights: weight of each group, 0 for an empty one.
+        group_probabilities: probability of each group.
+
+    Raises:
+        ValueError: when a class has no scan, the lists differ in length, or a label or ratio is none.
+
+    Example:
+        >>> sampler = SizeBalancedSampler([1, 1, 1, 0, 0, 0], [0.01, 0.1, 0.2, 0.0, 0.0, 0.5])
+        >>> sampler.group_weights
+        {'covid_small': 2.0, 'covid_large': 1.0, 'cap_small': 1.0, 'cap_large': 2.0}
+        >>> len(list(sampler))
+        6
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int],
+        ratios: Sequence[float],
+        seed: int = 0,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        groups = _groups(labels, ratios)
+        self.group_counts = {name: groups.count(name) for name in SIZE_GROUPS}
+        self.group_weights = _group_weights(self.group_counts)
+        total = sum(self.group_weights.values())
+        self.group_probabilities = {name: weight / total for name, weight in self.group_weights.items()}
+        self.weights = torch.tensor(
+            [self.group_probabilities[name] / self.group_counts[name] for name in groups], dtype=torch.float64
+        )
+        replicas, own = _process(num_replicas, rank)
+        super().__init__(range(len(groups)), num_replicas=replicas, rank=own, shuffle=True, seed=seed)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[int]:
+        """This process's part of the epoch's draw."""
+        generator = torch.Generator().manual_seed(_stream(self.seed, self.epoch))
+        draw = list(WeightedRandomSampler(self.weights, self.total_size, replacement=True, generator=generator))  # type: ignore[arg-type]
+        return iter(draw[self.rank : self.total_size : self.num_replicas])
+
+    def table(self) -> str:
+        """Counts, weights and probabilities of the groups as a Markdown table."""
+        rows = [
+            f"| {name} | {self.group_counts[name]} | {self.group_weights[name]:.3f} "
+            f"| {self.group_probabilities[name]:.3f} |"
+            for name in SIZE_GROUPS
+        ]
+        return "\n".join(["| group | scans | weight | probability |", "|---|---|---|---|", *rows])
+
+
+def _groups(labels: Sequence[int], ratios: Sequence[float]) -> list[str]:
+    if len(labels) != len(ratios):
+        raise ValueError(f"Got {len(labels)} labels and {len(ratios)} ratios. Expected one of each a scan.")
+    groups = []
+    for place, (label, ratio) in enumerate(zip(labels, ratios, strict=True)):
+        try:
+            groups.append(size_group(int(label) if label == int(label) else label, float(ratio)))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"Scan {place} of {len(labels)}: {error}") from error
+    for label, name in CLASS_NAMES.items():
+        if not any(group.startswith(name) for group in groups):
+            raise ValueError(
+                f"None of {len(groups)} scans has label {label} ({name}). Size-balanced sampling needs scans of both "
+                "classes: check the datalist and the fold."
+            )
+    return groups
+
+
+def _group_weights(counts: dict[str, int]) -> dict[str, float]:
+    """Weights in the order of ``SIZE_GROUPS``; rare are small COVID-19 and large CAP."""
+    weights = {}
+    for rare, common in (("covid_small", "covid_large"), ("cap_large", "cap_small")):
+        for name in (rare, common):
+            if counts[name] == 0:
+                _logger.warning("No scan is in the group %s: it is left out of size-balanced sampling.", name)
+        weights[rare] = counts[common] / counts[rare] if counts[rare] and counts[common] else float(counts[rare] > 0)
+        weights[common] = float(counts[common] > 0)
+    return {name: weights[name] for name in SIZE_GROUPS}
+
+
+def _process(num_replicas: int | None, rank: int | None) -> tuple[int, int]:
+    grouped = dist.is_available() and dist.is_initialized()
+    replicas = (dist.get_world_size() if grouped else 1) if num_replicas is None else num_replicas
+    return replicas, (dist.get_rank() if grouped else 0) if rank is None else rank
+
+
+def _stream(seed: int, epoch: int) -> int:
+    """One number of (seed, epoch); their sum would give seed 0 in epoch 1 the draw of seed 1 in epoch 0."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,73 @@
+"""Infection size: the ratio of infection volume to lung volume, and the groups that the paper makes of it."""
+
+import math
+
+COVID, CAP = 1, 0
+"""Class labels: COVID-19 is the positive class."""
+
+CLASS_NAMES = {COVID: "covid", CAP: "cap"}
+
+COVID_SMALL_BELOW = 0.030
+CAP_LARGE_ABOVE = 0.001
+"""Thresholds on the ratio (Sec. III-C): COVID-19 below 0.030 is small, CAP above 0.001 is large."""
+
+SIZE_GROUPS = ("covid_small", "covid_large", "cap_small", "cap_large")
+
+RATIO_BANDS = ("< 0.005", "0.005 - 0.030", "> 0.030")
+"""Bands of the ratio in the paper's tables; both ends belong to the middle one."""
+
+
+def size_group(label: int, ratio: float) -> str:
+    """Group of a scan in size-balanced sampling (Ouyang et al. 2020, Sec. III-C).
+
+    Args:
+        label: 1 for COVID-19, 0 for CAP.
+        ratio: infection volume / lung volume, 0 to 1.
+
+    Returns:
+        One of ``SIZE_GROUPS``.
+
+    Raises:
+        ValueError: when the label or the ratio is none.
+
+    Example:
+        >>> size_group(COVID, 0.0299), size_group(COVID, 0.03), size_group(CAP, 0.001), size_group(CAP, 0.0011)
+        ('covid_small', 'covid_large', 'cap_small', 'cap_large')
+    """
+    if label not in CLASS_NAMES:
+        raise ValueError(f"label is {label!r}. Expected 1 (COVID-19) or 0 (CAP).")
+    check_ratio(ratio)
+    if label == COVID:
+        return "covid_small" if ratio < COVID_SMALL_BELOW else "covid_large"
+    return "cap_large" if ratio > CAP_LARGE_ABOVE else "cap_small"
+
+
+def ratio_band(ratio: float) -> str:
+    """Band of the paper's tables that a ratio falls into; the empty string for an unknown ratio (NaN).
+
+    Example:
+        >>> ratio_band(0.0049), ratio_band(0.005), ratio_band(0.030), ratio_band(0.0301), ratio_band(math.nan)
+        ('< 0.005', '0.005 - 0.030', '0.005 - 0.030', '> 0.030', '')
+    """
+    if math.isnan(ratio):
+        return ""
+    check_ratio(ratio)
+    return RATIO_BANDS[0] if ratio < 0.005 else RATIO_BANDS[1] if ratio <= 0.030 else RATIO_BANDS[2]
+
+
+def check_ratio(ratio: float, case: str = "") -> None:
+    """Refuse what cannot be infection volume / lung volume.
+
+    Args:
+        ratio: the number.
+        case: whose it is, for the message.
+
+    Raises:
+        ValueError: when it is not between 0 and 1.
+    """
+    if not 0 <= ratio <= 1:
+        prefix = f"Case {case}: " if case else ""
+        raise ValueError(
+            f"{prefix}infection ratio is {ratio:g}. Expected infection volume / lung volume, 0 to 1. Check that the "
+            "two masks are not exchanged and that the lung mask covers both lungs, diseased parts included."
+        )

@@ -1,0 +1,201 @@
+"""3D ResNet34 with online attention, the network of both branches of the dual-sampling attention network.
+
+    scan (B, 1, 138, 256, 256)
+      -> conv 7x7x7 / 2, batch norm, ReLU -> (B, 64, 69, 128, 128)
+      -> max-pool 3x3x3 / 2               -> (B, 64, 35, 64, 64)
+      -> layer1, 3 blocks                 -> (B, 64, 35, 64, 64)
+      -> layer2, 4 blocks / 2             -> (B, 128, 18, 32, 32)
+      -> layer3, 6 blocks / 2             -> (B, 256, 9, 16, 16)
+      -> layer4, 3 blocks, stride 1       -> (B, 512, 9, 16, 16)   features f, 1/16 of the input
+      -> global average, FC               -> (B, 1)                logit of COVID-19
+      -> OnlineAttention(f, FC weight)    -> (B, 1, 138, 256, 256)
+
+X. Ouyang et al., IEEE Transactions on Medical Imaging 39 (2020), Sec. III-A, Fig. 2.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from monai.networks.nets.resnet import ResNet
+from torch import nn
+
+from custom_components.networks.online_attention import OnlineAttention
+
+STAGES = 4
+
+
+class AttentionResNet(ResNet):
+    """MONAI's 3D ResNet with a last stage of stride 1, one logit, and the attention map of Eq. (1) and (2).
+
+    Adds to MONAI: the stride of the last stage, and the methods ``features``, ``attention`` and ``with_soft_mask``.
+    With the defaults it is the paper's ResNet34: 63.47 million parameters, feature map 1/16 of the input in each axis.
+    Fully convolutional: any input of 1 channel, full-size scans too. Scriptable.
+
+    Departs from the paper: the paper says "the last residual block" has stride 1; it is the last stage, whose first
+    block alone has a stride, since only then the feature map is 1/16 as the paper states.
+
+    Args:
+        layers: blocks of each stage, Sec. III-A: those of ResNet34.
+        block_inplanes: channels of each stage.
+        in_channels: channels of the input.
+        conv1_t_stride: stride of the first convolution; 1 doubles the feature map's resolution and is for small inputs.
+        layer4_stride: stride of the last stage: 1 in the paper, 2 in the original ResNet34.
+        alpha: steepness of the soft mask, Sec. III-B.
+        beta: threshold of the soft mask, Sec. III-B.
+
+    Raises:
+        ValueError: when there are not four stages, or a number is not positive.
+
+    Example:
+        >>> network = AttentionResNet(block_inplanes=(2, 3, 4, 5)).eval()
+        >>> scan = torch.rand(1, 1, 48, 32, 64)
+        >>> network(scan).shape, network.features(scan).shape, network.attention(scan).shape
+        (torch.Size([1, 1]), torch.Size([1, 5, 3, 2, 4]), torch.Size([1, 1, 48, 32, 64]))
+    """
+
+    if TYPE_CHECKING:  # TorchScript would take annotations of modules for interfaces
+        fc: nn.Linear
+        layer4: nn.Sequential
+
+    def __init__(
+        self,
+        layers: Sequence[int] = (3, 4, 6, 3),
+        block_inplanes: Sequence[int] = (64, 128, 256, 512),
+        in_channels: int = 1,
+        conv1_t_stride: int = 2,
+        layer4_stride: int = 1,
+        alpha: float = 100.0,
+        beta: float = 0.4,
+    ) -> None:
+        _check_stages(layers, block_inplanes)
+        _check_positive(in_channels=in_channels, conv1_t_stride=conv1_t_stride, layer4_stride=layer4_stride)
+        super().__init__(
+            block="basic",
+            layers=list(layers),
+            block_inplanes=list(block_inplanes),
+            spatial_dims=3,
+            n_input_channels=in_channels,
+            conv1_t_stride=conv1_t_stride,
+            num_classes=1,
+        )
+        self.online_attention = OnlineAttention(alpha, beta)
+        self._set_layer4_stride(layer4_stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logit of COVID-19.
+
+        Args:
+            x: lung-masked CT in [0, 1], shape (B, 1, D, H, W).
+
+        Returns:
+            Shape (B, 1).
+        """
+        return self.classify(self.features(x))
+
+    @torch.jit.export
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature map f before the global average pooling.
+
+        Args:
+            x: shape (B, 1, D, H, W).
+
+        Returns:
+            Shape (B, C, D/16, H/16, W/16), rounded up at each stride.
+        """
+        x = self.act(self.bn1(self.conv1(x)))
+        x = self.maxpool(x)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+    @torch.jit.export
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Global average pooling and the fully connected layer.
+
+        Args:
+            features: shape (B, C, d, h, w).
+
+        Returns:
+            Logit, shape (B, 1).
+        """
+        return self.fc(self.avgpool(features).flatten(1))
+
+    @torch.jit.export
+    def with_soft_mask(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logit and soft mask T(A) of one pass: what training needs.
+
+        Args:
+            x: shape (B, 1, D, H, W).
+
+        Returns:
+            Logit (B, 1) and T(A) (B, 1, D, H, W).
+        """
+        features = self.features(x)
+        return self.classify(features), self.online_attention(features, self.fc.weight, list(x.shape[2:]))
+
+    @torch.jit.export
+    def with_attention(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logit and normalised attention A of one pass: what a report shows.
+
+        For a network without attention loss this is its Grad-CAM: with global average pooling before a single linear
+        layer, Grad-CAM's weights are those of that layer up to a factor that the normalisation removes.
+
+        Args:
+            x: shape (B, 1, D, H, W).
+
+        Returns:
+            Logit (B, 1) and A (B, 1, D, H, W), in [0, 1].
+        """
+        features = self.features(x)
+        return self.classify(features), self.online_attention.attention(features, self.fc.weight, list(x.shape[2:]))
+
+    def attention(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised attention A in [0, 1], shape (B, 1, D, H, W), of scans of that shape."""
+        return self.with_attention(x)[1]
+
+    def _set_layer4_stride(self, stride: int) -> None:
+        """MONAI's last stage has stride 2, in the first convolution and the shortcut of its first block."""
+        first: Any = self.layer4[0]
+        for convolution in (first.conv1, first.downsample[0]):
+            convolution.stride = (stride,) * 3
+
+
+class WithSoftMask(nn.Module):
+    """The network as training sees it: one forward that gives logit and soft mask, so that DDP can wrap it.
+
+    Args:
+        network: the classifier; its state dict is what is saved.
+        enabled: whether the attention is wanted; without it the soft mask is not computed (RN34 of Table II).
+    """
+
+    def __init__(self, network: AttentionResNet, enabled: bool = True) -> None:
+        super().__init__()
+        self.network = network
+        self.enabled = enabled
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Predict a batch.
+
+        Args:
+            x: shape (B, 1, D, H, W).
+
+        Returns:
+            ``logit`` (B, 1) and, when enabled, ``attention`` T(A) (B, 1, D, H, W).
+        """
+        if not self.enabled:
+            return {"logit": self.network(x)}
+        logit, attention = self.network.with_soft_mask(x)
+        return {"logit": logit, "attention": attention}
+
+
+def _check_stages(layers: Sequence[int], block_inplanes: Sequence[int]) -> None:
+    if len(layers) != STAGES or len(block_inplanes) != STAGES or min(*layers, *block_inplanes) < 1:
+        raise ValueError(
+            f"Expected four stages, got layers {list(layers)} and block_inplanes {list(block_inplanes)}. "
+            "The paper: layers [3, 4, 6, 3], block_inplanes [64, 128, 256, 512]."
+        )
+
+
+def _check_positive(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} is {number}. Expected a whole number, 1 or more.")

@@ -1,0 +1,171 @@
+"""Dual sampling: two branches, one verdict, weighted by the size of the infection.
+
+X. Ouyang et al., IEEE Transactions on Medical Imaging 39 (2020), Sec. III-E.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from custom_components.networks.attention_resnet import AttentionResNet
+
+
+def branch_weight(
+    ratio: torch.Tensor, weights: tuple[float, float] = (0.35, 0.96), thresholds: tuple[float, float] = (0.001, 0.030)
+) -> torch.Tensor:
+    """Weight w of the uniform-sampling branch in Eq. (5).
+
+    Args:
+        ratio: infection volume / lung volume, any shape; NaN when unknown.
+        weights: w outside and inside the thresholds.
+        thresholds: the first w holds below the first and above the second of them.
+
+    Returns:
+        w, same shape; NaN where the ratio is unknown.
+
+    Example:
+        >>> (100 * branch_weight(torch.tensor([0.0009, 0.001, 0.030, 0.031]))).round().tolist()
+        [35.0, 96.0, 96.0, 35.0]
+    """
+    outside = (ratio < thresholds[0]) | (ratio > thresholds[1])
+    weight = torch.where(outside, torch.full_like(ratio, weights[0]), torch.full_like(ratio, weights[1]))
+    return torch.where(torch.isnan(ratio), ratio, weight)
+
+
+def ensemble_logit(logit_us: torch.Tensor, logit_ss: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Logit of P_final = w P_US + (1 - w) P_SS, Eq. (5), exact also where a probability rounds to 0 or 1.
+
+    Args:
+        logit_us: logit of the uniform-sampling branch.
+        logit_ss: logit of the size-balanced branch, same shape.
+        weight: w in [0, 1], same shape.
+
+    Returns:
+        log(P_final / (1 - P_final)), same shape.
+
+    Example:
+        >>> a, b, w = torch.tensor(2.0), torch.tensor(-1.0), torch.tensor(0.35)
+        >>> p = w * a.sigmoid() + (1 - w) * b.sigmoid()
+        >>> torch.allclose(ensemble_logit(a, b, w).sigmoid(), p)
+        True
+    """
+    log_w, log_rest = torch.log(weight), torch.log1p(-weight)
+    positive = torch.logaddexp(log_w + F.logsigmoid(logit_us), log_rest + F.logsigmoid(logit_ss))
+    negative = torch.logaddexp(log_w + F.logsigmoid(-logit_us), log_rest + F.logsigmoid(-logit_ss))
+    return positive - negative
+
+
+class DualSamplingNet(nn.Module):
+    """Both trained branches and the ratio rule of Eq. (5) as one module. Scriptable.
+
+    ``forward`` takes the infection ratio as a second channel, the same number in every voxel, so that the module has
+    one input tensor, as deployment tools expect; or as an argument of its own beside a scan of one channel. A scan
+    whose ratio is unknown (NaN) has no verdict: its logit is NaN.
+
+    Args:
+        uniform: branch trained with uniform sampling; the paper's network when none is given.
+        size_balanced: branch trained with size-balanced sampling; likewise.
+        weights: w of the uniform branch outside and inside the ratio thresholds, Sec. III-E.
+        ratio_thresholds: below the first and above the second the first weight holds, Sec. III-E.
+        decision_threshold: P_final from which a scan is called COVID-19, Sec. IV-C.
+
+    Raises:
+        ValueError: when a weight or threshold is not in [0, 1] or the thresholds are not in order.
+
+    Example:
+        >>> small = {"layers": (1, 1, 1, 1), "block_inplanes": (2, 3, 4, 5)}
+        >>> network = DualSamplingNet(AttentionResNet(**small), AttentionResNet(**small)).eval()
+        >>> scan, ratio = torch.rand(1, 1, 16, 32, 48), torch.tensor([0.2])
+        >>> with_ratio = torch.cat([scan, torch.full_like(scan, 0.2)], dim=1)
+        >>> torch.equal(network(with_ratio), network(scan, ratio))
+        True
+    """
+
+    def __init__(
+        self,
+        uniform: AttentionResNet | None = None,
+        size_balanced: AttentionResNet | None = None,
+        weights: tuple[float, float] = (0.35, 0.96),
+        ratio_thresholds: tuple[float, float] = (0.001, 0.030),
+        decision_threshold: float = 0.5,
+    ) -> None:
+        super().__init__()
+        _check_fractions(weights=weights, ratio_thresholds=ratio_thresholds, decision_threshold=(decision_threshold,))
+        if ratio_thresholds[0] > ratio_thresholds[1]:
+            raise ValueError(f"ratio_thresholds are {tuple(ratio_thresholds)}. Expected the lower one first.")
+        self.uniform = AttentionResNet() if uniform is None else uniform
+        self.size_balanced = AttentionResNet() if size_balanced is None else size_balanced
+        self.weights = (float(weights[0]), float(weights[1]))
+        self.ratio_thresholds = (float(ratio_thresholds[0]), float(ratio_thresholds[1]))
+        self.decision_threshold = float(decision_threshold)
+
+    def forward(self, x: torch.Tensor, ratio: torch.Tensor | None = None) -> torch.Tensor:
+        """Logit of P_final.
+
+        Args:
+            x: lung-masked CT in [0, 1] and, when ``ratio`` is not given, the ratio: shape (B, 2 or 1, D, H, W).
+            ratio: infection volume / lung volume, shape (B,).
+
+        Returns:
+            Shape (B, 1).
+
+        Raises:
+            ValueError: when the ratio is neither a channel nor given.
+        """
+        scan, known = self.split(x, ratio)
+        return self.combine(self.uniform(scan), self.size_balanced(scan), known)
+
+    @torch.jit.export
+    def explain(self, x: torch.Tensor, ratio: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """Logits and attention of both branches, and the verdict.
+
+        Args:
+            x: as for ``forward``.
+            ratio: as for ``forward``.
+
+        Returns:
+            ``logit``, ``logit_us``, ``logit_ss`` (B, 1); ``attention_us``, ``attention_ss`` in [0, 1], (B, 1, D, H, W).
+        """
+        scan, known = self.split(x, ratio)
+        logit_us, attention_us = self.uniform.with_attention(scan)
+        logit_ss, attention_ss = self.size_balanced.with_attention(scan)
+        return {
+            "logit": self.combine(logit_us, logit_ss, known),
+            "logit_us": logit_us,
+            "logit_ss": logit_ss,
+            "attention_us": attention_us,
+            "attention_ss": attention_ss,
+        }
+
+    @torch.jit.export
+    def decide(self, x: torch.Tensor, ratio: torch.Tensor | None = None) -> torch.Tensor:
+        """Whether P_final reaches the decision threshold: bool, shape (B, 1); False for an unknown ratio."""
+        return torch.sigmoid(self.forward(x, ratio)) >= self.decision_threshold
+
+    def combine(self, logit_us: torch.Tensor, logit_ss: torch.Tensor, ratio: torch.Tensor) -> torch.Tensor:
+        """Eq. (5) in float32.
+
+        Args:
+            logit_us: shape (B, 1).
+            logit_ss: shape (B, 1).
+            ratio: shape (B,).
+
+        Returns:
+            Logit of P_final, shape (B, 1).
+        """
+        weight = branch_weight(ratio.float().unsqueeze(1), self.weights, self.ratio_thresholds)
+        return ensemble_logit(logit_us.float(), logit_ss.float(), weight)
+
+    def split(self, x: torch.Tensor, ratio: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scan (B, 1, D, H, W) and ratio (B,) of an input in either form."""
+        if ratio is not None:
+            return x, ratio.to(x.device)
+        if x.shape[1] != 2:
+            raise ValueError("Expected two channels, scan and infection ratio, or the ratio as an argument.")
+        return x[:, :1], x[:, 1, 0, 0, 0]
+
+
+def _check_fractions(**groups: tuple[float, ...]) -> None:
+    for name, numbers in groups.items():
+        if not all(0 <= number <= 1 for number in numbers):
+            raise ValueError(f"{name} is {list(numbers)}. Expected numbers in [0, 1].")

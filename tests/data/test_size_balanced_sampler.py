@@ -1,0 +1,172 @@
+import logging
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from custom_components.data.size_balanced_sampler import SizeBalancedSampler
+from custom_components.data.size_groups import SIZE_GROUPS, size_group
+from tests.reference import dual_sampling as reference
+
+RATIO_OF = {"covid_small": 0.02, "covid_large": 0.2, "cap_small": 0.0005, "cap_large": 0.05}
+COUNTS = {"covid_small": 8, "covid_large": 12, "cap_small": 15, "cap_large": 10}
+
+
+def data_set(counts=COUNTS):
+    names = [name for name in SIZE_GROUPS for _ in range(counts.get(name, 0))]
+    return [int(name.startswith("covid")) for name in names], [RATIO_OF[name] for name in names]
+
+
+def groups_drawn(sampler, labels, ratios):
+    return Counter(size_group(labels[k], ratios[k]) for k in sampler)
+
+
+@given(st.lists(st.integers(1, 9), min_size=4, max_size=4))
+def test_counts_weights_and_probabilities_are_the_papers(counts):
+    counts = dict(zip(SIZE_GROUPS, counts, strict=True))
+    labels, ratios = data_set(counts)
+    sampler = SizeBalancedSampler(labels, ratios)
+    assert sampler.group_counts == counts
+    assert sampler.group_probabilities == pytest.approx(reference.group_probabilities(labels, ratios))
+    assert sum(sampler.group_probabilities.values()) == pytest.approx(1)
+    assert sampler.group_weights["covid_large"] == sampler.group_weights["cap_small"] == 1
+    assert sampler.group_weights["covid_small"] == pytest.approx(counts["covid_large"] / counts["covid_small"])
+    assert sampler.group_weights["cap_large"] == pytest.approx(counts["cap_small"] / counts["cap_large"])
+
+
+def test_the_drawn_groups_have_the_probabilities_and_their_scans_are_alike():
+    labels, ratios = data_set()
+    sampler = SizeBalancedSampler(labels, ratios, seed=5)
+    drawn = Counter()
+    for epoch in range(400):
+        sampler.set_epoch(epoch)
+        drawn.update(sampler)
+    total = sum(drawn.values())
+    of_group = Counter()
+    for index, count in drawn.items():
+        of_group[size_group(labels[index], ratios[index])] += count
+    expected = [total * sampler.group_probabilities[name] for name in SIZE_GROUPS]
+    assert chisquare([of_group[name] for name in SIZE_GROUPS], expected).pvalue > 1e-3
+    for name in SIZE_GROUPS:
+        scans = [drawn[k] for k in range(len(labels)) if size_group(labels[k], ratios[k]) == name]
+        assert chisquare(scans).pvalue > 1e-4
+    uniform = [total * COUNTS[name] / len(labels) for name in SIZE_GROUPS]
+    assert chisquare([of_group[name] for name in SIZE_GROUPS], uniform).pvalue < 1e-6  # the test tells the two apart
+
+
+def test_the_rare_groups_are_drawn_more_often_than_they_are_there():
+    labels, ratios = data_set()
+    sampler = SizeBalancedSampler(labels, ratios)
+    for name in ("covid_small", "cap_large"):
+        assert sampler.group_probabilities[name] > COUNTS[name] / len(labels)
+
+
+def test_an_epoch_has_as_many_draws_as_scans():
+    sampler = SizeBalancedSampler(*data_set())
+    assert len(list(sampler)) == len(sampler) == 45
+
+
+@given(st.integers(0, 2**31), st.integers(0, 100))
+@settings(max_examples=20)
+def test_seed_and_epoch_decide_the_draw(seed, epoch):
+    samplers = [SizeBalancedSampler(*data_set(), seed=seed) for _ in range(2)]
+    for sampler in samplers:
+        sampler.set_epoch(epoch)
+    torch.manual_seed(seed + 1)
+    first, state = list(samplers[0]), torch.get_rng_state()
+    assert first == list(samplers[1]) == list(samplers[1])
+    assert torch.equal(torch.get_rng_state(), state)
+    samplers[1].set_epoch(epoch + 1)
+    assert list(samplers[1]) != first
+    shifted = SizeBalancedSampler(*data_set(), seed=seed + 1)
+    shifted.set_epoch(max(epoch - 1, 0))
+    assert list(shifted) != first
+
+
+@given(st.integers(1, 7), st.integers(0, 20))
+@settings(max_examples=20)
+def test_processes_share_one_draw_without_overlap(replicas, epoch):
+    whole = SizeBalancedSampler(*data_set(), seed=3, num_replicas=1, rank=0)
+    parts = [SizeBalancedSampler(*data_set(), seed=3, num_replicas=replicas, rank=rank) for rank in range(replicas)]
+    for sampler in (whole, *parts):
+        sampler.set_epoch(epoch)
+    shares = [list(part) for part in parts]
+    assert {len(share) for share in shares} == {len(parts[0])}
+    together = [index for place in zip(*shares, strict=True) for index in place]
+    assert len(together) == -(-45 // replicas) * replicas  # every process has as many, so the last places are extra
+    if len(together) == 45:
+        assert together == list(whole)
+
+
+def test_an_empty_group_is_left_out_with_a_warning(caplog):
+    labels, ratios = data_set({"covid_large": 6, "cap_small": 4, "cap_large": 2})
+    with caplog.at_level(logging.WARNING):
+        sampler = SizeBalancedSampler(labels, ratios)
+    assert "group covid_small: it is left out" in caplog.text
+    assert sampler.group_counts["covid_small"] == 0
+    assert sampler.group_weights == {"covid_small": 0.0, "covid_large": 1.0, "cap_small": 1.0, "cap_large": 2.0}
+    assert set(groups_drawn(sampler, labels, ratios)) == {"covid_large", "cap_small", "cap_large"}
+
+
+@pytest.mark.parametrize("missing", SIZE_GROUPS)
+def test_no_class_is_lost_with_an_empty_group(missing):
+    sampler = SizeBalancedSampler(*data_set({name: 5 for name in SIZE_GROUPS if name != missing}))
+    pairs = (("covid_small", "covid_large"), ("cap_small", "cap_large"))
+    other = next(pair[1 - pair.index(missing)] for pair in pairs if missing in pair)
+    assert sampler.group_weights[other] == 1
+
+
+def test_one_class_alone_is_refused():
+    with pytest.raises(ValueError, match=r"None of 3 scans has label 0 \(cap\)"):
+        SizeBalancedSampler([1, 1, 1], [0.1, 0.2, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("labels", "ratios", "message"),
+    [
+        ([1, 0], [0.1], "2 labels and 1 ratios"),
+        ([1, 0], [0.1, 1.2], "Scan 1 of 2: infection ratio is 1.2"),
+        ([1, 0], [float("nan"), 0.1], "Scan 0 of 2: infection ratio is nan"),
+        ([1, 2], [0.1, 0.1], "Scan 1 of 2: label is 2"),
+        ([], [], "None of 0 scans"),
+    ],
+)
+def test_lists_that_cannot_be_sampled_are_refused(labels, ratios, message):
+    with pytest.raises(ValueError, match=message):
+        SizeBalancedSampler(labels, ratios)
+
+
+def test_numpy_and_tensor_columns_are_taken():
+    labels, ratios = data_set()
+    plain = list(SizeBalancedSampler(labels, ratios))
+    assert list(SizeBalancedSampler(np.array(labels), np.array(ratios))) == plain
+    assert list(SizeBalancedSampler(torch.tensor(labels), torch.tensor(ratios, dtype=torch.float64))) == plain
+
+
+def test_the_table_names_every_group():
+    table = SizeBalancedSampler(*data_set()).table()
+    assert "| covid_small | 8 | 1.500 | 0.300 |" in table
+    assert table.count("\n") == 5
+
+
+def test_monais_engines_tell_it_the_epoch():
+    """They look for a DistributedSampler in the data loader."""
+    from ignite.engine import Events
+    from monai.data import DataLoader, Dataset
+    from monai.engines import SupervisedTrainer
+
+    sampler = SizeBalancedSampler(*data_set())
+    network = torch.nn.Linear(1, 1)
+    items = [{"image": torch.zeros(1), "label": torch.zeros(1)} for _ in range(45)]
+    trainer = SupervisedTrainer(
+        "cpu", 2, DataLoader(Dataset(items), batch_size=45, sampler=sampler), network,
+        torch.optim.SGD(network.parameters(), 0.1), torch.nn.MSELoss(),
+    )  # fmt: skip
+    seen = []
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: seen.append(sampler.epoch))
+    trainer.run()
+    assert seen == [1, 2]

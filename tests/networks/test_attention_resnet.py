@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+import torch
+from monai.networks.nets import resnet34
+from monai.visualize import GradCAM
+
+from custom_components.networks.attention_resnet import AttentionResNet, WithSoftMask
+from custom_components.networks.online_attention import min_max_normalize
+
+SMALL = {"layers": (1, 2, 1, 2), "block_inplanes": (3, 4, 5, 6)}
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return AttentionResNet(**SMALL).eval()
+
+
+def scan(*size, batch=2, seed=0):
+    return torch.rand(batch, 1, *size, generator=torch.Generator().manual_seed(seed))
+
+
+def on_meta(**options):
+    with torch.device("meta"):
+        return AttentionResNet(**options)
+
+
+def test_the_defaults_are_the_papers_network():
+    network = on_meta()
+    assert sum(parameter.numel() for parameter in network.parameters()) == 63_471_041
+    features = network.features(torch.empty(1, 1, 138, 256, 256, device="meta"))
+    assert tuple(features.shape) == (1, 512, 9, 16, 16)
+
+
+def test_the_papers_network_takes_636_billion_operations_a_scan():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        on_meta()(torch.empty(1, 1, 138, 256, 256, device="meta"))
+    assert counter.get_total_flops() / 1e9 == pytest.approx(636.4, abs=0.1)
+
+
+def test_a_scan_of_full_size_is_taken_too():
+    logit, mask = on_meta().with_soft_mask(torch.empty(1, 1, 275, 512, 512, device="meta"))
+    assert tuple(logit.shape) == (1, 1)
+    assert tuple(mask.shape) == (1, 1, 275, 512, 512)
+
+
+def test_it_is_monais_resnet34_but_for_the_last_stride():
+    torch.manual_seed(0)
+    theirs = resnet34(spatial_dims=3, n_input_channels=1, conv1_t_stride=2, num_classes=1).eval()
+    ours = AttentionResNet(layer4_stride=2).eval()
+    ours.load_state_dict(theirs.state_dict())
+    x = scan(33, 40, 48, batch=1)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x))
+        assert not torch.allclose(AttentionResNet().eval()(x), theirs(x))
+
+
+@pytest.mark.parametrize(("size", "expected"), [((32, 48, 64), (2, 3, 4)), ((33, 50, 70), (3, 4, 5))])
+def test_the_feature_map_is_a_sixteenth_of_the_input_in_each_axis(network, size, expected):
+    assert tuple(network.features(scan(*size)).shape[2:]) == expected
+
+
+def test_forward_is_one_logit_of_the_pooled_features(network):
+    x = scan(32, 48, 64)
+    pooled = network.features(x).mean(dim=(2, 3, 4))
+    torch.testing.assert_close(network(x), pooled @ network.fc.weight.T + network.fc.bias)
+
+
+def test_logit_and_map_of_one_pass_are_those_of_two(network):
+    x = scan(33, 50, 47)
+    logit, attention = network.with_attention(x)
+    torch.testing.assert_close(logit, network(x))
+    torch.testing.assert_close(attention, network.attention(x))
+    assert attention.shape == x.shape
+    torch.testing.assert_close(network.with_soft_mask(x)[1], torch.sigmoid(100 * (attention - 0.4)))
+
+
+def test_the_attention_is_monais_grad_cam_of_the_plain_classifier(network):
+    """Global average pooling before one linear layer: Grad-CAM is the class activation map but for a factor."""
+    x = scan(32, 48, 64, batch=1)
+    raw = {"upsampler": lambda size: lambda activation: activation, "postprocessing": lambda activation: activation}
+    theirs = GradCAM(network, target_layers="layer4", **raw)(x=x, class_idx=0).detach()
+    assert float(theirs.max()) > 0
+    ours = network.online_attention.attention(network.features(x), network.fc.weight)
+    torch.testing.assert_close(ours, min_max_normalize(theirs), rtol=1e-4, atol=1e-5)
+
+
+def test_training_sees_logit_and_soft_mask_in_one_forward(network):
+    x = scan(32, 48, 64)
+    both = WithSoftMask(network)(x)
+    torch.testing.assert_close(both["logit"], network(x))
+    torch.testing.assert_close(both["attention"], network.with_soft_mask(x)[1])
+    assert set(WithSoftMask(network, enabled=False)(x)) == {"logit"}
+
+
+def test_the_attention_loss_trains_every_layer_but_the_classifier(network):
+    network.train()
+    WithSoftMask(network)(scan(32, 48, 64))["attention"].mean().backward()
+    assert network.fc.weight.grad is None
+    assert network.fc.bias.grad is None
+    assert float(network.conv1.weight.grad.abs().sum()) > 0
+
+
+def test_the_state_dict_has_no_trace_of_attention_and_wrapper(network):
+    theirs = set(resnet34(spatial_dims=3, n_input_channels=1, num_classes=1).state_dict())
+    with torch.device("meta"):
+        assert set(AttentionResNet().state_dict()) == theirs
+
+
+def test_scripted_and_eager_agree_on_sizes_not_seen_before(network):
+    scripted = torch.jit.script(network)
+    for size in ((32, 48, 64), (21, 37, 50)):
+        x = scan(*size)
+        torch.testing.assert_close(scripted(x), network(x))
+        torch.testing.assert_close(scripted.with_attention(x)[1], network.with_attention(x)[1])
+        torch.testing.assert_close(scripted.with_soft_mask(x)[1], network.with_soft_mask(x)[1])
+
+
+def test_a_finer_feature_map_for_small_inputs():
+    network = AttentionResNet(**SMALL, conv1_t_stride=1).eval()
+    assert tuple(network.features(scan(32, 48, 64)).shape[2:]) == (4, 6, 8)
+
+
+def test_bfloat16_autocast_stays_near_float32(network):
+    x = scan(32, 48, 64)
+    with torch.no_grad():
+        logit, attention = network.with_attention(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half_logit, half_attention = network.with_attention(x)
+    assert half_attention.dtype == torch.float32
+    np.testing.assert_allclose(half_logit.float().numpy(), logit.numpy(), atol=0.05)
+    assert float((half_attention - attention).abs().mean()) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": (3, 4, 6)}, "Expected four stages"),
+        ({"block_inplanes": (64, 128, 256, 0)}, "Expected four stages"),
+        ({"layer4_stride": 0}, "layer4_stride is 0"),
+        ({"in_channels": 0}, "in_channels is 0"),
+        ({"alpha": -1.0}, "alpha > 0"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        on_meta(**options)
