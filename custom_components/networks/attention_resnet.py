@@ -28,7 +28,7 @@ STAGES = 4
 class AttentionResNet(ResNet):
     """MONAI's 3D ResNet with a last stage of stride 1, one logit, and the attention map of Eq. (1) and (2).
 
-    Adds to MONAI: the stride of the last stage, and the methods ``features``, ``attention`` and ``with_soft_mask``.
+    Adds to MONAI: the stride of the last stage, and the methods ``features``, ``with_soft_mask`` and ``explain``.
     With the defaults it is the paper's ResNet34: 63.47 million parameters, feature map 1/16 of the input in each axis.
     Fully convolutional: any input of 1 channel, full-size scans too. Scriptable.
 
@@ -50,7 +50,7 @@ class AttentionResNet(ResNet):
     Example:
         >>> network = AttentionResNet(block_inplanes=(2, 3, 4, 5)).eval()
         >>> scan = torch.rand(1, 1, 48, 32, 64)
-        >>> network(scan).shape, network.features(scan).shape, network.attention(scan).shape
+        >>> network(scan).shape, network.features(scan).shape, network.explain(scan)["attention"].shape
         (torch.Size([1, 1]), torch.Size([1, 5, 3, 2, 4]), torch.Size([1, 1, 48, 32, 64]))
     """
 
@@ -133,7 +133,7 @@ class AttentionResNet(ResNet):
         return self.classify(features), self.online_attention(features, self.fc.weight, list(x.shape[2:]))
 
     @torch.jit.export
-    def with_attention(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def explain(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Logit and normalised attention A of one pass: what a report shows.
 
         For a network without attention loss this is its Grad-CAM: with global average pooling before a single linear
@@ -143,14 +143,11 @@ class AttentionResNet(ResNet):
             x: shape (B, 1, D, H, W).
 
         Returns:
-            Logit (B, 1) and A (B, 1, D, H, W), in [0, 1].
+            ``logit`` (B, 1) and ``attention`` A in [0, 1], (B, 1, D, H, W).
         """
         features = self.features(x)
-        return self.classify(features), self.online_attention.attention(features, self.fc.weight, list(x.shape[2:]))
-
-    def attention(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised attention A in [0, 1], shape (B, 1, D, H, W), of scans of that shape."""
-        return self.with_attention(x)[1]
+        attention = self.online_attention.attention(features, self.fc.weight, list(x.shape[2:]))
+        return {"logit": self.classify(features), "attention": attention}
 
     def _set_layer4_stride(self, stride: int) -> None:
         """MONAI's last stage has stride 2, in the first convolution and the shortcut of its first block."""

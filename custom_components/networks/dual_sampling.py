@@ -127,14 +127,13 @@ class DualSamplingNet(nn.Module):
             ``logit``, ``logit_us``, ``logit_ss`` (B, 1); ``attention_us``, ``attention_ss`` in [0, 1], (B, 1, D, H, W).
         """
         scan, known = self.split(x, ratio)
-        logit_us, attention_us = self.uniform.with_attention(scan)
-        logit_ss, attention_ss = self.size_balanced.with_attention(scan)
+        us, ss = self.uniform.explain(scan), self.size_balanced.explain(scan)
         return {
-            "logit": self.combine(logit_us, logit_ss, known),
-            "logit_us": logit_us,
-            "logit_ss": logit_ss,
-            "attention_us": attention_us,
-            "attention_ss": attention_ss,
+            "logit": self.combine(us["logit"], ss["logit"], known),
+            "logit_us": us["logit"],
+            "logit_ss": ss["logit"],
+            "attention_us": us["attention"],
+            "attention_ss": ss["attention"],
         }
 
     @torch.jit.export

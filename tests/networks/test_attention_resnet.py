@@ -70,11 +70,12 @@ def test_forward_is_one_logit_of_the_pooled_features(network):
 
 def test_logit_and_map_of_one_pass_are_those_of_two(network):
     x = scan(33, 50, 47)
-    logit, attention = network.with_attention(x)
+    logit, attention = network.explain(x).values()
     torch.testing.assert_close(logit, network(x))
-    torch.testing.assert_close(attention, network.attention(x))
     assert attention.shape == x.shape
-    torch.testing.assert_close(network.with_soft_mask(x)[1], torch.sigmoid(100 * (attention - 0.4)))
+    soft_logit, soft_mask = network.with_soft_mask(x)
+    torch.testing.assert_close(soft_logit, logit)
+    torch.testing.assert_close(soft_mask, torch.sigmoid(100 * (attention - 0.4)))
 
 
 def test_the_attention_is_monais_grad_cam_of_the_plain_classifier(network):
@@ -114,7 +115,7 @@ def test_scripted_and_eager_agree_on_sizes_not_seen_before(network):
     for size in ((32, 48, 64), (21, 37, 50)):
         x = scan(*size)
         torch.testing.assert_close(scripted(x), network(x))
-        torch.testing.assert_close(scripted.with_attention(x)[1], network.with_attention(x)[1])
+        torch.testing.assert_close(scripted.explain(x), network.explain(x))
         torch.testing.assert_close(scripted.with_soft_mask(x)[1], network.with_soft_mask(x)[1])
 
 
@@ -126,9 +127,9 @@ def test_a_finer_feature_map_for_small_inputs():
 def test_bfloat16_autocast_stays_near_float32(network):
     x = scan(32, 48, 64)
     with torch.no_grad():
-        logit, attention = network.with_attention(x)
+        logit, attention = network.explain(x).values()
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            half_logit, half_attention = network.with_attention(x)
+            half_logit, half_attention = network.explain(x).values()
     assert half_attention.dtype == torch.float32
     np.testing.assert_allclose(half_logit.float().numpy(), logit.numpy(), atol=0.05)
     assert float((half_attention - attention).abs().mean()) < 0.05

@@ -76,7 +76,7 @@ def test_the_explanation_holds_both_branches_and_the_verdict(network):
     found = network.explain(x)
     assert set(found) == {"logit", "logit_us", "logit_ss", "attention_us", "attention_ss"}
     torch.testing.assert_close(found["logit"], network(x))
-    torch.testing.assert_close(found["attention_ss"], network.size_balanced.attention(x[:, :1]))
+    torch.testing.assert_close(found["attention_ss"], network.size_balanced.explain(x[:, :1])["attention"])
     assert found["attention_us"].shape == (2, 1, 20, 33, 47)
 
 

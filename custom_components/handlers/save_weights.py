@@ -1,0 +1,36 @@
+import logging
+from pathlib import Path
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from custom_components.data.atomic import atomic_path
+
+_logger = logging.getLogger(__name__)
+
+
+class SaveWeights:
+    """Ignite handler that writes a network's plain state dict when a run is complete: one file to deploy.
+
+    Args:
+        network: whose weights.
+        path: file to write, atomically; an older one is replaced.
+    """
+
+    def __init__(self, network: nn.Module, path: str | Path) -> None:
+        self.network, self.path = network, Path(path)
+
+    def attach(self, engine: Engine) -> None:
+        """Write when the engine has run."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine | None = None) -> None:
+        """Write now, in the first process."""
+        if idist.get_rank() != 0:
+            return
+        state = {name: tensor.detach().cpu() for name, tensor in self.network.state_dict().items()}
+        with atomic_path(self.path) as temporary:
+            torch.save(state, temporary)
+        _logger.info("Weights written to %s", self.path)

@@ -1,0 +1,43 @@
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import nn
+
+
+class ExplainInferer(Inferer):
+    """Gives a classifier's logits and attention maps in one pass, where its ``forward`` gives the logit alone.
+
+    Beside the network a second one may be shown, for comparison: the classifier trained without attention loss, whose
+    map is its Grad-CAM. It sees the scan, the first channel.
+
+    Args:
+        plain: an ``AttentionResNet``, or None.
+
+    Example:
+        >>> from custom_components.networks.attention_resnet import AttentionResNet
+        >>> network = AttentionResNet((1, 1, 1, 1), (2, 3, 4, 5)).eval()
+        >>> sorted(ExplainInferer(plain=network)(torch.rand(1, 1, 32, 32, 32), network))
+        ['attention', 'attention_plain', 'logit', 'logit_plain']
+    """
+
+    def __init__(self, plain: nn.Module | None = None) -> None:
+        self.plain = plain
+
+    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+        """Explain a batch.
+
+        Args:
+            inputs: shape (B, 1 or 2, D, H, W).
+            network: an ``AttentionResNet`` or a ``DualSamplingNet``.
+            args: passed to the network.
+            kwargs: passed to the network.
+
+        Returns:
+            What ``network.explain`` gives, and ``logit_plain`` and ``attention_plain`` of the plain network.
+        """
+        found = dict(network.explain(inputs, *args, **kwargs))
+        if self.plain is not None:
+            plain = self.plain.eval().explain(inputs[:, :1])  # type: ignore[operator]
+            found |= {f"{name}_plain": value for name, value in plain.items()}
+        return found
