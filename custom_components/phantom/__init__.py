@@ -7,18 +7,22 @@ ranges, class balance, lesions that no threshold finds - and proves nothing abou
 
 from custom_components.phantom.dataset import phantom_dataset, write_slice_dataset, write_volume_dataset
 from custom_components.phantom.dicom import write_dicom, write_localizer
-from custom_components.phantom.generate import make_slice, make_volume
+from custom_components.phantom.generate import make_scan, make_slice, make_volume
 from custom_components.phantom.nifti import write_nifti
 from custom_components.phantom.phantom import Phantom
+from custom_components.phantom.scan_dataset import phantom_scan_dataset, write_scan_dataset
 
 __all__ = [
     "Phantom",
+    "make_scan",
     "make_slice",
     "make_volume",
     "phantom_dataset",
+    "phantom_scan_dataset",
     "write_dicom",
     "write_localizer",
     "write_nifti",
+    "write_scan_dataset",
     "write_slice_dataset",
     "write_volume_dataset",
 ]

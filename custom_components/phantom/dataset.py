@@ -1,10 +1,7 @@
 """Folders of phantoms in the form that the bundles read."""
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +10,7 @@ from tqdm import tqdm
 
 from custom_components.data.atomic import atomic_path, writable_folder
 from custom_components.data.lesion_classes import LUNG_WINDOW_HU
+from custom_components.phantom.cache import cached_folder
 from custom_components.phantom.generate import SLICE_LEVELS_MM, make_slice, make_volume
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
 from custom_components.phantom.phantom import Phantom
@@ -20,7 +18,6 @@ from custom_components.phantom.phantom import Phantom
 GENERATOR_VERSION = 1
 """Part of the cache's folder names: raise it whenever the same seed gives another phantom."""
 
-CACHE_VARIABLE = "COVID_PHANTOM_CACHE"
 SUFFIXES = ("png", "nii.gz")
 PROGRESS_FROM = 20
 _FOLDERS = {"image": "images", "label": "masks", "lung": "lungs"}
@@ -63,8 +60,8 @@ def write_slice_dataset(
     """
     if suffix not in SUFFIXES:
         raise ValueError(f"Phantom data set: suffix is {suffix!r}. Expected one of {', '.join(SUFFIXES)}.")
-    _check_count("num_slices", num_slices, 1)
-    _check_count("seed", seed, 0)
+    check_count("num_slices", num_slices, 1)
+    check_count("seed", seed, 0)
     counts = _slices_per_patient(num_slices, num_patients, np.random.default_rng([seed, 1]))
     cases = list(_slice_cases(counts, seed))
     phantoms = (make_slice(case.patient_seed, size, level_mm=case.level_mm) for case in cases)
@@ -93,10 +90,10 @@ def write_volume_dataset(
     Raises:
         ValueError: when an argument is out of range or the folder holds a data set already.
     """
-    _check_count("num_volumes", num_volumes, 1)
-    _check_count("seed", seed, 0)
+    check_count("num_volumes", num_volumes, 1)
+    check_count("seed", seed, 0)
     cases = [
-        _Case(f"{number:03d}", f"patient_{number:03d}", _patient_seed(seed, number)) for number in range(num_volumes)
+        _Case(f"{number:03d}", f"patient_{number:03d}", patient_seed(seed, number)) for number in range(num_volumes)
     ]
     phantoms = (make_volume(case.patient_seed, shape, spacing_mm) for case in cases)
     return _write_dataset(folder, cases, phantoms, "nii.gz")
@@ -117,38 +114,28 @@ def phantom_dataset(num_slices: int = 40, size: Sequence[int] = (192, 192), seed
     Raises:
         ValueError: when an argument is out of range or the cache folder cannot be written into.
     """
-    default = Path(tempfile.gettempdir()) / "covid_phantom"
-    cache = writable_folder(os.environ.get(CACHE_VARIABLE) or default)
-    final = cache / f"v{GENERATOR_VERSION}_{num_slices}_slices_{'x'.join(map(str, size))}_seed_{seed}"
-    if final.is_dir():
-        return final
-    draft = Path(tempfile.mkdtemp(prefix=f".partial-{final.name}-", dir=cache))
-    try:
-        write_slice_dataset(draft, num_slices, size, seed)
-        draft.chmod(0o755)
-        _claim(draft, final)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return final
+    name = f"v{GENERATOR_VERSION}_{num_slices}_slices_{'x'.join(map(str, size))}_seed_{seed}"
+    return cached_folder(name, lambda draft: write_slice_dataset(draft, num_slices, size, seed))
 
 
-def _claim(draft: Path, final: Path) -> None:
-    """Rename ``draft`` to ``final`` unless another process was first: a folder with files in it is never replaced."""
-    try:
-        draft.rename(final)
-    except OSError:
-        if not final.is_dir():
-            raise
+def check_count(name: str, count: int, least: int) -> None:
+    """Refuse what is no whole number of ``least`` or more.
 
+    Args:
+        name: of the argument, for the message.
+        count: its value.
+        least: smallest value allowed.
 
-def _check_count(name: str, count: int, least: int) -> None:
+    Raises:
+        ValueError: naming the argument.
+    """
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < least:
         raise ValueError(f"Phantom data set: {name} is {count!r}. Expected a whole number, {least} or more.")
 
 
 def _slices_per_patient(num_slices: int, num_patients: int | None, rng: np.random.Generator) -> list[int]:
     if num_patients is not None:
-        _check_count("num_patients", num_patients, 1)
+        check_count("num_patients", num_patients, 1)
         if num_patients > num_slices:
             raise ValueError(
                 f"Phantom data set: {num_patients} patients for {num_slices} slices. "
@@ -169,25 +156,54 @@ def _slice_cases(counts: Sequence[int], seed: int) -> Iterator[_Case]:
         levels = np.cumsum(rng.uniform(12.0, 24.0, size=count))
         levels += rng.uniform(*SLICE_LEVELS_MM) - levels.mean()
         for level in np.clip(levels, -100.0, 100.0):
-            yield _Case(f"{number:03d}", f"patient_{patient:03d}", _patient_seed(seed, patient), round(float(level), 1))
+            yield _Case(f"{number:03d}", f"patient_{patient:03d}", patient_seed(seed, patient), round(float(level), 1))
             number += 1
 
 
-def _patient_seed(seed: int, patient: int) -> int:
-    """Seeds of different patients and of different data sets do not collide."""
+def patient_seed(seed: int, patient: int) -> int:
+    """Seed of one patient of a data set; those of different patients and of different data sets do not collide."""
     return int(np.random.default_rng([seed, 3, patient]).integers(2**31))
 
 
 def _write_dataset(folder: str | Path, cases: Sequence[_Case], phantoms: Iterator[Phantom], suffix: str) -> Path:
-    root = writable_folder(folder)
-    if any(root.iterdir()):
-        raise ValueError(f"Phantom data set: folder {root} is not empty. Name a new or an empty folder.")
+    root = empty_folder(folder)
     entries = []
     progress = tqdm(phantoms, "phantom", total=len(cases), disable=len(cases) <= PROGRESS_FROM, unit="case")
     for case, phantom in zip(cases, progress, strict=True):
         paths = {kind: f"{part}/{case.case_id}.{suffix}" for kind, part in _FOLDERS.items()}
         _write_case(phantom, {kind: root / path for kind, path in paths.items()}, suffix)
         entries.append({"case_id": case.case_id, **paths, "group": case.group})
+    return write_datalist(root, entries)
+
+
+def empty_folder(folder: str | Path) -> Path:
+    """Make the folder of a new data set.
+
+    Args:
+        folder: new or empty folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: when it holds anything or cannot be written into.
+    """
+    root = writable_folder(folder)
+    if any(root.iterdir()):
+        raise ValueError(f"Phantom data set: folder {root} is not empty. Name a new or an empty folder.")
+    return root
+
+
+def write_datalist(root: Path, entries: Sequence[Mapping[str, object]]) -> Path:
+    """Write ``datalist.json``, last of all: whoever finds it finds the whole data set.
+
+    Args:
+        root: folder of the data set.
+        entries: its cases.
+
+    Returns:
+        The folder.
+    """
     with atomic_path(root / "datalist.json") as temporary:
         temporary.write_text(json.dumps({"cases": entries}, indent=1) + "\n", encoding="utf-8")
     return root

@@ -4,11 +4,13 @@ import numpy as np
 
 from custom_components.data.lesion_classes import LESION_CLASSES
 from custom_components.phantom.anatomy import Anatomy
+from custom_components.phantom.disease import RARE_SHARE, find_disease, infected_voxels
 from custom_components.phantom.grid import Grid
 from custom_components.phantom.lesions import (
     Chest,
     Lesions,
     check_lesion_volumes,
+    place_infection,
     place_lesions,
     random_volumes_ml,
 )
@@ -22,7 +24,10 @@ SLICE_FIELD_MM = 380.0
 SLICE_THICKNESS_MM = 5.0
 SLICE_LEVELS_MM = (-85.0, 85.0)
 HEALTHY_SLICE_CHANCE = 1 / 12
-_STREAMS = ("anatomy", "texture", "lungs", "noise", "severity", "section", "level", *LESION_CLASSES)
+_STREAMS = (
+    *("anatomy", "texture", "lungs", "noise", "severity", "section", "level", *LESION_CLASSES),
+    *("ratio", "infection"),
+)
 
 
 def make_volume(
@@ -52,7 +57,8 @@ def make_volume(
         >>> phantom.image_hu.shape, int(phantom.label.max())
         ((40, 44, 12), 0)
     """
-    return _make(seed, Grid.centred(shape, spacing_mm), lesions_ml, healthy_chance=0.0)
+    chest = _chest(seed, Grid.centred(shape, spacing_mm))
+    return _phantom(seed, chest, _lesions(seed, chest, lesions_ml, healthy_chance=0.0))
 
 
 def make_slice(
@@ -85,23 +91,70 @@ def make_slice(
     step = SLICE_FIELD_MM / max(size) if pixel_mm is None else pixel_mm
     level = float(_stream(seed, "level").uniform(*SLICE_LEVELS_MM)) if level_mm is None else float(level_mm)
     grid = Grid.centred((*size, 1), (step, step, SLICE_THICKNESS_MM), level)
-    return _make(seed, grid, lesions_ml, HEALTHY_SLICE_CHANCE, level)
+    chest = _chest(seed, grid)
+    return _phantom(seed, chest, _lesions(seed, chest, lesions_ml, HEALTHY_SLICE_CHANCE, level), level)
 
 
-def _make(
-    seed: int, grid: Grid, lesions_ml: Mapping[str, float] | None, healthy_chance: float, level_mm: float = 0.0
+def make_scan(
+    disease: str,
+    ratio: float | None = None,
+    seed: int = 0,
+    shape: Sequence[int] = (96, 96, 40),
+    spacing_mm: Sequence[float] = (3.9, 3.9, 7.0),
+    examination: int = 0,
 ) -> Phantom:
+    """Make a chest CT of a patient with COVID-19 or with community-acquired pneumonia.
+
+    A seed is a patient, who has the same anatomy whatever the disease.
+
+    Args:
+        disease: ``covid`` or ``cap``; :mod:`custom_components.phantom.disease` says how they differ.
+        ratio: infection volume / lung volume, above 0; met to the voxel and never across the border of a size group.
+            ``None`` draws it as the disease has it, rare size included.
+        seed: whole number, 0 or more; another seed is another patient.
+        shape: voxels along x, y, z; at least 32 along x and y.
+        spacing_mm: voxel size along x, y, z.
+        examination: whole number, 0 or more; another examination of the same patient has other lesions and noise.
+
+    Returns:
+        The phantom; it has no effusion.
+
+    Raises:
+        ValueError: when the disease is unknown, the arguments do not describe a volume, or whole voxels of the lung,
+            of one lobe for ``cap``, cannot make the ratio.
+
+    Example:
+        >>> scan = make_scan("covid", 0.05, seed=1, shape=(40, 44, 14), spacing_mm=(9.0, 8.0, 20.0))
+        >>> round(scan.infection_ratio, 2)
+        0.05
+    """
+    kind = find_disease(disease)
+    source = _stream(seed, "ratio", examination=examination)
+    wanted = kind.random_ratio(source, source.random() < RARE_SHARE) if ratio is None else ratio
+    chest = _chest(seed, Grid.centred(shape, spacing_mm))
+    source = _stream(seed, "infection", examination=examination)
+    consolidated = kind.random_consolidated(source)
+    score_mm = np.where(chest.cavity_mm > 0, kind.score_mm(chest, source), -np.inf).astype(np.float32)
+    room, lung = int(np.isfinite(score_mm).sum()), int((chest.cavity_mm > 0).sum())
+    count = infected_voxels(wanted, kind.label, lung, room, f"Phantom of seed {seed}")
+    lesions = place_infection(chest, score_mm, count, consolidated, source)
+    return _phantom(seed, chest, lesions, examination=examination)
+
+
+def _chest(seed: int, grid: Grid) -> Chest:
     anatomy = Anatomy.random(_stream(seed, "anatomy"))
     cage = anatomy.cage(grid.points)
-    chest = Chest(grid, anatomy, cage, anatomy.pleural_cavity(grid.points, cage))
-    lesions = _lesions(seed, chest, lesions_ml, healthy_chance, level_mm)
+    return Chest(grid, anatomy, cage, anatomy.pleural_cavity(grid.points, cage))
+
+
+def _phantom(seed: int, chest: Chest, lesions: Lesions, level_mm: float = 0.0, examination: int = 0) -> Phantom:
     image = _ideal_image(seed, chest, lesions)
     effusion = lesions.label == LESION_CLASSES.index("pleural_effusion") + 1
     return Phantom(
-        image_hu=acquire(image, grid, _stream(seed, "noise", level_mm)),
+        image_hu=acquire(image, chest.grid, _stream(seed, "noise", level_mm, examination)),
         label=lesions.label,
         lung=((chest.cavity_mm > 0) & ~effusion).astype(np.uint8),
-        spacing_mm=grid.spacing_mm,
+        spacing_mm=chest.grid.spacing_mm,
         seed=int(seed),
         centre_mm=(ISOCENTRE_MM[0], ISOCENTRE_MM[1], ISOCENTRE_MM[2] + level_mm),
     )
@@ -120,7 +173,7 @@ def _ideal_image(seed: int, chest: Chest, lesions: Lesions) -> np.ndarray:
 
 
 def _lesions(
-    seed: int, chest: Chest, lesions_ml: Mapping[str, float] | None, healthy_chance: float, level_mm: float
+    seed: int, chest: Chest, lesions_ml: Mapping[str, float] | None, healthy_chance: float, level_mm: float = 0.0
 ) -> Lesions:
     case = f"Phantom of seed {seed}"
     sources = {name: _stream(seed, name) for name in LESION_CLASSES}
@@ -133,9 +186,11 @@ def _lesions(
     return place_lesions(chest, volumes, sources, case, fit=True)
 
 
-def _stream(seed: int, purpose: str, level_mm: float = 0.0) -> np.random.Generator:
+def _stream(seed: int, purpose: str, level_mm: float = 0.0, examination: int = 0) -> np.random.Generator:
     """A random source of its own for each purpose, so that a change to one leaves the others as they are."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"Phantom seed is {seed!r}. Expected a whole number, 0 or more.")
+    for name, number in (("seed", seed), ("examination", examination)):
+        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
+            raise ValueError(f"Phantom {name} is {number!r}. Expected a whole number, 0 or more.")
     level = round(level_mm * 1000)
-    return np.random.default_rng([int(seed), _STREAMS.index(purpose), abs(level), int(level < 0)])
+    key = [int(seed), _STREAMS.index(purpose), abs(level), int(level < 0)]
+    return np.random.default_rng([*key, int(examination)] if examination else key)

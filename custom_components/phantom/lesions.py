@@ -12,6 +12,7 @@ from custom_components.phantom.random_field import random_field
 
 VOLUME_TOLERANCE = 0.05
 LEAST_RANDOM_VOXELS = 10
+GROUND_GLASS_EDGE_MM, CONSOLIDATION_EDGE_MM = 8.0, 4.0
 
 
 @dataclass(frozen=True)
@@ -182,10 +183,41 @@ def place_lesions(
         if count == 0:
             continue
         taken = _highest(score, count)
-        label[taken] = LESION_CLASSES.index(name) + 1
+        label[taken] = _value(name)
         free &= ~taken
         opacity[name] = _opacity(score, float(score[taken].min()), kind.edge)
     return Lesions(label, opacity)
+
+
+def place_infection(
+    chest: Chest, score_mm: np.ndarray, count: int, consolidated: float, rng: np.random.Generator
+) -> Lesions:
+    """Infect the voxels that score highest: ground-glass, consolidated in its heart.
+
+    Args:
+        chest: the patient.
+        score_mm: how readily infection grows in each voxel (-inf: never), falling by about 1 a mm outwards.
+        count: infected voxels; not more than the score allows.
+        consolidated: share of them that is consolidation, 0 to 1.
+        rng: source of the border between the two.
+
+    Returns:
+        The lesions; those of a larger ``count`` hold those of a smaller one.
+    """
+    core_mm = score_mm + 4.0 * random_field(chest.grid.points, rng, 9.0)
+    infected = _highest(score_mm, count)
+    dense = _highest(np.where(infected, core_mm, -np.inf), round(consolidated * count))
+    label = np.where(infected, _value("ground_glass"), 0).astype(np.uint8)
+    label[dense] = _value("consolidation")
+    opacity = {"ground_glass": _opacity(score_mm, float(score_mm[infected].min()), GROUND_GLASS_EDGE_MM)}
+    if dense.any():
+        inner = _opacity(core_mm, float(core_mm[dense].min()), CONSOLIDATION_EDGE_MM)
+        opacity["consolidation"] = np.minimum(inner, opacity["ground_glass"])
+    return Lesions(label, opacity)
+
+
+def _value(name: str) -> int:
+    return LESION_CLASSES.index(name) + 1
 
 
 def _highest(score: np.ndarray, count: int) -> np.ndarray:

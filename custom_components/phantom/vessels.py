@@ -62,14 +62,24 @@ def lung_vessels(anatomy: Anatomy, rng: np.random.Generator, leaves: int = 170) 
     arteries, veins = [], []
     for side in (-1.0, 1.0):
         root = np.array([side * 40.0, 8.0, 4.0])
-        ends = _points_in_lung(anatomy, rng, side, 2 * leaves)
+        ends = points_in_lung(anatomy, rng, side, 2 * leaves)
         arteries.append(grow_tree(root, ends[:leaves], rng))
         veins.append(grow_tree(root + np.array([0.0, -12.0, -16.0]), ends[leaves:], rng))
     return Tubes.joined(arteries), Tubes.joined(veins)
 
 
-def _points_in_lung(anatomy: Anatomy, rng: np.random.Generator, side: float, count: int) -> np.ndarray:
-    """``count`` positions in one lung, 5 mm or more below its surface."""
+def points_in_lung(anatomy: Anatomy, rng: np.random.Generator, side: float, count: int) -> np.ndarray:
+    """Draw positions in one lung, 5 mm or more below its surface.
+
+    Args:
+        anatomy: the patient.
+        rng: source of the positions.
+        side: -1 for the right lung, 1 for the left.
+        count: how many.
+
+    Returns:
+        (count, 3) positions in mm; fewer where 8 tries a position were not enough.
+    """
     low, high = np.array([10.0, -100.0, -120.0]), np.array([130.0, 100.0, 120.0])
     tries = rng.uniform(low, high, size=(8 * count, 3)) * np.array([side, 1.0, 1.0])
     depth = anatomy.pleural_cavity(Points(*tries.T))

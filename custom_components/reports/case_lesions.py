@@ -77,7 +77,7 @@ class CaseLesions:
         """
         _check_one_grid(case_id, {"CT": image_hu, "prediction": label, "label": truth, "lung mask": lung})
         label = _checked_label(case_id, label)
-        turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt("LPS"))
+        turn = turn_to_display(affine)
         axis = int(np.flatnonzero(turn[:, 0] == 2)[0])
         indices = range(label.shape[axis])
         return cls(
@@ -111,6 +111,23 @@ class CaseLesions:
     def lesion_pixels(self) -> np.ndarray:
         """Pixels of any lesion in each slice, shape (Z,)."""
         return self.pixel_counts[:, :, 1:].sum(axis=(1, 2))
+
+
+def turn_to_display(affine: np.ndarray) -> np.ndarray:
+    """How an array of a file is turned to the display: x to the patient's left, y to posterior, z to superior.
+
+    Args:
+        affine: voxel index to mm (RAS), shape (4, 4).
+
+    Returns:
+        Orientation transform, shape (3, 2), for ``nibabel.apply_orientation``: of each axis of the file, the axis that
+        it becomes and whether it keeps (1) or reverses (-1) its direction.
+
+    Example:
+        >>> turn_to_display(np.diag([-1, 1, 1, 1])).tolist()
+        [[0.0, 1.0], [1.0, -1.0], [2.0, 1.0]]
+    """
+    return nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt("LPS"))
 
 
 def describe_lesions(case: CaseLesions) -> dict[str, Any]:

@@ -13,12 +13,14 @@ LESION_COLOURS = {"ground_glass": (69, 230, 130), "consolidation": (255, 235, 51
 OPACITY = 0.65
 """Share of the lesion's colour; the rest is the CT below."""
 
-_MIN_PANEL_PX = 384
+MIN_PANEL_PX = 384
+MARGIN_PX = 8
+FONT_PX = 15
+TEXT_GREY = (230, 230, 230)
+FOOTER = "research use only"
+"""Layout that all pictures of slices share."""
+
 _MIN_WIDTH_PX = 560  # of the legend
-_MARGIN_PX = 8
-_FONT_PX = 15
-_TEXT_GREY = (230, 230, 230)
-_NOTICE = "research use only"
 
 _Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
@@ -125,25 +127,49 @@ def draw_overlay(
     grey = window_to_grey(image_hu)
     panels = {"CT": overlay_rgb(grey), **{name: overlay_rgb(grey, label) for name, label in labels.items()}}
     size = _panel_size(grey.shape, pixel_mm)
-    row = _FONT_PX + _MARGIN_PX
-    width = max(_MIN_WIDTH_PX, len(panels) * (size[0] + _MARGIN_PX) + _MARGIN_PX)
-    picture = Image.new("RGB", (width, size[1] + 3 * row + 2 * _MARGIN_PX))
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(_FONT_PX)
-    draw.text((_MARGIN_PX, _MARGIN_PX // 2), title, fill=_TEXT_GREY, font=font)
+    row = FONT_PX + MARGIN_PX
+    width = max(_MIN_WIDTH_PX, len(panels) * (size[0] + MARGIN_PX) + MARGIN_PX)
+    picture = Image.new("RGB", (width, size[1] + 3 * row + 2 * MARGIN_PX))
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(FONT_PX)
+    draw.text((MARGIN_PX, MARGIN_PX // 2), title, fill=TEXT_GREY, font=font)
     for index, (name, rgb) in enumerate(panels.items()):
-        left = _MARGIN_PX + index * (size[0] + _MARGIN_PX)
+        left = MARGIN_PX + index * (size[0] + MARGIN_PX)
         picture.paste(_panel(rgb, size), (left, 2 * row))
-        draw.text((left, row + _MARGIN_PX // 2), name, fill=_TEXT_GREY, font=font)
-        _mark_sides(draw, font, left, 2 * row, size)
-    _draw_legend(draw, font, size[1] + 2 * row + _MARGIN_PX, width)
+        draw.text((left, row + MARGIN_PX // 2), name, fill=TEXT_GREY, font=font)
+        mark_sides(draw, font, (left, 2 * row), size)
+    _draw_legend(draw, font, size[1] + 2 * row + MARGIN_PX, width)
     return picture
+
+
+def mark_sides(
+    draw: ImageDraw.ImageDraw, font: _Font, corner: tuple[int, int], size: tuple[int, int], sides: str = "RL"
+) -> None:
+    """Write the patient's sides at the edges of a panel.
+
+    Args:
+        draw: picture to write on.
+        font: font of the letters.
+        corner: left and top of the panel in pixels.
+        size: its width and height.
+        sides: letters of the left and the right edge, and of the upper and the lower one when there are four.
+    """
+    (left, top), (width, height) = corner, size
+    middle = (left + width // 2, top + height // 2)
+    places = (
+        ("lm", (left + 4, middle[1])),
+        ("rm", (left + width - 4, middle[1])),
+        ("mt", (middle[0], top + 4)),
+        ("mb", (middle[0], top + height - 4)),
+    )
+    for side, (anchor, place) in zip(sides, places, strict=False):
+        draw.text(place, side, fill=TEXT_GREY, font=font, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 def _panel_size(shape: Sequence[int], pixel_mm: Sequence[float]) -> tuple[int, int]:
     """Width and height in display pixels: square ones, none of the slice's own lost."""
     fine_mm = min(pixel_mm)
     width, height = shape[0] * pixel_mm[0] / fine_mm, shape[1] * pixel_mm[1] / fine_mm
-    scale = max(1.0, _MIN_PANEL_PX / max(width, height))
+    scale = max(1.0, MIN_PANEL_PX / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -153,23 +179,11 @@ def _panel(rgb: np.ndarray, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST)
 
 
-def _mark_sides(
-    draw: ImageDraw.ImageDraw,
-    font: _Font,
-    left: int,
-    top: int,
-    size: tuple[int, int],
-) -> None:
-    middle = top + size[1] // 2
-    for side, anchor, x in (("R", "lm", left + 4), ("L", "rm", left + size[0] - 4)):
-        draw.text((x, middle), side, fill=_TEXT_GREY, font=font, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
-
-
 def _draw_legend(draw: ImageDraw.ImageDraw, font: _Font, top: int, width: int) -> None:
-    left = float(_MARGIN_PX)
+    left = float(MARGIN_PX)
     for name in LESION_CLASSES:
-        draw.rectangle((left, top, left + _FONT_PX, top + _FONT_PX), fill=LESION_COLOURS[name])
+        draw.rectangle((left, top, left + FONT_PX, top + FONT_PX), fill=LESION_COLOURS[name])
         text = name.replace("_", " ").replace("ground glass", "ground-glass")
-        draw.text((left + _FONT_PX + 5, top), text, fill=_TEXT_GREY, font=font)
-        left += _FONT_PX + 5 + draw.textlength(text, font=font) + 2 * _MARGIN_PX
-    draw.text((width - _MARGIN_PX, top), _NOTICE, fill=_TEXT_GREY, font=font, anchor="ra")
+        draw.text((left + FONT_PX + 5, top), text, fill=TEXT_GREY, font=font)
+        left += FONT_PX + 5 + draw.textlength(text, font=font) + 2 * MARGIN_PX
+    draw.text((width - MARGIN_PX, top), FOOTER, fill=TEXT_GREY, font=font, anchor="ra")

@@ -1,0 +1,97 @@
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.engines import IterationEvents, Workflow
+
+from custom_components.data.atomic import writable_folder
+from custom_components.data.case_id import case_id, source_path
+
+NATIVE = "native"
+"""Key of the CT in HU as loaded, with its metadata."""
+
+
+class CaseReport(ABC):
+    """Ignite handler that reports each case of an inference in a folder ``<output_dir>/<case>``, as soon as it is done.
+
+    It runs after the postprocessing and before the iteration is complete, so that an error counts as the case's own.
+    Two cases of one name are refused: the second would overwrite the first.
+
+    Args:
+        output_dir: folder that gets a folder for each case.
+    """
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.output_dir = Path(output_dir)
+        self._sources: dict[str, str | None] = {}
+
+    @abstractmethod
+    def write_case(self, item: Mapping[str, Any], name: str, folder: Path) -> None:
+        """Write the report of one case.
+
+        Args:
+            item: the case's input and output.
+            name: its name.
+            folder: its folder, which need not exist yet.
+        """
+
+    def attach(self, engine: Workflow) -> None:
+        """Listen to an evaluator.
+
+        Args:
+            engine: a MONAI evaluator that decollates its batches.
+        """
+        engine.add_event_handler(Events.STARTED, self._started)
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._cases_predicted)
+
+    def _started(self, engine: Workflow) -> None:
+        writable_folder(self.output_dir)
+        self._sources = {}
+
+    def _cases_predicted(self, engine: Workflow) -> None:
+        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
+            item = {**batch, **output}
+            native = self.required(item, NATIVE)
+            name, source = case_id(native), source_path(native)
+            self._check_written_once(name, source)
+            self.write_case(item, name, self.output_dir / name)
+
+    def _check_written_once(self, name: str, source: str | None) -> None:
+        if name in self._sources:
+            raise ValueError(
+                f"Case {name}: {source} and {self._sources[name]} would be reported under one name. Rename one of them."
+            )
+        self._sources[name] = source
+
+    def required(self, item: Mapping[str, Any], key: str) -> Any:
+        """What the case has under a key.
+
+        Raises:
+            ValueError: when it has nothing there.
+        """
+        if item.get(key) is None:
+            made = "a copy of the CT made right after loading (CopyItemsd)" if key == NATIVE else "the network's output"
+            raise ValueError(f"Case {case_id(item)}: {type(self).__name__} finds no {key!r}. Expected {made} there.")
+        return item[key]
+
+    def volume(self, item: Mapping[str, Any], key: str) -> np.ndarray:
+        """Array (X, Y, Z) of the tensor (1, X, Y[, Z]) that the case has under a key.
+
+        Raises:
+            ValueError: when it has nothing there, or something of another form.
+        """
+        array = np.asarray(torch.as_tensor(self.required(item, key)).detach().cpu())
+        if array.ndim not in (3, 4) or len(array) != 1:
+            raise ValueError(
+                f"Case {case_id(item)}: expected {key!r} with one channel, (1, X, Y[, Z]), got {array.shape}. "
+                "Keep one channel, or turn channels into a label map with AsDiscreted(argmax=True)."
+            )
+        return array[0] if array.ndim == 4 else array[0][..., None]
+
+    def volume_if_there(self, item: Mapping[str, Any], key: str) -> np.ndarray | None:
+        """As :meth:`volume`; None when the case has nothing under the key."""
+        return None if item.get(key) is None else self.volume(item, key)

@@ -1,0 +1,238 @@
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Events
+from monai.engines import IterationEvents, Workflow
+from monai.utils import string_list_all_gather
+
+from custom_components.data.atomic import writable_folder
+from custom_components.data.case_id import UNKNOWN_CASE, case_id, source_path
+from custom_components.data.size_groups import CAP, CLASS_NAMES, COVID, check_ratio, ratio_band, size_group
+from custom_components.metrics.classification_scores import (
+    PREDICTORS,
+    attention_overlap,
+    labels_and_probabilities,
+    summarize,
+)
+from custom_components.reports.report_files import write_csv, write_json, write_png
+from custom_components.reports.roc_figure import draw_roc
+
+_logger = logging.getLogger(__name__)
+
+_BRANCHES = {"p_us": "logit_us", "p_ss": "logit_ss"}
+_DIGITS = 6
+
+
+class ClassificationReport:
+    """Ignite handler that writes the scores of an evaluation of COVID-19 against CAP.
+
+    Writes ``per_case.csv``, ``summary.json`` and ``roc.png``. A row of ``per_case.csv`` holds the case's class, ratio
+    and groups, its probabilities, whether the diagnosis is right and, of COVID-19 cases whose batch holds
+    ``attention`` (the soft mask of Eq. 2) and ``infection`` on one grid, their Dice. What is unknown is an empty cell
+    or null. The ROC curves are left out when all cases are of one class.
+
+    Of each case it takes ``label`` (1 COVID-19, 0 CAP), ``ratio`` (NaN when unknown), ``logit`` of the final
+    probability and, when they are there, ``logit_us`` and ``logit_ss`` of the two branches and ``fold``. A case of
+    unknown ratio may have the logit NaN: it is listed and counted, not scored.
+
+    Args:
+        output_dir: folder of the files.
+        protocol: how the cases were split, written into the summary as it is.
+        threshold: a case is called COVID-19 when its probability is at least this.
+    """
+
+    def __init__(self, output_dir: str | Path, protocol: str = "", threshold: float = 0.5) -> None:
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold is {threshold:g}. Expected a probability, 0 to 1.")
+        self.output_dir = Path(output_dir)
+        self.protocol = protocol
+        self.threshold = threshold
+        self._cases: list[dict[str, Any]] = []
+        self._pending: list[dict[str, Any]] = []
+
+    def attach(self, engine: Workflow) -> None:
+        """Listen to an evaluator.
+
+        Args:
+            engine: a MONAI evaluator that decollates its batches.
+        """
+        engine.add_event_handler(Events.STARTED, self._started)
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._cases_predicted)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._cases_completed)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _started(self, engine: Workflow) -> None:
+        writable_folder(self.output_dir)
+        self._cases = []
+
+    def _cases_predicted(self, engine: Workflow) -> None:
+        pairs = zip(engine.state.batch, engine.state.output, strict=True)
+        self._pending = [self._described({**item, **output}) for item, output in pairs]
+
+    def _cases_completed(self, engine: Workflow) -> None:
+        """Keep the cases once no other handler of their iteration has raised: those are not evaluated."""
+        self._cases += self._pending
+        self._pending = []
+
+    def _described(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        name = _name(item)
+        label, ratio, probability = _label(item, name), known_ratio(item, name), final_probability(item, name)
+        branches = {column: covid_probability(item, key, name) for column, key in _BRANCHES.items() if _has(item, key)}
+        called = None if probability is None else COVID if probability >= self.threshold else CAP
+        return {
+            "case_id": name,
+            "source": source_path(item.get("image")),
+            **({"fold": int(item["fold"])} if _has(item, "fold") else {}),
+            "label": CLASS_NAMES[label],
+            "ratio": ratio,
+            "size_group": None if ratio is None else size_group(label, ratio),
+            "ratio_band": None if ratio is None else ratio_band(ratio),
+            "probability": probability,
+            **branches,
+            "prediction": None if called is None else CLASS_NAMES[called],
+            "correct": None if called is None else int(called == label),
+            "attention_dice": _overlap(item, name) if label == COVID else None,
+        }
+
+    def _write(self, engine: Workflow) -> None:
+        cases = [json.loads(text) for text in string_list_all_gather([json.dumps(case) for case in self._cases])]
+        if idist.get_rank() == 0:
+            rows = _first_of_each(cases)
+            write_csv(self.output_dir / "per_case.csv", rows)
+            summary = {"protocol": self.protocol, **summarize(rows, self.threshold)}
+            write_json(self.output_dir / "summary.json", _rounded(summary))
+            self._draw_roc(rows)
+
+    def _draw_roc(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        target = self.output_dir / "roc.png"
+        target.unlink(missing_ok=True)  # of an earlier run
+        has_branches = any(name in row for name in _BRANCHES for row in rows)
+        names = ("P_final" if has_branches else "P", "P_US", "P_SS")
+        curves = {name: labels_and_probabilities(rows, column) for name, column in zip(names, PREDICTORS, strict=True)}
+        drawn = {name: curve for name, curve in curves.items() if len(set(curve[0])) == len(CLASS_NAMES)}
+        if drawn:
+            write_png(target, draw_roc(drawn, self.protocol))
+        else:
+            _logger.warning("No ROC curves are drawn: the %d cases are not of both classes.", len(rows))
+
+
+def final_probability(item: Mapping[str, Any], name: str) -> float | None:
+    """Final probability of COVID-19 of a case, from its ``logit``.
+
+    Args:
+        item: the case.
+        name: its name, for messages.
+
+    Returns:
+        As :func:`covid_probability`; None for the logit NaN of a case of unknown ratio, for which Eq. 5 has no weight.
+
+    Raises:
+        ValueError: when there is no such logit.
+    """
+    logit = item.get("logit")
+    no_weight = logit is not None and known_ratio(item, name) is None and bool(torch.as_tensor(logit).isnan().all())
+    return None if no_weight else covid_probability(item, "logit", name)
+
+
+def covid_probability(item: Mapping[str, Any], key: str, name: str) -> float:
+    """Probability of COVID-19 of a case, from a logit.
+
+    Args:
+        item: the case.
+        key: where its logit is, one number of any shape.
+        name: the case's name, for messages.
+
+    Returns:
+        The sigmoid, in float64.
+
+    Raises:
+        ValueError: when there is not one finite number.
+
+    Example:
+        >>> covid_probability({"logit": torch.zeros(1)}, "logit", "012")
+        0.5
+    """
+    if not _has(item, key):
+        raise ValueError(f"Case {name} has no {key!r}. Expected the network's output there: one logit, of COVID-19.")
+    logit = torch.as_tensor(item[key]).detach().double().cpu()
+    if logit.numel() != 1:
+        raise ValueError(f"Case {name}: {key!r} has shape {tuple(logit.shape)}. Expected one logit, that of COVID-19.")
+    if not torch.isfinite(logit).item():
+        raise ValueError(
+            f"Case {name}: {key!r} is {logit.item()}. Expected a finite number: check the weights that were loaded, "
+            "and try without mixed precision."
+        )
+    return torch.sigmoid(logit).item()
+
+
+def known_ratio(item: Mapping[str, Any], name: str) -> float | None:
+    """Infection volume / lung volume of a case.
+
+    Args:
+        item: the case, ``ratio`` in it.
+        name: the case's name, for messages.
+
+    Returns:
+        The ratio, 0 to 1; None when it is unknown: not there, None or NaN.
+
+    Raises:
+        ValueError: when it is not between 0 and 1.
+    """
+    ratio = math.nan if not _has(item, "ratio") else float(item["ratio"])
+    if math.isnan(ratio):
+        return None
+    check_ratio(ratio, name)
+    return ratio
+
+
+def _has(item: Mapping[str, Any], key: str) -> bool:
+    return item.get(key) is not None
+
+
+def _name(item: Mapping[str, Any]) -> str:
+    """The data list's name of the case, since the files of several cases may be named alike."""
+    return str(item["case_id"]) if _has(item, "case_id") else case_id(item)
+
+
+def _label(item: Mapping[str, Any], name: str) -> int:
+    label = float(item["label"]) if _has(item, "label") else None
+    if label not in (COVID, CAP):
+        found = "missing" if label is None else f"{label:g}"
+        raise ValueError(f"Case {name}: label is {found}. Expected 1 (COVID-19) or 0 (CAP).")
+    return int(label)
+
+
+def _overlap(item: Mapping[str, Any], name: str) -> float | None:
+    if not (_has(item, "attention") and _has(item, "infection")):
+        return None
+    try:
+        overlap = attention_overlap(item["attention"], item["infection"])
+    except ValueError as error:
+        raise ValueError(f"Case {name}: {error}") from error
+    return None if math.isnan(overlap) else overlap
+
+
+def _first_of_each(cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out repeated cases, with which a distributed sampler fills up uneven shards, and the files' paths."""
+    first: dict[Any, dict[str, Any]] = {}
+    for index, case in enumerate(cases):
+        nameless = case["case_id"] == UNKNOWN_CASE and case["source"] is None
+        key = index if nameless else (case["case_id"], case["source"])
+        first.setdefault(key, {name: value for name, value in case.items() if name != "source"})
+    if len(first) < len(cases):
+        _logger.warning(
+            "%d of %d scored cases are repeats and left out of the report.", len(cases) - len(first), len(cases)
+        )
+    return list(first.values())
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _rounded(entry) for name, entry in value.items()}
+    return round(value, _DIGITS) if isinstance(value, float) else value

@@ -1,0 +1,188 @@
+"""AUC, accuracy, sensitivity, specificity and macro-F1 of COVID-19 against CAP (Ouyang et al. 2020, Sec. IV)."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.metrics import f1_score, roc_auc_score
+
+from custom_components.data.size_groups import CAP, CLASS_NAMES, COVID, RATIO_BANDS, SIZE_GROUPS
+
+PREDICTORS = ("probability", "p_us", "p_ss")
+"""Columns of a case that hold a probability of COVID-19: the final one, and those of the two branches."""
+
+_LABELS = {name: label for label, name in CLASS_NAMES.items()}
+
+
+def classification_scores(
+    labels: ArrayLike, probabilities: ArrayLike, threshold: float = 0.5
+) -> dict[str, int | float | None]:
+    """Scores of a two-class diagnosis; COVID-19 is the positive class.
+
+    A case is called COVID-19 when its probability is at least ``threshold``. The F1 is the mean of the F1 of COVID-19
+    and that of CAP, which is the one the paper prints.
+
+    Args:
+        labels: 1 for COVID-19, 0 for CAP, shape (N,).
+        probabilities: probability of COVID-19 in [0, 1], shape (N,).
+        threshold: in [0, 1].
+
+    Returns:
+        The counts ``n``, ``n_covid`` and ``n_cap``, and ``auc``, ``accuracy``, ``sensitivity``, ``specificity`` and
+        ``macro_f1``. A score is None where it is not defined: all without cases, sensitivity without COVID-19,
+        specificity without CAP, AUC and macro-F1 without both.
+
+    Raises:
+        ValueError: when shapes, labels, probabilities or threshold are not those.
+
+    Example:
+        >>> scores = classification_scores([1, 1, 0, 0], [0.9, 0.5, 0.6, 0.1])
+        >>> scores["auc"], scores["sensitivity"], scores["specificity"]
+        (0.75, 1.0, 0.5)
+        >>> classification_scores([1, 1], [0.9, 0.2])["auc"] is None
+        True
+    """
+    actual, score = _checked(labels, probabilities, threshold)
+    called = (score >= threshold).astype(int)
+    covid, cap = actual == COVID, actual == CAP
+    has_both = bool(covid.any() and cap.any())
+    return {
+        "n": len(actual),
+        "n_covid": int(covid.sum()),
+        "n_cap": int(cap.sum()),
+        "auc": float(roc_auc_score(actual, score)) if has_both else None,
+        "accuracy": _share(called == actual),
+        "sensitivity": _share(called[covid] == COVID),
+        "specificity": _share(called[cap] == CAP),
+        "macro_f1": float(f1_score(actual, called, average="macro")) if has_both else None,
+    }
+
+
+def attention_overlap(attention: ArrayLike, mask: ArrayLike, level: float = 0.5) -> float:
+    """Dice of an attention map, cut at a level, and the infection.
+
+    The soft mask T(A) = sigmoid(alpha (A - beta)) of Eq. 2 is 0.5 where A = beta, so that its default level is the
+    paper's threshold on the attention itself.
+
+    Args:
+        attention: values in [0, 1], any shape.
+        mask: infection, not 0 inside, same shape.
+        level: what counts as attended: values of at least this.
+
+    Returns:
+        Dice in [0, 1]; NaN when the mask is empty.
+
+    Raises:
+        ValueError: when the shapes differ.
+
+    Example:
+        >>> attention_overlap([0.9, 0.5, 0.4, 0.0], [1, 0, 0, 0])
+        0.6666666666666666
+    """
+    attended, infected = _array(attention) >= level, _array(mask) != 0
+    if attended.shape != infected.shape:
+        raise ValueError(
+            f"Expected attention and infection on one grid, got {attended.shape} and {infected.shape}. "
+            "Resample the mask with the image, or bring the attention back to the mask's grid."
+        )
+    if not infected.any():
+        return math.nan
+    return 2.0 * int((attended & infected).sum()) / (int(attended.sum()) + int(infected.sum()))
+
+
+def summarize(rows: Sequence[Mapping[str, Any]], threshold: float = 0.5) -> dict[str, Any]:
+    """All scores of a set of cases, in the form of ``summary.json``.
+
+    A case without final probability (its ratio is unknown, so that Eq. 5 has no weight for it) is counted in
+    ``cases_without_probability`` and is in none of the final scores.
+
+    Args:
+        rows: of each case ``label`` (``covid`` or ``cap``), ``probability``, ``ratio_band`` and ``size_group``, and
+            when they are there ``p_us``, ``p_ss`` and ``attention_dice``; None where unknown.
+        threshold: a case is called COVID-19 when its probability is at least this.
+
+    Returns:
+        Counts, and the scores of :func:`classification_scores` ``overall``, ``by_ratio`` and ``by_size_group``; in
+        ``branches`` the same for ``p_us`` and ``p_ss``; in ``attention_dice`` the mean over the COVID-19 cases that
+        have one. None where there is nothing to score.
+
+    Raises:
+        ValueError: when a label or probability is none.
+
+    Example:
+        >>> row = {"label": "covid", "probability": 0.7, "ratio_band": "< 0.005", "size_group": "covid_small"}
+        >>> summary = summarize([row])
+        >>> summary["by_size_group"]["covid_small"]["sensitivity"], summary["by_ratio"]["> 0.030"]["n"]
+        (1.0, 0)
+    """
+    branches = [name for name in PREDICTORS[1:] if any(row.get(name) is not None for row in rows)]
+    return {
+        "cases": len(rows),
+        "cases_without_probability": sum(row["probability"] is None for row in rows),
+        "cases_without_ratio": sum(row["ratio_band"] is None for row in rows),
+        "threshold": threshold,
+        **_scores_of(rows, PREDICTORS[0], threshold),
+        "attention_dice": _mean_overlap(rows),
+        "branches": {name: _scores_of(rows, name, threshold) for name in branches},
+    }
+
+
+def labels_and_probabilities(
+    rows: Iterable[Mapping[str, Any]], predictor: str = PREDICTORS[0]
+) -> tuple[list[int], list[float]]:
+    """Labels and probabilities of the cases that have this probability.
+
+    Args:
+        rows: as for :func:`summarize`.
+        predictor: one of ``PREDICTORS``.
+
+    Returns:
+        Labels, 1 or 0, and probabilities.
+    """
+    known = [row for row in rows if row.get(predictor) is not None]
+    return [_LABELS.get(row["label"], row["label"]) for row in known], [row[predictor] for row in known]
+
+
+def _scores_of(rows: Sequence[Mapping[str, Any]], predictor: str, threshold: float) -> dict[str, Any]:
+    def scores(column: str = "", value: str = "") -> dict[str, int | float | None]:
+        chosen = [row for row in rows if not column or row[column] == value]
+        return classification_scores(*labels_and_probabilities(chosen, predictor), threshold)
+
+    return {
+        "overall": scores(),
+        "by_ratio": {band: scores("ratio_band", band) for band in RATIO_BANDS},
+        "by_size_group": {group: scores("size_group", group) for group in SIZE_GROUPS},
+    }
+
+
+def _mean_overlap(rows: Sequence[Mapping[str, Any]]) -> dict[str, int | float | None]:
+    known = [row["attention_dice"] for row in rows if row.get("attention_dice") is not None]
+    return {"mean": float(np.mean(known)) if known else None, "n": len(known)}
+
+
+def _checked(labels: ArrayLike, probabilities: ArrayLike, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    actual, score = _array(labels), _array(probabilities).astype(np.float64)
+    if actual.ndim != 1 or actual.shape != score.shape:
+        raise ValueError(
+            f"Expected labels and probabilities of shape (N,), got {actual.shape} and {score.shape}. "
+            "Give one label and one probability for each case."
+        )
+    if not np.isin(actual, (CAP, COVID)).all():
+        wrong = actual[~np.isin(actual, (CAP, COVID))][0]
+        raise ValueError(f"label is {wrong}. Expected 1 (COVID-19) or 0 (CAP).")
+    for name, value in [("probability", score), ("threshold", np.array([threshold]))]:
+        outside = ~((value >= 0) & (value <= 1))
+        if outside.any():
+            raise ValueError(f"{name} is {value[outside][0]:g}. Expected 0 to 1: apply the sigmoid to logits.")
+    return actual.astype(int), score
+
+
+def _array(values: ArrayLike) -> np.ndarray:
+    return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+
+
+def _share(right: np.ndarray) -> float | None:
+    return float(right.mean()) if right.size else None

@@ -1,0 +1,197 @@
+"""Folders of phantoms of the two diseases, in the form that the classifier reads."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from custom_components.data.size_groups import size_group
+from custom_components.phantom.cache import cached_folder
+from custom_components.phantom.dataset import (
+    GENERATOR_VERSION,
+    PROGRESS_FROM,
+    check_count,
+    empty_folder,
+    patient_seed,
+    write_datalist,
+)
+from custom_components.phantom.disease import DISEASES, RARE_SHARE
+from custom_components.phantom.generate import make_scan
+from custom_components.phantom.grid import Grid
+from custom_components.phantom.nifti import phantom_hu, write_nifti_array
+from custom_components.phantom.phantom import Phantom
+
+SCAN_VERSION = 1
+"""Part of the cache's folder names: raise it whenever the same seed gives another disease."""
+
+SCAN_FIELD_MM = (374.4, 374.4, 280.0)
+"""Field of view of the cached scans along x, y, z."""
+
+PATIENTS_PER_PAIR = 4
+"""Of the patients with one disease and one size, each fourth has two scans."""
+
+
+@dataclass(frozen=True)
+class PlannedScan:
+    """A scan of a data set before it is made.
+
+    Args:
+        disease: ``covid`` or ``cap``.
+        number: counts the scans of the disease.
+        patient: counts the patients with the disease.
+        examination: counts the scans of the patient.
+        rare: whether it has the rare size of its disease.
+        fold: fold of cross-validation.
+    """
+
+    disease: str
+    number: int
+    patient: int
+    examination: int
+    rare: bool
+    fold: int
+
+
+def write_scan_dataset(
+    folder: str | Path,
+    num_scans: int = 40,
+    shape: Sequence[int] = (96, 96, 40),
+    spacing_mm: Sequence[float] = (3.9, 3.9, 7.0),
+    seed: int = 0,
+    minority: float = RARE_SHARE,
+    num_folds: int = 5,
+) -> Path:
+    """Write chest CTs with COVID-19 and with community-acquired pneumonia, as NIfTI.
+
+    About one patient in four has two scans. The first scans of a longer data set are those of a shorter one.
+
+    Args:
+        folder: new or empty folder.
+        num_scans: number of scans, half of each disease; an odd one is COVID-19.
+        shape: voxels along x, y, z.
+        spacing_mm: voxel size along x, y, z.
+        seed: another seed gives other patients.
+        minority: share of the scans of each disease that has its rare size (small COVID-19, large CAP), 0 to 1.
+        num_folds: folds of cross-validation; a patient is in one, both diseases are in each, and every size group is
+            in as many as it has patients for.
+
+    Returns:
+        The folder: ``images`` (int16 HU), ``lungs`` and ``infections`` (uint8 0/1) with files covid_000.nii.gz, ...,
+        cap_000.nii.gz, ..., and ``datalist.json`` whose ``cases`` hold case_id, patient_id, image, lung, infection
+        (paths relative to the folder), label (``covid`` or ``cap``), fold, ratio (infection volume / lung volume) and
+        group (of the ratio).
+
+    Raises:
+        ValueError: when an argument is out of range, the patients cannot fill the folds, the voxels are too coarse
+            for small lesions, or the folder holds a data set already.
+    """
+    check_count("seed", seed, 0)
+    scans = plan_scans(num_scans, minority, num_folds)
+    Grid.centred(shape, spacing_mm)
+    root = empty_folder(folder)
+    progress = tqdm(scans, "phantom", disable=num_scans <= PROGRESS_FROM, unit="scan")
+    return write_datalist(root, [_write_scan(root, scan, _make(scan, seed, shape, spacing_mm)) for scan in progress])
+
+
+def phantom_scan_dataset(num_scans: int = 40, shape: Sequence[int] = (96, 96, 40), seed: int = 0) -> Path:
+    """Give the folder of a data set of both diseases, writing it when nobody has yet.
+
+    Args:
+        num_scans: number of scans.
+        shape: voxels along x, y, z, of a field of view of 374 x 374 x 280 mm.
+        seed: another seed gives other patients.
+
+    Returns:
+        The folder, laid out as by :func:`write_scan_dataset` and kept as by
+        :func:`custom_components.phantom.dataset.phantom_dataset`.
+
+    Raises:
+        ValueError: when an argument is out of range or the cache folder cannot be written into.
+    """
+    version = f"v{GENERATOR_VERSION}.{SCAN_VERSION}"
+    name = f"{version}_{num_scans}_scans_{'x'.join(map(str, shape))}_seed_{seed}"
+    return cached_folder(name, lambda draft: write_scan_dataset(draft, num_scans, shape, _spacing_mm(shape), seed))
+
+
+def _spacing_mm(shape: Sequence[int]) -> tuple[float, ...]:
+    """Voxel size that makes ``shape`` fill the field of view; a shape that is none is left for others to refuse."""
+    return tuple(round(field / max(count, 1), 3) for field, count in zip(SCAN_FIELD_MM, shape, strict=False))
+
+
+def plan_scans(num_scans: int, minority: float = RARE_SHARE, num_folds: int = 5) -> list[PlannedScan]:
+    """Share out scans to patients, sizes and folds.
+
+    Args:
+        num_scans: number of scans, half of each disease; an odd one is COVID-19.
+        minority: share of the scans of each disease that has its rare size, 0 to 1.
+        num_folds: folds of cross-validation.
+
+    Returns:
+        The scans, COVID-19 first.
+
+    Raises:
+        ValueError: when an argument is out of range or the patients cannot fill the folds.
+
+    Example:
+        >>> [(scan.disease, scan.rare, scan.fold) for scan in plan_scans(4, minority=0.5, num_folds=2)]
+        [('covid', False, 0), ('covid', True, 1), ('cap', False, 0), ('cap', True, 1)]
+    """
+    check_count("num_scans", num_scans, 2)
+    check_count("num_folds", num_folds, 2)
+    if not 0 <= minority <= 1:
+        raise ValueError(f"Phantom data set: minority is {minority!r}. Expected a share, 0 to 1.")
+    counts = dict(zip(DISEASES, ((num_scans + 1) // 2, num_scans // 2), strict=True))
+    scans = [scan for disease, count in counts.items() for scan in _plan_disease(disease, count, minority, num_folds)]
+    for disease in DISEASES:
+        patients = len({scan.patient for scan in scans if scan.disease == disease})
+        if patients < num_folds:
+            raise ValueError(
+                f"Phantom data set: {num_scans} scans give {patients} patients with {disease}, too few for {num_folds} "
+                "folds with both diseases in each. Lower num_folds, or raise num_scans."
+            )
+    return scans
+
+
+def _plan_disease(disease: str, count: int, minority: float, num_folds: int) -> Iterator[PlannedScan]:
+    """Usual sizes fill the folds from the first, rare ones from the last: as many patients as folds fill them all."""
+    patients, number, rare_scans = {False: 0, True: 0}, 0, 0
+    while number < count:
+        rare = round(minority * (number + 1)) > rare_scans
+        pair = patients[rare] % PATIENTS_PER_PAIR == PATIENTS_PER_PAIR - 1
+        scans = min(2 if pair else 1, count - number)
+        fold = patients[rare] % num_folds
+        fold = num_folds - 1 - fold if rare else fold
+        for examination in range(scans):
+            yield PlannedScan(disease, number + examination, sum(patients.values()), examination, rare, fold)
+        patients[rare] += 1
+        number, rare_scans = number + scans, rare_scans + rare * scans
+
+
+def _make(scan: PlannedScan, seed: int, shape: Sequence[int], spacing_mm: Sequence[float]) -> Phantom:
+    """The scan; no patient of one disease is one of the other."""
+    kind = DISEASES[scan.disease]
+    patient = patient_seed(seed, 2 * scan.patient + kind.label)
+    source = np.random.default_rng([seed, 4, kind.label, scan.number])
+    ratio = kind.random_ratio(source, scan.rare)
+    return make_scan(scan.disease, ratio, patient, shape, spacing_mm, scan.examination)
+
+
+def _write_scan(root: Path, scan: PlannedScan, phantom: Phantom) -> dict[str, object]:
+    """Write the three files of a scan and give its entry of the data list."""
+    case_id = f"{scan.disease}_{scan.number:03d}"
+    arrays = {"image": phantom_hu(phantom), "lung": phantom.lung, "infection": phantom.infection}
+    paths = {kind: f"{kind}s/{case_id}.nii.gz" for kind in arrays}
+    for kind, array in arrays.items():
+        write_nifti_array(array, phantom, root / paths[kind])
+    ratio = phantom.infection_ratio
+    return {
+        "case_id": case_id,
+        "patient_id": f"{scan.disease}_patient_{scan.patient:03d}",
+        **paths,
+        "label": scan.disease,
+        "fold": scan.fold,
+        "ratio": ratio,
+        "group": size_group(DISEASES[scan.disease].label, ratio),
+    }

@@ -1,0 +1,51 @@
+"""The files of a report, each there as a whole or not at all."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from custom_components.data.atomic import atomic_path
+
+
+def write_json(target: str | Path, content: Mapping[str, Any]) -> None:
+    """Write numbers, strings and None; NaN and infinity are refused, since JSON has none.
+
+    Args:
+        target: the file.
+        content: what it holds.
+
+    Raises:
+        ValueError: when a number is not finite.
+    """
+    with atomic_path(target) as path:
+        path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_csv(target: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ("case_id",)) -> None:
+    """Write a table; its columns are ``columns`` and those of any row, in the order met. None is an empty cell.
+
+    Args:
+        target: the file.
+        rows: column name to value.
+        columns: columns that come first, also of a table without rows.
+    """
+    names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
+    with atomic_path(target) as path, path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(names))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_png(target: str | Path, picture: Image.Image) -> None:
+    """Write a picture as PNG.
+
+    Args:
+        target: the file.
+        picture: what it shows.
+    """
+    with atomic_path(target) as path:
+        picture.save(path, format="PNG")

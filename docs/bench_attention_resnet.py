@@ -1,0 +1,71 @@
+"""Seconds and memory of the attention beside the plain 3D ResNet34, forward + backward; prints a Markdown table.
+
+Each in a process of its own, float32, batch 1, the repeats of all systems interleaved; medians. "plain" is the
+classifier with cross-entropy alone, "attention" adds the map of Eq. (1), (2) and the loss of Eq. (3).
+
+    python docs/bench_attention_resnet.py [--grid "[138, 256, 256]"] [--repeats 3]
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import fire
+import torch
+from process_memory import memory, reset_peak
+
+from custom_components import AttentionGuidedLoss, AttentionResNet, WithSoftMask
+
+SYSTEMS = ("plain", "attention")
+
+
+def measure(system: str, grid: Sequence[int]) -> None:
+    """Run one step in this process, after one on a small scan; print its figures as JSON."""
+    torch.manual_seed(0)
+    with_attention = system == "attention"
+    network = WithSoftMask(AttentionResNet(), enabled=with_attention).train()
+    loss = AttentionGuidedLoss(0.5 if with_attention else 0)
+    step(network, loss, (32, 32, 32))
+    held = memory("VmRSS")
+    reset_peak()
+    start = time.perf_counter()
+    step(network, loss, grid)
+    seconds = time.perf_counter() - start
+    sys.stdout.write(json.dumps({"seconds": seconds, "bytes": memory("VmHWM") - held}) + "\n")
+
+
+def step(network: torch.nn.Module, loss: torch.nn.Module, grid: Sequence[int]) -> None:
+    """Forward and backward of one COVID-19 scan."""
+    scan = torch.rand(1, 1, *grid)
+    target = {"label": torch.tensor([1]), "infection": (scan > 0.9).to(torch.uint8)}
+    loss(network(scan), target).backward()
+
+
+def table(grid: Sequence[int] = (138, 256, 256), repeats: int = 3) -> None:
+    """Print the table."""
+    found: dict[str, list[dict[str, float]]] = {system: [] for system in SYSTEMS}
+    for _ in range(repeats):
+        for system in SYSTEMS:
+            command = [sys.executable, __file__, "measure", system, str(list(grid))]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found[system].append(json.loads(done.stdout.splitlines()[-1]))
+    sys.stdout.write(
+        f"CPU, {torch.get_num_threads()} threads, float32, 1 x 1 x {' x '.join(map(str, grid))}, forward + backward; "
+        f"median of {repeats}\n\n| network | s | GiB |\n|---|---|---|\n"
+    )
+    medians = {
+        system: {key: statistics.median(run[key] for run in runs) for key in ("seconds", "bytes")}
+        for system, runs in found.items()
+    }
+    for system, values in medians.items():
+        sys.stdout.write(f"| {system} | {values['seconds']:.2f} | {values['bytes'] / 2**30:.2f} |\n")
+    plain, attention = (medians[system] for system in SYSTEMS)
+    cells = [f"{attention[key] / plain[key]:.3f}" for key in ("seconds", "bytes")]
+    sys.stdout.write(f"| attention / plain | {' | '.join(cells)} |\n")
+
+
+if __name__ == "__main__":
+    fire.Fire({"measure": measure} if sys.argv[1:2] == ["measure"] else table)

@@ -1,0 +1,234 @@
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor, list_data_collate
+from monai.engines import IterationEvents, SupervisedEvaluator
+from PIL import Image
+
+from custom_components.handlers import classification_report
+from custom_components.handlers.classification_report import ClassificationReport
+from custom_components.metrics.classification_scores import summarize
+
+KEYS = ("logit", "logit_us", "logit_ss", "attention")
+
+
+class SaysNothing(torch.nn.Module):
+    def forward(self, x):
+        return x
+
+
+def logit(probability):
+    return math.log(probability / (1 - probability))
+
+
+def case(name, label, ratio, probability, **more):
+    image = MetaTensor(torch.zeros(1, 2, 3, 4), meta={"filename_or_obj": f"{name}/ct.nii.gz"})
+    value = math.nan if probability is None else logit(probability)
+    return {"image": image, "case_id": name, "label": label, "ratio": ratio, "logit": torch.tensor([value]), **more}
+
+
+def batch_of(*items):
+    return list_data_collate(list(items))
+
+
+class Outputs:
+    """Moves what a network would give from the input of each case to its output."""
+
+    def attach(self, engine):
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self.move)
+
+    def move(self, engine):
+        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+            output.update({key: item.pop(key) for key in KEYS if key in item})
+
+
+def evaluate(batches, output_dir, **more):
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=batches,
+        network=SaysNothing(),
+        val_handlers=[Outputs(), ClassificationReport(output_dir, **more)],
+    )
+    evaluator.run()
+    return evaluator, *read(output_dir)
+
+
+def read(output_dir):
+    with (output_dir / "per_case.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return rows, json.loads((output_dir / "summary.json").read_text(encoding="utf-8"))
+
+
+MIXED = [
+    case("c1", 1, 0.2, 0.9, fold=0, patient_id="p7"),
+    case("c2", 1, 0.004, 0.3, fold=1, patient_id="p7"),
+    case("k1", 0, 0.0005, 0.4, fold=0, patient_id="p8"),
+    case("k2", 0, 0.02, 0.1, fold=1, patient_id="p9"),
+]
+
+
+def test_each_case_gets_a_row_and_the_set_its_scores(tmp_path):
+    _, rows, summary = evaluate([batch_of(*MIXED[:3]), batch_of(MIXED[3])], tmp_path / "new", protocol="group")
+    assert [row["case_id"] for row in rows] == ["c1", "c2", "k1", "k2"]
+    assert rows[1] == {
+        "case_id": "c2",
+        "fold": "1",
+        "label": "covid",
+        "ratio": rows[1]["ratio"],
+        "size_group": "covid_small",
+        "ratio_band": "< 0.005",
+        "probability": rows[1]["probability"],
+        "prediction": "cap",
+        "correct": "0",
+        "attention_dice": "",
+    }
+    assert float(rows[1]["probability"]) == pytest.approx(0.3)
+    assert float(rows[1]["ratio"]) == pytest.approx(0.004)
+    assert summary["protocol"] == "group"
+    assert summary["overall"]["auc"] == 0.75
+    assert summary["overall"]["sensitivity"] == 0.5
+    assert summary["by_size_group"]["covid_small"]["sensitivity"] == 0
+    assert summary["by_ratio"]["> 0.030"]["n"] == 1
+    assert Image.open(tmp_path / "new" / "roc.png").size == (960, 960)
+
+
+def test_the_summary_follows_from_the_table(tmp_path):
+    generator = np.random.default_rng(0)
+    items = [case(f"{i}", i % 2, float(generator.random()), float(generator.random())) for i in range(40)]
+    _, rows, summary = evaluate([batch_of(*items)], tmp_path)
+    again = summarize([{**row, "probability": float(row["probability"]), "attention_dice": None} for row in rows])
+    for block in ("by_ratio", "by_size_group"):
+        assert {name: pytest.approx(scores, abs=1e-6) for name, scores in again[block].items()} == summary[block]
+    assert summary["overall"] == pytest.approx(again["overall"], abs=1e-6)
+
+
+def test_the_branches_are_scored_beside_the_final_probability(tmp_path):
+    items = [
+        case(name, label, 0.01, 0.5, logit_us=torch.tensor([us]), logit_ss=torch.tensor([ss]))
+        for name, label, us, ss in [("a", 1, 2.0, -2.0), ("b", 0, -2.0, 2.0)]
+    ]
+    _, rows, summary = evaluate([batch_of(*items)], tmp_path)
+    assert float(rows[0]["p_us"]) == pytest.approx(1 / (1 + math.exp(-2)))
+    assert (summary["branches"]["p_us"]["overall"]["auc"], summary["branches"]["p_ss"]["overall"]["auc"]) == (1, 0)
+    assert summary["overall"]["auc"] == 0.5
+
+
+def test_the_attention_of_covid_cases_is_compared_with_their_infection(tmp_path):
+    infection = torch.zeros(1, 2, 3, 4)
+    infection[0, 0, 0, :2] = 1
+    attention = torch.zeros(1, 2, 3, 4)
+    attention[0, 0, 0, 1:3] = 0.9
+    maps = {"infection": infection, "attention": attention}
+    empty = {"infection": infection * 0, "attention": attention}
+    batches = [batch_of(case("a", 1, 0.1, 0.9, **maps)), batch_of(case("b", 0, 0.1, 0.2, **maps))]
+    _, rows, summary = evaluate([*batches, batch_of(case("c", 1, 0.0, 0.8, **empty))], tmp_path)
+    assert [row["attention_dice"] for row in rows] == ["0.5", "", ""]
+    assert summary["attention_dice"] == {"mean": 0.5, "n": 1}
+
+
+def test_a_case_of_unknown_ratio_is_listed_and_counted_but_not_scored(tmp_path):
+    unknown = case("x", 1, math.nan, None, logit_us=torch.tensor([3.0]))
+    known = [case(n, label, 0.1, p, logit_us=torch.tensor([1.0])) for n, label, p in [("a", 1, 0.9), ("b", 0, 0.2)]]
+    _, rows, summary = evaluate([batch_of(unknown), batch_of(*known)], tmp_path)
+    row = rows[0]
+    assert (row["ratio"], row["size_group"], row["ratio_band"], row["probability"]) == ("", "", "", "")
+    assert (row["prediction"], row["correct"]) == ("", "")
+    assert float(row["p_us"]) > 0.9
+    assert (summary["cases"], summary["cases_without_probability"], summary["overall"]["n"]) == (3, 1, 2)
+    assert summary["branches"]["p_us"]["overall"]["n"] == 3
+    assert "NaN" not in (tmp_path / "summary.json").read_text() + (tmp_path / "per_case.csv").read_text()
+
+
+def test_a_network_that_needs_no_ratio_is_scored_without(tmp_path):
+    _, _, summary = evaluate([batch_of(case("a", 1, math.nan, 0.9), case("b", 0, math.nan, 0.1))], tmp_path)
+    assert (summary["overall"]["auc"], summary["cases_without_ratio"]) == (1, 2)
+
+
+def test_one_class_alone_has_scores_and_no_curve(tmp_path, caplog):
+    (tmp_path / "roc.png").write_bytes(b"of an earlier run")
+    _, _, summary = evaluate([batch_of(*MIXED[:2])], tmp_path)
+    assert summary["overall"]["auc"] is None
+    assert summary["overall"]["specificity"] is None
+    assert summary["overall"]["sensitivity"] == 0.5
+    assert not (tmp_path / "roc.png").exists()
+    assert "No ROC curves are drawn: the 2 cases" in caplog.text
+
+
+def test_the_patient_appears_nowhere(tmp_path):
+    evaluate([batch_of(*MIXED)], tmp_path)
+    for name in ("per_case.csv", "summary.json"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert "patient" not in text
+        assert "p7" not in text
+        assert "ct.nii.gz" not in text
+
+
+def test_a_case_repeated_by_a_distributed_sampler_counts_once(tmp_path, caplog):
+    _, rows, summary = evaluate([batch_of(item) for item in (*MIXED, MIXED[0])], tmp_path)
+    assert [row["case_id"] for row in rows] == ["c1", "c2", "k1", "k2"]
+    assert summary["cases"] == 4
+    assert "1 of 5 scored cases are repeats" in caplog.text
+
+
+def test_the_cases_of_all_processes_are_scored(tmp_path, monkeypatch):
+    elsewhere = []
+
+    def gather(texts):
+        return elsewhere + texts
+
+    monkeypatch.setattr(classification_report, "string_list_all_gather", lambda texts: elsewhere.extend(texts) or texts)
+    evaluate([batch_of(*MIXED[:2])], tmp_path / "other")
+    monkeypatch.setattr(classification_report, "string_list_all_gather", gather)
+    _, rows, summary = evaluate([batch_of(*MIXED[2:])], tmp_path)
+    assert [row["case_id"] for row in rows] == ["c1", "c2", "k1", "k2"]
+    assert summary["overall"]["auc"] == 0.75
+
+
+def test_a_second_run_starts_anew(tmp_path):
+    evaluator, *_ = evaluate([batch_of(*MIXED)], tmp_path)
+    evaluator.data_loader = [batch_of(MIXED[3])]
+    evaluator.run()
+    rows, summary = read(tmp_path)
+    assert [row["case_id"] for row in rows] == ["k2"]
+    assert summary["cases"] == 1
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (case("a", 2, 0.1, 0.5), r"Case a: label is 2. Expected 1 \(COVID-19\) or 0 \(CAP\)"),
+        (case("a", 1, 1.5, 0.5), r"Case a: infection ratio is 1.5"),
+        (case("a", 1, 0.1, None), r"Case a: 'logit' is nan. .*mixed precision"),
+        (case("a", 1, math.nan, None, logit_us=torch.tensor([math.nan])), r"Case a: 'logit_us' is nan"),
+        (case("a", 1, 0.1, 0.5, logit_us=torch.zeros(2)), r"Case a: 'logit_us' has shape \(2,\)"),
+        (
+            case("a", 1, 0.1, 0.5, attention=torch.zeros(1, 2, 3, 4), infection=torch.ones(1, 4, 3, 2)),
+            r"Case a: .*one grid, got \(1, 2, 3, 4\) and \(1, 4, 3, 2\)",
+        ),
+    ],
+)
+def test_what_cannot_be_scored_is_named(tmp_path, item, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate([batch_of(item)], tmp_path)
+
+
+@pytest.mark.parametrize(("key", "message"), [("label", "label is missing"), ("logit", "has no 'logit'")])
+def test_what_is_missing_is_named(tmp_path, key, message):
+    item = {name: value for name, value in MIXED[0].items() if name != key}
+    with pytest.raises(ValueError, match=f"Case c1.*{message}"):
+        evaluate([batch_of(item)], tmp_path)
+
+
+def test_a_threshold_that_is_no_probability_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="threshold is 50"):
+        ClassificationReport(tmp_path, threshold=50)
+
+
+def test_an_output_folder_that_cannot_be_written_is_known_at_the_start(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written to"):
+        evaluate([batch_of(*MIXED)], tmp_path / "file")
