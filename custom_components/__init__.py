@@ -5,27 +5,50 @@ from custom_components._version import __version__
 from custom_components.data.atomic import writable_folder
 from custom_components.data.atomic_nifti_writer import AtomicNibabelWriter
 from custom_components.data.case_folder_layout import CaseFolderLayout
+from custom_components.data.classification_datalist import list_scans
 from custom_components.data.ct_reader import CTReader, LabelReader
+from custom_components.data.folds import select_fold
+from custom_components.data.map_nifti_writer import MapNibabelWriter
+from custom_components.data.scan_cache import ScanCache
 from custom_components.data.segmentation_datalist import list_cases
+from custom_components.data.size_balanced_sampler import SizeBalancedSampler
 from custom_components.data.split import split_cases
 from custom_components.engines.case_evaluator import CaseDataset, CaseEvaluator
+from custom_components.engines.prepare_scan_batch import PrepareScanBatch
 from custom_components.engines.root_cause import log_root_cause
+from custom_components.handlers.classification_report import ClassificationReport
+from custom_components.handlers.diagnosis_report import DiagnosisReport
 from custom_components.handlers.lesion_report import LesionReport
 from custom_components.handlers.load_weights import LoadWeights
 from custom_components.handlers.resume_training import BestModelSaver, ResumableCheckpointSaver, ResumeTraining
 from custom_components.handlers.save_split import SaveSplit
+from custom_components.handlers.save_weights import SaveWeights
+from custom_components.handlers.scan_auc import ScanAUC
 from custom_components.handlers.score_report import ScoreReport
 from custom_components.handlers.stop_on_nan import StopOnNaN
 from custom_components.handlers.tensorboard_overlay import TensorBoardOverlay
 from custom_components.inferers.autocast_inferer import AutocastInferer
+from custom_components.inferers.explain_inferer import ExplainInferer
+from custom_components.losses.attention_guided import AttentionGuidedLoss
+from custom_components.losses.normalized_mse import NormalizedMSELoss
 from custom_components.losses.pixel_cross_entropy import PixelCrossEntropy
 from custom_components.metrics.lesion_scores import LesionScores
+from custom_components.networks.attention_resnet import AttentionResNet, WithSoftMask
+from custom_components.networks.dual_sampling import DualSamplingNet
 from custom_components.networks.lsh_attention import FullAttention, LSHAttention
+from custom_components.networks.online_attention import OnlineAttention
 from custom_components.networks.residual_attention_unet import ResidualAttentionUNet
 from custom_components.transforms.check_label import CheckLabeld
+from custom_components.transforms.check_scan import CheckScand
+from custom_components.transforms.infection_ratio import InfectionRatiod
+from custom_components.transforms.lung_mask import FallbackLungMaskd
+from custom_components.transforms.paper_grid import PaperGridd
+from custom_components.transforms.ratio_channel import RatioChanneld
 
 __all__ = [
     "AtomicNibabelWriter",
+    "AttentionGuidedLoss",
+    "AttentionResNet",
     "AutocastInferer",
     "BestModelSaver",
     "CTReader",
@@ -33,24 +56,44 @@ __all__ = [
     "CaseEvaluator",
     "CaseFolderLayout",
     "CheckLabeld",
+    "CheckScand",
+    "ClassificationReport",
+    "DiagnosisReport",
+    "DualSamplingNet",
+    "ExplainInferer",
+    "FallbackLungMaskd",
     "FullAttention",
+    "InfectionRatiod",
     "LSHAttention",
     "LabelReader",
     "LesionReport",
     "LesionScores",
     "LoadWeights",
+    "MapNibabelWriter",
+    "NormalizedMSELoss",
+    "OnlineAttention",
+    "PaperGridd",
     "PixelCrossEntropy",
+    "PrepareScanBatch",
+    "RatioChanneld",
     "ResidualAttentionUNet",
     "ResumableCheckpointSaver",
     "ResumeTraining",
     "SaveSplit",
+    "SaveWeights",
+    "ScanAUC",
+    "ScanCache",
     "ScoreReport",
+    "SizeBalancedSampler",
     "StopOnNaN",
     "TensorBoardOverlay",
+    "WithSoftMask",
     "__version__",
     "list_cases",
+    "list_scans",
     "log_root_cause",
     "phantom",
+    "select_fold",
     "split_cases",
     "writable_folder",
 ]

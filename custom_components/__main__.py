@@ -7,7 +7,10 @@ from pathlib import Path
 import fire
 
 from custom_components import phantom
+from custom_components.data.build_datalist import build_datalist
+from custom_components.data.covid_ct_md import convert_covid_ct_md
 from custom_components.data.medseg import convert_jpg, convert_medseg
+from custom_components.reports.diagnosis_table import diagnosis_table
 from custom_components.reports.score_table import score_table
 
 
@@ -29,9 +32,13 @@ def phantom_dicom(
 
 
 VERBS = {
+    "build_datalist": build_datalist,
+    "convert_covid_ct_md": convert_covid_ct_md,
     "convert_jpg": convert_jpg,
     "convert_medseg": convert_medseg,
+    "diagnosis_table": diagnosis_table,
     "phantom_dicom": phantom_dicom,
+    "phantom_scans": phantom.write_scan_dataset,
     "phantom_slices": phantom.write_slice_dataset,
     "phantom_volumes": phantom.write_volume_dataset,
     "score_table": score_table,

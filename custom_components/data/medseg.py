@@ -11,9 +11,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from custom_components.data.atomic import writable_folder
+from custom_components.data.case_files import natural_key
 from custom_components.data.ct_reader import PNG_AFFINE, CTReader, LabelReader
 from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
-from custom_components.data.segmentation_datalist import natural_key
 
 AIR_HU, FAT_HU = -1000.0, -100.0
 ROUNDING = 1e-3

@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.model_selection import KFold
 
 from custom_components.data.atomic import atomic_path
-from custom_components.data.segmentation_datalist import Case, natural_key
+from custom_components.data.case_files import natural_key
+from custom_components.data.segmentation_datalist import Case
 
 PROTOCOLS = ("group", "paper")
 PATH_KEYS = ("image", "label", "lung")

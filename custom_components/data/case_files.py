@@ -1,0 +1,81 @@
+"""Which files of a data set belong to which case."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from custom_components.data.case_problems import shorten
+from custom_components.data.ct_reader import IMAGE_SUFFIXES, case_name
+from custom_components.data.dicom_series import holds_dicom
+
+PHANTOM = "phantom"
+"""Word that stands for the synthetic data set of the package."""
+
+IMAGE_FOLDER = "images"
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Sort key that reads digits as numbers.
+
+    Example:
+        >>> sorted(["slice10", "slice9", "slice010"], key=natural_key)
+        ['slice9', 'slice010', 'slice10']
+    """
+    parts = re.findall(r"\d+|\D+", text)
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def existing_root(dataset_dir: str | Path) -> Path:
+    """Absolute path of a data set.
+
+    Raises:
+        ValueError: when nothing is there.
+    """
+    root = Path(str(dataset_dir)).expanduser().absolute()
+    if not root.exists():
+        raise ValueError(f"Data set {root} does not exist. Check dataset_dir.")
+    return root
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Images (also JPEG, so that they are reported and not passed over) and DICOM folders, in natural order."""
+    visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    found = [
+        path
+        for path in visible
+        if (holds_dicom(path) if path.is_dir() else path.name.lower().endswith((*IMAGE_SUFFIXES, ".jpg", ".jpeg")))
+    ]
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def files_by_case(
+    folder: Path,
+    names: Sequence[str],
+    problems: list[str],
+    listing: str = f"{IMAGE_FOLDER}/",
+    entry: str = "an image",
+    file: str = "a mask",
+) -> dict[str, Path]:
+    """Files of a folder by the name of their case, compared with a listing of the cases.
+
+    Args:
+        folder: where the files lie; it may be missing.
+        names: cases that are listed.
+        problems: gets cases without file, files without case, and names with two files.
+        listing: what lists the cases, for the messages.
+        entry: what a case has there, with its article.
+        file: what a case has in the folder, with its article.
+
+    Returns:
+        Path of the file by case name.
+    """
+    found = images_in(folder) if folder.is_dir() else []
+    counts = Counter(case_name(path) for path in found)
+    lists = {
+        f"{listing} without {file} in {folder.name}/": [name for name in names if name not in counts],
+        f"{folder.name}/ without {entry} in {listing}": [name for name in counts if name not in set(names)],
+        f"{folder.name}/ with more than one file of the same name": [name for name in counts if counts[name] > 1],
+    }
+    problems += [f"{len(names)} in {what}: {shorten(names)}" for what, names in lists.items() if names]
+    return {case_name(path): path for path in found}

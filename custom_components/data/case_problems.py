@@ -1,0 +1,92 @@
+"""What is wrong with a data set's cases, gathered and reported together."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from custom_components.data.ct_reader import ImageHeader, image_header
+from custom_components.data.mask_geometry import mask_mismatch
+
+SHOWN_PROBLEMS, SHOWN_NAMES = 10, 5
+
+
+def shorten(names: Sequence[str]) -> str:
+    """The first names of a list and how many more there are.
+
+    Example:
+        >>> shorten(["1", "2", "3", "4", "5", "6", "7"])
+        '1, 2, 3, 4, 5 and 2 more'
+    """
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more
+
+
+def id_problems(case_ids: Iterable[str]) -> list[str]:
+    """Case ids that occur more than once or cannot be file names."""
+    counts = Counter(case_ids)
+    doubled = [name for name, count in counts.items() if count > 1]
+    unsafe = [name for name in counts if not name or name in (".", "..") or re.search(r"[/\\\0]", name)]
+    problems = []
+    if doubled:
+        problems.append(f"{len(doubled)} case ids occur more than once: {shorten(doubled)}. Rename the files or ids")
+    if unsafe:
+        problems.append(f"{len(unsafe)} case ids cannot be file names: {shorten(unsafe)}. Use letters and digits")
+    return problems
+
+
+def shared_image_problems(cases: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Cases whose image is that of another case: in two folds it would be trained on and validated."""
+    counts = Counter(case["image"] for case in cases if "image" in case)
+    shared = [case["case_id"] for case in cases if counts[case.get("image")] > 1]
+    return [f"{len(shared)} cases share an image: {shorten(shared)}. List each image once"] if shared else []
+
+
+def header_problems(case: Mapping[str, Any], mask_keys: Sequence[str], mask_kinds: str = "PNG or NIfTI") -> list[str]:
+    """What the headers alone show: files that cannot be used, masks that do not lie on their image.
+
+    Args:
+        case: ``case_id``, ``image`` and masks: paths.
+        mask_keys: which entries are masks; those that the case lacks are passed over.
+        mask_kinds: kinds of mask files, for the message.
+
+    Returns:
+        Sentences that name the case.
+    """
+    headers, problems = case_headers(case, mask_keys, mask_kinds)
+    return problems + geometry_problems(case, headers)
+
+
+def case_headers(
+    case: Mapping[str, Any], mask_keys: Sequence[str], mask_kinds: str = "PNG or NIfTI"
+) -> tuple[dict[str, ImageHeader], list[str]]:
+    """Headers of a case's files by key, and sentences on those that have none; arguments as ``header_problems``."""
+    headers: dict[str, ImageHeader] = {}
+    problems = []
+    for key in (key for key in ("image", *mask_keys) if key in case):
+        if key != "image" and Path(case[key]).is_dir():
+            problems.append(f"Case {case['case_id']}: {key} is a folder. Expected a {mask_kinds} mask")
+            continue
+        try:
+            headers[key] = image_header(case[key])
+        except ValueError as error:
+            problems.append(f"{key}: {error}")
+    return headers, problems
+
+
+def geometry_problems(case: Mapping[str, Any], headers: Mapping[str, ImageHeader]) -> list[str]:
+    """Masks that do not lie on their image; nothing when the image's own header is missing."""
+    if "image" not in headers:
+        return []
+    found = ((key, mask_mismatch(headers["image"], mask)) for key, mask in headers.items() if key != "image")
+    return [f"Case {case['case_id']}: {key} {what}" for key, what in found if what]
+
+
+def problem_report(root: Path, problems: Sequence[str]) -> str:
+    """All problems of a data set as one message, ten of them in full."""
+    shown = [f"  - {problem}" for problem in problems[:SHOWN_PROBLEMS]]
+    more = len(problems) - len(shown)
+    end = [f"  ... and {more} more"] if more else []
+    count = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
+    return "\n".join([f"Data set {root} has {count}:", *shown, *end])

@@ -1,0 +1,158 @@
+"""Folds of the classifier's scans: by patient, with all classes and sizes of infection in each."""
+
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from custom_components.data.case_problems import shorten
+from custom_components.data.size_groups import CAP, COVID
+
+REBUILD = "Rebuild the datalist with fewer folds (build_datalist --num_folds)"
+
+
+def assign_folds(scans: Sequence[Mapping[str, Any]], num_folds: int = 5, seed: int = 0) -> list[int]:
+    """Deal the patients out to folds so that size groups are spread as evenly as their scans allow.
+
+    Stratified by the four size groups, and with them by label; by label alone when every group has fewer scans
+    than there are folds.
+
+    Args:
+        scans: ``patient_id``, ``label`` (1 or 0) and ``group`` (size group) of each.
+        num_folds: 1 puts all scans into fold 0, for a set that is only evaluated.
+        seed: of the shuffle; the order of the scans has no effect.
+
+    Returns:
+        The fold of each scan, 0 to ``num_folds - 1``.
+
+    Raises:
+        ValueError: when there are not enough patients of a class, or a fold ends up with one class.
+    """
+    check_patients(scans, num_folds)
+    if num_folds == 1:
+        return [0] * len(scans)
+    folds = np.empty(len(scans), dtype=int)
+    splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")  # the table of the folds shows it
+        sides = splitter.split(np.zeros(len(scans)), _strata(scans, num_folds), [scan["patient_id"] for scan in scans])
+        for fold, (_, validation) in enumerate(sides):
+            folds[validation] = fold
+    check_folds(scans, folds.tolist())
+    return folds.tolist()
+
+
+def check_folds(scans: Sequence[Mapping[str, Any]], folds: Sequence[int]) -> None:
+    """Refuse folds of which one has, or leaves, one class only; a single fold is one that is only evaluated.
+
+    Raises:
+        ValueError: naming the fold and the counts.
+    """
+    known = sorted(set(folds))
+    for fold in known if len(known) > 1 else []:
+        _check_sides(_sides(scans, folds, fold), fold)
+
+
+def check_patients(scans: Sequence[Mapping[str, Any]], num_folds: int) -> None:
+    """Refuse a number of folds for which a class has too few patients.
+
+    Args:
+        scans: ``patient_id`` and ``label`` of each.
+        num_folds: 1 asks for nothing.
+
+    Raises:
+        ValueError: naming the counts.
+    """
+    if num_folds < 1:
+        raise ValueError(f"num_folds is {num_folds}. Expected 1 or more: one fold validates, the others train.")
+    covid, cap = (len({scan["patient_id"] for scan in scans if scan["label"] == label}) for label in (COVID, CAP))
+    if num_folds > 1 and min(covid, cap) < num_folds:
+        raise ValueError(
+            f"{covid} COVID-19 and {cap} CAP patients cannot make {num_folds} folds with both classes in each. "
+            f"{REBUILD}; --num_folds 1 makes a list that is only evaluated."
+        )
+
+
+def select_fold(scans: Sequence[Mapping[str, Any]], fold: int | None) -> dict[str, Any]:
+    """Split scans into those that train and those that validate.
+
+    Args:
+        scans: as ``list_scans`` returns them: ``case_id``, ``patient_id``, ``label`` and ``fold`` of each.
+        fold: the fold that validates; None lets every scan validate and none train.
+
+    Returns:
+        ``training`` and ``validation``, lists of scans in their order, ``fold``, and ``protocol``, which says the same
+        in words.
+
+    Raises:
+        ValueError: when the fold is not there, a side has one class only, or a patient is on two sides.
+
+    Example:
+        >>> scans = [{"case_id": f"{k}", "patient_id": f"{k}", "label": k % 2, "fold": k // 2} for k in range(4)]
+        >>> split = select_fold(scans, fold=1)
+        >>> [scan["case_id"] for scan in split["training"]], [scan["case_id"] for scan in split["validation"]]
+        (['0', '1'], ['2', '3'])
+    """
+    if fold is None:
+        return {"training": [], "validation": list(scans), "fold": None, "protocol": "all scans (no split)"}
+    known = sorted({scan["fold"] for scan in scans})
+    if fold not in known:
+        raise ValueError(f"fold is {fold!r}. Expected one of the datalist's folds: {', '.join(map(str, known))}.")
+    if len(known) == 1:
+        raise ValueError(
+            f"All scans are in fold {fold}: none is left for training. Build the datalist with more folds."
+        )
+    problems = patient_problems(scans)
+    if problems:
+        raise ValueError(f"{problems[0]}.")
+    sides = _sides(scans, [scan["fold"] for scan in scans], fold)
+    _check_sides(sides, fold)
+    return {**sides, "fold": fold, "protocol": f"fold {fold} of {len(known)}, by patient"}
+
+
+def patient_problems(scans: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Patients in more than one fold: what the network learned of them would be measured. Cases are named, not they."""
+    by_patient: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for scan in scans:
+        by_patient[scan["patient_id"]].append(scan)
+    split = (own for own in by_patient.values() if len({scan["fold"] for scan in own}) > 1)
+    return [
+        f"{len(own)} cases of one patient are in different folds: {shorten([_place(scan) for scan in own])}. "
+        "Give all scans of a patient one fold"
+        for own in split
+    ]
+
+
+def _place(scan: Mapping[str, Any]) -> str:
+    return f"{scan['case_id']} in {scan['fold']}"
+
+
+def _sides(scans: Sequence[Mapping[str, Any]], folds: Sequence[int], fold: int) -> dict[str, list[Mapping[str, Any]]]:
+    pairs = list(zip(scans, folds, strict=True))
+    return {
+        "training": [scan for scan, own in pairs if own != fold],
+        "validation": [scan for scan, own in pairs if own == fold],
+    }
+
+
+def _check_sides(sides: Mapping[str, Sequence[Mapping[str, Any]]], fold: int) -> None:
+    verbs = {
+        "training": ("trains on", "a classifier needs both classes"),
+        "validation": ("validates", "AUC is undefined"),
+    }
+    for side, scans in sides.items():
+        counts = Counter(scan["label"] for scan in scans)
+        if not counts[COVID] or not counts[CAP]:
+            verb, reason = verbs[side]
+            raise ValueError(
+                f"Fold {fold} {verb} {counts[COVID]} COVID-19 and {counts[CAP]} CAP scans: {reason}. "
+                f"{REBUILD}, or with another seed."
+            )
+
+
+def _strata(scans: Sequence[Mapping[str, Any]], num_folds: int) -> list[str]:
+    groups = [scan["group"] for scan in scans]
+    return groups if max(Counter(groups).values()) >= num_folds else [str(scan["label"]) for scan in scans]

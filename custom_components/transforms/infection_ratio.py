@@ -1,0 +1,104 @@
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import MapTransform
+
+from custom_components.data.case_id import case_id
+from custom_components.data.size_groups import check_ratio
+
+
+def infection_ratio(infection: np.ndarray | torch.Tensor, lung: np.ndarray | torch.Tensor, case: str = "") -> float:
+    """Infection volume / lung volume (Ouyang et al. 2020, Sec. III-C), by voxel counts on one native grid.
+
+    Args:
+        infection: 0/1, any shape.
+        lung: 0/1, of the same sizes; its axes may be stored in another order.
+        case: whose masks they are, for the message.
+
+    Returns:
+        The ratio, 0 to 1.
+
+    Raises:
+        ValueError: when the masks have different sizes, the lung mask is empty, or the infection is larger than it.
+
+    Example:
+        >>> lung = np.array([[[1, 1, 1, 1, 0]]])
+        >>> infection_ratio(lung * [0, 0, 1, 0, 0], lung), infection_ratio(lung * 0, lung), infection_ratio(lung, lung)
+        (0.25, 0.0, 1.0)
+    """
+    prefix = f"Case {case}: " if case else ""
+    if sorted(infection.shape) != sorted(lung.shape):
+        raise ValueError(
+            f"{prefix}infection mask has shape {tuple(infection.shape)}, lung mask {tuple(lung.shape)}. "
+            "Expected both on the grid of the scan: export them at its size."
+        )
+    lung_voxels = _count(lung)
+    if not lung_voxels:
+        raise ValueError(
+            f"{prefix}lung mask is empty (0 of {math.prod(lung.shape):,} voxels). "
+            "Check the mask file or segment the lungs again."
+        )
+    ratio = _count(infection) / lung_voxels
+    check_ratio(ratio, case)
+    return ratio
+
+
+class InfectionRatiod(MapTransform):
+    """Give an item its infection ratio, from the masks as loaded: before anything is resampled.
+
+    A ratio that the item brings from its datalist is kept when it is a finite number; without infection mask it is NaN.
+
+    Args:
+        lung_key: the lung mask, 0/1.
+        infection_key: the infection mask, 0/1; may be absent or None.
+        ratio_key: where the ratio goes, a float.
+
+    Raises:
+        ValueError: on call, naming the case, when the lung mask is missing or the masks give no ratio from 0 to 1.
+
+    Example:
+        >>> lung = torch.tensor([[[[1, 1, 1, 1, 0]]]])
+        >>> ratio = InfectionRatiod()
+        >>> ratio({"lung": lung, "infection": lung // 2})["ratio"], ratio({"lung": lung, "ratio": 0.02})["ratio"]
+        (0.0, 0.02)
+        >>> ratio({"lung": lung})["ratio"]
+        nan
+    """
+
+    def __init__(self, lung_key: str = "lung", infection_key: str = "infection", ratio_key: str = "ratio") -> None:
+        super().__init__((lung_key, infection_key))
+        self.lung_key, self.infection_key, self.ratio_key = lung_key, infection_key, ratio_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Measure one item.
+
+        Args:
+            data: the masks, arrays or tensors of shape (1, X, Y, Z).
+
+        Returns:
+            A shallow copy with the ratio.
+        """
+        item = dict(data)
+        case = str(item.get("case_id") or case_id(item))
+        known = item.get(self.ratio_key)
+        item[self.ratio_key] = float("nan") if known is None else float(known)
+        if math.isfinite(item[self.ratio_key]):
+            check_ratio(item[self.ratio_key], case)
+        elif item.get(self.infection_key) is not None:
+            item[self.ratio_key] = infection_ratio(item[self.infection_key], self._lung(item, case), case)
+        return item
+
+    def _lung(self, item: Mapping[Hashable, Any], case: str) -> Any:
+        if item.get(self.lung_key) is None:
+            raise ValueError(
+                f"Case {case}: {self.lung_key} is missing, so the infection has no ratio. "
+                "Give it in the datalist, or segment the lungs first."
+            )
+        return item[self.lung_key]
+
+
+def _count(mask: np.ndarray | torch.Tensor) -> int:
+    return int(torch.count_nonzero(torch.as_tensor(mask)))

@@ -1,0 +1,60 @@
+import json
+
+import pytest
+
+from custom_components.metrics.classification_scores import summarize
+from custom_components.reports.diagnosis_table import diagnosis_table
+
+
+def row(label, probability, band, group, **more):
+    return {"label": label, "probability": probability, "ratio_band": band, "size_group": group, **more}
+
+
+ROWS = [
+    row("covid", 0.9, "> 0.030", "covid_large"),
+    row("covid", 0.2, "< 0.005", "covid_small"),
+    row("cap", 0.3, "< 0.005", "cap_small"),
+    row("cap", 0.1, "< 0.005", "cap_small"),
+]
+
+
+def write(folder, rows):
+    folder.mkdir()
+    path = folder / "summary.json"
+    path.write_text(json.dumps({"protocol": "", **summarize(rows)}), encoding="utf-8")
+    return path
+
+
+def test_each_group_has_a_row_of_each_evaluation(tmp_path):
+    table = diagnosis_table(write(tmp_path / "uniform", ROWS), write(tmp_path / "plain", ROWS[1:])).splitlines()
+    assert table[0].startswith("| infection ratio or size group | system | scans | COVID-19 / CAP | AUC | accuracy |")
+    assert table[2] == "| all | uniform | 4 | 2 / 2 | 0.750 | 0.750 | 0.500 | 1.000 | 0.733 |"
+    assert table[3].startswith("| all | plain | 3 | 1 / 2 |")
+    assert len(table) == 2 + 2 * 8
+    assert {line.count("|") for line in table} == {10}
+
+
+def test_what_is_not_defined_is_a_dash(tmp_path):
+    table = diagnosis_table(write(tmp_path / "uniform", ROWS))
+    assert "| covid_small | uniform | 1 | 1 / 0 | - | 0.000 | 0.000 | - | - |" in table
+    assert "| cap_large | uniform | 0 | 0 / 0 | - | - | - | - | - |" in table
+
+
+def test_an_ensemble_comes_after_its_branches(tmp_path):
+    rows = [{**case, "p_us": case["probability"], "p_ss": 0.5} for case in ROWS]
+    names = [line.split(" | ")[1] for line in diagnosis_table(write(tmp_path / "ds", rows)).splitlines()[2:5]]
+    assert names == ["ds: p_us", "ds: p_ss", "ds"]
+
+
+@pytest.mark.parametrize("text", [None, "{", "{}", "[]", '{"branches": {}, "overall": {}}'])
+def test_another_file_is_refused_with_the_remedy(tmp_path, text):
+    path = tmp_path / "summary.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match="Run `evaluating` first"):
+        diagnosis_table(path)
+
+
+def test_no_file_at_all_is_refused():
+    with pytest.raises(ValueError, match="No summary was given"):
+        diagnosis_table()
