@@ -39,7 +39,8 @@ class AttentionResNet(ResNet):
         layers: blocks of each stage, Sec. III-A: those of ResNet34.
         block_inplanes: channels of each stage.
         in_channels: channels of the input.
-        conv1_t_stride: stride of the first convolution; 1 doubles the feature map's resolution and is for small inputs.
+        conv1_t_stride: stride of the first convolution.
+        no_max_pool: whether to leave out the max-pool: a feature map of 1/8 of the input, for small inputs.
         layer4_stride: stride of the last stage: 1 in the paper, 2 in the original ResNet34.
         alpha: steepness of the soft mask, Sec. III-B.
         beta: threshold of the soft mask, Sec. III-B.
@@ -64,6 +65,7 @@ class AttentionResNet(ResNet):
         block_inplanes: Sequence[int] = (64, 128, 256, 512),
         in_channels: int = 1,
         conv1_t_stride: int = 2,
+        no_max_pool: bool = False,
         layer4_stride: int = 1,
         alpha: float = 100.0,
         beta: float = 0.4,
@@ -77,6 +79,7 @@ class AttentionResNet(ResNet):
             spatial_dims=3,
             n_input_channels=in_channels,
             conv1_t_stride=conv1_t_stride,
+            no_max_pool=no_max_pool,
             num_classes=1,
         )
         self.online_attention = OnlineAttention(alpha, beta)
@@ -104,7 +107,8 @@ class AttentionResNet(ResNet):
             Shape (B, C, D/16, H/16, W/16), rounded up at each stride.
         """
         x = self.act(self.bn1(self.conv1(x)))
-        x = self.maxpool(x)
+        if not self.no_max_pool:
+            x = self.maxpool(x)
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
     @torch.jit.export

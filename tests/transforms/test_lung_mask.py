@@ -158,7 +158,7 @@ def test_a_dome_of_the_diaphragm_is_not_filled_as_if_it_were_a_vessel():
     """Within a slice it is an island in the lung."""
     image = phantom_of(0).image_hu.copy()
     x, y, z = positions_mm(SHAPE, SPACING_MM)
-    axis_mm = np.hypot(x - 78, y - 5)
+    axis_mm = np.hypot(x + 80, y - 10)
     image[(axis_mm < 24) & (z < 25)] = 50.0
     core = (axis_mm < 14) & (z < 15)
 
