@@ -93,8 +93,8 @@ def draw_attention(
     """Draw an axial and a coronal view of a scan and of what a classifier attended to.
 
     The first column is the CT in the lung window with the contours of lung and infection, then comes a column for each
-    attention map. Shown are the slices with most infection; without any, those with most of the first attention map;
-    without that, those with most lung.
+    attention map. Shown are the slices with most infection; without any, those with most of the first attention map
+    inside the lungs, or anywhere; without that, those with most lung.
 
     All arrays have the shape (X, Y, Z), x to the patient's left, y to posterior, z to superior.
 
@@ -113,7 +113,9 @@ def draw_attention(
         ValueError: when an array is not on the grid of the CT, or an attention is not in [0, 1].
     """
     _check_arrays(image_hu, attention, lung, infection)
-    z, y = slices_of_interest(image_hu.shape, infection, next(iter(attention.values()), None), lung)
+    first = next(iter(attention.values()), None)
+    inside = first if first is None or lung is None else first * (lung != 0)
+    z, y = slices_of_interest(image_hu.shape, infection, inside, first, lung)
     cuts: dict[str, Any] = {"axial": np.s_[:, :, z], "coronal": np.s_[:, y, ::-1]}
     sizes = _panel_sizes(image_hu.shape, spacing_mm)
     rows = {}

@@ -124,6 +124,13 @@ def test_without_infection_the_slice_with_most_attention_is_shown():
     assert reddish(panel(picture, "axial", 1)).any()
 
 
+def test_attention_outside_the_lungs_does_not_choose_the_slice():
+    lung = box(slice(5, 15), slice(10, 30), slice(8, 14))
+    inside, outside = box(slice(6, 10), slice(12, 16), slice(12, 13)), box(slice(0, 40), slice(0, 48), slice(2, 4))
+    picture = draw_attention(air(), {"A": np.maximum(inside, outside)}, SPACING_MM, "", lung=lung)
+    assert coloured(panel(picture, "axial", 0), LUNG_COLOUR).any()
+
+
 def test_without_attention_the_slice_with_most_lung_is_shown():
     lung = box(np.s_[5:35], np.s_[5:43], np.s_[15:17])
     picture = draw_attention(air(), {"US": np.zeros(SHAPE)}, SPACING_MM, "title", lung)
