@@ -40,30 +40,51 @@ test-all: $(STAMP)  ## the tests, slow ones too
 
 DEMO_SLICES := 160
 DEMO_EPOCHS := 12
+DEMO_SCANS := 64
+DEMO_SCAN_EPOCHS := 10
 DEMO_NETWORK := --network_def\#features "[16, 32, 64]" --spatial_size "[96, 96]"
+DEMO_CLASSIFIER := --grid "[32, 64, 64]" --layers "[1, 1, 1, 1]" --block_inplanes "[8, 16, 32, 64]" --no_max_pool true
+DEMO_TRAINING = --bundle_root $(CAP) --dataset_dir $(DEMO)/scans --fold 0 --cache_dir $(DEMO)/cache \
+    --output_dir $(DEMO)/tensorboard --epochs $(DEMO_SCAN_EPOCHS) --batch_size 8 --learning_rate 0.003 --lr_step 6 \
+    --num_workers 0 $(DEMO_CLASSIFIER)
 RUN := $(BIN)/python -m monai.bundle run
-CONFIGS := covid_seg_bundle/configs
+SEG := covid_seg_bundle
+CAP := covid_cap_bundle
 
-demo: $(STAMP)  ## train, score and apply a small network on synthetic CT (under 10 minutes)
+demo: $(STAMP)  ## train, score and apply small networks of both bundles on synthetic CT (about 10 minutes)
 	rm -rf $(DEMO)
 	$(BIN)/python -m custom_components phantom_slices $(DEMO)/slices --num_slices $(DEMO_SLICES) --size "[96, 96]"
-	$(RUN) training --bundle_root covid_seg_bundle \
-	    --config_file "['$(CONFIGS)/train.yaml', '$(CONFIGS)/no_augmentation.yaml']" \
+	$(RUN) training --bundle_root $(SEG) \
+	    --config_file "['$(SEG)/configs/train.yaml', '$(SEG)/configs/no_augmentation.yaml']" \
 	    --dataset_dir $(DEMO)/slices --ckpt_dir $(DEMO)/models --output_dir $(DEMO)/tensorboard $(DEMO_NETWORK) \
 	    --num_folds 5 --epochs $(DEMO_EPOCHS) --batch_size 4 --learning_rate 0.004 --loss\#weight "[0.1, 1, 1, 1]" --num_workers 0
-	$(RUN) evaluating --config_file $(CONFIGS)/evaluate.yaml --bundle_root covid_seg_bundle \
+	$(RUN) evaluating --config_file $(SEG)/configs/evaluate.yaml --bundle_root $(SEG) \
 	    --dataset_dir $(DEMO)/slices --fold 0 --num_folds 5 \
 	    --ckpt_path $(DEMO)/models/model.pt --output_dir $(DEMO)/eval $(DEMO_NETWORK)
 	$(BIN)/python -m custom_components phantom_dicom $(DEMO)/scan --shape "[96, 96, 40]" --spacing_mm "[3.9, 3.9, 7]"
-	$(RUN) run --config_file $(CONFIGS)/inference.json --bundle_root covid_seg_bundle \
+	$(RUN) run --config_file $(SEG)/configs/inference.json --bundle_root $(SEG) \
 	    --dataset_dir $(DEMO)/scan --ckpt_path $(DEMO)/models/model.pt --output_dir $(DEMO)/results $(DEMO_NETWORK)
+	$(BIN)/python -m custom_components phantom_scans $(DEMO)/scans --num_scans $(DEMO_SCANS) --num_folds 4
+	$(RUN) training --config_file $(CAP)/configs/train.yaml $(DEMO_TRAINING) --ckpt_dir $(DEMO)/models/uniform
+	$(RUN) training --config_file "['$(CAP)/configs/train.yaml', '$(CAP)/configs/size_balanced.yaml']" $(DEMO_TRAINING) \
+	    --ckpt_dir $(DEMO)/models/size_balanced
+	$(RUN) evaluating --config_file "['$(CAP)/configs/evaluate.yaml', '$(CAP)/configs/ensemble.yaml']" --bundle_root $(CAP) \
+	    --dataset_dir $(DEMO)/scans --fold 0 --cache_dir $(DEMO)/cache --output_dir $(DEMO)/eval/ensemble --num_workers 0 \
+	    --uniform_ckpt_path $(DEMO)/models/uniform/model.pt --size_balanced_ckpt_path $(DEMO)/models/size_balanced/model.pt \
+	    --model_path $(DEMO)/models/ensemble.pt $(DEMO_CLASSIFIER)
+	$(BIN)/python -m custom_components phantom_scans $(DEMO)/new --num_scans 4 --num_folds 2 --seed 9
+	$(RUN) run --config_file $(CAP)/configs/inference.json --bundle_root $(CAP) --dataset_dir $(DEMO)/new \
+	    --ckpt_path $(DEMO)/models/ensemble.pt --output_dir $(DEMO)/diagnosis $(DEMO_CLASSIFIER)
 	$(BIN)/python -m custom_components score_table $(DEMO)/eval/summary.json
-	@echo "Look at $(DEMO)/eval/*/*.png (prediction beside truth) and $(DEMO)/results/scan (label map, report, overlays)."
+	$(BIN)/python -m custom_components diagnosis_table $(DEMO)/eval/ensemble/summary.json
+	@echo "Look at $(DEMO)/eval/*/*.png (prediction beside truth) and $(DEMO)/results/scan (label map, report, overlays),"
+	@echo "at $(DEMO)/diagnosis/*/*.png (attention beside infection) with *_diagnosis.json, and $(DEMO)/eval/ensemble/roc.png."
 
 bench: $(STAMP)  ## seconds and memory: LSH attention against full attention and reformer-pytorch; the networks
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt ".[bench]"
 	$(BIN)/python docs/bench_lsh_attention.py
 	$(BIN)/python docs/bench_networks.py
+	$(BIN)/python docs/bench_attention_resnet.py
 
 clean:  ## remove what was made here, .venv too
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

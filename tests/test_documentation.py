@@ -1,5 +1,6 @@
-"""Every command of the READMEs runs as it is written, on a tiny phantom data set and a tiny network."""
+"""Every command of the READMEs runs as it is written, on tiny phantoms and tiny networks."""
 
+import csv
 import json
 import re
 import runpy
@@ -14,21 +15,37 @@ import pytest
 from custom_components import __version__, phantom
 
 ROOT = Path(__file__).resolve().parents[1]
-READMES = ("README.md", "covid_seg_bundle/docs/README.md")
-SMALL = {"--spatial_size": "[32, 32]", "--network_def#features": "[8, 16]"}
-SHORT = {**SMALL, "--epochs": "1", "--draws_per_image": "1", "--num_workers": "0", "--num_folds": "4", "--fold": "0"}
+SEG, CAP = "covid_seg_bundle", "covid_cap_bundle"
+READMES = ("README.md", f"{SEG}/docs/README.md", f"{CAP}/docs/README.md", "docs/data.md")
+FOLD = {"--num_folds": "4", "--fold": "0"}
+SHORT = {"--epochs": "1", "--num_workers": "0"}
+NETWORK = {
+    SEG: {"--spatial_size": "[32, 32]", "--network_def#features": "[8, 16]"},
+    CAP: {"--grid": "[16, 32, 32]", "--block_inplanes": "[4, 4, 4, 4]", "--layers": "[1, 1, 1, 1]"},
+}
+"""The networks and their grids, tiny; the same for training and what follows."""
+
+TRAINING = {SEG: {**SHORT, **FOLD, "--draws_per_image": "1"}, CAP: {**SHORT, "--batch_size": "4", "--fold": "0"}}
+EVALUATION = {SEG: FOLD, CAP: {"--num_workers": "0", "--fold": "0"}}
+CONVERTERS = ("convert_medseg", "convert_jpg")
+"""Verbs that read published files, which are not here; tests/data/test_medseg.py runs them on files of that form."""
 
 
 def commands(readme):
-    """Lines of the fenced blocks that start a program."""
-    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / readme).read_text(encoding="utf-8"), re.S | re.M)
-    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if re.match(r"(python|torchrun|make|cd)\b", line)]
+    """Bundle whose folder is the current one, and command, of the fenced blocks' lines that start a program."""
+    own = next((bundle for bundle in (SEG, CAP) if readme.startswith(bundle)), "")
+    for block in re.findall(r"^```\n(.*?)^```", (ROOT / readme).read_text(encoding="utf-8"), re.S | re.M):
+        bundle = own
+        for line in (line.split("  #")[0].strip() for line in block.splitlines()):
+            if line.startswith("cd "):
+                bundle = line.removeprefix("cd ")
+            elif re.match(r"(python|torchrun)\b", line):
+                yield bundle, line
 
 
-def bundle_commands():
-    found = dict.fromkeys(line for readme in READMES for line in commands(readme) if "monai.bundle" in line)
-    return sorted(found, key=lambda line: " training " not in line)  # what is trained first is then applied
+def all_commands(word):
+    found = dict.fromkeys(pair for readme in READMES for pair in commands(readme) if word in pair[1])
+    return sorted(found, key=lambda pair: " training " not in pair[1])  # what is trained first is then applied
 
 
 def with_options(arguments, options):
@@ -41,50 +58,105 @@ def with_options(arguments, options):
     return arguments
 
 
+def run_module(module, arguments, folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [module, *arguments])
+        runpy.run_module(module, run_name="__main__", alter_sys=False)
+
+
+def run_bundle(line, root, bundle, options=None):
+    """Run a line that begins with `python -m monai.bundle run`."""
+    words = shlex.split(line)
+    assert words[:4] == ["python", "-m", "monai.bundle", "run"]
+    run_module(
+        "monai.bundle", with_options(words[3:], {**small_options(line, root, bundle), **(options or {})}), root / bundle
+    )
+
+
+def small_options(line, root, bundle):
+    if " training " in line:
+        return {**NETWORK[bundle], **TRAINING[bundle], "--ckpt_dir": str(root / "others" / str(abs(hash(line))))}
+    return {**NETWORK[bundle], **(EVALUATION[bundle] if " evaluating " in line else {})}
+
+
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    """A bundle folder of its own, a data set, a scan, a trained checkpoint."""
+def root(tmp_path_factory):
+    """Both bundles' folders, a data set and a scan for each, trained checkpoints where the bundles look for them."""
     root = tmp_path_factory.mktemp("readme")
-    shutil.copytree(ROOT / "covid_seg_bundle", root / "bundle", symlinks=False)
-    phantom.write_slice_dataset(root / "data", num_slices=8, size=(40, 40), seed=1, num_patients=4)
-    run(["--config_file", "configs/train.yaml", "--dataset_dir", str(root / "data")], "training", root, SHORT)
+    for bundle in (SEG, CAP):
+        shutil.copytree(ROOT / bundle, root / bundle, symlinks=False, ignore=shutil.ignore_patterns("models", "cache"))
+    phantom.write_slice_dataset(root / SEG / "data", num_slices=8, size=(40, 40), seed=1, num_patients=4)
+    train = "python -m monai.bundle run training --config_file {} --dataset_dir data"
+    run_bundle(train.format("configs/train.yaml"), root, SEG, {"--ckpt_dir": "models"})
+    make_classifier_data(root / CAP / "data")
+    run_module("custom_components", ["build_datalist", "--dataset_dir", "data", "--num_folds", "2"], root / CAP)
+    for overlay, name in (("'configs/size_balanced.yaml'", "size_balanced"), ("", "uniform")):
+        line = train.format(f"\"['configs/train.yaml', {overlay}]\"")
+        run_bundle(line, root, CAP, {"--ckpt_dir": f"models/{name}"})
+    line = train.format("\"['configs/evaluate.yaml', 'configs/ensemble.yaml']\"").replace("training", "evaluating")
+    run_bundle(line, root, CAP)
     return root
 
 
-def run(arguments, verb, root, options):
-    argv = ["monai.bundle", "run", *([verb] if verb else []), *with_options(list(arguments), options)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root / "bundle")
-        patch.setattr(sys, "argv", argv)
-        runpy.run_module("monai.bundle", run_name="__main__", alter_sys=False)
+def make_classifier_data(folder):
+    """Scans with masks and a table of their labels, without datalist; small, but not too coarse for the lungs."""
+    phantom.write_scan_dataset(folder, num_scans=8, shape=(56, 56, 24), spacing_mm=(6.7, 6.7, 11.7), num_folds=2)
+    cases = json.loads((folder / "datalist.json").read_text(encoding="utf-8"))["cases"]
+    (folder / "datalist.json").unlink()
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, ("case_id", "patient_id", "label"), extrasaction="ignore")
+        table.writeheader()
+        table.writerows(cases)
 
 
-def small_options(line, root):
-    if "training" not in line:
-        return {**SMALL, **({"--num_folds": "4", "--fold": "0"} if "evaluating" in line else {})}
-    return {**SHORT, "--ckpt_dir": str(root / "others" / str(abs(hash(line))))}
+def in_place(line, root, bundle):
+    """The line with its placeholders filled in."""
+    scan = {SEG: "images/003.png", CAP: "images/covid_000.nii.gz"}.get(bundle, "")
+    data = root / bundle / "data"
+    places = {"/path/to/scan": data / scan, "/path/to/results": root / bundle / "out"}
+    places |= dict.fromkeys(("/path/to/data", "/path/to/train", "/path/to/test"), data)
+    return shlex.join([str(places.get(word, word)) for word in shlex.split(line)])
 
 
-@pytest.mark.parametrize("line", bundle_commands())
-def test_a_bundle_command_of_the_readmes_runs_as_written(line, places, monkeypatch):
-    scan = places / "data" / "images" / "003.png"
-    here = {"/path/to/data": str(places / "data"), "/path/to/scan": str(scan), "/path/to/results": str(places / "out")}
-    words = [here.get(word, word) for word in shlex.split(line)]
-    if words[0] == "torchrun":
+@pytest.mark.parametrize(("bundle", "line"), all_commands("monai.bundle"))
+def test_a_bundle_command_of_the_readmes_runs_as_written(bundle, line, root, monkeypatch):
+    line = in_place(line, root, bundle)
+    if line.startswith("torchrun"):
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
-        options = with_options(words, small_options(line, places))
-        subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", *options[1:]],
-            cwd=places / "bundle",
-            check=True,
-            timeout=400,
-        )
+        words = with_options(shlex.split(line)[1:], small_options(line, root, bundle))
+        command = [sys.executable, "-m", "torch.distributed.run", *words]
+        subprocess.run(command, cwd=root / bundle, check=True, timeout=400)
         return
-    assert words[:4] == ["python", "-m", "monai.bundle", "run"]
-    verb = None if words[4].startswith("--") else words[4]
-    run(words[4 if verb is None else 5 :], verb, places, small_options(line, places))
+    run_bundle(line, root, bundle)
     if "inference" in line:
-        assert {path.name for path in (places / "out" / "003").iterdir()} >= {"003_seg.nii.gz", "003_lesions.json"}
+        results = {SEG: {"003_seg.nii.gz", "003_lesions.json"}, CAP: {"covid_000_diagnosis.json"}}
+        assert {path.name for path in (root / bundle / "out").glob("*/*")} >= results[bundle]
+
+
+def package_commands():
+    return [pair for pair in all_commands("custom_components") if pair[1].split()[3] not in CONVERTERS]
+
+
+@pytest.mark.parametrize(("bundle", "line"), package_commands())
+def test_a_command_of_the_package_in_the_readmes_runs_as_written(bundle, line, root, tmp_path, capsys):
+    words = shlex.split(line)[3:]
+    if words[0] == "convert_covid_ct_md":
+        scan = phantom.make_volume(shape=(64, 64, 20), spacing_mm=(5.9, 5.9, 14.0))
+        phantom.write_dicom(scan, tmp_path / "COVID-CT-MD/P001")
+    elif words[0] == "build_datalist":
+        make_classifier_data(tmp_path / "data")
+        here = [str(tmp_path / "data") if word == "/path/to/data" else word for word in words]
+        words = with_options(here, {"--num_folds": "2"})
+    elif words[0] == "phantom_scans":
+        here = [str(tmp_path / "new") if word.startswith("/path/to/") else word for word in words]
+        words = with_options(here, {"--num_scans": "4", "--num_folds": "2"})
+    elif words[0] == "diagnosis_table":
+        evaluation = "python -m monai.bundle run evaluating --config_file configs/evaluate.yaml --dataset_dir data"
+        run_bundle(evaluation, root, bundle)
+    is_table = words[0] == "diagnosis_table"
+    run_module("custom_components", words, root / bundle if is_table else tmp_path)
+    assert ("| all | uniform |" in capsys.readouterr().out) == is_table
 
 
 def test_the_make_verbs_of_the_readme_exist_and_bare_make_lists_them():
@@ -96,15 +168,19 @@ def test_the_make_verbs_of_the_readme_exist_and_bare_make_lists_them():
 
 
 def test_the_demo_runs_from_phantom_to_report(tmp_path):
-    """The recipe itself, on few slices and for one epoch, with this interpreter instead of a new .venv."""
-    (tmp_path / "covid_seg_bundle").symlink_to(ROOT / "covid_seg_bundle")
-    small = ["STAMP=none", f"BIN={Path(sys.executable).parent}", "DEMO_SLICES=20", "DEMO_EPOCHS=1"]
+    """The recipe itself, on few scans and for one epoch, with this interpreter instead of a new .venv."""
+    for bundle in (SEG, CAP):
+        (tmp_path / bundle).symlink_to(ROOT / bundle)
+    small = ["STAMP=none", f"BIN={Path(sys.executable).parent}", "DEMO_SLICES=20", "DEMO_EPOCHS=1", "DEMO_SCANS=16"]
+    small.append("DEMO_SCAN_EPOCHS=1")
     (tmp_path / "none").touch()
     command = ["make", "-f", str(ROOT / "Makefile"), "-o", "none", "demo", *small]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "| pleural effusion |" in done.stdout
+    assert "| all | ensemble |" in done.stdout
     assert (tmp_path / "demo/results/scan/scan_seg.nii.gz").is_file()
     assert list((tmp_path / "demo/eval").glob("*/*_overlay_*.png"))
+    assert len(list((tmp_path / "demo/diagnosis").glob("*/*_attention.png"))) == 4
 
 
 def test_links_of_the_readmes_lead_somewhere():
@@ -114,16 +190,18 @@ def test_links_of_the_readmes_lead_somewhere():
             assert (folder / target.split("#")[0]).exists(), f"{readme} links to {target}"
 
 
-def test_versions_agree():
-    metadata = (ROOT / "covid_seg_bundle/configs/metadata.json").read_text(encoding="utf-8")
+@pytest.mark.parametrize("bundle", [SEG, CAP])
+def test_versions_agree(bundle):
+    metadata = (ROOT / bundle / "configs/metadata.json").read_text(encoding="utf-8")
     assert f'"version": "{__version__}"' in metadata
     assert f'"changelog": {{\n        "{__version__}"' in metadata
     assert f"\n## {__version__}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
-def test_pinned_versions_of_the_metadata_are_those_of_the_constraints():
-    metadata = json.loads((ROOT / "covid_seg_bundle/configs/metadata.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("bundle", [SEG, CAP])
+def test_pinned_versions_of_the_metadata_are_those_of_the_constraints(bundle):
+    metadata = json.loads((ROOT / bundle / "configs/metadata.json").read_text(encoding="utf-8"))
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     required = {**metadata["required_packages_version"], "torch": metadata["pytorch_version"]}
     required |= {"monai": metadata["monai_version"], "numpy": metadata["numpy_version"]}

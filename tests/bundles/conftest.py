@@ -1,39 +1,74 @@
-import json
+import csv
+import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-from monai.bundle import ConfigWorkflow, run
-from PIL import Image
+from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow, run
+from monai.utils.module import locate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from custom_components.phantom import Phantom, make_slice, make_volume
-from custom_components.reports.overlay import window_to_grey
-
-BUNDLE = Path(__file__).resolve().parents[2] / "covid_seg_bundle"
-SLICE_SIZE = (56, 48)
-LESIONS_ML = {"ground_glass": 26.0, "consolidation": 24.0, "pleural_effusion": 30.0}
-SMALL = {
-    "network_def#features": [8, 16, 32],
-    "network_def#num_heads": 1,
-    "network_def#num_rounds": 1,
-    "spatial_size": [48, 48],
-    "amp": False,
-}
-"""The network and its grid, as small as they still learn."""
-
-TRAINING = {"num_workers": 0, "num_folds": 4, "learning_rate": 0.004, "batch_size": 4, "epochs": 6}
-GOLDEN = {**TRAINING, "loss#weight": [0.1, 1, 1, 1]}
+ROOT = Path(__file__).resolve().parents[2]
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
 
-def config_files(*names: str) -> list[str]:
-    return [str(BUNDLE / "configs" / name) for name in names]
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle under test, and the overrides that make its network and grid as small as they still learn."""
+
+    folder: Path
+    small: dict[str, Any]
+
+    def config_files(self, *names: str) -> list[str]:
+        return [str(self.folder / "configs" / name) for name in names]
+
+    def parser_of(self, *names: str) -> ConfigParser:
+        parser = ConfigParser()
+        parser.read_config(self.config_files(*names))
+        return parser
+
+    def run(self, names: list[str] | str, run_id: str = "run", **overrides: Any) -> None:
+        """`python -m monai.bundle run` within this process."""
+        files = self.config_files(*([names] if isinstance(names, str) else names))
+        given = {"bundle_root": self.folder, **self.small, **overrides}
+        run(run_id=run_id, config_file=files, logging_file=False, **as_text(given))
+
+    def workflow(self, *names: str, workflow_type: str = "train", **overrides: Any) -> ConfigWorkflow:
+        """Parse configs as a MONAI workflow, the shipped values unchanged but for what is given."""
+        return ConfigWorkflow(
+            config_file=self.config_files(*names),
+            workflow_type=workflow_type,
+            logging_file=False,
+            **as_text({"bundle_root": self.folder, **overrides}),
+        )
+
+    def command(
+        self, cwd: Path, run_id: str, files: list[str], launcher: tuple[str, ...] = (), **overrides: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """The real command line, its output and its errors in the order in which they come."""
+        command = [*(launcher or (sys.executable,)), "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]
+        for key, value in {"bundle_root": self.folder, **overrides}.items():
+            command += [f"--{key}", str(value)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment.pop("PYTHONPATH", None)  # a bundle brings its custom_components
+        return subprocess.run(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+
+def as_text(overrides: dict[str, Any]) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -43,33 +78,40 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 
-@pytest.fixture(scope="session")
-def run_bundle() -> Callable[..., None]:
-    """`python -m monai.bundle run` within this process."""
-
-    def call(names: list[str] | str, run_id: str = "run", **overrides: Any) -> None:
-        files = config_files(*([names] if isinstance(names, str) else names))
-        overrides = {key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()}
-        run(run_id=run_id, config_file=files, logging_file=False, bundle_root=str(BUNDLE), **SMALL | overrides)
-
-    return call
+def nodes(config: Any) -> Iterator[Any]:
+    yield config
+    children = config.values() if isinstance(config, dict) else config if isinstance(config, list) else ()
+    for child in children:
+        yield from nodes(child)
 
 
-@pytest.fixture
-def workflow_of() -> Callable[..., ConfigWorkflow]:
-    """Parse configs as a MONAI workflow, the shipped values unchanged but for what is given."""
+def check_targets(parser: ConfigParser) -> None:
+    """Every `_target_` of a config is the name of one thing."""
+    locator = ComponentLocator()
+    targets = {node["_target_"] for node in nodes(parser.get()) if isinstance(node, dict) and "_target_" in node}
+    assert targets
+    for target in targets:
+        module = locator.get_component_module_name(target)
+        assert not isinstance(module, list), f"{target} is ambiguous: {module}"
+        assert locate(target if module is None else f"{module}.{target}") is not None, target
 
-    def load(*names: str, workflow_type: str = "train", **overrides: Any) -> ConfigWorkflow:
-        overrides = {key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()}
-        return ConfigWorkflow(
-            config_file=config_files(*names),
-            workflow_type=workflow_type,
-            logging_file=False,
-            bundle_root=str(BUNDLE),
-            **overrides,
-        )
 
-    return load
+def check_overlay(parser: ConfigParser, overlay: dict[str, Any], new: tuple[str, ...] = ()) -> None:
+    """An overlay overrides and never repeats; only what `new` ends with is its own."""
+    for key, value in overlay.items():
+        own = key.startswith("+") or key.endswith(new)
+        assert own or key in parser, f"{key} is new"
+        assert own or value != parser.get(key), f"{key} repeats the config below it"
+
+
+def knobs_of(config: Path) -> set[str]:
+    """What stands above the network in a train.yaml, to be set."""
+    header = config.read_text(encoding="utf-8").split("# ---- network")[0]
+    return {line.split(":")[0] for line in header.splitlines() if line[:1].isalpha()}
+
+
+def class_name(thing: Any) -> str:
+    return type(thing).__name__
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -80,67 +122,18 @@ def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in events(folder).Scalars(tag)]
 
 
-def write_png(array: np.ndarray, path: Path) -> None:
-    """Write array[x, y], uint8, as the PNG whose rows are y."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array.T).save(path)
+def epochs_kept(folder: Path) -> list[int]:
+    return sorted(int(path.stem.split("=")[1]) for path in folder.glob("resume_checkpoint_epoch=*.pt"))
 
 
-def write_png_slice(phantom: Phantom, folder: Path, name: str, kinds: tuple[str, ...] = ("images", "masks")) -> None:
-    grey = np.rint(window_to_grey(phantom.image_hu) * 255).astype(np.uint8)
-    arrays = {"images": grey, "masks": phantom.label, "lungs": phantom.lung}
-    for kind in kinds:
-        write_png(arrays[kind][..., 0], folder / kind / f"{name}.png")
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
-@pytest.fixture(scope="session")
-def slices(tmp_path_factory) -> Path:
-    """12 patients with 2 slices each, every slice with all three lesions, as PNG and datalist."""
-    folder = tmp_path_factory.mktemp("slices")
-    cases = []
-    for number in range(24):
-        patient, level_mm = number // 2, -20.0 + 40.0 * (number % 2)
-        name = f"{number:03d}"
-        write_png_slice(make_slice(patient, SLICE_SIZE, lesions_ml=LESIONS_ML, level_mm=level_mm), folder, name)
-        files = {"image": f"images/{name}.png", "label": f"masks/{name}.png"}
-        cases.append({**files, "group": f"patient_{patient:02d}"})
-    (folder / "datalist.json").write_text(json.dumps({"cases": cases}), encoding="utf-8")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def volume() -> Phantom:
-    """A volume with pairwise different sizes and spacings."""
-    return make_volume(5, (46, 40, 9), (7.8, 8.2, 30.0))
-
-
-@pytest.fixture(scope="session")
-def trained(slices, run_bundle, tmp_path_factory) -> SimpleNamespace:
-    """The golden run: a shrunken twin, trained once for all tests."""
-    root = tmp_path_factory.mktemp("golden")
-    folders = {"dataset_dir": slices, "ckpt_dir": root / "models", "output_dir": root / "output"}
-    run_bundle("train.yaml", "training", **GOLDEN, **folders)
-    return SimpleNamespace(**folders, model=root / "models" / "model.pt")
-
-
-@pytest.fixture
-def run_command(tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The real command line, its output and its errors in the order in which they come."""
-
-    def call(run_id: str, files: list[str], launcher: tuple[str, ...] = (), **overrides: Any) -> Any:
-        command = [*(launcher or (sys.executable,)), "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]
-        for key, value in {"bundle_root": BUNDLE, **overrides}.items():
-            command += [f"--{key}", str(value)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        environment.pop("PYTHONPATH", None)  # a bundle brings its custom_components
-        return subprocess.run(
-            command,
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-
-    return call
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

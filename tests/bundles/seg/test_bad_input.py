@@ -1,5 +1,4 @@
 import gzip
-import hashlib
 import json
 import re
 import shutil
@@ -14,18 +13,11 @@ from PIL import Image
 from custom_components.engines.root_cause import root_cause
 from custom_components.phantom import make_volume, write_dicom, write_localizer
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
-from tests.bundles.conftest import SMALL, TRAINING, config_files
+from tests.bundles.conftest import digests
+from tests.bundles.seg.conftest import SMALL, TRAINING, config_files
 
 CASES = 6
 QUICK = {**TRAINING, "epochs": 1, "draws_per_image": 1, "num_folds": 3}
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 @pytest.fixture

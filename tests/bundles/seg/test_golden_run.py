@@ -1,4 +1,3 @@
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -9,19 +8,11 @@ import torch
 
 from custom_components.data.lesion_classes import LESION_CLASSES
 from custom_components.engines.root_cause import root_cause
-from tests.bundles.conftest import GOLDEN, SMALL, config_files, events, scalars
+from tests.bundles.conftest import epochs_kept, events, rows_of, scalars
+from tests.bundles.seg.conftest import GOLDEN, SMALL, config_files
 
 FLOOR = 0.4
 """Least Dice of the golden run; seeds 0, 1, 2 reached 0.52, 0.60 and 0.50."""
-
-
-def epochs_kept(folder: Path) -> list[int]:
-    return sorted(int(path.stem.split("=")[1]) for path in folder.glob("resume_checkpoint_epoch=*.pt"))
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_shrunken_twin_learns(trained):

@@ -1,13 +1,12 @@
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from monai.bundle import ComponentLocator, ConfigParser
-from monai.utils.module import locate
+from monai.bundle import ConfigParser
 
-from tests.bundles.conftest import BUNDLE, SMALL, config_files
+from tests.bundles.conftest import check_overlay, check_targets, class_name, knobs_of, nodes
+from tests.bundles.seg.conftest import BUNDLE, SMALL, parser_of
 
 ABLATIONS = ("no_attention.yaml", "no_resnext.yaml", "unet.yaml", "full_attention.yaml")
 TRAIN = [("train.yaml",), *(("train.yaml", overlay) for overlay in (*ABLATIONS, "no_augmentation.yaml"))]
@@ -23,36 +22,15 @@ PLACES = {
 QUICK = {"num_workers": 0, "cache_rate": 0.0}
 
 
-def parser_of(*names: str) -> ConfigParser:
-    parser = ConfigParser()
-    parser.read_config(config_files(*names))
-    return parser
-
-
-def nodes(config: Any) -> Iterator[Any]:
-    yield config
-    children = config.values() if isinstance(config, dict) else config if isinstance(config, list) else ()
-    for child in children:
-        yield from nodes(child)
-
-
 def test_every_shipped_config_is_tested_here():
     tested = {name for names in (*TRAIN, *EVALUATE, *INFER, MULTI_GPU) for name in names}
-    shipped = {path.name for path in (BUNDLE / "configs").iterdir()}
+    shipped = {path.name for path in (BUNDLE.folder / "configs").iterdir()}
     assert shipped - tested == {"logging.conf", "metadata.json"}
 
 
 @pytest.mark.parametrize("names", [*TRAIN, *EVALUATE, *INFER, MULTI_GPU], ids=" ".join)
 def test_every_target_can_be_located(names):
-    locator = ComponentLocator()
-    targets = {
-        node["_target_"] for node in nodes(parser_of(*names).get()) if isinstance(node, dict) and "_target_" in node
-    }
-    assert targets
-    for target in targets:
-        module = locator.get_component_module_name(target)
-        assert not isinstance(module, list), f"{target} is ambiguous: {module}"
-        assert locate(target if module is None else f"{module}.{target}") is not None, target
+    check_targets(parser_of(*names))
 
 
 @pytest.mark.parametrize("names", TRAIN, ids=" ".join)
@@ -130,11 +108,8 @@ def test_the_inference_config_stands_alone():
 
 @pytest.mark.parametrize("name", [*ABLATIONS, "no_augmentation.yaml", "multi_gpu_train.json"])
 def test_an_overlay_overrides_and_never_repeats(name):
-    base = parser_of("train.yaml")
-    overlay = ConfigParser.load_config_file(BUNDLE / "configs" / name)
-    for key, value in overlay.items():
-        assert key.startswith("+") or key.endswith("#sampler") or key == "finalize" or key in base, f"{key} is new"
-        assert key.startswith("+") or key.endswith("#sampler") or value != base.get(key), f"{key} repeats train.yaml"
+    overlay = ConfigParser.load_config_file(BUNDLE.folder / "configs" / name)
+    check_overlay(parser_of("train.yaml"), overlay, new=("#sampler", "finalize"))
 
 
 def test_the_papers_numbers_are_the_defaults(workflow_of, slices, tmp_path):
@@ -153,10 +128,6 @@ def test_the_papers_numbers_are_the_defaults(workflow_of, slices, tmp_path):
     assert len(drawn) == 6 * len(training)
     assert training[0]["image"].shape == training[0]["label"].shape == (1, 369, 369)
     assert get("network_def").encoder[0][0].conv.out_channels == 32
-
-
-def class_name(thing: Any) -> str:
-    return type(thing).__name__
 
 
 KNOBS = {
@@ -198,9 +169,8 @@ def workflow_get(workflow):
 
 
 def test_every_knob_of_the_training_is_among_those():
-    header = (BUNDLE / "configs" / "train.yaml").read_text(encoding="utf-8").split("# ---- network")[0]
-    knobs = [line.split(":")[0] for line in header.splitlines() if line[:1].isalpha()]
-    assert set(knobs) - set(KNOBS) == {"imports", "bundle_root", "dataset_dir", "ckpt_dir", "output_dir", "border"}
+    knobs = knobs_of(BUNDLE.folder / "configs" / "train.yaml")
+    assert knobs - set(KNOBS) == {"imports", "bundle_root", "dataset_dir", "ckpt_dir", "output_dir", "border"}
 
 
 def test_border_can_be_set_where_no_groups_are_known(workflow_of, slices, tmp_path):

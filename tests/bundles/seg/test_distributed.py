@@ -1,12 +1,11 @@
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.bundles.conftest import SMALL, config_files, scalars
+from tests.bundles.conftest import TORCHRUN, scalars
+from tests.bundles.seg.conftest import SMALL, config_files
 
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 FOLD = {"num_folds": 5, "fold": 2}
 """Five of 24 cases: two processes validate three and two of them."""
 

@@ -1,4 +1,3 @@
-import hashlib
 import json
 from pathlib import Path
 
@@ -9,7 +8,8 @@ from PIL import Image
 
 from custom_components.phantom import write_dicom
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
-from tests.bundles.conftest import write_png_slice
+from tests.bundles.conftest import digests
+from tests.bundles.seg.conftest import write_png_slice
 
 INFECTION = (1, 2)
 
@@ -46,14 +46,6 @@ def labels(image: nib.Nifti1Image) -> np.ndarray:
 def turned(image: nib.Nifti1Image, axcodes: str) -> nib.Nifti1Image:
     target = nib.orientations.axcodes2ornt(axcodes)
     return image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), target))
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def test_the_prediction_is_worth_comparing(volume_result):
@@ -135,7 +127,7 @@ def test_the_infected_percent_is_that_of_the_written_label_map(infer, volume, tm
 
 def test_a_prediction_finds_most_of_a_slices_lesions(infer, volume, tmp_path):
     from custom_components.phantom import make_slice
-    from tests.bundles.conftest import LESIONS_ML, SLICE_SIZE
+    from tests.bundles.seg.conftest import LESIONS_ML, SLICE_SIZE
 
     phantom = make_slice(101, SLICE_SIZE, lesions_ml=LESIONS_ML, level_mm=0.0)
     write_png_slice(phantom, tmp_path / "in", "new", kinds=("images",))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from tests.bundles.conftest import SMALL
+from tests.bundles.seg.conftest import SMALL
 
 DRAWS = 600
 MANY = {"num_workers": 0, "cache_rate": 0.0, "num_folds": 4}
