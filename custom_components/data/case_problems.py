@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from custom_components.data.ct_reader import ImageHeader, image_header
+from custom_components.data.ct_reader import ImageHeader, case_name, image_header
 from custom_components.data.mask_geometry import mask_mismatch
 
 SHOWN_PROBLEMS, SHOWN_NAMES = 10, 5
@@ -34,6 +34,18 @@ def id_problems(case_ids: Iterable[str]) -> list[str]:
     if unsafe:
         problems.append(f"{len(unsafe)} case ids cannot be file names: {shorten(unsafe)}. Use letters and digits")
     return problems
+
+
+def output_name_problems(cases: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Cases whose results would be written over one another: outputs are named after the image file."""
+    counts = Counter(case_name(case["image"]) for case in cases if "image" in case)
+    doubled = [name for name, count in counts.items() if count > 1]
+    if not doubled:
+        return []
+    return [
+        f"{len(doubled)} names of images occur more than once: {shorten(doubled)}. Results are named after the image "
+        "file: rename the files, or run them apart"
+    ]
 
 
 def shared_image_problems(cases: Sequence[Mapping[str, Any]]) -> list[str]:

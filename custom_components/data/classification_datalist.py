@@ -17,6 +17,7 @@ from custom_components.data.case_problems import (
     case_headers,
     geometry_problems,
     id_problems,
+    output_name_problems,
     problem_report,
     shared_image_problems,
 )
@@ -77,6 +78,7 @@ def list_scans(dataset_dir: str | Path, labelled: bool = True, check_files: bool
     scans = _find(root, labelled, problems)
     problems += id_problems(scan["case_id"] for scan in scans) + shared_image_problems(scans)
     problems += patient_problems(scans) if labelled else []
+    problems += [] if labelled or problems else output_name_problems(scans)
     problems += [problem for scan in scans for problem in scan_problems(scan, check_files)]
     if problems:
         raise ValueError(problem_report(root, problems))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_components.data.case_files import IMAGE_FOLDER, PHANTOM, existing_root, files_by_case, images_in
-from custom_components.data.case_problems import header_problems, id_problems, problem_report
+from custom_components.data.case_problems import header_problems, id_problems, output_name_problems, problem_report
 from custom_components.data.ct_reader import case_name
 from custom_components.data.datalist_json import DATALIST_NAME, datalist_content, datalist_file, path_inside
 from custom_components.data.dicom_series import holds_dicom
@@ -56,6 +56,7 @@ def list_cases(dataset_dir: str | Path, require_labels: bool = True, check_files
     problems: list[str] = []
     cases = _find(root, require_labels, problems)
     problems += id_problems(case["case_id"] for case in cases)
+    problems += [] if require_labels or problems else output_name_problems(cases)
     if check_files:
         problems += [problem for case in cases for problem in header_problems(case, tuple(MASK_FOLDERS))]
     if problems:

@@ -218,3 +218,11 @@ def test_the_word_phantom_lists_the_synthetic_data_set(write_list, monkeypatch):
     monkeypatch.setitem(sys.modules, "custom_components.phantom", module)
 
     assert list_scans("phantom") == list_scans(root)
+
+
+def test_images_of_one_name_are_refused_where_results_are_named_after_them(tmp_path):
+    cases = [{"case_id": name, "image": f"{name}/image.nii.gz"} for name in ("a", "b")]
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps({"cases": cases}), encoding="utf-8")
+    with pytest.raises(ValueError, match="1 names of images occur more than once: image. Results are named after"):
+        list_scans(path, labelled=False, check_files=False)

@@ -252,3 +252,11 @@ def test_the_public_slices_are_listed_as_80_cases(real_data):
     reader = LabelReader()
     values = {value for case in cases for value in np.unique(reader.get_data(reader.read(case["label"]))[0])}
     assert values == {0, 1, 2, 3, 255}
+
+
+def test_images_of_one_name_are_refused_where_results_are_named_after_them(tmp_path):
+    cases = [{"case_id": name, "image": f"{name}/image.nii.gz"} for name in ("a", "b")]
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps({"cases": cases}), encoding="utf-8")
+    with pytest.raises(ValueError, match="1 names of images occur more than once: image. Results are named after"):
+        list_cases(path, require_labels=False, check_files=False)

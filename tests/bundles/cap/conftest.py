@@ -16,8 +16,9 @@ from tests.bundles.conftest import ROOT, Bundle
 SMALL = {
     "grid": [24, 56, 48],
     "spacing_mm": [6.0, 3.3, 3.9],
+    "layers": [1, 1, 1, 1],
     "block_inplanes": [8, 16, 32, 32],
-    "conv1_t_stride": 1,
+    "no_max_pool": True,
     "amp": False,
 }
 """The network and its grid, as small as they still learn."""
@@ -25,11 +26,9 @@ SMALL = {
 BUNDLE = Bundle(ROOT / "covid_cap_bundle", SMALL)
 config_files, parser_of = BUNDLE.config_files, BUNDLE.parser_of
 
-BLOCKS = [1, 1, 1, 1]
-ONE_NETWORK = {"network_def#layers": BLOCKS, "num_workers": 0}
-TRAINING = {**ONE_NETWORK, "batch_size": 4, "learning_rate": 0.005, "fold": 2}
+NO_WORKERS = {"num_workers": 0}
+TRAINING = {**NO_WORKERS, "batch_size": 4, "learning_rate": 0.005, "fold": 2}
 GOLDEN = {**TRAINING, "epochs": 10, "lr_step": 8}
-TWO_BRANCHES = {"branch_def#layers": BLOCKS}
 EVALUATION = {"num_workers": 0, "fold": 2}
 ENSEMBLE = ["evaluate.yaml", "ensemble.yaml"]
 
@@ -139,5 +138,5 @@ def ensemble(trained, balanced, cache_dir, run_bundle, tmp_path_factory) -> Simp
     files = {"uniform_ckpt_path": trained.model, "size_balanced_ckpt_path": balanced.model}
     made = SimpleNamespace(output_dir=root / "eval", model_path=root / "models" / "model.pt")
     data = {"dataset_dir": trained.dataset_dir, "cache_dir": cache_dir}
-    run_bundle(ENSEMBLE, "evaluating", **EVALUATION, **TWO_BRANCHES, **files, **data, **vars(made))
+    run_bundle(ENSEMBLE, "evaluating", **EVALUATION, **files, **data, **vars(made))
     return made

@@ -11,12 +11,10 @@ import pytest
 from custom_components.engines.root_cause import root_cause
 from custom_components.phantom import Phantom, make_scan, write_dicom
 from tests.bundles.cap.conftest import (
-    BLOCKS,
     EVALUATION,
-    ONE_NETWORK,
+    NO_WORKERS,
     SMALL,
     TRAINING,
-    TWO_BRANCHES,
     config_files,
     copy_scans,
     datalist_of,
@@ -69,7 +67,7 @@ def training_message(message_of, tmp_path):
 @pytest.fixture
 def inference_message(message_of, tmp_path):
     def call(data: Path, ckpt_path: Path, **more: Any) -> str:
-        return message_of("inference.json", "run", data, ckpt_path=ckpt_path, **TWO_BRANCHES | more)
+        return message_of("inference.json", "run", data, ckpt_path=ckpt_path, **more)
 
     return call
 
@@ -214,7 +212,7 @@ def test_a_wrong_datalist_is_told_before_anything_is_loaded(message_of, data, tm
     if config == "train.yaml":
         message = message_of(config, "training", data, ckpt_dir=tmp_path / "models", **QUICK)
     else:
-        message = message_of(config, "evaluating", data, **ONE_NETWORK)
+        message = message_of(config, "evaluating", data, **NO_WORKERS)
     assert re.match(rf"Data set .*data has 1 problem:\n  - {expected}", message)
     assert not list((tmp_path / "cache").glob("*"))
 
@@ -264,7 +262,7 @@ def test_an_unwritable_folder_is_refused_before_any_data_are_read(training_messa
 def test_a_checkpoint_of_another_network_is_told(message_of, inference_message, data, trained, ensemble):
     wide = {"block_inplanes": [8, 16, 32, 40]}
     for message in (
-        message_of("evaluate.yaml", "evaluating", data, ckpt_path=trained.model, **ONE_NETWORK, **wide),
+        message_of("evaluate.yaml", "evaluating", data, ckpt_path=trained.model, **NO_WORKERS, **wide),
         inference_message(data, ensemble.model_path, **wide),
         inference_message(data, trained.model),
     ):
@@ -275,7 +273,7 @@ def test_a_missing_and_a_broken_checkpoint_are_told(inference_message, message_o
     path = tmp_path / "model.pt"
     assert inference_message(data, path).startswith(f"No checkpoint at {path}. Train one first")
     evaluation = ["evaluate.yaml", "ensemble.yaml"]
-    more = {**EVALUATION, **TWO_BRANCHES, "fold": 0, "uniform_ckpt_path": path, "size_balanced_ckpt_path": path}
+    more = {**EVALUATION, "fold": 0, "uniform_ckpt_path": path, "size_balanced_ckpt_path": path}
     assert message_of(evaluation, "evaluating", data, **more).startswith(f"No checkpoint at {path}. Train one first")
     path.write_bytes(b"half a file")
     message = inference_message(data, path)
@@ -378,7 +376,7 @@ def test_the_last_line_of_a_training_command_is_the_reason(run_command, data, tm
 
 def test_the_last_line_of_an_inference_command_is_the_reason(run_command, data, ensemble, tmp_path):
     spoil("NaN", data)
-    more = {"branch_def#layers": BLOCKS, "dataset_dir": data, "ckpt_path": ensemble.model_path}
+    more = {"dataset_dir": data, "ckpt_path": ensemble.model_path}
     done = run_command("run", config_files("inference.json"), **SMALL, **more, output_dir=tmp_path / "out")
     assert done.returncode == 1
     *_, count, reason = done.stdout.strip().splitlines()

@@ -8,12 +8,10 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser, verify_net_in_out
 
 from tests.bundles.cap.conftest import (
-    BLOCKS,
     BUNDLE,
     EVALUATION,
-    ONE_NETWORK,
+    NO_WORKERS,
     SMALL,
-    TWO_BRANCHES,
     config_files,
     datalist_of,
     parser_of,
@@ -46,7 +44,7 @@ def training(workflow_of, scans, cache_dir, tmp_path):
 
     def make(*names: str, **changes: Any):
         folders = {"dataset_dir": scans, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
-        given = {**SMALL, **ONE_NETWORK, "cache_dir": cache_dir, **folders, **changes}
+        given = {**SMALL, **NO_WORKERS, "cache_dir": cache_dir, **folders, **changes}
         workflow = workflow_of(*(names or ("train.yaml",)), **given)
         workflow.initialize()
         return workflow, workflow.parser.get_parsed_content
@@ -76,7 +74,7 @@ def test_a_training_is_made_and_has_all_properties(training, names):
 
 @pytest.mark.parametrize(
     ("names", "small"),
-    [(EVALUATE, {**ONE_NETWORK, **EVALUATION}), (ENSEMBLE, {**TWO_BRANCHES, **EVALUATION}), (INFER, TWO_BRANCHES)],
+    [(EVALUATE, {**NO_WORKERS, **EVALUATION}), (ENSEMBLE, EVALUATION), (INFER, {})],
     ids=["evaluate", "ensemble", "inference"],
 )
 def test_an_evaluation_or_inference_is_made_and_has_all_properties(workflow_of, scans, tmp_path, names, small):
@@ -109,7 +107,7 @@ def test_evaluation_reads_the_cache_of_the_training(training, workflow_of, scans
     """The names of the cached files depend on every setting of the transforms."""
     _, get = training(fold=2)
     folders = {"dataset_dir": scans, "output_dir": tmp_path, "cache_dir": cache_dir}
-    workflow = workflow_of("evaluate.yaml", workflow_type="infer", **{**SMALL, **ONE_NETWORK, **EVALUATION, **folders})
+    workflow = workflow_of("evaluate.yaml", workflow_type="infer", **{**SMALL, **NO_WORKERS, **EVALUATION, **folders})
     workflow.initialize()
     validation, evaluation = get("validate#dataset"), workflow.parser.get_parsed_content("dataset")
     assert len(evaluation) == len(validation) > 0
@@ -119,9 +117,7 @@ def test_evaluation_reads_the_cache_of_the_training(training, workflow_of, scans
 
 def test_inference_shows_the_network_what_the_training_did(training, workflow_of, scans, tmp_path):
     _, get = training(fold=0)
-    inference = workflow_of(
-        "inference.json", workflow_type="infer", dataset_dir=scans, output_dir=tmp_path, **SMALL, **TWO_BRANCHES
-    )
+    inference = workflow_of("inference.json", workflow_type="infer", dataset_dir=scans, output_dir=tmp_path, **SMALL)
     inference.initialize()
     validation = get("validate#dataset")
     by_name = {item["case_id"]: item for item in inference.parser.get_parsed_content("dataset#data")}
@@ -137,7 +133,7 @@ def test_inference_shows_the_network_what_the_training_did(training, workflow_of
     ("key", "configs"),
     [
         *((key, (TRAIN[0], EVALUATE, INFER)) for key in (
-            "grid", "spacing_mm", "max_scale", "window_hu", "block_inplanes", "conv1_t_stride", "amp", "device",
+            "grid", "spacing_mm", "max_scale", "window_hu", "layers", "block_inplanes", "no_max_pool", "amp", "device",
         )),
         *((key, (ENSEMBLE, INFER)) for key in (
             "weights", "ratio_thresholds", "threshold", "branch_def", "network_def", "network",
@@ -218,7 +214,7 @@ def test_the_papers_numbers_are_the_defaults(workflow_of, scans, tmp_path):
 @pytest.mark.parametrize(("names", "small"), [(ENSEMBLE, EVALUATION), (INFER, {})], ids=["ensemble", "inference"])
 def test_the_ensemble_is_weighted_as_in_the_paper(workflow_of, scans, tmp_path, names, small):
     folders = {"dataset_dir": scans, "output_dir": tmp_path, "cache_dir": ""}
-    workflow = workflow_of(*names, workflow_type="infer", **small, **folders, **SMALL, **TWO_BRANCHES)
+    workflow = workflow_of(*names, workflow_type="infer", **small, **folders, **SMALL)
     workflow.initialize()
     network = workflow.parser.get_parsed_content("network_def")
     assert (network.weights, network.ratio_thresholds) == ((0.35, 0.96), (0.001, 0.030))
@@ -240,7 +236,8 @@ KNOBS = {
     "val_batch_size": (3, lambda get: get("validate#dataloader").batch_size, 3),
     "val_interval": (4, lambda get: get("train#handlers")[2].interval, 4),
     "block_inplanes": ([3, 4, 5, 6], lambda get: get("network_def").fc.in_features, 6),
-    "conv1_t_stride": (2, lambda get: get("network_def").conv1.stride[0], 2),
+    "layers": ([1, 2, 1, 1], lambda get: len(get("network_def").layer2), 2),
+    "no_max_pool": (False, lambda get: get("network_def").no_max_pool, False),
     "fold": (1, lambda get: {scan["fold"] for scan in get("split")["validation"]}, {1}),
     "seed": (7, lambda get: get("train#sampler").seed, 7),
     "num_workers": (1, lambda get: get("train#dataloader").num_workers, 1),
@@ -248,7 +245,7 @@ KNOBS = {
     "amp": (False, lambda get: get("train#inferer").enabled, False),
     "device": ("$torch.device('meta')", lambda get: next(get("network").parameters()).device.type, "meta"),
     "resume": (True, lambda get: class_name(get("train#handlers")[0]), "ResumeTraining"),
-    "network_def#layers": ([1, 2, 1, 1], lambda get: len(get("network_def").layer2), 2),
+    "network_def#alpha": (50, lambda get: get("network_def").online_attention.alpha, 50),
     "optimizer#betas": ([0.8, 0.9], lambda get: get("optimizer").param_groups[0]["betas"], (0.8, 0.9)),
 }
 
@@ -331,7 +328,7 @@ def test_the_inference_network_takes_and_gives_what_the_metadata_say(tmp_path):
         config_file=config_files("inference.json"),
         device="cpu",
         n=2,
-        **as_text({**SMALL, "bundle_root": BUNDLE.folder, "branch_def#layers": BLOCKS}),
+        **as_text({**SMALL, "bundle_root": BUNDLE.folder}),
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from custom_components.data.classification_datalist import list_scans
 from custom_components.data.size_balanced_sampler import SizeBalancedSampler
-from tests.bundles.cap.conftest import GOLDEN, ONE_NETWORK, SMALL, config_files, datalist_of
+from tests.bundles.cap.conftest import GOLDEN, NO_WORKERS, SMALL, config_files, datalist_of
 from tests.bundles.conftest import TORCHRUN, rows_of, scalars
 
 VALIDATION = 11
@@ -59,7 +59,7 @@ def test_two_processes_train_one_size_balanced_branch(run_command, run_bundle, o
     assert steps == (1, 2)
     assert len(scalars(output, "train_loss")) == 2 * 20 // 2 // 2  # 20 scans drawn, 2 a batch in each process
     places = {"ckpt_path": models / "model.pt", "output_dir": tmp_path / "eval", "fold": GOLDEN["fold"]}
-    run_bundle("evaluate.yaml", "evaluating", **ONE_NETWORK, **data, **places)
+    run_bundle("evaluate.yaml", "evaluating", **NO_WORKERS, **data, **places)
     assert len(rows_of(tmp_path / "eval" / "per_case.csv")) == VALIDATION
     summary = json.loads((tmp_path / "eval" / "summary.json").read_text(encoding="utf-8"))
     assert summary["overall"]["auc"] == pytest.approx(max(auc), abs=1e-5)

@@ -11,15 +11,13 @@ from custom_components.data.size_groups import COVID_SMALL_BELOW
 from custom_components.engines.root_cause import root_cause
 from custom_components.networks.attention_resnet import AttentionResNet
 from tests.bundles.cap.conftest import (
-    BLOCKS,
     ENSEMBLE,
     EVALUATION,
     GOLDEN,
-    ONE_NETWORK,
+    NO_WORKERS,
     SCANS,
     SMALL,
     TRAINING,
-    TWO_BRANCHES,
     config_files,
     datalist_of,
 )
@@ -49,7 +47,7 @@ def test_a_shrunken_twin_learns(trained):
 def test_the_best_model_is_a_plain_state_dict_of_the_network(trained):
     state = torch.load(trained.model, weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in state.values())
-    network = AttentionResNet(BLOCKS, SMALL["block_inplanes"], conv1_t_stride=SMALL["conv1_t_stride"])
+    network = AttentionResNet(SMALL["layers"], SMALL["block_inplanes"], no_max_pool=SMALL["no_max_pool"])
     network.load_state_dict(state)
 
 
@@ -144,7 +142,7 @@ def test_accumulated_batches_are_one_step_of_the_optimizer(
 def evaluated(trained, cache_dir, run_bundle, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("eval")
     folders = {"dataset_dir": trained.dataset_dir, "cache_dir": cache_dir, "output_dir": out}
-    run_bundle("evaluate.yaml", "evaluating", **ONE_NETWORK | EVALUATION, **folders, ckpt_path=trained.model)
+    run_bundle("evaluate.yaml", "evaluating", **NO_WORKERS | EVALUATION, **folders, ckpt_path=trained.model)
     return out
 
 
@@ -194,7 +192,7 @@ def test_a_roc_curve_is_drawn(evaluated):
 
 def test_without_a_fold_all_scans_are_evaluated(trained, cache_dir, run_bundle, tmp_path):
     folders = {"dataset_dir": trained.dataset_dir, "cache_dir": cache_dir, "output_dir": tmp_path}
-    run_bundle("evaluate.yaml", "evaluating", **ONE_NETWORK, **folders, ckpt_path=trained.model)
+    run_bundle("evaluate.yaml", "evaluating", **NO_WORKERS, **folders, ckpt_path=trained.model)
     assert len(rows_of(tmp_path / "per_case.csv")) == SCANS
 
 
@@ -225,7 +223,7 @@ def test_other_weights_of_the_ensemble_are_obeyed(ensemble, trained, balanced, c
     files = {"uniform_ckpt_path": trained.model, "size_balanced_ckpt_path": balanced.model}
     folders = {"dataset_dir": trained.dataset_dir, "cache_dir": cache_dir, "output_dir": tmp_path}
     more = {"weights": [1.0, 0.0], "ratio_thresholds": [0.005, 0.1], "model_path": tmp_path / "model.pt"}
-    run_bundle(ENSEMBLE, "evaluating", **EVALUATION, **TWO_BRANCHES, **files, **folders, **more)
+    run_bundle(ENSEMBLE, "evaluating", **EVALUATION, **files, **folders, **more)
     rows = rows_of(tmp_path / "per_case.csv")
     for row in rows:
         branch = "p_ss" if 0.005 <= float(row["ratio"]) <= 0.1 else "p_us"

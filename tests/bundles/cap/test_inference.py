@@ -11,9 +11,7 @@ from custom_components.engines.root_cause import root_cause
 from custom_components.phantom import write_dicom, write_localizer
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
 from tests.bundles.cap.conftest import (
-    BLOCKS,
     KINDS,
-    TWO_BRANCHES,
     copy_scans,
     write_datalist,
 )
@@ -51,7 +49,7 @@ def infer(ensemble, run_bundle, tmp_path_factory):
 
     def call(dataset_dir: Path, out: Path | None = None, **more) -> dict[str, SimpleNamespace]:
         out = tmp_path_factory.mktemp("inferred") if out is None else out
-        given = {"ckpt_path": ensemble.model_path, "output_dir": out, **TWO_BRANCHES, **more}
+        given = {"ckpt_path": ensemble.model_path, "output_dir": out, **more}
         run_bundle("inference.json", dataset_dir=dataset_dir, **given)
         return {folder.name: result_of(folder) for folder in sorted(out.iterdir())}
 
@@ -212,7 +210,7 @@ def test_the_ratio_of_a_datalist_serves_where_there_is_no_infection_mask(infer, 
 
 def test_the_plain_classifier_is_shown_beside_the_branches(infer, results, plain, given, tmp_path):
     copy_scans(given, tmp_path / "in", NAMES[:1])
-    more = {"plain_ckpt_path": plain.model, "plain_def#layers": BLOCKS}
+    more = {"plain_ckpt_path": plain.model}
     found = infer(tmp_path / "in", **more)[NAMES[0]]
     assert set(found.maps) == {"attention_us", "attention_ss", "attention_plain"}
     assert 0 < found.report["p_plain"] < 1
