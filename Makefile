@@ -40,12 +40,12 @@ test-all: $(STAMP)  ## the tests, slow ones too
 
 DEMO_SLICES := 160
 DEMO_EPOCHS := 12
-DEMO_SCANS := 64
-DEMO_SCAN_EPOCHS := 10
+DEMO_SCANS := 120
+DEMO_SCAN_EPOCHS := 12
 DEMO_NETWORK := --network_def\#features "[16, 32, 64]" --spatial_size "[96, 96]"
 DEMO_CLASSIFIER := --grid "[32, 64, 64]" --layers "[1, 1, 1, 1]" --block_inplanes "[8, 16, 32, 64]" --no_max_pool true
 DEMO_TRAINING = --bundle_root $(CAP) --dataset_dir $(DEMO)/scans --fold 0 --cache_dir $(DEMO)/cache \
-    --output_dir $(DEMO)/tensorboard --epochs $(DEMO_SCAN_EPOCHS) --batch_size 8 --learning_rate 0.003 --lr_step 6 \
+    --output_dir $(DEMO)/tensorboard --epochs $(DEMO_SCAN_EPOCHS) --batch_size 8 --learning_rate 0.003 --lr_step 8 \
     --num_workers 0 $(DEMO_CLASSIFIER)
 RUN := $(BIN)/python -m monai.bundle run
 SEG := covid_seg_bundle
