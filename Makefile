@@ -40,8 +40,8 @@ test-all: $(STAMP)  ## the tests, slow ones too
 
 DEMO_SLICES := 160
 DEMO_EPOCHS := 12
-DEMO_SCANS := 120
-DEMO_SCAN_EPOCHS := 12
+DEMO_SCANS := 96
+DEMO_SCAN_EPOCHS := 10
 DEMO_NETWORK := --network_def\#features "[16, 32, 64]" --spatial_size "[96, 96]"
 DEMO_CLASSIFIER := --grid "[32, 64, 64]" --layers "[1, 1, 1, 1]" --block_inplanes "[8, 16, 32, 64]" --no_max_pool true
 DEMO_TRAINING = --bundle_root $(CAP) --dataset_dir $(DEMO)/scans --fold 0 --cache_dir $(DEMO)/cache \

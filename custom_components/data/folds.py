@@ -1,12 +1,10 @@
 """Folds of the classifier's scans: by patient, with all classes and sizes of infection in each."""
 
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from custom_components.data.case_problems import shorten
 from custom_components.data.size_groups import CAP, COVID
@@ -17,8 +15,7 @@ REBUILD = "Rebuild the datalist with fewer folds (build_datalist --num_folds)"
 def assign_folds(scans: Sequence[Mapping[str, Any]], num_folds: int = 5, seed: int = 0) -> list[int]:
     """Deal the patients out to folds so that size groups are spread as evenly as their scans allow.
 
-    Stratified by the four size groups, and with them by label; by label alone when every group has fewer scans
-    than there are folds.
+    Stratified by the four size groups, and with them by label.
 
     Args:
         scans: ``patient_id``, ``label`` (1 or 0) and ``group`` (size group) of each.
@@ -34,15 +31,10 @@ def assign_folds(scans: Sequence[Mapping[str, Any]], num_folds: int = 5, seed: i
     check_patients(scans, num_folds)
     if num_folds == 1:
         return [0] * len(scans)
-    folds = np.empty(len(scans), dtype=int)
-    splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")  # the table of the folds shows it
-        sides = splitter.split(np.zeros(len(scans)), _strata(scans, num_folds), [scan["patient_id"] for scan in scans])
-        for fold, (_, validation) in enumerate(sides):
-            folds[validation] = fold
-    check_folds(scans, folds.tolist())
-    return folds.tolist()
+    fold_of = _dealt_out(scans, num_folds, seed)
+    folds = [fold_of[scan["patient_id"]] for scan in scans]
+    check_folds(scans, folds)
+    return folds
 
 
 def check_folds(scans: Sequence[Mapping[str, Any]], folds: Sequence[int]) -> None:
@@ -153,6 +145,29 @@ def _check_sides(sides: Mapping[str, Sequence[Mapping[str, Any]]], fold: int) ->
             )
 
 
-def _strata(scans: Sequence[Mapping[str, Any]], num_folds: int) -> list[str]:
-    groups = [scan["group"] for scan in scans]
-    return groups if max(Counter(groups).values()) >= num_folds else [str(scan["label"]) for scan in scans]
+def _dealt_out(scans: Sequence[Mapping[str, Any]], num_folds: int, seed: int) -> dict[str, int]:
+    """The fold of each patient: those with most scans first, each to the fold that has fewest like them.
+
+    Alike is by size group, among equals by label, then by number of scans; the seed decides the rest. Own few lines
+    rather than StratifiedGroupKFold, whose folds differ between versions of scikit-learn and are uneven in some: a
+    split must not depend on the version installed.
+    """
+    own: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for scan in scans:
+        own[scan["patient_id"]].append(scan)
+    generator = np.random.default_rng(seed)
+    names = sorted(own)
+    shuffled = [names[place] for place in generator.permutation(len(names))]
+    filled: list[Counter[Any]] = [Counter() for _ in range(num_folds)]
+    order, fold_of = generator.permutation(num_folds).tolist(), {}
+    for name in sorted(shuffled, key=lambda name: -len(own[name])):
+        kinds = [scan[key] for key in ("group", "label") for scan in own[name]]
+        fold_of[name] = min(order, key=lambda fold: _crowding(filled[fold], kinds))
+        filled[fold_of[name]].update(kinds)
+    return fold_of
+
+
+def _crowding(filled: Counter[Any], kinds: Sequence[Any]) -> tuple[int, int, int]:
+    """Scans in a fold that are of the same size groups as a patient's, of the same labels, and all."""
+    groups, labels = ({kind for kind in kinds if isinstance(kind, sort)} for sort in (str, int))
+    return sum(filled[kind] for kind in groups), sum(filled[kind] for kind in labels), filled[COVID] + filled[CAP]

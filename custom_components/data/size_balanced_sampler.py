@@ -122,4 +122,4 @@ def _process(num_replicas: int | None, rank: int | None) -> tuple[int, int]:
 
 def _stream(seed: int, epoch: int) -> int:
     """One number of (seed, epoch); their sum would give seed 0 in epoch 1 the draw of seed 1 in epoch 0."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]) >> 1
