@@ -4,7 +4,6 @@ X. Ouyang et al., IEEE Transactions on Medical Imaging 39 (2020), Sec. III-E.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from custom_components.networks.attention_resnet import AttentionResNet
@@ -50,9 +49,18 @@ def ensemble_logit(logit_us: torch.Tensor, logit_ss: torch.Tensor, weight: torch
         True
     """
     log_w, log_rest = torch.log(weight), torch.log1p(-weight)
-    positive = torch.logaddexp(log_w + F.logsigmoid(logit_us), log_rest + F.logsigmoid(logit_ss))
-    negative = torch.logaddexp(log_w + F.logsigmoid(-logit_us), log_rest + F.logsigmoid(-logit_ss))
+    positive = _log_add_exp(log_w + _log_sigmoid(logit_us), log_rest + _log_sigmoid(logit_ss))
+    negative = _log_add_exp(log_w + _log_sigmoid(-logit_us), log_rest + _log_sigmoid(-logit_ss))
     return positive - negative
+
+
+def _log_add_exp(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """log(exp(a) + exp(b)) in steps that do not overflow in ONNX, where torch.logaddexp and F.logsigmoid do."""
+    return torch.maximum(first, second) + torch.log1p(torch.exp(-(first - second).abs()))
+
+
+def _log_sigmoid(logit: torch.Tensor) -> torch.Tensor:
+    return -_log_add_exp(torch.zeros_like(logit), -logit)
 
 
 class DualSamplingNet(nn.Module):

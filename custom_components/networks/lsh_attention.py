@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from custom_components.networks.lsh_graph import hash_in_graph, lsh_attention_graph
 from custom_components.networks.lsh_hashing import hash_vectors, number_of_buckets, random_rotations
 from custom_components.networks.lsh_rounds import lsh_attention
 
@@ -80,7 +81,8 @@ class LSHAttention(SharedQKAttention):
     In eval mode the hash rotations are those of ``seed``, so the same input gives the same output. In training they
     are drawn anew at each call from (seed, number of calls so far); the count is part of the state dict, so that a
     resumed training goes on with the same draws. The global random state is neither read nor changed. Queries and
-    their hash are computed in float32 under autocast too; scripted modules use the rotations of ``seed`` always.
+    their hash are computed in float32 under autocast too; scripted modules use the rotations of ``seed`` always. An
+    export to ONNX takes the same attention from ``lsh_graph``.
 
     Args:
         embed_dim: channels E of a token.
@@ -129,6 +131,9 @@ class LSHAttention(SharedQKAttention):
             raise ValueError(f"Expected tokens of shape (batch, length, {self.embed_dim}), got {list(tokens.shape)}.")
         queries = self.split_heads(self.project_queries(tokens))
         values = self.split_heads(self.to_v(tokens))
+        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript leaves out what stands below this alone
+            if torch.onnx.is_in_onnx_export() and padding is None:
+                return self.merge_heads(self.attend_in_graph(queries, values))
         buckets = self.hash_tokens(queries.detach(), padding)
         attended = self.attend_tokens(queries, values, buckets, padding)
         return self.merge_heads(attended)
@@ -144,6 +149,12 @@ class LSHAttention(SharedQKAttention):
             return lsh_attention(queries, values.to(precision), buckets, length, padding)
         with torch.autocast(values.device.type, enabled=False):
             return lsh_attention(queries, values.to(precision), buckets, length, padding)
+
+    @torch.jit.unused
+    def attend_in_graph(self, queries: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """The same attention in operations that ONNX has."""
+        buckets = hash_in_graph(queries, self.eval_rotations, self.bucket_size)
+        return lsh_attention_graph(queries, values, buckets, 2 * self.bucket_size)
 
     def project_queries(self, tokens: torch.Tensor) -> torch.Tensor:
         """Shared queries and keys (B, L, E), at least in float32, autocast or not, since they decide the buckets."""
