@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 override DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format lint types test test-all demo bench clean
+.PHONY: help setup check format lint types test test-all demo bench package clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -85,6 +85,9 @@ bench: $(STAMP)  ## seconds and memory: LSH attention against full attention and
 	$(BIN)/python docs/bench_lsh_attention.py
 	$(BIN)/python docs/bench_networks.py
 	$(BIN)/python docs/bench_attention_resnet.py
+
+package: $(STAMP)  ## write dist/<bundle> and its zip, once verified (minutes)
+	$(BIN)/python tools/package_bundles.py
 
 clean:  ## remove what was made here, .venv too
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,240 @@
+"""Write each bundle as a folder and a zip that need nothing of this repository, once both have been verified.
+
+    python tools/package_bundles.py [BUNDLE ...] [--dist dist] [--schema meta_schema.json]
+
+The folder `dist/<name>` holds what a bundle's directory in MONAI's Model Zoo does, and `dist/<name>_v<version>.zip` the
+same as one file: LICENSE, configs, docs, custom_components itself in place of the link, and the weights, or
+`large_files.yml` that says where to download them. `check_package.py` verifies a copy in a process of its own; what
+fails is not written.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from hashlib import new as new_hash
+from pathlib import Path
+
+import yaml
+
+from custom_components.data.atomic import atomic_path, writable_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLES = ("covid_cap_bundle", "covid_seg_bundle")
+FOLDERS = ("configs", "docs", "custom_components")
+WEIGHTS = "models/model.pt"
+DOWNLOADS = "large_files.yml"
+DOWNLOAD_KEYS = {"path", "url", "hash_val", "hash_type"}
+NECESSARY = (
+    "LICENSE",
+    "configs/metadata.json",
+    "configs/inference.json",
+    "configs/train.yaml",
+    "configs/evaluate.yaml",
+    "configs/logging.conf",
+    "docs/README.md",
+    "docs/data_license.txt",
+    "custom_components/__init__.py",
+)
+LARGEST_WEIGHTS_BYTES = 25 * 10**6  # of the Model Zoo; above it large_files.yml takes over
+LARGEST_FILE_BYTES = 1024 * 1024  # of the Model Zoo, for all other files
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can name
+
+
+def package_bundle(bundle: Path, dist: Path, schema: Path | None = None) -> Path:
+    """Package one bundle: collect, copy, verify the copy, then put folder and zip in place.
+
+    Args:
+        bundle: folder of the bundle; only read.
+        dist: folder that gets `<name>` and `<name>_v<version>.zip`; older ones are replaced.
+        schema: MONAI's metadata schema; None downloads the one that the metadata name.
+
+    Returns:
+        The packaged folder.
+
+    Raises:
+        ValueError: when something is missing, too large, or does not pass the verification.
+    """
+    check_target(bundle, dist)
+    files = packaged_files(bundle)
+    version = json.loads(files["configs/metadata.json"].read_text(encoding="utf-8"))["version"]
+    dist = writable_folder(dist).resolve()
+    with tempfile.TemporaryDirectory(dir=dist, prefix=".partial-") as scratch:
+        folder = Path(scratch) / "package" / bundle.name
+        copy_files(files, folder)
+        verify(folder, bundle / WEIGHTS, Path(scratch), schema)
+        write_zip(folder, dist / f"{bundle.name}_v{version}.zip")
+        return put_in_place(folder, dist / bundle.name, Path(scratch))
+
+
+def check_target(bundle: Path, dist: Path) -> None:
+    """Refuse a target whose writing would change a bundle.
+
+    Raises:
+        ValueError: when `dist` lies inside the bundle, or holds a bundle and not a package under the same name.
+    """
+    target = (dist / bundle.name).resolve()
+    if target.is_relative_to(bundle.resolve()) or (target / "custom_components").is_symlink():
+        raise ValueError(f"{target} would overwrite a bundle. Name another folder with --dist.")
+
+
+def packaged_files(bundle: Path) -> dict[str, Path]:
+    """What belongs into the package: name there, and file here; sorted.
+
+    Links are followed; caches, hidden files and what a training leaves beside the bundle stay out.
+
+    Raises:
+        ValueError: when a necessary file is missing, or a file is larger than the Model Zoo takes.
+    """
+    files = {name: bundle / name for name in ("LICENSE", WEIGHTS, DOWNLOADS) if (bundle / name).is_file()}
+    for folder in FOLDERS:
+        files |= {path.relative_to(bundle).as_posix(): path for path in files_below(bundle / folder)}
+    if missing := [name for name in NECESSARY if name not in files]:
+        raise ValueError(f"{bundle.name} lacks {', '.join(missing)}. A package needs each of them.")
+    if WEIGHTS in downloads_of(bundle):
+        files.pop(WEIGHTS, None)
+    check_sizes(bundle.name, files)
+    return dict(sorted(files.items()))
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Files of a folder and of those in it, links followed, without caches and hidden ones."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name.startswith(".") or path.name == "__pycache__" or path.suffix == ".pyc":
+            continue
+        if path.is_dir():
+            yield from files_below(path)
+        else:
+            yield path
+
+
+def downloads_of(bundle: Path) -> dict[str, dict[str, str]]:
+    """Entries of `large_files.yml` by path; none without that file.
+
+    Raises:
+        ValueError: when an entry is incomplete, or is not the hash of the file that lies here.
+    """
+    listed = bundle / DOWNLOADS
+    entries = yaml.safe_load(listed.read_text(encoding="utf-8"))["large_files"] if listed.is_file() else []
+    for entry in entries:
+        if missing := sorted(key for key in DOWNLOAD_KEYS if not entry.get(key)):
+            raise ValueError(f"{bundle.name}: an entry of {DOWNLOADS} has no {', '.join(missing)}: {entry}.")
+        check_hash(bundle.name, bundle / entry["path"], entry)
+    return {entry["path"]: entry for entry in entries}
+
+
+def check_hash(name: str, path: Path, entry: Mapping[str, str]) -> None:
+    """Compare a file that is here with its entry in `large_files.yml`.
+
+    Raises:
+        ValueError: when it is another file.
+    """
+    if not path.is_file():
+        return
+    found = file_hash(path, entry["hash_type"])
+    if found != entry["hash_val"]:
+        raise ValueError(
+            f"{name}: {entry['path']} has {entry['hash_type']} {found}, {DOWNLOADS} says {entry['hash_val']}. "
+            "Upload this file and correct its url and hash_val, or remove it here."
+        )
+
+
+def file_hash(path: Path, kind: str) -> str:
+    """Hash of a file, `kind` being `sha256` and the like."""
+    digest = new_hash(kind)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_sizes(name: str, files: Mapping[str, Path]) -> None:
+    """Refuse what the Model Zoo does not take.
+
+    Raises:
+        ValueError: naming the file, its size and the limit.
+    """
+    for target, path in files.items():
+        size, limit = path.stat().st_size, LARGEST_WEIGHTS_BYTES if target == WEIGHTS else LARGEST_FILE_BYTES
+        remedy = f"Upload it and name it in {DOWNLOADS}" if target == WEIGHTS else "Make it smaller"
+        if size > limit:
+            raise ValueError(f"{name}: {target} has {size:,} bytes, the Model Zoo takes {limit:,}. {remedy}.")
+
+
+def copy_files(files: Mapping[str, Path], folder: Path) -> None:
+    """Copy into a new folder; a link becomes the file it leads to."""
+    for name, path in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+
+
+def verify(folder: Path, weights: Path, scratch: Path, schema: Path | None) -> None:
+    """Run `check_package.py` on a copy, with nothing but that copy on the path and the working directory elsewhere.
+
+    Raises:
+        ValueError: with what the checks said, when one of them fails.
+    """
+    copy, elsewhere = scratch / "verified" / folder.name, scratch / "elsewhere"
+    shutil.copytree(folder, copy)
+    elsewhere.mkdir()
+    if weights.is_file():
+        (copy / WEIGHTS).parent.mkdir(exist_ok=True)
+        shutil.copyfile(weights, copy / WEIGHTS)
+    command = [sys.executable, "-P", str(ROOT / "tools" / "check_package.py"), str(copy)]
+    command += ["--schema", str(schema.resolve())] if schema else []
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stdout if "FAILED" in done.stdout else done.stdout + done.stderr
+        raise ValueError(f"{folder.name} is not packaged, it does not pass its checks:\n{said}")
+    sys.stdout.write(done.stdout)
+
+
+def write_zip(folder: Path, path: Path) -> None:
+    """Write the folder as a zip whose bytes depend on nothing but the files' names and contents."""
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if not file.is_file():
+                continue
+            entry = zipfile.ZipInfo(file.relative_to(folder.parent).as_posix(), ZIP_TIME)
+            entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, 3, 0o100644 << 16
+            archive.writestr(entry, file.read_bytes())
+
+
+def put_in_place(folder: Path, target: Path, scratch: Path) -> Path:
+    """Rename the finished folder to its name, the one that was there out of the way."""
+    if target.exists():
+        target.rename(scratch / "replaced")
+    return folder.rename(target)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Package the bundles that are named, or both."""
+    parser = argparse.ArgumentParser(description="Package the bundles and verify the packages.")
+    parser.add_argument(
+        "bundles", nargs="*", type=Path, default=[ROOT / name for name in BUNDLES], help="their folders"
+    )
+    parser.add_argument("--dist", type=Path, default=ROOT / "dist", help="folder to write to")
+    parser.add_argument(
+        "--schema",
+        type=Path,
+        default=os.environ.get("MONAI_META_SCHEMA"),
+        help="copy of MONAI's metadata schema (or MONAI_META_SCHEMA); else it is downloaded",
+    )
+    given = parser.parse_args(arguments)
+    for bundle in given.bundles:
+        try:
+            folder = package_bundle(bundle.resolve(), given.dist, given.schema)
+        except ValueError as error:
+            parser.exit(1, f"{error}\n")
+        sys.stdout.write(f"{folder.name}: {folder} and its zip are written\n")
+
+
+if __name__ == "__main__":
+    main()
