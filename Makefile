@@ -87,7 +87,7 @@ bench: $(STAMP)  ## seconds and memory: LSH attention against full attention and
 	$(BIN)/python docs/bench_attention_resnet.py
 
 package: $(STAMP)  ## write dist/<bundle> and its zip, once verified (minutes)
-	$(BIN)/python tools/package_bundles.py
+	OMP_NUM_THREADS=1 $(BIN)/python tools/package_bundles.py --dist dist
 
 clean:  ## remove what was made here, .venv too
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
