@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fire
-
 from custom_components import phantom
 from custom_components.data.build_datalist import build_datalist
 from custom_components.data.covid_ct_md import convert_covid_ct_md

@@ -17,9 +17,8 @@ from collections.abc import Sequence
 
 import fire
 import torch
-from process_memory import memory, reset_peak
-
 from custom_components import AttentionGuidedLoss, AttentionResNet, WithSoftMask
+from process_memory import memory, reset_peak
 
 SYSTEMS = ("plain", "attention")
 

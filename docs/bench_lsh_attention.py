@@ -18,15 +18,14 @@ from collections.abc import Callable
 import fire
 import torch
 import torch.nn.functional as F
-from process_memory import memory, reset_peak
-
 from custom_components.networks.lsh_hashing import hash_vectors, number_of_buckets, random_rotations
 from custom_components.networks.lsh_rounds import lsh_attention
+from process_memory import memory, reset_peak
 
 HEADS, DIM, ROUNDS, BUCKET_SIZE = 4, 64, 4, 64
 LENGTHS = (1024, 4096, 8192, 16384, 36864, 136192)
+# Longest sequence to try with each: beyond, it takes minutes or more memory than there is.
 LONGEST = {"ours": 10**9, "reformer-pytorch": 40_000, "scaled_dot_product": 40_000, "naive softmax": 9_000}
-"""Longest sequence to try with each: beyond, it takes minutes or more memory than there is."""
 
 
 def ours(queries: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

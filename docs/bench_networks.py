@@ -13,16 +13,10 @@ import time
 
 import fire
 import torch
+from custom_components import ResidualAttentionUNet
 from process_memory import memory, reset_peak
 
-from custom_components import ResidualAttentionUNet
-
-NETWORKS = {
-    "M": ("resnext", "lsh"),
-    "M-A": ("resnext", "none"),
-    "M-R": ("plain", "lsh"),
-    "U-Net": ("plain", "none"),
-}
+NETWORKS = {"M": ("resnext", "lsh"), "M-A": ("resnext", "none"), "M-R": ("plain", "lsh"), "U-Net": ("plain", "none")}
 
 
 def measure(name: str, size: int, repeats: int) -> None:

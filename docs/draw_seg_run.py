@@ -7,10 +7,9 @@ from pathlib import Path
 
 import fire
 import matplotlib.pyplot as plt
+from custom_components.data.atomic import atomic_path
 from PIL import Image, ImageDraw, ImageFont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-from custom_components.data.atomic import atomic_path
 
 
 def scalars(tensorboard_dir: str, tag: str) -> tuple[list[int], list[float]]:

@@ -4,9 +4,8 @@ import doctest
 import importlib
 import pkgutil
 
-import pytest
-
 import custom_components
+import pytest
 
 MODULES = [
     info.name

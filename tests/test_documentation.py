@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from custom_components import __version__, phantom
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,20 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import (
-    ComponentLocator,
-    ConfigParser,
-    ConfigWorkflow,
-    ckpt_export,
-    verify_metadata,
-    verify_net_in_out,
-)
+from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 from monai.utils.module import locate
 
 NETWORK = "network_def"
 WORKFLOWS = {"train.yaml": "train", "evaluate.yaml": "infer", "inference.json": "infer"}
+# Of the exported network's logits, which it computes in another order.
 TOLERANCE = 1e-4
-"""Of the exported network's logits, which it computes in another order."""
 
 
 class Package:

@@ -21,7 +21,6 @@ from hashlib import new as new_hash
 from pathlib import Path
 
 import yaml
-
 from custom_components.data.atomic import atomic_path, writable_folder
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,11 +1,10 @@
 from pathlib import Path
 from typing import Any
 
+from custom_components.data.atomic import atomic_path
 from monai.config import PathLike
 from monai.data import NibabelWriter
 from monai.utils import ImageMetaKey
-
-from custom_components.data.atomic import atomic_path
 
 
 class AtomicNibabelWriter(NibabelWriter):

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
-from tqdm import tqdm
-
 from custom_components.data.case_files import IMAGE_FOLDER, existing_root, files_by_case, natural_key
 from custom_components.data.case_problems import id_problems, problem_report, shared_image_problems, shorten
 from custom_components.data.classification_datalist import (
@@ -26,6 +23,8 @@ from custom_components.data.label_table import read_label_table
 from custom_components.data.size_groups import CLASS_NAMES, COVID, SIZE_GROUPS, size_group
 from custom_components.transforms.check_scan import CheckScand
 from custom_components.transforms.infection_ratio import infection_ratio
+from monai.data import MetaTensor
+from tqdm import tqdm
 
 TABLE_NAME = "labels.csv"
 PROGRESS_FROM = 20

@@ -9,8 +9,8 @@ from custom_components.data.case_problems import shorten
 from custom_components.data.ct_reader import IMAGE_SUFFIXES, case_name
 from custom_components.data.dicom_series import holds_dicom
 
+# Word that stands for the synthetic data set of the package.
 PHANTOM = "phantom"
-"""Word that stands for the synthetic data set of the package."""
 
 IMAGE_FOLDER = "images"
 

@@ -1,10 +1,9 @@
 from pathlib import Path
 from typing import Any
 
+from custom_components.data.ct_reader import case_name
 from monai.config import PathLike
 from monai.data.folder_layout import FolderLayoutBase
-
-from custom_components.data.ct_reader import case_name
 
 
 class CaseFolderLayout(FolderLayoutBase):

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
+from custom_components.data.ct_reader import case_name
 from monai.data import MetaTensor
 from monai.utils import ImageMetaKey
 
-from custom_components.data.ct_reader import case_name
-
+# Name of a case whose image carries no file name.
 UNKNOWN_CASE = "unknown"
-"""Name of a case whose image carries no file name."""
 
 
 def case_id(item: Any) -> str:

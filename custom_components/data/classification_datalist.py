@@ -6,13 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from custom_components.data.case_files import (
-    IMAGE_FOLDER,
-    PHANTOM,
-    existing_root,
-    files_by_case,
-    images_in,
-)
+from custom_components.data.case_files import IMAGE_FOLDER, PHANTOM, existing_root, files_by_case, images_in
 from custom_components.data.case_problems import (
     case_headers,
     geometry_problems,
@@ -27,8 +21,8 @@ from custom_components.data.dicom_series import holds_dicom
 from custom_components.data.folds import patient_problems
 from custom_components.data.size_groups import CLASS_NAMES, check_ratio, size_group
 
+# ``case_id``, ``image`` and, where asked for or there, the other keys that ``list_scans`` names.
 Scan = dict[str, Any]
-"""``case_id``, ``image`` and, where asked for or there, the other keys that ``list_scans`` names."""
 
 MASK_FOLDERS = {"lung": "lungs", "infection": "infections"}
 PATH_KEYS = ("image", *MASK_FOLDERS)

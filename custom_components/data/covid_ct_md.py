@@ -5,14 +5,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from custom_components.data.build_datalist import PROGRESS_FROM, complete_datalist
 from custom_components.data.case_files import existing_root, files_by_case, natural_key
 from custom_components.data.case_problems import id_problems, problem_report
 from custom_components.data.classification_datalist import MASK_FOLDERS, PATH_KEYS, Scan, scan_problems
 from custom_components.data.datalist_json import new_datalist, write_datalist
 from custom_components.data.size_groups import CAP, CLASS_NAMES, COVID
+from tqdm import tqdm
 
 CLASS_FOLDERS = ("covid-19 cases", "cap cases")
 PATIENT_FOLDERS = {COVID: re.compile(r"P\d+"), CAP: re.compile(r"cap\d+", re.IGNORECASE)}

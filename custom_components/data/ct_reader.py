@@ -8,17 +8,16 @@ from typing import Any
 
 import nibabel
 import numpy as np
+from custom_components.data.dicom_series import check_dicom_series, is_dicom_file
+from custom_components.data.lesion_classes import LUNG_WINDOW_HU
 from monai.config import PathLike
 from monai.data import ITKReader, NibabelReader, PILReader
 from monai.data.image_reader import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 from PIL import Image
 
-from custom_components.data.dicom_series import check_dicom_series, is_dicom_file
-from custom_components.data.lesion_classes import LUNG_WINDOW_HU
-
+# A PNG's rows run to posterior and its columns to the patient's left; its pixel size is unknown and taken as 1 mm.
 PNG_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""A PNG's rows run to posterior and its columns to the patient's left; its pixel size is unknown and taken as 1 mm."""
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 IMAGE_SUFFIXES = (".png", *NIFTI_SUFFIXES)

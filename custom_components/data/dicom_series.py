@@ -37,14 +37,14 @@ HEADER_TAGS = (
 )
 PIXEL_DATA_TAG = (0x7FE0, 0x0010)
 UNDEFINED_LENGTH = 0xFFFFFFFF
+# Item that closes encapsulated pixel data, by little-endianness.
 SEQUENCE_DELIMITER = {True: b"\xfe\xff\xdd\xe0", False: b"\xff\xfe\xe0\xdd"}
-"""Item that closes encapsulated pixel data, by little-endianness."""
 
 DUPLICATE_MM = 0.01
 SPACING_TOLERANCE = 0.1
 SHEAR_TOLERANCE_DEGREES = 1.0
+# Positions are decimal strings that some scanners round to a tenth of a millimetre.
 ROUNDING_MM = 0.1
-"""Positions are decimal strings that some scanners round to a tenth of a millimetre."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
 from custom_components.data.case_problems import shorten
 from custom_components.data.size_groups import CAP, COVID
 

@@ -10,8 +10,8 @@ from custom_components.data.classification_datalist import PATH_KEYS, class_labe
 from custom_components.data.datalist_json import path_inside
 
 REQUIRED_COLUMNS = ("case_id", "label")
+# Columns that, when a table has them, have a value in every row.
 NEEDED_VALUES = (*REQUIRED_COLUMNS, "fold", *PATH_KEYS)
-"""Columns that, when a table has them, have a value in every row."""
 
 COMPUTED_COLUMNS = ("ratio", "group")
 

@@ -1,7 +1,6 @@
 from typing import Any
 
 import numpy as np
-
 from custom_components.data.atomic_nifti_writer import AtomicNibabelWriter
 
 STEPS = 255

@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 
 import numpy as np
+from custom_components.data.ct_reader import ImageHeader
 from nibabel.orientations import inv_ornt_aff, io_orientation
 
-from custom_components.data.ct_reader import ImageHeader
-
+# Corners of image and mask may lie this share of the smallest voxel side apart (headers are rounded to float32).
 SAME_PLACE = 0.1
-"""Corners of image and mask may lie this share of the smallest voxel side apart (headers are rounded to float32)."""
 
 
 def mask_mismatch(image: ImageHeader, mask: ImageHeader) -> str:

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
-
 from custom_components.data.atomic import writable_folder
 from custom_components.data.case_files import natural_key
 from custom_components.data.ct_reader import PNG_AFFINE, CTReader, LabelReader
 from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
+from PIL import Image
+from tqdm import tqdm
 
 AIR_HU, FAT_HU = -1000.0, -100.0
+# Published masks are stored as floats; further from an integer than this is not rounding.
 ROUNDING = 1e-3
-"""Published masks are stored as floats; further from an integer than this is not rounding."""
 
 PUBLISHED_VALUES = (*range(len(LESION_CLASSES) + 1), IGNORE_LABEL)
 

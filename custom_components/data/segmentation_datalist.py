@@ -11,8 +11,8 @@ from custom_components.data.ct_reader import case_name
 from custom_components.data.datalist_json import DATALIST_NAME, datalist_content, datalist_file, path_inside
 from custom_components.data.dicom_series import holds_dicom
 
+# ``case_id``, ``image``, ``group`` ("" when unknown) and, where asked for or there, ``label`` and ``lung``.
 Case = dict[str, str]
-"""``case_id``, ``image``, ``group`` ("" when unknown) and, where asked for or there, ``label`` and ``lung``."""
 
 MASK_FOLDERS = {"label": "masks", "lung": "lungs"}
 

@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.utils.data import DistributedSampler, WeightedRandomSampler
-
 from custom_components.data.size_groups import CLASS_NAMES, SIZE_GROUPS, size_group
+from torch.utils.data import DistributedSampler, WeightedRandomSampler
 
 _logger = logging.getLogger(__name__)
 

@@ -2,19 +2,19 @@
 
 import math
 
+# Class labels: COVID-19 is the positive class.
 COVID, CAP = 1, 0
-"""Class labels: COVID-19 is the positive class."""
 
 CLASS_NAMES = {COVID: "covid", CAP: "cap"}
 
 COVID_SMALL_BELOW = 0.030
+# Thresholds on the ratio (Sec. III-C): COVID-19 below 0.030 is small, CAP above 0.001 is large.
 CAP_LARGE_ABOVE = 0.001
-"""Thresholds on the ratio (Sec. III-C): COVID-19 below 0.030 is small, CAP above 0.001 is large."""
 
 SIZE_GROUPS = ("covid_small", "covid_large", "cap_small", "cap_large")
 
+# Bands of the ratio in the paper's tables; both ends belong to the middle one.
 RATIO_BANDS = ("< 0.005", "0.005 - 0.030", "> 0.030")
-"""Bands of the ratio in the paper's tables; both ends belong to the middle one."""
 
 
 def size_group(label: int, ratio: float) -> str:

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from sklearn.model_selection import KFold
-
 from custom_components.data.atomic import atomic_path
 from custom_components.data.case_files import natural_key
 from custom_components.data.segmentation_datalist import Case
+from sklearn.model_selection import KFold
 
 PROTOCOLS = ("group", "paper")
 PATH_KEYS = ("image", "label", "lung")

@@ -3,12 +3,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from custom_components.data.case_id import case_id
+from custom_components.engines.root_cause import root_cause
 from ignite.engine import Events
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
-
-from custom_components.data.case_id import case_id
-from custom_components.engines.root_cause import root_cause
 
 FAILED_CASE = "failed_case"
 REASON = "reason"

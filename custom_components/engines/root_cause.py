@@ -7,8 +7,8 @@ from types import TracebackType
 
 _logger = logging.getLogger(__name__)
 
+# How the messages begin that MONAI's transforms and configs put around another error.
 WRAPPERS = ("applying transform ", "Failed to evaluate ", "Failed to instantiate component ")
-"""How the messages begin that MONAI's transforms and configs put around another error."""
 
 _TRACEBACK = "Traceback (most recent call last)"
 _NEXT_TRACEBACK = "The above exception was the direct cause of the following exception:"

@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from custom_components.data.atomic import writable_folder
+from custom_components.data.case_id import case_id, source_path
 from ignite.engine import Events
 from monai.engines import IterationEvents, Workflow
 
-from custom_components.data.atomic import writable_folder
-from custom_components.data.case_id import case_id, source_path
-
+# Key of the CT in HU as loaded, with its metadata.
 NATIVE = "native"
-"""Key of the CT in HU as loaded, with its metadata."""
 
 
 class CaseReport(ABC):

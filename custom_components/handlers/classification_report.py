@@ -7,10 +7,6 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Events
-from monai.engines import IterationEvents, Workflow
-from monai.utils import string_list_all_gather
-
 from custom_components.data.atomic import writable_folder
 from custom_components.data.case_id import UNKNOWN_CASE, case_id, source_path
 from custom_components.data.size_groups import CAP, CLASS_NAMES, COVID, check_ratio, ratio_band, size_group
@@ -22,6 +18,9 @@ from custom_components.metrics.classification_scores import (
 )
 from custom_components.reports.report_files import write_csv, write_json, write_png
 from custom_components.reports.roc_figure import draw_roc
+from ignite.engine import Events
+from monai.engines import IterationEvents, Workflow
+from monai.utils import string_list_all_gather
 
 _logger = logging.getLogger(__name__)
 

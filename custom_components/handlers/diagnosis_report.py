@@ -5,8 +5,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from PIL import Image
-
 from custom_components._version import __version__
 from custom_components.data.atomic import writable_folder
 from custom_components.data.size_groups import ratio_band
@@ -17,10 +15,11 @@ from custom_components.reports.attention_figure import draw_attention
 from custom_components.reports.case_lesions import NOTICE, turn_to_display
 from custom_components.reports.lesion_volumes import voxel_volume_ml
 from custom_components.reports.report_files import write_json, write_png
+from PIL import Image
 
 LUNG, INFECTION = "native_lung", "native_infection"
+# ``lung_source`` of a lung mask that came with the scan.
 MASK_FILE = "mask file"
-"""``lung_source`` of a lung mask that came with the scan."""
 
 _MAPS = {"attention_us": "attention US", "attention_ss": "attention SS", "attention_plain": "Grad-CAM, plain network"}
 _VOLUME_DECIMALS = 3

@@ -3,15 +3,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.utils import CommonKeys
-from PIL import Image
-
 from custom_components.data.atomic import writable_folder
 from custom_components.data.case_id import source_path
 from custom_components.handlers.case_report import NATIVE, CaseReport
 from custom_components.reports.case_lesions import CaseLesions, describe_lesions
 from custom_components.reports.overlay import draw_overlay, slices_to_show
 from custom_components.reports.report_files import write_json, write_png
+from monai.utils import CommonKeys
+from PIL import Image
 
 LUNG = "lung"
 

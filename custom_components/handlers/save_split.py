@@ -2,9 +2,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ignite.engine import Engine, Events
-
 from custom_components.data.split import write_split
+from ignite.engine import Engine, Events
 
 
 class SaveSplit:

@@ -3,10 +3,9 @@ from pathlib import Path
 
 import ignite.distributed as idist
 import torch
+from custom_components.data.atomic import atomic_path
 from ignite.engine import Engine, Events
 from torch import nn
-
-from custom_components.data.atomic import atomic_path
 
 _logger = logging.getLogger(__name__)
 

@@ -8,15 +8,14 @@ from typing import Any
 import ignite.distributed as idist
 import numpy as np
 import torch
-from ignite.engine import Events
-from monai.engines import IterationEvents, Workflow
-from monai.utils import CommonKeys, string_list_all_gather
-
 from custom_components.data.atomic import atomic_path, writable_folder
 from custom_components.data.case_id import case_id, source_path
 from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
 from custom_components.metrics.lesion_scores import ACTUAL, PREDICTED, accuracy, dice, precision, summarize
 from custom_components.reports.lesion_volumes import infection_percent
+from ignite.engine import Events
+from monai.engines import IterationEvents, Workflow
+from monai.utils import CommonKeys, string_list_all_gather
 
 _logger = logging.getLogger(__name__)
 

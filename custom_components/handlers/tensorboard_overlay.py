@@ -3,13 +3,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Events
-from monai.engines import Workflow
-from monai.utils import CommonKeys
-
 from custom_components.data.lesion_classes import IGNORE_LABEL
 from custom_components.handlers.lesion_report import NATIVE
 from custom_components.reports.overlay import overlay_rgb, window_to_grey
+from ignite.engine import Events
+from monai.engines import Workflow
+from monai.utils import CommonKeys
 
 
 class TensorBoardOverlay:

@@ -2,10 +2,9 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from custom_components.losses.normalized_mse import NormalizedMSELoss
 from monai.data import MetaTensor
 from torch.nn.modules.loss import _Loss
-
-from custom_components.losses.normalized_mse import NormalizedMSELoss
 
 
 class AttentionGuidedLoss(_Loss):

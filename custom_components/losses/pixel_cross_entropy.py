@@ -1,10 +1,9 @@
 import torch
 import torch.nn.functional as F
-from monai.data import MetaTensor
-from torch.nn.modules.loss import _Loss
-
 from custom_components.data.case_id import case_prefix
 from custom_components.data.lesion_classes import IGNORE_LABEL
+from monai.data import MetaTensor
+from torch.nn.modules.loss import _Loss
 
 
 class PixelCrossEntropy(_Loss):

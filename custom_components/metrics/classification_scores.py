@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from custom_components.data.size_groups import CAP, CLASS_NAMES, COVID, RATIO_BANDS, SIZE_GROUPS
 from numpy.typing import ArrayLike
 from sklearn.metrics import f1_score, roc_auc_score
 
-from custom_components.data.size_groups import CAP, CLASS_NAMES, COVID, RATIO_BANDS, SIZE_GROUPS
-
+# Columns of a case that hold a probability of COVID-19: the final one, and those of the two branches.
 PREDICTORS = ("probability", "p_us", "p_ss")
-"""Columns of a case that hold a probability of COVID-19: the final one, and those of the two branches."""
 
 _LABELS = {name: label for label, name in CLASS_NAMES.items()}
 

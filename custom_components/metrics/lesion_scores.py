@@ -4,17 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from custom_components.data.case_id import case_prefix
+from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
 from monai.data import MetaTensor
 from monai.metrics import CumulativeIterationMetric
 
-from custom_components.data.case_id import case_prefix
-from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
-
+# Rows of a case's counts: label values 0, 1, 2, 3.
 SCORE_CLASSES = ("background", *LESION_CLASSES)
-"""Rows of a case's counts: label values 0, 1, 2, 3."""
 
+# Columns of a class's counts: pixels right, pixels predicted, pixels in the truth, pixels that count at all.
 TRUE_POSITIVE, PREDICTED, ACTUAL, COUNTED = range(4)
-"""Columns of a class's counts: pixels right, pixels predicted, pixels in the truth, pixels that count at all."""
 
 _WORST_CASES = 5
 

@@ -17,10 +17,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from custom_components.networks.online_attention import OnlineAttention
 from monai.networks.nets.resnet import ResNet
 from torch import nn
-
-from custom_components.networks.online_attention import OnlineAttention
 
 STAGES = 4
 

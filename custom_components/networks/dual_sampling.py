@@ -4,9 +4,8 @@ X. Ouyang et al., IEEE Transactions on Medical Imaging 39 (2020), Sec. III-E.
 """
 
 import torch
-from torch import nn
-
 from custom_components.networks.attention_resnet import AttentionResNet
+from torch import nn
 
 
 def branch_weight(

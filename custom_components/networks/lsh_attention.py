@@ -21,11 +21,10 @@ them instead of corrected by -log of their number (the same sum, fewer exponenti
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from custom_components.networks.lsh_graph import hash_in_graph, lsh_attention_graph
 from custom_components.networks.lsh_hashing import hash_vectors, number_of_buckets, random_rotations
 from custom_components.networks.lsh_rounds import lsh_attention
+from torch import nn
 
 
 class SharedQKAttention(nn.Module):

@@ -7,7 +7,6 @@ stable sort is needed.
 
 import torch
 import torch.nn.functional as F
-
 from custom_components.networks.lsh_hashing import MAX_DIRECT_BUCKETS
 from custom_components.networks.lsh_steps import HIDDEN_LOGIT, SELF_PENALTY, hidden_pairs
 

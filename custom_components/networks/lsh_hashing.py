@@ -6,8 +6,8 @@ Chen et al. 2020, Sec. II-C.
 
 import torch
 
+# Up to so many buckets one rotation makes the hash; beyond, two rotations make its two digits.
 MAX_DIRECT_BUCKETS = 256
-"""Up to so many buckets one rotation makes the hash; beyond, two rotations make its two digits."""
 
 
 def number_of_buckets(length: int, bucket_size: int) -> int:

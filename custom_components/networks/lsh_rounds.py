@@ -2,8 +2,6 @@
 
 import torch
 import torch.nn.functional as F
-from torch.autograd.function import once_differentiable
-
 from custom_components.networks.lsh_hashing import inverse_order, sort_by_bucket
 from custom_components.networks.lsh_steps import (
     attend,
@@ -14,6 +12,7 @@ from custom_components.networks.lsh_steps import (
     meeting_code,
     pair_logits,
 )
+from torch.autograd.function import once_differentiable
 
 
 def _chunks_per_block(chunk_length: int, on_gpu: bool) -> int:

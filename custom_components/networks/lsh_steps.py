@@ -6,11 +6,11 @@ chunks of m, vectors of D.
 
 import torch
 
+# What the logit of a token with itself is lowered by: it attends to itself only when alone.
 SELF_PENALTY = 1e5
-"""What the logit of a token with itself is lowered by: it attends to itself only when alone."""
 
+# Finite stand-in for minus infinity: a token that sees nothing new in a round gets weight 0 there, not NaN.
 HIDDEN_LOGIT = -1e30
-"""Finite stand-in for minus infinity: a token that sees nothing new in a round gets weight 0 there, not NaN."""
 
 
 def chunk(tokens: torch.Tensor, chunk_length: int) -> torch.Tensor:

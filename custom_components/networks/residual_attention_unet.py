@@ -22,11 +22,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+from custom_components.networks.lsh_attention import FullAttention, LSHAttention
 from monai.networks.blocks import Convolution
 from monai.networks.layers import Pool
 from torch import nn
-
-from custom_components.networks.lsh_attention import FullAttention, LSHAttention
 
 NORM = ("instance", {"affine": True})
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-
 from custom_components.phantom.grid import Points
 from custom_components.phantom.shapes import ellipsoid, smooth_intersection, smooth_union
 

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
-
 from custom_components.data.atomic import atomic_path, writable_folder
 from custom_components.data.lesion_classes import LUNG_WINDOW_HU
 from custom_components.phantom.cache import cached_folder
 from custom_components.phantom.generate import SLICE_LEVELS_MM, make_slice, make_volume
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
 from custom_components.phantom.phantom import Phantom
+from tqdm import tqdm
 
+# Part of the cache's folder names: raise it whenever the same seed gives another phantom.
 GENERATOR_VERSION = 1
-"""Part of the cache's folder names: raise it whenever the same seed gives another phantom."""
 
 SUFFIXES = ("png", "nii.gz")
 PROGRESS_FROM = 20

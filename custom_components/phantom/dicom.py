@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
 from custom_components.data.atomic import atomic_path, writable_folder
 from custom_components.data.lesion_classes import LUNG_WINDOW_HU
 from custom_components.phantom.nifti import phantom_hu

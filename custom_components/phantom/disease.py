@@ -21,7 +21,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-
 from custom_components.data.size_groups import CAP, CLASS_NAMES, COVID, size_group
 from custom_components.phantom.anatomy import Anatomy
 from custom_components.phantom.grid import Points
@@ -30,14 +29,14 @@ from custom_components.phantom.random_field import random_field
 from custom_components.phantom.shapes import ellipsoid
 from custom_components.phantom.vessels import points_in_lung
 
+# Share of the scans of each disease whose lesions have its rare size.
 RARE_SHARE = 0.3
-"""Share of the scans of each disease whose lesions have its rare size."""
 
+# Probability that COVID-19 begins in one lung only.
 ONE_SIDED_CHANCE = 0.12
-"""Probability that COVID-19 begins in one lung only."""
 
+# Where the bronchi enter the left lung; the right one mirrors it.
 HILUM_MM = (40.0, 8.0, 2.0)
-"""Where the bronchi enter the left lung; the right one mirrors it."""
 
 _CANDIDATES = 120
 
@@ -123,11 +122,11 @@ def _below_fissure_mm(y: np.ndarray, z: np.ndarray) -> np.ndarray:
     return 0.8 * (y - 10.0) - 0.6 * z
 
 
+# The diseases by class name.
 DISEASES = {
     CLASS_NAMES[COVID]: Disease(COVID, (0.031, 0.30), (0.004, 0.028), (-0.5, 0.5), covid_score_mm),
     CLASS_NAMES[CAP]: Disease(CAP, (0.0004, 0.0009), (0.002, 0.12), (0.1, 0.9), cap_score_mm),
 }
-"""The diseases by class name."""
 
 
 def find_disease(name: str) -> Disease:

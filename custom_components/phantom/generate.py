@@ -1,7 +1,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-
 from custom_components.data.lesion_classes import LESION_CLASSES
 from custom_components.phantom.anatomy import Anatomy
 from custom_components.phantom.disease import RARE_SHARE, find_disease, infected_voxels

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-
 from custom_components.data.lesion_classes import LESION_CLASSES
 from custom_components.phantom.anatomy import Anatomy
 from custom_components.phantom.grid import Grid
@@ -96,12 +95,12 @@ def pleural_effusion_score(chest: Chest, rng: np.random.Generator) -> np.ndarray
     return np.where((points.y > -10.0) & (chest.cage_mm < 48.0), score, -np.inf).astype(np.float32)
 
 
+# The kinds in the order in which they take their place: fluid first, then the lung that is left.
 LESION_KINDS: dict[str, LesionKind] = {
     "pleural_effusion": LesionKind(pleural_effusion_score, 0.02, (0.006, 0.09), 0.4),
     "consolidation": LesionKind(consolidation_score, 0.12, (0.006, 0.11), 0.65),
     "ground_glass": LesionKind(ground_glass_score, 0.5, (0.01, 0.25), 0.92),
 }
-"""The kinds in the order in which they take their place: fluid first, then the lung that is left."""
 
 
 def check_lesion_volumes(lesions_ml: Mapping[str, float], case: str) -> None:

@@ -1,5 +1,4 @@
 import numpy as np
-
 from custom_components.phantom.airways import LUMEN_HU, WALL_HU, accompanying_bronchi, central_airways
 from custom_components.phantom.lesions import Chest, Lesions
 from custom_components.phantom.random_field import random_field

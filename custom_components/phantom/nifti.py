@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import numpy as np
-
 from custom_components.data.atomic import atomic_path
 from custom_components.phantom.phantom import Phantom
 

@@ -1,12 +1,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-
 from custom_components.data.lesion_classes import LESION_CLASSES
 
 INFECTION_CLASSES = ("ground_glass", "consolidation")
+# Patient position (LPS) of the middle of the chest, off the origin as in a real scan.
 ISOCENTRE_MM = (3.5, -168.0, 1045.0)
-"""Patient position (LPS) of the middle of the chest, off the origin as in a real scan."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
-
 from custom_components.data.size_groups import size_group
 from custom_components.phantom.cache import cached_folder
 from custom_components.phantom.dataset import (
@@ -22,15 +20,16 @@ from custom_components.phantom.generate import make_scan
 from custom_components.phantom.grid import Grid
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
 from custom_components.phantom.phantom import Phantom
+from tqdm import tqdm
 
+# Part of the cache's folder names: raise it whenever the same seed gives another disease.
 SCAN_VERSION = 1
-"""Part of the cache's folder names: raise it whenever the same seed gives another disease."""
 
+# Field of view of the cached scans along x, y, z.
 SCAN_FIELD_MM = (374.4, 374.4, 280.0)
-"""Field of view of the cached scans along x, y, z."""
 
+# Of the patients with one disease and one size, each fourth has two scans.
 PATIENTS_PER_PAIR = 4
-"""Of the patients with one disease and one size, each fourth has two scans."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
 import numpy as np
-from scipy import ndimage
-
 from custom_components.phantom.anatomy import Anatomy
 from custom_components.phantom.grid import Grid
 from custom_components.phantom.shapes import coverage, paint
+from scipy import ndimage
 
 AIR_HU = -1000.0
 LOWEST_HU, HIGHEST_HU = -1024.0, 3071.0

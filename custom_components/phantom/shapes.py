@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-
 from custom_components.phantom.grid import Points
 
 Extent = float | np.ndarray

@@ -1,5 +1,4 @@
 import numpy as np
-
 from custom_components.phantom.anatomy import Anatomy
 from custom_components.phantom.grid import Grid, Points
 from custom_components.phantom.shapes import coverage, ellipsoid, paint

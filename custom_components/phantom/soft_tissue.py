@@ -1,5 +1,4 @@
 import numpy as np
-
 from custom_components.phantom.anatomy import Anatomy
 from custom_components.phantom.grid import Grid
 from custom_components.phantom.random_field import random_field

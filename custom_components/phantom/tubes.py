@@ -1,7 +1,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-
 from custom_components.phantom.grid import Grid, Points
 from custom_components.phantom.shapes import coverage
 

@@ -1,5 +1,4 @@
 import numpy as np
-
 from custom_components.phantom.anatomy import Anatomy
 from custom_components.phantom.grid import Points
 from custom_components.phantom.tubes import Tubes

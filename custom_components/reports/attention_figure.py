@@ -5,9 +5,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import binary_erosion
-
 from custom_components.reports.overlay import (
     FONT_PX,
     FOOTER,
@@ -17,13 +14,15 @@ from custom_components.reports.overlay import (
     mark_sides,
     window_to_grey,
 )
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_erosion
 
 LUNG_COLOUR = (51, 146, 255)
+# RGB 0..255 of the contours.
 INFECTION_COLOUR = (255, 235, 51)
-"""RGB 0..255 of the contours."""
 
+# Share of the heat's colour where the attention is 1; it falls with the attention.
 HEAT_OPACITY = 0.7
-"""Share of the heat's colour where the attention is 1; it falls with the attention."""
 
 _COLORMAP = "turbo"
 _MAX_PANEL_PX = 640
@@ -130,10 +129,7 @@ def draw_attention(
 
 
 def _check_arrays(
-    image_hu: np.ndarray,
-    attention: Mapping[str, np.ndarray],
-    lung: np.ndarray | None,
-    infection: np.ndarray | None,
+    image_hu: np.ndarray, attention: Mapping[str, np.ndarray], lung: np.ndarray | None, infection: np.ndarray | None
 ) -> None:
     for name, array in {"lung": lung, "infection": infection, **attention}.items():
         if image_hu.ndim != 3 or (array is not None and array.shape != image_hu.shape):

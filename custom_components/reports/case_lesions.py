@@ -7,7 +7,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-
 from custom_components._version import __version__
 from custom_components.data.lesion_classes import LESION_CLASSES
 from custom_components.reports.lesion_volumes import INFECTION_LABELS, voxel_volume_ml

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-
 from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
 
+# Ground-glass and consolidation lie in the lung; pleural effusion lies outside it.
 INFECTION_LABELS = (1, 2)
-"""Ground-glass and consolidation lie in the lung; pleural effusion lies outside it."""
 
 _MM3_PER_ML = 1000.0
 

@@ -3,22 +3,21 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from custom_components.data.lesion_classes import LESION_CLASSES, LUNG_WINDOW_HU
 from PIL import Image, ImageDraw, ImageFont
 
-from custom_components.data.lesion_classes import LESION_CLASSES, LUNG_WINDOW_HU
-
+# RGB 0..255: the paper's green, yellow and blue, in shades that colour-blind eyes tell apart and from grey too.
 LESION_COLOURS = {"ground_glass": (69, 230, 130), "consolidation": (255, 235, 51), "pleural_effusion": (51, 146, 255)}
-"""RGB 0..255: the paper's green, yellow and blue, in shades that colour-blind eyes tell apart and from grey too."""
 
+# Share of the lesion's colour; the rest is the CT below.
 OPACITY = 0.65
-"""Share of the lesion's colour; the rest is the CT below."""
 
 MIN_PANEL_PX = 384
 MARGIN_PX = 8
 FONT_PX = 15
 TEXT_GREY = (230, 230, 230)
+# Layout that all pictures of slices share.
 FOOTER = "research use only"
-"""Layout that all pictures of slices share."""
 
 _MIN_WIDTH_PX = 560  # of the legend
 
@@ -105,10 +104,7 @@ def slices_to_show(
 
 
 def draw_overlay(
-    image_hu: np.ndarray,
-    labels: Mapping[str, np.ndarray],
-    title: str,
-    pixel_mm: Sequence[float] = (1.0, 1.0),
+    image_hu: np.ndarray, labels: Mapping[str, np.ndarray], title: str, pixel_mm: Sequence[float] = (1.0, 1.0)
 ) -> Image.Image:
     """Draw a slice: the CT in the lung window, beside it each label map over the CT, a legend below.
 

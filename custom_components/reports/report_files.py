@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from custom_components.data.atomic import atomic_path
+from PIL import Image
 
 
 def write_json(target: str | Path, content: Mapping[str, Any]) -> None:

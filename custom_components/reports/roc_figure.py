@@ -1,14 +1,13 @@
 from collections.abc import Mapping
 
 import numpy as np
+from custom_components.data.size_groups import COVID
+from custom_components.metrics.classification_scores import classification_scores
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from PIL import Image
 from sklearn.metrics import roc_curve
-
-from custom_components.data.size_groups import COVID
-from custom_components.metrics.classification_scores import classification_scores
 
 _LINES = (("#0072b2", "-"), ("#d55e00", "--"), ("#009e73", ":"), ("#cc79a7", "-."))  # Okabe and Ito 2008
 

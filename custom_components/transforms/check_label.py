@@ -2,11 +2,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.config import KeysCollection
-from monai.transforms import MapTransform
-
 from custom_components.data.case_id import case_id
 from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
 
 LABEL_NAMES = {
     0: "background",

@@ -3,26 +3,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.transforms import MapTransform
-from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
-
 from custom_components.data.case_id import case_id
 from custom_components.data.ct_reader import ImageHeader
 from custom_components.data.mask_geometry import mask_mismatch
 from custom_components.data.size_groups import check_ratio
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
 
+# Median HU inside a lung mask, from emphysema to a lung full of consolidation.
 LUNG_MEDIAN_HU = (-1000.0, 0.0)
-"""Median HU inside a lung mask, from emphysema to a lung full of consolidation."""
 
+# No tissue, and no noise of a scanner in more than a few voxels, lies below; padding does (-2000, -2048, -3024).
 PADDING_BELOW_HU = -1100.0
-"""No tissue, and no noise of a scanner in more than a few voxels, lies below; padding does (-2000, -2048, -3024)."""
 
+# Share of the lung's voxels that may lie below ``PADDING_BELOW_HU``.
 MAX_PADDING = 0.01
-"""Share of the lung's voxels that may lie below ``PADDING_BELOW_HU``."""
 
+# The median is taken of every n-th voxel of the lungs, of this many at least: the full sort would take most time.
 MEDIAN_VOXELS = 1_000_000
-"""The median is taken of every n-th voxel of the lungs, of this many at least: the full sort would take most time."""
 
 
 class CheckScand(MapTransform):

@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import MapTransform
-
 from custom_components.data.case_id import case_id
 from custom_components.data.size_groups import check_ratio
+from monai.transforms import MapTransform
 
 
 def infection_ratio(infection: np.ndarray | torch.Tensor, lung: np.ndarray | torch.Tensor, case: str = "") -> float:

@@ -8,34 +8,33 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
+from custom_components.data.case_id import case_id
 from monai.data import MetaTensor
 from monai.transforms import Transform
 from scipy import ndimage
-
-from custom_components.data.case_id import case_id
 
 FALLBACK_SOURCE = "threshold and morphology (no model)"
 FILE_SOURCE = "mask file"
 SOURCE_KEY = "lung_source"
 
 PLAUSIBLE_LITRES = (0.5, 12.0)
+# Voxel size that the mask is made on; its surface is rounded to about a third of it.
 WORKING_MM = 2.5
-"""Voxel size that the mask is made on; its surface is rounded to about a third of it."""
 
+# Below: aerated lung or any air; air around the body; pure gas, as in trachea and bowel. Above: rib.
 LUNG_HU, OUTSIDE_HU, GAS_HU, BONE_HU = -400.0, -700.0, -945.0, 160.0
-"""Below: aerated lung or any air; air around the body; pure gas, as in trachea and bowel. Above: rib."""
 
+# Wall around gas that is never lung; what is cut away beside gas so that no thin wall ties it to a lung.
 WALL_MM, CUT_MM = 3.0, 5.1
-"""Wall around gas that is never lung; what is cut away beside gas so that no thin wall ties it to a lung."""
 
+# Median depth below the skin that parts lung from table and folds; radius of the closing of each lung.
 SKIN_MM, CLOSING_MM = 18.0, 13.0
-"""Median depth below the skin that parts lung from table and folds; radius of the closing of each lung."""
 
 SPECK_ML, LARGEST_GAS_ML, HOLE_MM2 = 3.0, 1500.0, 700.0
 SEPARATING_MM = (0.0, 2.6, 4.0, 6.0, 8.0, 10.0, 13.0)
 
+# Rays from the middle of a lung: angle from lateral (0) to posterior (90) and beyond, and distance.
 RAY_DEG, RAY_MM = np.arange(-30.0, 112.0, 2.0), np.arange(0.0, 200.0, 2.0)
-"""Rays from the middle of a lung: angle from lateral (0) to posterior (90) and beyond, and distance."""
 
 RIB_WINDOW_DEG, RIB_WINDOW_MM, PLEURA_MM, LEAST_RIM_MM, LEAST_LUNG_MM = 10.0, 26.0, 2.0, 5.0, 10.0
 

@@ -3,27 +3,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from custom_components.data.case_id import case_id
+from custom_components.data.ct_reader import ImageHeader
+from custom_components.data.lesion_classes import LUNG_WINDOW_HU
+from custom_components.data.mask_geometry import mask_mismatch
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TraceKeys
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from custom_components.data.case_id import case_id
-from custom_components.data.ct_reader import ImageHeader
-from custom_components.data.lesion_classes import LUNG_WINDOW_HU
-from custom_components.data.mask_geometry import mask_mismatch
-
 GRID = (138, 256, 256)
 SPACING_MM = (1.25, 0.7168, 0.7168)
+# Of the paper's input: voxels and spacing along z, y, x, and the one factor for all axes.
 MAX_SCALE = 0.5
-"""Of the paper's input: voxels and spacing along z, y, x, and the one factor for all axes."""
 
+# The grid's axes: z to Superior, y to Posterior, x to the patient's Left.
 AXCODES = "SPL"
-"""The grid's axes: z to Superior, y to Posterior, x to the patient's Left."""
 
 LINEAR, NEAREST = "bilinear", "nearest"
+# Masks are read this far along the grid's axes: midway between two voxels, the storage order then decides nothing.
 TIE_VOXELS = 1e-3
-"""Masks are read this far along the grid's axes: midway between two voxels, the storage order then decides nothing."""
 
 
 class PaperGridd(MapTransform, InvertibleTransform):

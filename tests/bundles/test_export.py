@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from custom_components.networks.dual_sampling import branch_weight, ensemble_logit
 from monai.bundle import ConfigParser, ckpt_export, onnx_export
 
-from custom_components.networks.dual_sampling import branch_weight, ensemble_logit
 from tests.bundles.conftest import ROOT
 
 SEG = SimpleNamespace(

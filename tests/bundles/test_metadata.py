@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from custom_components import __version__
 from monai.bundle import verify_metadata
 
-from custom_components import __version__
 from tests.bundles.conftest import ROOT
 
 BUNDLES = ["covid_cap_bundle", "covid_seg_bundle"]

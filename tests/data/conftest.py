@@ -5,11 +5,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from custom_components.phantom.dicom import write_dicom_file
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
-
-from custom_components.phantom.dicom import write_dicom_file
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 

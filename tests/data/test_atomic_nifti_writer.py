@@ -2,10 +2,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from custom_components.data.atomic_nifti_writer import AtomicNibabelWriter
 from monai.data import MetaTensor
 from monai.transforms import SaveImaged
-
-from custom_components.data.atomic_nifti_writer import AtomicNibabelWriter
 
 AFFINE = np.array([[-0.7, 0, 0, 12.0], [0, -0.8, 0, 34.0], [0, 0, 5.0, -56.0], [0, 0, 0, 1]])
 

@@ -3,7 +3,6 @@ import logging
 
 import numpy as np
 import pytest
-
 from custom_components.data.build_datalist import build_datalist
 from custom_components.data.classification_datalist import list_scans
 from custom_components.phantom import write_scan_dataset

@@ -2,11 +2,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai.data import MetaTensor
-from monai.transforms import SaveImaged
-
 from custom_components.data.atomic_nifti_writer import AtomicNibabelWriter
 from custom_components.data.case_folder_layout import CaseFolderLayout
+from monai.data import MetaTensor
+from monai.transforms import SaveImaged
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai.data import MetaTensor
-
 from custom_components.data.case_id import case_id, case_prefix, source_path
+from monai.data import MetaTensor
 
 
 def image_of(path):

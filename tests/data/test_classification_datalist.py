@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
 from custom_components.data.classification_datalist import list_scans
 
 FOLDERS = {"image": "images", "lung": "lungs", "infection": "infections"}

@@ -2,7 +2,6 @@ import json
 import logging
 
 import pytest
-
 from custom_components.data.classification_datalist import list_scans
 from custom_components.data.covid_ct_md import convert_covid_ct_md
 from custom_components.phantom import make_volume, write_dicom

@@ -5,6 +5,7 @@ import time
 import nibabel
 import numpy as np
 import pytest
+from custom_components.data.ct_reader import CTReader, LabelReader, case_name, image_header
 from hypothesis import given
 from hypothesis.extra import numpy as arrays
 from monai.data import DataLoader, Dataset
@@ -13,8 +14,6 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import RLELossless
-
-from custom_components.data.ct_reader import CTReader, LabelReader, case_name, image_header
 
 OBLIQUE = np.array([[-0.5, 0.1, 0, 7], [0.05, -0.75, 0.2, -9], [0, 0.1, 2, 30], [0, 0, 0, 1]])
 
@@ -114,10 +113,7 @@ def test_the_same_volume_as_dicom_and_as_nifti_is_the_same(tmp_path, write_serie
 
 def test_labels_keep_their_values(tmp_path, write_png, write_nifti):
     values = np.array([[0, 1, 2], [3, 255, 0]])
-    for path in (
-        write_png(tmp_path / "a.png", values),
-        write_nifti(tmp_path / "b.nii.gz", values.astype(np.uint8)),
-    ):
+    for path in (write_png(tmp_path / "a.png", values), write_nifti(tmp_path / "b.nii.gz", values.astype(np.uint8))):
         np.testing.assert_array_equal(load(path, LabelReader())[0, ..., 0], values)
 
 

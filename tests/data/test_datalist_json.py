@@ -2,10 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
+from custom_components.data.datalist_json import listed_path, new_datalist, path_inside, write_datalist
 from hypothesis import given
 from hypothesis import strategies as st
-
-from custom_components.data.datalist_json import listed_path, new_datalist, path_inside, write_datalist
 
 NAMES = st.lists(st.text("ab1. ", min_size=1).filter(lambda name: set(name) - {".", " "}), min_size=1, max_size=4)
 

@@ -4,10 +4,9 @@ import shutil
 import itk
 import numpy as np
 import pytest
+from custom_components.data.dicom_series import check_dicom_series, holds_dicom
 from pydicom import dcmread
 from pydicom.uid import RLELossless, SecondaryCaptureImageStorage
-
-from custom_components.data.dicom_series import check_dicom_series, holds_dicom
 
 TILTED = (1, 0, 0, 0, np.cos(0.3), np.sin(0.3))
 

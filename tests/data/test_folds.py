@@ -1,9 +1,8 @@
 import pytest
-from hypothesis import given, reject, settings
-from hypothesis import strategies as st
-
 from custom_components.data.folds import assign_folds, select_fold
 from custom_components.data.size_groups import SIZE_GROUPS
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
 
 
 def scans_of(patients):

@@ -1,5 +1,4 @@
 import pytest
-
 from custom_components.data.label_table import read_label_table
 
 

@@ -1,10 +1,9 @@
 import nibabel
 import numpy as np
 import torch
+from custom_components.data.map_nifti_writer import MapNibabelWriter
 from monai.data import MetaTensor
 from monai.transforms import SaveImage
-
-from custom_components.data.map_nifti_writer import MapNibabelWriter
 
 
 def test_a_map_comes_back_within_half_a_step_from_one_byte_a_voxel(tmp_path):

@@ -1,13 +1,12 @@
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
-
 from custom_components.data.ct_reader import CTReader, LabelReader
 from custom_components.data.medseg import convert_jpg, convert_medseg, pseudo_hu
 from custom_components.data.segmentation_datalist import list_cases
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 AFFINE = np.array([[-0.5, 0, 0, 10], [0, -0.75, 0, 20], [0, 0, 2.0, -300], [0, 0, 0, 1]])
 

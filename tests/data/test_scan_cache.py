@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, Lambdad, MapTransform, RandFlipd
-
 from custom_components.data.scan_cache import ScanCache
+from monai.transforms import Compose, Lambdad, MapTransform, RandFlipd
 
 
 class Read(MapTransform):

@@ -3,7 +3,6 @@ import time
 
 import numpy as np
 import pytest
-
 from custom_components.data.case_files import natural_key
 from custom_components.data.ct_reader import LabelReader
 from custom_components.data.segmentation_datalist import list_cases

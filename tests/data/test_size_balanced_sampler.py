@@ -4,12 +4,12 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from custom_components.data.size_balanced_sampler import SizeBalancedSampler
+from custom_components.data.size_groups import SIZE_GROUPS, size_group
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from custom_components.data.size_balanced_sampler import SizeBalancedSampler
-from custom_components.data.size_groups import SIZE_GROUPS, size_group
 from tests.reference import dual_sampling as reference
 
 RATIO_OF = {"covid_small": 0.02, "covid_large": 0.2, "cap_small": 0.0005, "cap_large": 0.05}

@@ -3,11 +3,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from custom_components.data.segmentation_datalist import list_cases
 from custom_components.data.split import split_cases, write_split
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 def cases_of(groups):

@@ -2,16 +2,15 @@ import json
 
 import pytest
 import torch
-from ignite.engine import Events
-from monai.data import DataLoader, MetaTensor
-from monai.handlers import CheckpointLoader, IgniteMetricHandler, StatsHandler, from_engine
-from monai.transforms import CopyItemsd, Lambdad, SaveImaged
-
 from custom_components.data.atomic_nifti_writer import AtomicNibabelWriter
 from custom_components.engines.case_evaluator import CaseDataset, CaseEvaluator, root_cause
 from custom_components.handlers.lesion_report import LesionReport
 from custom_components.handlers.score_report import ScoreReport
 from custom_components.metrics.lesion_scores import LesionScores
+from ignite.engine import Events
+from monai.data import DataLoader, MetaTensor
+from monai.handlers import CheckpointLoader, IgniteMetricHandler, StatsHandler, from_engine
+from monai.transforms import CopyItemsd, Lambdad, SaveImaged
 
 NAMES = ("001", "002", "003", "004", "005")
 

@@ -1,5 +1,4 @@
 import torch
-
 from custom_components.engines.prepare_scan_batch import PrepareScanBatch
 
 

@@ -3,13 +3,12 @@ import sys
 
 import pytest
 import torch
-from monai.bundle import ConfigParser
-from monai.data import DataLoader, Dataset
-from monai.transforms import Lambdad
-
 from custom_components.data.ct_reader import CTReader
 from custom_components.engines import root_cause as module
 from custom_components.engines.root_cause import log_root_cause, root_cause
+from monai.bundle import ConfigParser
+from monai.data import DataLoader, Dataset
+from monai.transforms import Lambdad
 
 
 def refuse(path):

@@ -5,13 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor, list_data_collate
-from monai.engines import IterationEvents, SupervisedEvaluator
-from PIL import Image
-
 from custom_components.handlers import classification_report
 from custom_components.handlers.classification_report import ClassificationReport
 from custom_components.metrics.classification_scores import summarize
+from monai.data import MetaTensor, list_data_collate
+from monai.engines import IterationEvents, SupervisedEvaluator
+from PIL import Image
 
 KEYS = ("logit", "logit_us", "logit_ss", "attention")
 

@@ -4,12 +4,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from custom_components.handlers.diagnosis_report import DiagnosisReport
 from monai.data import MetaTensor, list_data_collate
 from monai.engines import SupervisedEvaluator
 from monai.transforms import Orientation
 from PIL import Image
-
-from custom_components.handlers.diagnosis_report import DiagnosisReport
 
 SHAPE = (12, 10, 8)
 AFFINE = np.diag([-2.0, -2.5, 5.0, 1.0])  # LPS order, 24 x 25 x 40 mm

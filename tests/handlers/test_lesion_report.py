@@ -3,11 +3,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from custom_components.handlers.lesion_report import LesionReport
 from monai.data import MetaTensor, list_data_collate
 from monai.engines import SupervisedEvaluator
 from PIL import Image
-
-from custom_components.handlers.lesion_report import LesionReport
 
 AFFINE = torch.diag(torch.tensor([-0.5, -2.0, 10.0, 1.0], dtype=torch.float64))
 

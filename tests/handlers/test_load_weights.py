@@ -1,8 +1,7 @@
 import pytest
 import torch
-from ignite.engine import Engine
-
 from custom_components.handlers.load_weights import LoadWeights, mismatch, read_state_dict
+from ignite.engine import Engine
 
 
 def network(width=5):

@@ -1,8 +1,5 @@
 import pytest
 import torch
-from ignite.engine import Engine, Events
-from monai.engines import SupervisedEvaluator
-
 from custom_components.handlers.resume_training import (
     BestModelSaver,
     ResumableCheckpointSaver,
@@ -10,6 +7,8 @@ from custom_components.handlers.resume_training import (
     epoch_checkpoints,
     latest_checkpoint,
 )
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator
 
 
 def trainer_of(folder, network, epochs, resume=False, length=3, **more):

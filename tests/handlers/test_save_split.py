@@ -1,10 +1,9 @@
 import json
 
-from ignite.engine import Engine
-
 from custom_components.data.segmentation_datalist import list_cases
 from custom_components.data.split import split_cases
 from custom_components.handlers.save_split import SaveSplit
+from ignite.engine import Engine
 
 
 def test_the_split_is_there_from_the_start_of_the_run(tmp_path):

@@ -1,8 +1,7 @@
 import torch
-from ignite.engine import Engine
-
 from custom_components.handlers.load_weights import LoadWeights
 from custom_components.handlers.save_weights import SaveWeights
+from ignite.engine import Engine
 
 
 def test_the_weights_are_written_when_the_run_is_complete(tmp_path):

@@ -1,9 +1,8 @@
 import pytest
 import torch
+from custom_components.handlers.scan_auc import ScanAUC
 from ignite.engine import Engine
 from sklearn.metrics import roc_auc_score
-
-from custom_components.handlers.scan_auc import ScanAUC
 
 
 @pytest.mark.parametrize("kind", [int, float, torch.tensor])

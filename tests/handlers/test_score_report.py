@@ -3,12 +3,11 @@ import json
 
 import pytest
 import torch
+from custom_components.handlers.score_report import ScoreReport
+from custom_components.metrics.lesion_scores import LesionScores
 from monai.data import MetaTensor, list_data_collate
 from monai.engines import SupervisedEvaluator
 from monai.handlers import IgniteMetricHandler, from_engine
-
-from custom_components.handlers.score_report import ScoreReport
-from custom_components.metrics.lesion_scores import LesionScores
 
 
 class AnswersInTheImage(torch.nn.Module):

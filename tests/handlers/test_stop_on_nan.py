@@ -1,9 +1,8 @@
 import pytest
 import torch
+from custom_components.handlers.stop_on_nan import StopOnNaN
 from monai.engines import SupervisedTrainer
 from monai.handlers import StatsHandler
-
-from custom_components.handlers.stop_on_nan import StopOnNaN
 
 
 def trainer_with(losses, *handlers):

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from monai.engines import SupervisedEvaluator
-
 from custom_components.handlers.tensorboard_overlay import TensorBoardOverlay, panels_rgb
+from monai.engines import SupervisedEvaluator
 
 
 class Writer:

@@ -1,10 +1,9 @@
 import pytest
 import torch
-from monai.data import MetaTensor
-from monai.inferers import SimpleInferer, SliceInferer
-
 from custom_components.inferers import autocast_inferer
 from custom_components.inferers.autocast_inferer import AutocastInferer, cpu_computes_bfloat16
+from monai.data import MetaTensor
+from monai.inferers import SimpleInferer, SliceInferer
 
 
 class Recorder(torch.nn.Module):

@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from custom_components.inferers.autocast_inferer import AutocastInferer
 from custom_components.inferers.explain_inferer import ExplainInferer
 from custom_components.networks.attention_resnet import AttentionResNet

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from custom_components.losses.attention_guided import AttentionGuidedLoss
+from custom_components.losses.normalized_mse import NormalizedMSELoss
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from custom_components.losses.attention_guided import AttentionGuidedLoss
-from custom_components.losses.normalized_mse import NormalizedMSELoss
 from tests.reference import dual_sampling as reference
 
 SIZE = (2, 3, 4)
@@ -109,11 +109,7 @@ def batch_of(seed, labels=(1, 0, 1)):
 def test_the_total_loss_is_eq_4(seed, labels, weight):
     prediction, target = batch_of(seed, labels)
     expected = reference.total_loss(
-        prediction["logit"][:, 0].tolist(),
-        labels,
-        prediction["attention"].numpy(),
-        target["infection"].numpy(),
-        weight,
+        prediction["logit"][:, 0].tolist(), labels, prediction["attention"].numpy(), target["infection"].numpy(), weight
     )
     assert AttentionGuidedLoss(weight)(prediction, target).item() == pytest.approx(expected, rel=1e-5)
 

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from custom_components.losses.pixel_cross_entropy import PixelCrossEntropy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from monai.data import MetaTensor
 
-from custom_components.losses.pixel_cross_entropy import PixelCrossEntropy
 from tests.reference.lesion_scores import cross_entropy
 
 LOGITS = hnp.arrays(np.float64, (2, 4, 3, 5), elements=st.floats(-20, 20))

@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from custom_components.data.size_groups import RATIO_BANDS, ratio_band, size_group
+from custom_components.metrics.classification_scores import attention_overlap, classification_scores, summarize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from custom_components.data.size_groups import RATIO_BANDS, ratio_band, size_group
-from custom_components.metrics.classification_scores import attention_overlap, classification_scores, summarize
 from tests.reference.classification_scores import counted_scores, pairwise_auc, voxelwise_dice
 
 TIES = st.sampled_from([0.0, 0.2, 0.49, 0.5, 0.51, 0.8, 1.0])  # few values: ties and the threshold itself are met

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from custom_components.metrics.lesion_scores import LesionScores, accuracy, dice, precision, summarize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -10,7 +11,6 @@ from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.handlers import IgniteMetricHandler, from_engine
 
-from custom_components.metrics.lesion_scores import LesionScores, accuracy, dice, precision, summarize
 from tests.reference import lesion_scores as reference
 
 SHAPE = (3, 4, 5)

@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from monai.networks.nets import resnet34
-from monai.visualize import GradCAM
-
 from custom_components.networks.attention_resnet import AttentionResNet, WithSoftMask
 from custom_components.networks.online_attention import min_max_normalize
+from monai.networks.nets import resnet34
+from monai.visualize import GradCAM
 
 SMALL = {"layers": (1, 2, 1, 2), "block_inplanes": (3, 4, 5, 6)}
 

@@ -2,11 +2,11 @@ import math
 
 import pytest
 import torch
+from custom_components.networks.attention_resnet import AttentionResNet
+from custom_components.networks.dual_sampling import DualSamplingNet, branch_weight, ensemble_logit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from custom_components.networks.attention_resnet import AttentionResNet
-from custom_components.networks.dual_sampling import DualSamplingNet, branch_weight, ensemble_logit
 from tests.reference import dual_sampling as reference
 
 probabilities = st.floats(1e-6, 1 - 1e-6)

@@ -5,14 +5,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from custom_components import LSHAttention
 from custom_components.networks.lsh_attention import FullAttention
 from custom_components.networks.lsh_hashing import hash_vectors, number_of_buckets, random_rotations
 from custom_components.networks.lsh_rounds import lsh_attention
 from custom_components.networks.lsh_steps import attend, combine, hidden_pairs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from tests.reference.lsh_attention import attended_pairs, lsh_attention_reference
 
 

@@ -1,11 +1,10 @@
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-
 from custom_components.networks.lsh_graph import bucket_digits, hash_in_graph, lsh_attention_graph
 from custom_components.networks.lsh_hashing import bucket_factors, hash_vectors, number_of_buckets, random_rotations
 from custom_components.networks.lsh_rounds import lsh_attention
+from hypothesis import given
+from hypothesis import strategies as st
 
 DIRECT_AND_TWO_DIGITS = [1, 3, 8, 37, 300, 1100]
 

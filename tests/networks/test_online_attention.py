@@ -1,15 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from custom_components.networks.online_attention import OnlineAttention, class_activation, min_max_normalize, soft_mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from custom_components.networks.online_attention import (
-    OnlineAttention,
-    class_activation,
-    min_max_normalize,
-    soft_mask,
-)
 from tests.reference import dual_sampling as reference
 
 

@@ -1,10 +1,9 @@
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from custom_components import ResidualAttentionUNet
 from custom_components.networks.residual_attention_unet import ResNeXtBlock
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 SMALL = {"features": (8, 16, 32), "cardinality": 4, "bucket_size": 8}
 TABLE_II = [("resnext", "lsh"), ("resnext", "none"), ("plain", "lsh"), ("plain", "none"), ("resnext", "full")]

@@ -5,10 +5,9 @@ from multiprocessing import get_context
 import nibabel as nib
 import numpy as np
 import pytest
-from PIL import Image
-
 from custom_components.phantom import make_slice, phantom_dataset, write_slice_dataset, write_volume_dataset
 from custom_components.phantom.dataset import window_grey
+from PIL import Image
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,8 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from monai.data import ITKReader, NibabelReader
-
 from custom_components.phantom import make_slice, make_volume, write_dicom, write_localizer, write_nifti
+from monai.data import ITKReader, NibabelReader
 
 PHANTOM = make_volume(2, (40, 36, 9), (8.7, 8.9, 27.3))
 WHOLE_HU = np.rint(PHANTOM.image_hu)

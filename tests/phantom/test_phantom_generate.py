@@ -3,14 +3,13 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import ndimage
-
 from custom_components.data.lesion_classes import LESION_CLASSES
 from custom_components.phantom import make_slice, make_volume
 from custom_components.phantom.lesions import random_volumes_ml
 from custom_components.phantom.phantom import ISOCENTRE_MM, Phantom
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
 
 COARSE = {"shape": (50, 46, 20), "spacing_mm": (7.4, 7.8, 14.0)}
 

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import ndimage
-
 from custom_components.data.lesion_classes import LESION_CLASSES
 from custom_components.phantom import make_slice, make_volume
 from custom_components.phantom.lesions import LESION_KINDS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
 
 COARSE = {"shape": (50, 46, 24), "spacing_mm": (7.4, 7.8, 12.0)}
 VOXEL_ML = 7.4 * 7.8 * 12.0 / 1000

@@ -5,16 +5,15 @@ from functools import cache
 import nibabel as nib
 import numpy as np
 import pytest
+from custom_components.data.size_groups import CAP, COVID, SIZE_GROUPS, size_group
+from custom_components.phantom import make_scan, phantom_scan_dataset, write_scan_dataset
+from custom_components.phantom.disease import DISEASES, infected_voxels
+from custom_components.phantom.scan_dataset import plan_scans
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-
-from custom_components.data.size_groups import CAP, COVID, SIZE_GROUPS, size_group
-from custom_components.phantom import make_scan, phantom_scan_dataset, write_scan_dataset
-from custom_components.phantom.disease import DISEASES, infected_voxels
-from custom_components.phantom.scan_dataset import plan_scans
 
 COARSE = {"shape": (50, 46, 20), "spacing_mm": (7.4, 7.8, 14.0)}
 SEEDS = range(12)

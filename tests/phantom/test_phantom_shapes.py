@@ -1,12 +1,11 @@
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
-
 from custom_components.phantom.grid import Grid, Points
 from custom_components.phantom.random_field import random_field
 from custom_components.phantom.shapes import coverage, ellipsoid, paint, smooth_intersection, smooth_union
 from custom_components.phantom.tubes import Tubes, tube_coverage
 from custom_components.phantom.vessels import MURRAY_EXPONENT, grow_tree
+from hypothesis import given
+from hypothesis import strategies as st
 
 FINITE = st.floats(-50, 50)
 

@@ -1,9 +1,5 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-
 from custom_components.reports.attention_figure import (
     INFECTION_COLOUR,
     LUNG_COLOUR,
@@ -11,6 +7,9 @@ from custom_components.reports.attention_figure import (
     heat_rgb,
     slices_of_interest,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 SHAPE, SPACING_MM = (40, 48, 20), (2.0, 1.0, 3.0)  # 80 x 48 x 60 mm
 WIDTH, DEPTH, HEIGHT = 384, 230, 288  # pixels, at 4.8 for a mm

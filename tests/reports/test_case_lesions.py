@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from custom_components.reports.case_lesions import CaseLesions, describe_lesions
+from custom_components.reports.lesion_volumes import infection_percent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 from monai.transforms import Orientation
-
-from custom_components.reports.case_lesions import CaseLesions, describe_lesions
-from custom_components.reports.lesion_volumes import infection_percent
 
 ORIENTATIONS = ["LPS", "RAS", "LAS", "PSL", "SLP", "IRA", "ARI"]
 

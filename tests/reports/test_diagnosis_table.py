@@ -1,7 +1,6 @@
 import json
 
 import pytest
-
 from custom_components.metrics.classification_scores import summarize
 from custom_components.reports.diagnosis_table import diagnosis_table
 

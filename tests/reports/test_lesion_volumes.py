@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
+from custom_components.reports.lesion_volumes import infection_percent, lesion_volumes_ml, voxel_volume_ml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-
-from custom_components.reports.lesion_volumes import infection_percent, lesion_volumes_ml, voxel_volume_ml
 
 LABELS = hnp.arrays(np.uint8, (5, 6, 7), elements=st.sampled_from([0, 1, 2, 3, 255]))
 LUNGS = hnp.arrays(np.uint8, (5, 6, 7), elements=st.sampled_from([0, 1, 2]))

@@ -2,17 +2,10 @@ import itertools
 
 import numpy as np
 import pytest
+from custom_components.reports.overlay import LESION_COLOURS, draw_overlay, overlay_rgb, slices_to_show, window_to_grey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-
-from custom_components.reports.overlay import (
-    LESION_COLOURS,
-    draw_overlay,
-    overlay_rgb,
-    slices_to_show,
-    window_to_grey,
-)
 
 GREY = hnp.arrays(np.float32, (5, 6), elements=st.floats(0, 1, width=32))
 LABEL = hnp.arrays(np.uint8, (5, 6), elements=st.sampled_from([0, 1, 2, 3, 255]))

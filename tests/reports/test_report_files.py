@@ -2,7 +2,6 @@ import csv
 import math
 
 import pytest
-
 from custom_components.reports.report_files import write_csv, write_json
 
 

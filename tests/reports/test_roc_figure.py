@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from custom_components.reports import roc_figure
 from custom_components.reports.roc_figure import draw_roc
 

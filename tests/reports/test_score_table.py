@@ -1,7 +1,6 @@
 import json
 
 import pytest
-
 from custom_components.reports.score_table import score_table
 
 SUMMARY = {

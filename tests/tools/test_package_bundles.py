@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-
 from custom_components import phantom
+
 from tools import package_bundles
 from tools.check_package import CHECKS, Package, failures
 from tools.package_bundles import (
@@ -38,10 +38,7 @@ HEADINGS = [
 ]  # fmt: skip
 """Of the READMEs in the Model Zoo, in their order."""
 
-NETWORK = {
-    SEG: {"network_def": {"features": [8, 16]}},
-    CAP: {"layers": [1, 1, 1, 1], "block_inplanes": [4, 4, 4, 4]},
-}
+NETWORK = {SEG: {"network_def": {"features": [8, 16]}}, CAP: {"layers": [1, 1, 1, 1], "block_inplanes": [4, 4, 4, 4]}}
 """What makes the networks of inference.json tiny."""
 
 needs_schema = pytest.mark.skipif(

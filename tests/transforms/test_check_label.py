@@ -2,14 +2,13 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from custom_components.data.ct_reader import CTReader, LabelReader
+from custom_components.transforms.check_label import CheckLabeld
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged
-
-from custom_components.data.ct_reader import CTReader, LabelReader
-from custom_components.transforms.check_label import CheckLabeld
 
 ALLOWED = (0, 1, 2, 3, 255)
 

@@ -5,12 +5,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
-from monai.transforms import Compose, LoadImaged
-
 from custom_components.data.ct_reader import CTReader, LabelReader
 from custom_components.phantom import make_volume
 from custom_components.transforms.check_scan import CheckScand
+from monai.data import MetaTensor
+from monai.transforms import Compose, LoadImaged
 
 AFFINE = np.array([[-0.8, 0, 0, 100], [0, -0.9, 0, 90], [0, 0, 2.5, -300], [0, 0, 0, 1.0]])
 SHAPE = (10, 9, 8)

@@ -3,13 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from custom_components.phantom import make_volume
+from custom_components.transforms.infection_ratio import InfectionRatiod, infection_ratio
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from monai.data import MetaTensor
-
-from custom_components.phantom import make_volume
-from custom_components.transforms.infection_ratio import InfectionRatiod, infection_ratio
 
 masks = arrays.arrays(np.uint8, (2, 3, 4), elements=st.integers(0, 1))
 

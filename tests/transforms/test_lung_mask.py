@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
-from monai.transforms import Compose, LoadImaged
-from scipy import ndimage
-
 from custom_components.data.ct_reader import CTReader
 from custom_components.phantom import make_volume, write_nifti
 from custom_components.transforms.lung_mask import FallbackLungMaskd, lung_mask
+from monai.data import MetaTensor
+from monai.transforms import Compose, LoadImaged
+from scipy import ndimage
 
 SHAPE, SPACING_MM = (90, 78, 46), (4.2, 4.1, 6.1)
 MADE, GIVEN = "threshold and morphology (no model)", "mask file"

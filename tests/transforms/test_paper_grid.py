@@ -5,6 +5,9 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from custom_components.data.ct_reader import CTReader, LabelReader
+from custom_components.phantom import make_volume
+from custom_components.transforms.paper_grid import PaperGridd, paper_affine, paper_scale
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
@@ -12,9 +15,6 @@ from monai.transforms import Compose, Flipd, Invertd, LoadImaged
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from scipy.ndimage import gaussian_filter
 
-from custom_components.data.ct_reader import CTReader, LabelReader
-from custom_components.phantom import make_volume
-from custom_components.transforms.paper_grid import PaperGridd, paper_affine, paper_scale
 from tests.reference import paper_grid as reference
 
 WINDOW = (-1350.0, 150.0)

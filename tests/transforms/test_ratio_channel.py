@@ -1,9 +1,8 @@
 import math
 
 import torch
-from monai.data import MetaTensor
-
 from custom_components.transforms.ratio_channel import RatioChanneld
+from monai.data import MetaTensor
 
 
 def test_the_ratio_fills_a_second_channel_and_the_scan_stays():

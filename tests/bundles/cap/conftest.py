@@ -8,9 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from custom_components.phantom import Phantom, make_scan, write_scan_dataset
 from monai.bundle import ConfigWorkflow
 
-from custom_components.phantom import Phantom, make_scan, write_scan_dataset
 from tests.bundles.conftest import ROOT, Bundle
 
 SMALL = {

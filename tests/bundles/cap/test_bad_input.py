@@ -7,9 +7,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-
 from custom_components.engines.root_cause import root_cause
 from custom_components.phantom import Phantom, make_scan, write_dicom
+
 from tests.bundles.cap.conftest import (
     EVALUATION,
     NO_WORKERS,
@@ -185,10 +185,7 @@ def relist(data: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        (
-            {"ratio": 1.2, "group": None},
-            r"Case covid_001: infection ratio is 1.2. Expected .*, 0 to 1. Check that",
-        ),
+        ({"ratio": 1.2, "group": None}, r"Case covid_001: infection ratio is 1.2. Expected .*, 0 to 1. Check that"),
         (
             {"ratio": None},
             r"Case covid_001: has no 'ratio'. Make the datalist with: python -m custom_components build_datalist",
@@ -200,10 +197,7 @@ def relist(data: Path, **changes: Any) -> None:
         ),
         ({"image": "images/covid_000.nii.gz"}, r"2 cases share an image: covid_000, covid_001. List each image once"),
         ({"case_id": "covid_000"}, r"1 case ids occur more than once: covid_000. Rename"),
-        (
-            {"group": "cap_small"},
-            r"Case covid_001: group is 'cap_small' but covid of ratio .* is covid_small. Correct",
-        ),
+        ({"group": "cap_small"}, r"Case covid_001: group is 'cap_small' but covid of ratio .* is covid_small. Correct"),
     ],
 )
 @pytest.mark.parametrize("config", ["train.yaml", "evaluate.yaml"])
@@ -311,9 +305,8 @@ def coarse() -> Phantom:
 
 
 def change_slices(folder: Path, change: Callable[[int, Any], None]) -> None:
-    from pydicom import dcmread
-
     from custom_components.phantom.dicom import write_dicom_file
+    from pydicom import dcmread
 
     for number, path in enumerate(sorted(folder.iterdir())):
         dataset = dcmread(path)
@@ -347,10 +340,7 @@ def truncated_slice(folder: Path) -> None:
     [
         (missing_slice, r"bad: slice spacing is uneven at 1 places, first between .* Slices are missing"),
         (magnetic_resonance, r"bad: IM0000.dcm is of modality MR. Expected one axial CT series: give its folder"),
-        (
-            gantry_tilt,
-            r"bad: the slices are sheared by 14.9 degrees \(gantry tilt\), .* Resample the series to",
-        ),
+        (gantry_tilt, r"bad: the slices are sheared by 14.9 degrees \(gantry tilt\), .* Resample the series to"),
         (truncated_slice, r"bad: IM0002.dcm is truncated or not a DICOM file: its pixel data have .* Copy or export"),
     ],
 )

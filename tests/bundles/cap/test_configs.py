@@ -7,15 +7,7 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser, verify_net_in_out
 
-from tests.bundles.cap.conftest import (
-    BUNDLE,
-    EVALUATION,
-    NO_WORKERS,
-    SMALL,
-    config_files,
-    datalist_of,
-    parser_of,
-)
+from tests.bundles.cap.conftest import BUNDLE, EVALUATION, NO_WORKERS, SMALL, config_files, datalist_of, parser_of
 from tests.bundles.conftest import as_text, check_overlay, check_targets, class_name, knobs_of, nodes
 
 TRAIN = [("train.yaml",), ("train.yaml", "size_balanced.yaml"), ("train.yaml", "plain.yaml")]

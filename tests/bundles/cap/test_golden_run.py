@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
-
 from custom_components.data.size_groups import COVID_SMALL_BELOW
 from custom_components.engines.root_cause import root_cause
 from custom_components.networks.attention_resnet import AttentionResNet
+from sklearn.metrics import roc_auc_score
+
 from tests.bundles.cap.conftest import (
     ENSEMBLE,
     EVALUATION,

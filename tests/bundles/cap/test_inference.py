@@ -5,16 +5,12 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
-from PIL import Image
-
 from custom_components.engines.root_cause import root_cause
 from custom_components.phantom import write_dicom, write_localizer
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
-from tests.bundles.cap.conftest import (
-    KINDS,
-    copy_scans,
-    write_datalist,
-)
+from PIL import Image
+
+from tests.bundles.cap.conftest import KINDS, copy_scans, write_datalist
 from tests.bundles.conftest import digests, rows_of
 
 NAMES = ["covid_001", "covid_003", "cap_003"]

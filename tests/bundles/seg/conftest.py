@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from custom_components.phantom import Phantom, make_slice, make_volume
+from custom_components.reports.overlay import window_to_grey
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
-from custom_components.phantom import Phantom, make_slice, make_volume
-from custom_components.reports.overlay import window_to_grey
 from tests.bundles.conftest import ROOT, Bundle
 
 SLICE_SIZE = (56, 48)

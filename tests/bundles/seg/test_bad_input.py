@@ -8,11 +8,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from PIL import Image
-
 from custom_components.engines.root_cause import root_cause
 from custom_components.phantom import make_volume, write_dicom, write_localizer
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
+from PIL import Image
+
 from tests.bundles.conftest import digests
 from tests.bundles.seg.conftest import SMALL, TRAINING, config_files
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from PIL import Image
-
 from custom_components.phantom import write_dicom
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
+from PIL import Image
+
 from tests.bundles.conftest import digests
 from tests.bundles.seg.conftest import write_png_slice
 
@@ -127,6 +127,7 @@ def test_the_infected_percent_is_that_of_the_written_label_map(infer, volume, tm
 
 def test_a_prediction_finds_most_of_a_slices_lesions(infer, volume, tmp_path):
     from custom_components.phantom import make_slice
+
     from tests.bundles.seg.conftest import LESIONS_ML, SLICE_SIZE
 
     phantom = make_slice(101, SLICE_SIZE, lesions_ml=LESIONS_ML, level_mm=0.0)
