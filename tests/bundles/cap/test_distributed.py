@@ -23,11 +23,22 @@ def odd(scans, tmp_path_factory):
 
 
 SHARES = """
-+imports: [$import json, $import pathlib]
++imports: [$import json, $import pathlib, $import exit_threads]
 share: $json.dumps([list(@train#sampler), list(@validate#dataloader#sampler)])
 +training: ["$pathlib.Path(@shares, f'{dist.get_rank()}.json').write_text(@share)"]
 """
 """Lets each process write which scans it trains on in the last epoch, and which it validates."""
+
+EXIT_THREADS = """
+import atexit, os, pathlib
+
+def write():  # registered before all others, runs after them
+    names = [path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+    pathlib.Path(f"threads_{os.environ['RANK']}.txt").write_text(" ".join(names))
+
+atexit.register(write)
+"""
+"""Lets each process write which threads are left when its interpreter ends."""
 
 
 def check_shares(odd: Path, first: list[list[int]], second: list[list[int]]) -> None:
@@ -43,6 +54,7 @@ def check_shares(odd: Path, first: list[list[int]], second: list[list[int]]) -> 
 def test_two_processes_train_one_size_balanced_branch(run_command, run_bundle, odd, cache_dir, tmp_path):
     models, output = tmp_path / "models", tmp_path / "output"
     (tmp_path / "shares.yaml").write_text(SHARES, encoding="utf-8")
+    (tmp_path / "exit_threads.py").write_text(EXIT_THREADS, encoding="utf-8")
     configs = config_files("train.yaml", "size_balanced.yaml", "multi_gpu_train.json")
     data = {"dataset_dir": odd, "cache_dir": cache_dir}
     changes = {"epochs": 2, "batch_size": 2}
@@ -50,6 +62,9 @@ def test_two_processes_train_one_size_balanced_branch(run_command, run_bundle, o
     files = [*configs, str(tmp_path / "shares.yaml")]
     done = run_command("training", files, TORCHRUN, **{**SMALL, **GOLDEN, **data, **changes, **places})
     assert done.returncode == 0, done.stdout
+    assert not [
+        name for rank in (0, 1) for name in (tmp_path / f"threads_{rank}.txt").read_text().split() if "gloo" in name
+    ]
     check_shares(odd, *(json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)))
     assert {path.name for path in models.iterdir()} == {
         "model.pt", "split.json", "resume_checkpoint_epoch=1.pt", "resume_checkpoint_epoch=2.pt",
