@@ -46,6 +46,7 @@ class SharedQKAttention(nn.Module):
         self.to_qk = nn.Linear(embed_dim, embed_dim, bias=False)
         self.to_v = nn.Linear(embed_dim, embed_dim, bias=False)
         self.to_out = nn.Linear(embed_dim, embed_dim)
+        self.register_load_state_dict_pre_hook(_keep_own_count)
 
     def split_heads(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, L, E) -> (B, H, L, D)."""
@@ -54,6 +55,15 @@ class SharedQKAttention(nn.Module):
     def merge_heads(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, H, L, D) -> (B, L, E), projected."""
         return self.to_out(tokens.transpose(1, 2).flatten(2))
+
+
+def _keep_own_count(module: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *_: object) -> None:
+    """LSH and full attention load each other's weights; the first alone counts its calls."""
+    name = "training_calls"
+    if hasattr(module, name):
+        state_dict.setdefault(prefix + name, getattr(module, name))
+    else:
+        state_dict.pop(prefix + name, None)
 
 
 class FullAttention(SharedQKAttention):

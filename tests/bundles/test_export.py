@@ -1,7 +1,8 @@
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,11 +27,11 @@ MISSING = "needs onnx, onnxscript and onnxruntime: pip install onnx onnxscript o
 BUNDLES = pytest.mark.parametrize("bundle", [SEG, CAP], ids=["seg", "cap"])
 
 
-def eager(bundle: SimpleNamespace) -> torch.nn.Module:
+def eager(bundle: SimpleNamespace, changes: Mapping[str, Any] = MappingProxyType({})) -> torch.nn.Module:
     """A small network of the inference config, its random weights large enough that the input matters."""
     parser = ConfigParser()
     parser.read_config(bundle.folder / "configs" / "inference.json")
-    parser.update(bundle.small)
+    parser.update({**bundle.small, **changes})
     network = parser.get_parsed_content("network_def").eval()
     torch.manual_seed(0)
     for weight in network.parameters():
@@ -93,6 +94,19 @@ def test_onnxruntime_equals_the_network(bundle, saved, tmp_path):
         with torch.no_grad():
             expected = network(image)
         assert_same(torch.from_numpy(session.run(["pred"], {"image": image.numpy()})[0]), expected)
+
+
+@pytest.mark.parametrize("bundle", [SEG], ids=["seg"])
+def test_weights_of_lsh_attention_export_with_full_attention(bundle, saved, tmp_path):
+    network, checkpoint = saved
+    target, files = tmp_path / "model.ts", paths(bundle)
+    files["config_file"] = [files["config_file"], str(bundle.folder / "configs/full_attention.yaml")]
+    ckpt_export("network_def", str(target), str(checkpoint), **files, **bundle.small)
+    full = eager(bundle, {"network_def#attention": "full"})
+    full.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        for image in images(bundle):
+            assert_same(torch.jit.load(target)(image), full(image))
 
 
 class Verdict(torch.nn.Module):

@@ -233,9 +233,14 @@ def test_heads_must_divide_channels_and_tokens_must_fit():
 
 
 def test_lsh_and_full_attention_share_their_parameters():
-    lsh, full = LSHAttention(8), FullAttention(8)
-    shared = {name: value for name, value in lsh.state_dict().items() if name != "training_calls"}
-    full.load_state_dict(shared)
+    lsh, full, other = LSHAttention(8), FullAttention(8), LSHAttention(8)
+    lsh(torch.zeros(1, 5, 8))
+    saved = lsh.state_dict()
+    full.load_state_dict(saved)
+    assert torch.equal(full.to_qk.weight, lsh.to_qk.weight)
+    other.load_state_dict(saved)
+    other.load_state_dict(full.state_dict())
+    assert int(other.training_calls) == int(saved["training_calls"]) == 1
 
 
 MEMORY_PROBE = """
