@@ -38,16 +38,19 @@ from custom_components.networks.dual_sampling import DualSamplingNet
 from custom_components.networks.lsh_attention import FullAttention, LSHAttention
 from custom_components.networks.online_attention import OnlineAttention
 from custom_components.networks.residual_attention_unet import ResidualAttentionUNet
+from custom_components.transforms.attention_levels import AttentionLevelsd
 from custom_components.transforms.check_label import CheckLabeld
 from custom_components.transforms.check_scan import CheckScand
+from custom_components.transforms.diagnosis_scores import DiagnosisScoresd
+from custom_components.transforms.fallback_lung_mask import FallbackLungMaskd
 from custom_components.transforms.infection_ratio import InfectionRatiod
-from custom_components.transforms.lung_mask import FallbackLungMaskd
 from custom_components.transforms.paper_grid import PaperGridd
 from custom_components.transforms.ratio_channel import RatioChanneld
 
 __all__ = [
     "AtomicNibabelWriter",
     "AttentionGuidedLoss",
+    "AttentionLevelsd",
     "AttentionResNet",
     "AutocastInferer",
     "BestModelSaver",
@@ -59,6 +62,7 @@ __all__ = [
     "CheckScand",
     "ClassificationReport",
     "DiagnosisReport",
+    "DiagnosisScoresd",
     "DualSamplingNet",
     "ExplainInferer",
     "FallbackLungMaskd",

@@ -1,15 +1,13 @@
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 import torch
-from custom_components.data.atomic import writable_folder
-from custom_components.data.case_id import UNKNOWN_CASE, case_id, source_path
+from custom_components.data.case_id import case_id
 from custom_components.data.size_groups import CAP, CLASS_NAMES, COVID, check_ratio, ratio_band, size_group
+from custom_components.handlers.evaluation_report import EvaluationReport
 from custom_components.metrics.classification_scores import (
     PREDICTORS,
     attention_overlap,
@@ -18,9 +16,7 @@ from custom_components.metrics.classification_scores import (
 )
 from custom_components.reports.report_files import write_csv, write_json, write_png
 from custom_components.reports.roc_figure import draw_roc
-from ignite.engine import Events
-from monai.engines import IterationEvents, Workflow
-from monai.utils import string_list_all_gather
+from monai.engines import Workflow
 
 _logger = logging.getLogger(__name__)
 
@@ -28,7 +24,7 @@ _BRANCHES = {"p_us": "logit_us", "p_ss": "logit_ss"}
 _DIGITS = 6
 
 
-class ClassificationReport:
+class ClassificationReport(EvaluationReport):
     """Ignite handler that writes the scores of an evaluation of COVID-19 against CAP.
 
     Writes ``per_case.csv``, ``summary.json`` and ``roc.png``. A row of ``per_case.csv`` holds the case's class, ratio
@@ -49,44 +45,21 @@ class ClassificationReport:
     def __init__(self, output_dir: str | Path, protocol: str = "", threshold: float = 0.5) -> None:
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold is {threshold:g}. Expected a probability, 0 to 1.")
-        self.output_dir = Path(output_dir)
-        self.protocol = protocol
+        super().__init__(output_dir, protocol)
         self.threshold = threshold
-        self._cases: list[dict[str, Any]] = []
-        self._pending: list[dict[str, Any]] = []
 
-    def attach(self, engine: Workflow) -> None:
-        """Listen to an evaluator.
+    def describe(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """Row of a case.
 
-        Args:
-            engine: a MONAI evaluator that decollates its batches.
+        Raises:
+            ValueError: naming the case, when what it holds cannot be scored.
         """
-        engine.add_event_handler(Events.STARTED, self._started)
-        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._cases_predicted)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._cases_completed)
-        engine.add_event_handler(Events.COMPLETED, self._write)
-
-    def _started(self, engine: Workflow) -> None:
-        writable_folder(self.output_dir)
-        self._cases = []
-
-    def _cases_predicted(self, engine: Workflow) -> None:
-        pairs = zip(engine.state.batch, engine.state.output, strict=True)
-        self._pending = [self._described({**item, **output}) for item, output in pairs]
-
-    def _cases_completed(self, engine: Workflow) -> None:
-        """Keep the cases once no other handler of their iteration has raised: those are not evaluated."""
-        self._cases += self._pending
-        self._pending = []
-
-    def _described(self, item: Mapping[str, Any]) -> dict[str, Any]:
         name = _name(item)
         label, ratio, probability = _label(item, name), known_ratio(item, name), final_probability(item, name)
         branches = {column: covid_probability(item, key, name) for column, key in _BRANCHES.items() if _has(item, key)}
         called = None if probability is None else COVID if probability >= self.threshold else CAP
         return {
             "case_id": name,
-            "source": source_path(item.get("image")),
             **({"fold": int(item["fold"])} if _has(item, "fold") else {}),
             "label": CLASS_NAMES[label],
             "ratio": ratio,
@@ -99,14 +72,12 @@ class ClassificationReport:
             "attention_dice": _overlap(item, name) if label == COVID else None,
         }
 
-    def _write(self, engine: Workflow) -> None:
-        cases = [json.loads(text) for text in string_list_all_gather([json.dumps(case) for case in self._cases])]
-        if idist.get_rank() == 0:
-            rows = _first_of_each(cases)
-            write_csv(self.output_dir / "per_case.csv", rows)
-            summary = {"protocol": self.protocol, **summarize(rows, self.threshold)}
-            write_json(self.output_dir / "summary.json", _rounded(summary))
-            self._draw_roc(rows)
+    def write(self, engine: Workflow, cases: Sequence[dict[str, Any]], kept: Sequence[int]) -> None:
+        """Write the table, the summary and, of cases of both classes, the ROC curves."""
+        write_csv(self.output_dir / "per_case.csv", cases)
+        summary = {"protocol": self.protocol, **summarize(cases, self.threshold)}
+        write_json(self.output_dir / "summary.json", _rounded(summary))
+        self._draw_roc(cases)
 
     def _draw_roc(self, rows: Sequence[Mapping[str, Any]]) -> None:
         target = self.output_dir / "roc.png"
@@ -215,20 +186,6 @@ def _overlap(item: Mapping[str, Any], name: str) -> float | None:
     except ValueError as error:
         raise ValueError(f"Case {name}: {error}") from error
     return None if math.isnan(overlap) else overlap
-
-
-def _first_of_each(cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out repeated cases, with which a distributed sampler fills up uneven shards, and the files' paths."""
-    first: dict[Any, dict[str, Any]] = {}
-    for index, case in enumerate(cases):
-        nameless = case["case_id"] == UNKNOWN_CASE and case["source"] is None
-        key = index if nameless else (case["case_id"], case["source"])
-        first.setdefault(key, {name: value for name, value in case.items() if name != "source"})
-    if len(first) < len(cases):
-        _logger.warning(
-            "%d of %d scored cases are repeats and left out of the report.", len(cases) - len(first), len(cases)
-        )
-    return list(first.values())
 
 
 def _rounded(value: Any) -> Any:

@@ -15,11 +15,10 @@ from custom_components.reports.attention_figure import draw_attention
 from custom_components.reports.case_lesions import NOTICE, turn_to_display
 from custom_components.reports.lesion_volumes import voxel_volume_ml
 from custom_components.reports.report_files import write_json, write_png
+from custom_components.transforms.fallback_lung_mask import FILE_SOURCE, SOURCE_KEY
 from PIL import Image
 
 LUNG, INFECTION = "native_lung", "native_infection"
-# ``lung_source`` of a lung mask that came with the scan.
-MASK_FILE = "mask file"
 
 _MAPS = {"attention_us": "attention US", "attention_ss": "attention SS", "attention_plain": "Grad-CAM, plain network"}
 _VOLUME_DECIMALS = 3
@@ -83,7 +82,7 @@ class DiagnosisReport(CaseReport):
             "notice": NOTICE,
             "software": {"name": "custom_components", "version": __version__},
             **numbers,
-            "lung_source": item.get("lung_source"),
+            SOURCE_KEY: item.get(SOURCE_KEY),
             "geometry": _geometry(volumes[NATIVE].shape, affine),
             "files": {"attention": figure.name},
             "notes": _notes(item, numbers),
@@ -180,8 +179,8 @@ def _notes(item: Mapping[str, Any], numbers: Mapping[str, Any]) -> list[str]:
             f"The infection ratio is unknown {reason}: P_final is not given, since Eq. 5 weights the two branches by "
             "the ratio. Give an infection mask, or the ratio in the data list."
         )
-    source = item.get("lung_source")
-    if source not in (None, MASK_FILE):
+    source = item.get(SOURCE_KEY)
+    if source not in (None, FILE_SOURCE):
         notes.append(
             f"The scan came without lung mask; one was made by {source}. It may leave out diseased lung: check its "
             "contour in the picture, or give a lung mask."

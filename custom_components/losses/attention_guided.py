@@ -3,7 +3,7 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 from custom_components.losses.normalized_mse import NormalizedMSELoss
-from monai.data import MetaTensor
+from monai.utils import convert_to_tensor
 from torch.nn.modules.loss import _Loss
 
 
@@ -50,8 +50,7 @@ class AttentionGuidedLoss(_Loss):
             ValueError: when shapes or labels are not those, or attention or mask is missing.
         """
         logit = prediction["logit"]
-        label = torch.as_tensor(target["label"], device=logit.device)
-        label = label.as_tensor() if isinstance(label, MetaTensor) else label
+        label = convert_to_tensor(torch.as_tensor(target["label"], device=logit.device), track_meta=False)
         _check_labels(logit, label)
         classification = F.binary_cross_entropy_with_logits(logit[:, 0].float(), label.float())
         if self.attention_weight == 0:

@@ -1,5 +1,5 @@
 import torch
-from monai.data import MetaTensor
+from monai.utils import convert_to_tensor
 from torch.nn.modules.loss import _Loss
 
 
@@ -36,7 +36,7 @@ class NormalizedMSELoss(_Loss):
             ValueError: when the shapes do not belong together.
         """
         _check_shapes(attention, mask, selected)
-        attention, mask = _plain(attention), _plain(mask)
+        attention, mask = convert_to_tensor(attention, track_meta=False), convert_to_tensor(mask, track_meta=False)
         exact = torch.float64 if attention.dtype == torch.float64 else torch.float32
         attention, mask = attention.to(exact), mask.to(exact)
         axes = tuple(range(1, attention.ndim))
@@ -47,10 +47,6 @@ class NormalizedMSELoss(_Loss):
             return losses.mean()
         chosen = (selected != 0).to(losses)
         return (losses * chosen).sum() / chosen.sum().clamp(min=1)
-
-
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
 
 
 def _check_shapes(attention: torch.Tensor, mask: torch.Tensor, selected: torch.Tensor | None) -> None:

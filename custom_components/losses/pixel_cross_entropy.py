@@ -2,7 +2,7 @@ import torch
 import torch.nn.functional as F
 from custom_components.data.case_id import case_prefix
 from custom_components.data.lesion_classes import IGNORE_LABEL
-from monai.data import MetaTensor
+from monai.utils import convert_to_tensor
 from torch.nn.modules.loss import _Loss
 
 
@@ -55,7 +55,7 @@ class PixelCrossEntropy(_Loss):
         Raises:
             ValueError: when the shapes do not belong together or a label has another value.
         """
-        logits, labels = _plain(input), _plain(target)
+        logits, labels = convert_to_tensor(input, track_meta=False), convert_to_tensor(target, track_meta=False)
         self._check_shapes(logits, labels)
         self._check_values(labels, logits.shape[1], case_prefix(target))
         logits = logits if logits.dtype == torch.float64 else logits.float()
@@ -95,10 +95,6 @@ class PixelCrossEntropy(_Loss):
                 f"{classes - 1} or {self.ignore_index} (ignore). Check the label maps and that they are resampled with "
                 "nearest neighbours."
             )
-
-
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
 
 
 def _checked_weight(weight: list[float] | torch.Tensor) -> torch.Tensor:

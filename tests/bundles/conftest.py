@@ -3,8 +3,9 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,16 @@ def _elsewhere(tmp_path, monkeypatch):
     """No test runs in the bundle's folder; the process gets its excepthook back."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+
+@pytest.fixture
+def workflow_of(bundle: Bundle) -> Callable[..., ConfigWorkflow]:
+    return bundle.workflow
+
+
+@pytest.fixture
+def run_command(bundle: Bundle, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    return partial(bundle.command, tmp_path)
 
 
 def nodes(config: Any) -> Iterator[Any]:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from custom_components.handlers import classification_report
+from custom_components.handlers import evaluation_report
 from custom_components.handlers.classification_report import ClassificationReport
 from custom_components.metrics.classification_scores import summarize
 from monai.data import MetaTensor, list_data_collate
@@ -179,9 +179,9 @@ def test_the_cases_of_all_processes_are_scored(tmp_path, monkeypatch):
     def gather(texts):
         return elsewhere + texts
 
-    monkeypatch.setattr(classification_report, "string_list_all_gather", lambda texts: elsewhere.extend(texts) or texts)
+    monkeypatch.setattr(evaluation_report, "string_list_all_gather", lambda texts: elsewhere.extend(texts) or texts)
     evaluate([batch_of(*MIXED[:2])], tmp_path / "other")
-    monkeypatch.setattr(classification_report, "string_list_all_gather", gather)
+    monkeypatch.setattr(evaluation_report, "string_list_all_gather", gather)
     _, rows, summary = evaluate([batch_of(*MIXED[2:])], tmp_path)
     assert [row["case_id"] for row in rows] == ["c1", "c2", "k1", "k2"]
     assert summary["overall"]["auc"] == 0.75

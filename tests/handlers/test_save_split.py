@@ -33,3 +33,23 @@ def test_a_written_split_can_be_read_as_the_data_set_it_trained_on(tmp_path):
     SaveSplit(split, tmp_path / "split.json").attach(engine)
     engine.run([0])
     assert list_cases(tmp_path / "split.json") == split["training"]
+
+
+def written(split, path, **lists):
+    engine = Engine(lambda engine, batch: None)
+    SaveSplit(split, path, **lists).attach(engine)
+    engine.run([0])
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_lists_that_came_from_elsewhere_are_what_is_written(tmp_path):
+    cases = [{"case_id": str(number), "image": f"/data/{number}.png", "group": ""} for number in range(7)]
+    split = split_cases(cases, num_folds=3, fold=1, border=1)
+    other = [{"image": f"/scans/{name}.nii.gz", "label": f"/labels/{name}.nii.gz"} for name in "ab"]
+
+    same = {side: list(split[side]) for side in ("training", "validation")}
+    assert written(split, tmp_path / "same.json", **same) == split
+    assert written(split, tmp_path / "split.json", training=other, validation=[]) == {
+        "protocol": "lists set from outside", "training": other, "validation": [], "left_out": [],
+    }  # fmt: skip
+    assert written(split, tmp_path / "one.json", validation=other)["training"] == split["training"]

@@ -4,16 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from custom_components.data.ct_reader import CTReader
-from custom_components.phantom import make_volume, write_nifti
-from custom_components.transforms.lung_mask import FallbackLungMaskd, lung_mask
-from monai.data import MetaTensor
-from monai.transforms import Compose, LoadImaged
+from custom_components.phantom import make_volume
+from custom_components.transforms.fallback_lung_mask import FallbackLungMaskd
+from custom_components.transforms.lung_mask import lung_mask
+from monai.transforms import LoadImaged
 from scipy import ndimage
 
 SHAPE, SPACING_MM = (90, 78, 46), (4.2, 4.1, 6.1)
-MADE, GIVEN = "threshold and morphology (no model)", "mask file"
 
 HEALTHY: tuple = ()
 GLASS = (("ground_glass", 400.0),)
@@ -41,14 +39,6 @@ def positions_mm(shape, spacing_mm):
     """x to Left, y to Posterior, z to Superior of the phantom's middle."""
     axes = [(np.arange(count) - (count - 1) / 2) * step for count, step in zip(shape, spacing_mm, strict=True)]
     return np.meshgrid(*axes, indexing="ij", sparse=True)
-
-
-def item_of(phantom, **more):
-    affine = torch.as_tensor(phantom.affine)
-    image = MetaTensor(
-        torch.as_tensor(phantom.image_hu)[None], affine=affine, meta={"filename_or_obj": "/data/c7.nii.gz"}
-    )
-    return {"image": image, **more}
 
 
 @pytest.mark.parametrize(
@@ -198,80 +188,6 @@ def test_the_image_is_not_changed():
     assert np.array_equal(image, phantom_of(5).image_hu)
 
 
-@pytest.mark.parametrize(("order", "flips"), [((0, 1, 2), (0, 1)), ((2, 0, 1), (2,)), ((1, 2, 0), (0, 1, 2))])
-def test_the_mask_is_the_same_in_the_world_however_the_array_is_stored(order, flips):
-    phantom = phantom_of(5)
-    affine = phantom.affine[:, [*order, 3]].copy()
-    stored = phantom.image_hu.transpose(order)
-    for axis in flips:
-        affine[:3, 3] += affine[:3, axis] * (stored.shape[axis] - 1)
-        affine[:3, axis] *= -1
-    image = MetaTensor(torch.as_tensor(np.flip(stored, flips).copy())[None], affine=torch.as_tensor(affine))
-
-    lung = FallbackLungMaskd()({"image": image})["lung"]
-
-    assert lung.shape == image.shape
-    assert torch.equal(lung.affine, image.affine)
-    assert np.array_equal(lung[0].numpy(), np.flip(mask_of(5).transpose(order), flips))
-
-
-@pytest.mark.parametrize("absent", [{}, {"lung": None}])
-def test_a_missing_mask_is_made_and_says_so(absent):
-    item = item_of(phantom_of(5), **absent)
-    result = FallbackLungMaskd()(item)
-
-    assert result["lung"].dtype == torch.uint8
-    assert np.array_equal(result["lung"][0].numpy(), mask_of(5))
-    assert result["lung"].meta["lung_source"] == result["lung_source"] == MADE
-    assert result["lung"].meta["filename_or_obj"] == "/data/c7.nii.gz"
-    assert item.get("lung") is None
-    assert "lung_source" not in item["image"].meta
-
-
-@pytest.mark.parametrize("kind", [MetaTensor, torch.as_tensor])
-def test_a_mask_that_is_there_is_kept_and_says_so(kind):
-    given = kind(torch.ones(1, 2, 3, 4, dtype=torch.uint8))
-    result = FallbackLungMaskd()({"image": torch.zeros(1, 2, 3, 4), "lung": given})
-
-    assert torch.equal(torch.as_tensor(result["lung"]), torch.as_tensor(given))
-    assert result["lung"].meta["lung_source"] == result["lung_source"] == GIVEN
-    assert "lung_source" not in getattr(given, "meta", {})
-
-
-def test_a_given_mask_keeps_its_affine():
-    affine = torch.diag(torch.tensor([-2.0, 3.0, 4.0, 1.0], dtype=torch.float64))
-    given = MetaTensor(torch.ones(1, 2, 3, 4), affine=affine)
-
-    assert torch.equal(FallbackLungMaskd()({"lung": given})["lung"].affine, affine)
-
-
-def test_other_keys_can_be_named():
-    result = FallbackLungMaskd(image_key="ct", lung_key="lungs")({"ct": item_of(phantom_of(5))["image"]})
-
-    assert set(result) == {"ct", "lungs", "lung_source"}
-
-
-def test_it_works_on_a_case_as_loaded(tmp_path):
-    paths = write_nifti(phantom_of(5), tmp_path, "c7")
-    load = LoadImaged(keys="image", reader=CTReader, ensure_channel_first=True)
-    result = Compose([load, FallbackLungMaskd()])({"image": str(paths["image"])})
-
-    assert dice(result["lung"][0].numpy(), phantom_of(5).lung) > 0.98
-
-
-@pytest.mark.parametrize("offset_hu", [1024, -1024, 450])
-def test_values_that_are_no_hu_are_refused_with_the_case_and_the_remedy(offset_hu):
-    item = item_of(phantom_of(5), case_id="covid_017")
-    item["image"] = item["image"] + offset_hu
-
-    message = (
-        r"^Case covid_017: no plausible lungs found: \d+\.\d\d litres. Expected 0.5 to 12. The image's values run "
-        r"from .* to .*chest CT in HU \(air -1000, water 0\), or give a lung mask.$"
-    )
-    with pytest.raises(ValueError, match=message):
-        FallbackLungMaskd()(item)
-
-
 def test_an_image_that_shows_no_chest_is_refused():
     x, y, z = positions_mm((50, 52, 40), (4.0, 4.0, 5.0))
     head = np.where((x / 75) ** 2 + (y / 90) ** 2 + (z / 95) ** 2 < 1, 40.0, -1000.0)
@@ -284,11 +200,6 @@ def test_an_image_that_shows_no_chest_is_refused():
 def test_a_spacing_in_the_wrong_unit_is_refused():
     with pytest.raises(ValueError, match=r"Case c7: no plausible lungs found: \d{3,}\.\d\d litres"):
         lung_mask(phantom_of(5).image_hu, [10 * step for step in SPACING_MM], case="c7")
-
-
-def test_an_image_without_orientation_is_refused():
-    with pytest.raises(ValueError, match=r"Case c7: the image is a Tensor of shape \(1, 5, 6, 7\)\. Expected a Meta"):
-        FallbackLungMaskd()({"image": torch.zeros(1, 5, 6, 7), "case_id": "c7"})
 
 
 def test_a_shape_or_a_spacing_of_no_volume_is_refused():

@@ -1,18 +1,16 @@
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from custom_components.phantom import Phantom, make_scan, write_scan_dataset
-from monai.bundle import ConfigWorkflow
 
 from tests.bundles.conftest import ROOT, Bundle
 
+# The network and its grid, as small as they still learn.
 SMALL = {
     "grid": [24, 56, 48],
     "spacing_mm": [6.0, 3.3, 3.9],
@@ -21,7 +19,6 @@ SMALL = {
     "no_max_pool": True,
     "amp": False,
 }
-"""The network and its grid, as small as they still learn."""
 
 BUNDLE = Bundle(ROOT / "covid_cap_bundle", SMALL)
 config_files, parser_of = BUNDLE.config_files, BUNDLE.parser_of
@@ -50,18 +47,8 @@ def _bundle_untouched():
 
 
 @pytest.fixture(scope="session")
-def run_bundle() -> Callable[..., None]:
-    return BUNDLE.run
-
-
-@pytest.fixture
-def workflow_of() -> Callable[..., ConfigWorkflow]:
-    return BUNDLE.workflow
-
-
-@pytest.fixture
-def run_command(tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    return partial(BUNDLE.command, tmp_path)
+def bundle() -> Bundle:
+    return BUNDLE
 
 
 def datalist_of(folder: Path) -> list[dict[str, Any]]:
@@ -101,11 +88,11 @@ def cache_dir(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def train(scans, cache_dir, run_bundle, tmp_path_factory) -> Callable[..., SimpleNamespace]:
+def train(scans, cache_dir, bundle, tmp_path_factory) -> Callable[..., SimpleNamespace]:
     def call(names: list[str] | str, **changes: Any) -> SimpleNamespace:
         root = tmp_path_factory.mktemp("run")
         folders = {"dataset_dir": scans, "ckpt_dir": root / "models", "output_dir": root / "output"}
-        run_bundle(names, "training", **{**GOLDEN, **folders, "cache_dir": cache_dir, **changes})
+        bundle.run(names, "training", **{**GOLDEN, **folders, "cache_dir": cache_dir, **changes})
         return SimpleNamespace(**folders, model=root / "models" / "model.pt")
 
     return call
@@ -132,11 +119,11 @@ def plain(trained, train) -> SimpleNamespace:
 
 
 @pytest.fixture(scope="session")
-def ensemble(trained, balanced, cache_dir, run_bundle, tmp_path_factory) -> SimpleNamespace:
+def ensemble(trained, balanced, cache_dir, bundle, tmp_path_factory) -> SimpleNamespace:
     """Both branches evaluated together, and their common weights."""
     root = tmp_path_factory.mktemp("ensemble")
     files = {"uniform_ckpt_path": trained.model, "size_balanced_ckpt_path": balanced.model}
     made = SimpleNamespace(output_dir=root / "eval", model_path=root / "models" / "model.pt")
     data = {"dataset_dir": trained.dataset_dir, "cache_dir": cache_dir}
-    run_bundle(ENSEMBLE, "evaluating", **EVALUATION, **files, **data, **vars(made))
+    bundle.run(ENSEMBLE, "evaluating", **EVALUATION, **files, **data, **vars(made))
     return made

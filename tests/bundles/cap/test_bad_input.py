@@ -36,14 +36,14 @@ def data(scans, tmp_path) -> Path:
 
 
 @pytest.fixture
-def message_of(run_bundle, tmp_path) -> Callable[..., str]:
+def message_of(bundle, tmp_path) -> Callable[..., str]:
     """What the last line of a run that fails says; the input is as it was, and nobody's patient is named."""
 
     def call(config: str | list[str], run_id: str, dataset_dir: Path, **overrides: Any) -> str:
         before = digests(dataset_dir)
         folders = {"output_dir": tmp_path / "out", "dataset_dir": dataset_dir, "cache_dir": tmp_path / "cache"}
         with pytest.raises(RuntimeError) as caught:
-            run_bundle(config, run_id, **folders | overrides)
+            bundle.run(config, run_id, **folders | overrides)
         assert digests(dataset_dir) == before
         message = root_cause(caught.value)
         assert "_patient_" not in message
@@ -165,14 +165,14 @@ def test_several_problems_are_told_together(training_message, data):
     assert "infection lies up to 30.0 mm" in message
 
 
-def test_padding_outside_the_lungs_is_fine(run_bundle, data, tmp_path):
+def test_padding_outside_the_lungs_is_fine(bundle, data, tmp_path):
     lung = np.asarray(nib.load(data / "lungs" / f"{BAD}.nii.gz").dataobj)
     corner = np.zeros(lung.shape, bool)
     corner[:9] = True
     path = data / "images" / f"{BAD}.nii.gz"
     change_file(path, lambda array, affine: (np.where(corner & (lung == 0), -3024, array).astype(np.int16), affine))
     folders = {"dataset_dir": data, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "out", "cache_dir": ""}
-    run_bundle("train.yaml", "training", **QUICK, **folders)
+    bundle.run("train.yaml", "training", **QUICK, **folders)
     assert (tmp_path / "models" / "model.pt").is_file()
 
 

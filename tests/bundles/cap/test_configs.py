@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from custom_components.transforms.attention_levels import LEVELS_FROM
 from ignite.engine import Events
 from monai.bundle import ConfigParser, verify_net_in_out
 
@@ -80,7 +81,8 @@ def test_an_evaluation_or_inference_is_made_and_has_all_properties(workflow_of, 
 def transforms_of(place: str) -> list[dict[str, Any]]:
     """What makes the network's input, in order."""
     file, where = PLACES[place]
-    steps = [{**step} for step in parser_of(file)[where] if step["_target_"] not in INFERENCE_ALONE]
+    listed = [inner for step in parser_of(file)[where] for inner in step.get("transforms", [step])]
+    steps = [{**step} for step in listed if step["_target_"] not in INFERENCE_ALONE]
     for step in steps:
         step.pop("allow_missing_keys", None)
     return [step for step in steps if step["_target_"] != "SelectItemsd"]
@@ -328,3 +330,17 @@ def test_the_window_of_the_metadata_is_that_of_the_configs():
     metadata = json.loads((BUNDLE.folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
     low, high = parser_of("inference.json")["window_hu"]
     assert f"[{low}, {high}] HU" in metadata["image_classes"]
+
+
+def test_the_labels_of_the_metadata_are_the_levels_of_the_config():
+    metadata = json.loads((BUNDLE.folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    levels_from = parser_of("inference.json")["levels_from"]
+    pred = metadata["network_data_format"]["outputs"]["pred"]
+    assert list(pred["channel_def"]) == [str(level) for level in range(len(levels_from) + 1)]
+    assert pred["channel_def"]["0"] == "background"
+    assert pred["value_range"] == [0, len(levels_from)]
+    assert ", ".join(map(str, levels_from)) in metadata["pred_classes"]
+
+
+def test_without_given_levels_the_transform_takes_those_of_the_config():
+    assert list(LEVELS_FROM) == parser_of("inference.json")["levels_from"]

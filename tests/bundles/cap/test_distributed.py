@@ -51,7 +51,7 @@ def check_shares(odd: Path, first: list[list[int]], second: list[list[int]]) -> 
     assert sorted(first[1] + second[1]) == list(range(VALIDATION))
 
 
-def test_two_processes_train_one_size_balanced_branch(run_command, run_bundle, odd, cache_dir, tmp_path):
+def test_two_processes_train_one_size_balanced_branch(run_command, bundle, odd, cache_dir, tmp_path):
     models, output = tmp_path / "models", tmp_path / "output"
     (tmp_path / "shares.yaml").write_text(SHARES, encoding="utf-8")
     (tmp_path / "exit_threads.py").write_text(EXIT_THREADS, encoding="utf-8")
@@ -74,7 +74,7 @@ def test_two_processes_train_one_size_balanced_branch(run_command, run_bundle, o
     assert steps == (1, 2)
     assert len(scalars(output, "train_loss")) == 2 * 20 // 2 // 2  # 20 scans drawn, 2 a batch in each process
     places = {"ckpt_path": models / "model.pt", "output_dir": tmp_path / "eval", "fold": GOLDEN["fold"]}
-    run_bundle("evaluate.yaml", "evaluating", **NO_WORKERS, **data, **places)
+    bundle.run("evaluate.yaml", "evaluating", **NO_WORKERS, **data, **places)
     assert len(rows_of(tmp_path / "eval" / "per_case.csv")) == VALIDATION
     summary = json.loads((tmp_path / "eval" / "summary.json").read_text(encoding="utf-8"))
     assert summary["overall"]["auc"] == pytest.approx(max(auc), abs=1e-5)

@@ -85,17 +85,17 @@ def test_a_training_from_the_cache_reads_no_scan(trained, train, monkeypatch):
     assert "a scan was read" in root_cause(caught.value)
 
 
-def resumed(trained, run_bundle, tmp_path, **changes):
+def resumed(trained, bundle, tmp_path, **changes):
     """One more epoch in a copy of the golden run's folder."""
     folders = {"dataset_dir": trained.dataset_dir, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
     shutil.copytree(trained.ckpt_dir, folders["ckpt_dir"])
     more = {"resume": True, "epochs": GOLDEN["epochs"] + 1, **changes}
-    run_bundle("train.yaml", "training", **{**GOLDEN, **more}, **folders)
+    bundle.run("train.yaml", "training", **{**GOLDEN, **more}, **folders)
     return folders
 
 
-def test_training_goes_on_after_the_last_epoch_with_its_learning_rate(trained, run_bundle, cache_dir, tmp_path):
-    folders = resumed(trained, run_bundle, tmp_path, cache_dir=cache_dir)
+def test_training_goes_on_after_the_last_epoch_with_its_learning_rate(trained, bundle, cache_dir, tmp_path):
+    folders = resumed(trained, bundle, tmp_path, cache_dir=cache_dir)
     last = GOLDEN["epochs"]
     assert epochs_kept(folders["ckpt_dir"]) == [last, last + 1]
     (step, auc), *others = scalars(folders["output_dir"], "val_auc")
@@ -106,17 +106,17 @@ def test_training_goes_on_after_the_last_epoch_with_its_learning_rate(trained, r
     assert state["optimizer"]["param_groups"][0]["lr"] == pytest.approx(GOLDEN["learning_rate"] / 10)
 
 
-def test_a_worse_epoch_after_the_resumption_leaves_the_best_model_alone(trained, run_bundle, cache_dir, tmp_path):
+def test_a_worse_epoch_after_the_resumption_leaves_the_best_model_alone(trained, bundle, cache_dir, tmp_path):
     network_alone = {"train#handlers#0#load_dict": {"network": "@network_def", "best_model": "@validate#best_model"}}
-    folders = resumed(trained, run_bundle, tmp_path, cache_dir=cache_dir, learning_rate=1.0, **network_alone)
+    folders = resumed(trained, bundle, tmp_path, cache_dir=cache_dir, learning_rate=1.0, **network_alone)
     best = max(auc for _, auc in scalars(trained.output_dir, "val_auc"))
     assert scalars(folders["output_dir"], "val_auc")[0][1] < best
     assert (folders["ckpt_dir"] / "model.pt").read_bytes() == trained.model.read_bytes()
 
 
-def test_more_epochs_than_asked_for_are_told(trained, run_bundle, cache_dir, tmp_path):
+def test_more_epochs_than_asked_for_are_told(trained, bundle, cache_dir, tmp_path):
     with pytest.raises(RuntimeError) as caught:
-        resumed(trained, run_bundle, tmp_path, cache_dir=cache_dir, epochs=2)
+        resumed(trained, bundle, tmp_path, cache_dir=cache_dir, epochs=2)
     assert root_cause(caught.value).endswith(
         "has 10 epochs already. Ask for more with --epochs, or for a new training in another --ckpt_dir."
     )
@@ -139,10 +139,10 @@ def test_accumulated_batches_are_one_step_of_the_optimizer(
 
 
 @pytest.fixture(scope="module")
-def evaluated(trained, cache_dir, run_bundle, tmp_path_factory) -> Path:
+def evaluated(trained, cache_dir, bundle, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("eval")
     folders = {"dataset_dir": trained.dataset_dir, "cache_dir": cache_dir, "output_dir": out}
-    run_bundle("evaluate.yaml", "evaluating", **NO_WORKERS | EVALUATION, **folders, ckpt_path=trained.model)
+    bundle.run("evaluate.yaml", "evaluating", **NO_WORKERS | EVALUATION, **folders, ckpt_path=trained.model)
     return out
 
 
@@ -190,9 +190,9 @@ def test_a_roc_curve_is_drawn(evaluated):
     assert (evaluated / "roc.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_a_fold_all_scans_are_evaluated(trained, cache_dir, run_bundle, tmp_path):
+def test_without_a_fold_all_scans_are_evaluated(trained, cache_dir, bundle, tmp_path):
     folders = {"dataset_dir": trained.dataset_dir, "cache_dir": cache_dir, "output_dir": tmp_path}
-    run_bundle("evaluate.yaml", "evaluating", **NO_WORKERS, **folders, ckpt_path=trained.model)
+    bundle.run("evaluate.yaml", "evaluating", **NO_WORKERS, **folders, ckpt_path=trained.model)
     assert len(rows_of(tmp_path / "per_case.csv")) == SCANS
 
 
@@ -219,11 +219,11 @@ def test_the_weights_of_the_ensemble_are_those_of_its_branches(ensemble, trained
     assert not state
 
 
-def test_other_weights_of_the_ensemble_are_obeyed(ensemble, trained, balanced, cache_dir, run_bundle, tmp_path):
+def test_other_weights_of_the_ensemble_are_obeyed(ensemble, trained, balanced, cache_dir, bundle, tmp_path):
     files = {"uniform_ckpt_path": trained.model, "size_balanced_ckpt_path": balanced.model}
     folders = {"dataset_dir": trained.dataset_dir, "cache_dir": cache_dir, "output_dir": tmp_path}
     more = {"weights": [1.0, 0.0], "ratio_thresholds": [0.005, 0.1], "model_path": tmp_path / "model.pt"}
-    run_bundle(ENSEMBLE, "evaluating", **EVALUATION, **files, **folders, **more)
+    bundle.run(ENSEMBLE, "evaluating", **EVALUATION, **files, **folders, **more)
     rows = rows_of(tmp_path / "per_case.csv")
     for row in rows:
         branch = "p_ss" if 0.005 <= float(row["ratio"]) <= 0.1 else "p_us"

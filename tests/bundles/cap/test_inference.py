@@ -34,19 +34,21 @@ def result_of(folder: Path) -> SimpleNamespace:
     name = folder.name
     report = json.loads((folder / f"{name}_diagnosis.json").read_text(encoding="utf-8"))
     ends = {path.name.removeprefix(f"{name}_").removesuffix(".nii.gz"): path for path in folder.glob("*.nii.gz")}
+    levels = nib.load(ends.pop("attention_levels"))
     maps = {end: nib.load(path) for end, path in ends.items()}
     picture = np.asarray(Image.open(folder / f"{name}_attention.png"))
-    return SimpleNamespace(report=report, maps=maps, picture=picture, files={path.name for path in folder.iterdir()})
+    files = {path.name for path in folder.iterdir()}
+    return SimpleNamespace(report=report, maps=maps, levels=levels, picture=picture, files=files)
 
 
 @pytest.fixture(scope="session")
-def infer(ensemble, run_bundle, tmp_path_factory):
+def infer(ensemble, bundle, tmp_path_factory):
     """Results of a data set, by case."""
 
     def call(dataset_dir: Path, out: Path | None = None, **more) -> dict[str, SimpleNamespace]:
         out = tmp_path_factory.mktemp("inferred") if out is None else out
         given = {"ckpt_path": ensemble.model_path, "output_dir": out, **more}
-        run_bundle("inference.json", dataset_dir=dataset_dir, **given)
+        bundle.run("inference.json", dataset_dir=dataset_dir, **given)
         return {folder.name: result_of(folder) for folder in sorted(out.iterdir())}
 
     return call
@@ -74,7 +76,7 @@ def ratio_of(folder: Path, name: str) -> float:
 def test_a_case_gives_report_maps_and_picture(results):
     assert sorted(results) == sorted(NAMES)
     for name, result in results.items():
-        ends = ("diagnosis.json", "attention.png", "attention_us.nii.gz", "attention_ss.nii.gz")
+        ends = ("diagnosis.json", "attention.png", *(f"attention_{end}.nii.gz" for end in ("us", "ss", "levels")))
         assert result.files == {f"{name}_{end}" for end in ends}
         assert result.report["case_id"] == name
 
@@ -89,6 +91,29 @@ def test_the_maps_lie_on_the_ct_with_one_byte_a_voxel(results, given):
             values = array(written)
             assert values.min() >= 0
             assert values.max() <= 1 + 1e-6  # the header keeps 1/255 in single precision
+
+
+def weighted(result: SimpleNamespace) -> np.ndarray:
+    """Both maps as Eq. 5 weights the branches; without ratio their mean."""
+    weight = 0.5 if result.report["weight_us"] is None else result.report["weight_us"]
+    return weight * array(result.maps["attention_us"]) + (1 - weight) * array(result.maps["attention_ss"])
+
+
+def check_levels(result: SimpleNamespace) -> None:
+    """Whole numbers of one byte on the grid of the maps: how many of .2, .4, .6, .8 the weighted attention reaches."""
+    levels, attention = array(result.levels), weighted(result)
+    assert result.levels.header.get_data_dtype() == levels.dtype == np.uint8
+    assert levels.shape == attention.shape
+    assert np.allclose(result.levels.affine, result.maps["attention_us"].affine, atol=1e-4)
+    for level, lower_end in enumerate((0.2, 0.4, 0.6, 0.8), start=1):
+        decided = np.abs(attention - lower_end) > STEP  # a written map is rounded
+        assert ((levels >= level) == (attention >= lower_end))[decided].all()
+
+
+def test_the_levels_cut_the_attention_that_eq_5_weights(results):
+    for result in results.values():
+        check_levels(result)
+    assert np.unique(array(results[NAMES[0]].levels)).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_the_attention_is_worth_comparing(results):
@@ -148,6 +173,9 @@ def test_a_scan_has_the_same_diagnosis_however_it_is_stored(infer, results, give
         again = turned(written, "".join(nib.aff2axcodes(expected.maps[end].affine)))
         assert np.allclose(again.affine, expected.maps[end].affine, atol=1e-3)
         assert np.abs(array(again) - array(expected.maps[end])).max() < 1.5 * STEP
+    check_levels(found)
+    again = turned(found.levels, "".join(nib.aff2axcodes(expected.levels.affine)))
+    assert (array(again) != array(expected.levels)).mean() < 1e-4
 
 
 @pytest.mark.parametrize("axcodes", ["RAS", "ASR"])
@@ -177,6 +205,7 @@ def test_a_dicom_folder_without_masks_runs_with_a_lung_mask_of_its_own(infer, sc
     assert "came without lung mask" in report["notes"][1]
     true_ml = scan.lung.sum() * np.prod(scan.spacing_mm) / 1000
     assert report["lung_volume_ml"] == pytest.approx(true_ml, rel=0.15)
+    check_levels(found["1.2.840.5"])
     for written in found["1.2.840.5"].maps.values():
         assert written.shape == scan.lung.shape
         assert np.allclose(written.affine, scan.affine, atol=1e-3)

@@ -1,7 +1,4 @@
 import json
-import subprocess
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,13 +6,13 @@ import numpy as np
 import pytest
 from custom_components.phantom import Phantom, make_slice, make_volume
 from custom_components.reports.overlay import window_to_grey
-from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from tests.bundles.conftest import ROOT, Bundle
 
 SLICE_SIZE = (56, 48)
 LESIONS_ML = {"ground_glass": 26.0, "consolidation": 24.0, "pleural_effusion": 30.0}
+# The network and its grid, as small as they still learn.
 SMALL = {
     "network_def#features": [8, 16, 32],
     "network_def#num_heads": 1,
@@ -23,7 +20,6 @@ SMALL = {
     "spatial_size": [48, 48],
     "amp": False,
 }
-"""The network and its grid, as small as they still learn."""
 
 TRAINING = {"num_workers": 0, "num_folds": 4, "learning_rate": 0.004, "batch_size": 4, "epochs": 6}
 GOLDEN = {**TRAINING, "loss#weight": [0.1, 1, 1, 1]}
@@ -32,18 +28,8 @@ config_files, parser_of = BUNDLE.config_files, BUNDLE.parser_of
 
 
 @pytest.fixture(scope="session")
-def run_bundle() -> Callable[..., None]:
-    return BUNDLE.run
-
-
-@pytest.fixture
-def workflow_of() -> Callable[..., ConfigWorkflow]:
-    return BUNDLE.workflow
-
-
-@pytest.fixture
-def run_command(tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    return partial(BUNDLE.command, tmp_path)
+def bundle() -> Bundle:
+    return BUNDLE
 
 
 def write_png(array: np.ndarray, path: Path) -> None:
@@ -81,9 +67,9 @@ def volume() -> Phantom:
 
 
 @pytest.fixture(scope="session")
-def trained(slices, run_bundle, tmp_path_factory) -> SimpleNamespace:
+def trained(slices, bundle, tmp_path_factory) -> SimpleNamespace:
     """The golden run: a shrunken twin, trained once for all tests."""
     root = tmp_path_factory.mktemp("golden")
     folders = {"dataset_dir": slices, "ckpt_dir": root / "models", "output_dir": root / "output"}
-    run_bundle("train.yaml", "training", **GOLDEN, **folders)
+    bundle.run("train.yaml", "training", **GOLDEN, **folders)
     return SimpleNamespace(**folders, model=root / "models" / "model.pt")

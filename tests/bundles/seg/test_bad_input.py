@@ -32,14 +32,14 @@ def data(slices, tmp_path) -> Path:
 
 
 @pytest.fixture
-def message_of(run_bundle, tmp_path) -> Callable[..., str]:
+def message_of(bundle, tmp_path) -> Callable[..., str]:
     """What the last line of a run that fails says; the input is as it was."""
 
     def call(config: str, dataset_dir: Path, **overrides) -> str:
         before = digests(dataset_dir)
         folders = {"output_dir": tmp_path / "out", "dataset_dir": dataset_dir}
         with pytest.raises(RuntimeError) as caught:
-            run_bundle(config, **folders | overrides)
+            bundle.run(config, **folders | overrides)
         assert digests(dataset_dir) == before
         return root_cause(caught.value)
 

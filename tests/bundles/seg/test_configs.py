@@ -62,7 +62,8 @@ def image_transforms(place: str) -> list[dict[str, Any]]:
     """What happens to the image, in order; modes and keys of labels beside it do not matter."""
     file, where = PLACES[place]
     found = []
-    for transform in parser_of(file)[where]:
+    listed = [inner for step in parser_of(file)[where] for inner in step.get("transforms", [step])]
+    for transform in listed:
         keys = transform["keys"] if isinstance(transform["keys"], list) else [transform["keys"]]
         if "image" in keys and transform["_target_"] != "CopyItemsd":  # the copy feeds the report
             mode = transform.get("mode")

@@ -21,7 +21,7 @@ def without_groups(slices, tmp_path_factory) -> Path:
     return path
 
 
-def test_two_processes_train_one_network(run_command, run_bundle, without_groups, tmp_path):
+def test_two_processes_train_one_network(run_command, bundle, without_groups, tmp_path):
     models, output = tmp_path / "models", tmp_path / "output"
     done = run_command(
         "training", config_files("train.yaml", "multi_gpu_train.json"), TORCHRUN,
@@ -39,7 +39,7 @@ def test_two_processes_train_one_network(run_command, run_bundle, without_groups
         len(scalars(output, "train_loss")) == 2 * 19 * 6 // 2 // 3
     )  # 19 slices drawn 6 times, 3 a batch in each process
     folders = {"dataset_dir": without_groups, "ckpt_path": models / "model.pt", "output_dir": tmp_path / "eval"}
-    run_bundle("evaluate.yaml", "evaluating", **NETWORK, **FOLD, **folders, overlay_slices=0)
+    bundle.run("evaluate.yaml", "evaluating", **NETWORK, **FOLD, **folders, overlay_slices=0)
     summary = json.loads((tmp_path / "eval" / "summary.json").read_text(encoding="utf-8"))
     assert summary["cases"] == 5
     assert summary["dice"]["mean"] == pytest.approx(max(dice), abs=1e-5)

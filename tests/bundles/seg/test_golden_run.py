@@ -52,17 +52,17 @@ def test_no_patient_is_on_both_sides_of_the_written_split(trained):
         assert not training & validation
 
 
-def resumed(trained, run_bundle, tmp_path, **changes):
+def resumed(trained, bundle, tmp_path, **changes):
     """One more epoch, of other length, in a copy of the golden run's folder."""
     folders = {"dataset_dir": trained.dataset_dir, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
     shutil.copytree(trained.ckpt_dir, folders["ckpt_dir"])
     more = {"draws_per_image": 1, "resume": True, "epochs": GOLDEN["epochs"] + 1, **changes}
-    run_bundle("train.yaml", "training", **{**GOLDEN, **more}, **folders)
+    bundle.run("train.yaml", "training", **{**GOLDEN, **more}, **folders)
     return folders
 
 
-def test_training_goes_on_after_the_last_epoch(trained, run_bundle, tmp_path):
-    folders = resumed(trained, run_bundle, tmp_path)
+def test_training_goes_on_after_the_last_epoch(trained, bundle, tmp_path):
+    folders = resumed(trained, bundle, tmp_path)
     last = GOLDEN["epochs"]
     assert epochs_kept(folders["ckpt_dir"]) == [last, last + 1]
     (step, dice), *others = scalars(folders["output_dir"], "val_mean_dice")
@@ -71,26 +71,26 @@ def test_training_goes_on_after_the_last_epoch(trained, run_bundle, tmp_path):
     assert len(scalars(folders["output_dir"], "train_loss")) == 5  # 18 slices, 4 a batch
 
 
-def test_a_worse_epoch_after_the_resumption_leaves_the_best_model_alone(trained, run_bundle, tmp_path):
+def test_a_worse_epoch_after_the_resumption_leaves_the_best_model_alone(trained, bundle, tmp_path):
     step = {"train#handlers#0#load_dict": {"network": "@network", "best_model": "@validate#best_model"}}
-    folders = resumed(trained, run_bundle, tmp_path, learning_rate=1.0, **step)
+    folders = resumed(trained, bundle, tmp_path, learning_rate=1.0, **step)
     assert scalars(folders["output_dir"], "val_mean_dice")[0][1] < FLOOR / 2
     assert (folders["ckpt_dir"] / "model.pt").read_bytes() == trained.model.read_bytes()
 
 
-def test_more_epochs_than_asked_for_are_told(trained, run_bundle, tmp_path):
+def test_more_epochs_than_asked_for_are_told(trained, bundle, tmp_path):
     with pytest.raises(RuntimeError) as caught:
-        resumed(trained, run_bundle, tmp_path, epochs=2)
+        resumed(trained, bundle, tmp_path, epochs=2)
     assert root_cause(caught.value).endswith(
         "has 6 epochs already. Ask for more with --epochs, or for a new training in another --ckpt_dir."
     )
 
 
 @pytest.fixture(scope="module")
-def evaluated(trained, run_bundle, tmp_path_factory) -> Path:
+def evaluated(trained, bundle, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("eval")
     folders = {"dataset_dir": trained.dataset_dir, "ckpt_path": trained.model, "output_dir": out}
-    run_bundle("evaluate.yaml", "evaluating", fold=0, num_folds=GOLDEN["num_folds"], **folders)
+    bundle.run("evaluate.yaml", "evaluating", fold=0, num_folds=GOLDEN["num_folds"], **folders)
     return out
 
 
@@ -129,32 +129,32 @@ def test_an_evaluation_draws_the_truth_beside_the_prediction(evaluated):
         }
 
 
-def test_without_a_fold_all_cases_are_evaluated(trained, run_bundle, tmp_path):
+def test_without_a_fold_all_cases_are_evaluated(trained, bundle, tmp_path):
     folders = {"dataset_dir": trained.dataset_dir, "ckpt_path": trained.model, "output_dir": tmp_path}
-    run_bundle("evaluate.yaml", "evaluating", overlay_slices=0, **folders)
+    bundle.run("evaluate.yaml", "evaluating", overlay_slices=0, **folders)
     assert len(rows_of(tmp_path / "per_case.csv")) == 24
 
 
-def test_an_ablation_is_trained_and_evaluated_with_its_overlay(slices, run_bundle, tmp_path):
+def test_an_ablation_is_trained_and_evaluated_with_its_overlay(slices, bundle, tmp_path):
     folders = {"dataset_dir": slices, "output_dir": tmp_path / "output"}
     quick = {**GOLDEN, "epochs": 1, "draws_per_image": 1}
-    run_bundle(["train.yaml", "unet.yaml"], "training", **quick, **folders, ckpt_dir=tmp_path)
+    bundle.run(["train.yaml", "unet.yaml"], "training", **quick, **folders, ckpt_dir=tmp_path)
     model = {"ckpt_path": tmp_path / "model.pt", "fold": 0, "num_folds": 4, "overlay_slices": 0}
-    run_bundle(["evaluate.yaml", "unet.yaml"], "evaluating", **model, **folders)
+    bundle.run(["evaluate.yaml", "unet.yaml"], "evaluating", **model, **folders)
     assert len(rows_of(tmp_path / "output" / "per_case.csv")) == 6
     with pytest.raises(RuntimeError) as caught:
-        run_bundle("evaluate.yaml", "evaluating", **model, **folders)
+        bundle.run("evaluate.yaml", "evaluating", **model, **folders)
     assert "is of another architecture than the network: tensors missing: " in root_cause(caught.value)
 
 
-def test_volumes_can_be_trained_on(volume, run_bundle, tmp_path):
+def test_volumes_can_be_trained_on(volume, bundle, tmp_path):
     from custom_components.phantom.nifti import phantom_hu, write_nifti_array
 
     for number in range(4):
         write_nifti_array(phantom_hu(volume), volume, tmp_path / "images" / f"{number}.nii.gz")
         write_nifti_array(volume.label, volume, tmp_path / "masks" / f"{number}.nii.gz")
     folders = {"dataset_dir": tmp_path, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
-    run_bundle("train.yaml", "training", **{**GOLDEN, "epochs": 1}, **folders)
+    bundle.run("train.yaml", "training", **{**GOLDEN, "epochs": 1}, **folders)
     assert (tmp_path / "models" / "model.pt").is_file()
     assert len(scalars(tmp_path / "output", "train_loss")) == 5  # 3 volumes, 6 slices of each, 4 a batch
     image = events(tmp_path / "output").Images("overlay/0")[0]

@@ -15,12 +15,12 @@ INFECTION = (1, 2)
 
 
 @pytest.fixture(scope="module")
-def infer(trained, run_bundle, tmp_path_factory):
+def infer(trained, bundle, tmp_path_factory):
     """Label maps and reports of a data set, by case."""
 
     def call(dataset_dir: Path, out: Path | None = None) -> dict[str, tuple[nib.Nifti1Image, dict]]:
         out = tmp_path_factory.mktemp("inferred") if out is None else out
-        run_bundle("inference.json", dataset_dir=dataset_dir, ckpt_path=trained.model, output_dir=out, progress=False)
+        bundle.run("inference.json", dataset_dir=dataset_dir, ckpt_path=trained.model, output_dir=out, progress=False)
         return {
             folder.name: (
                 nib.load(folder / f"{folder.name}_seg.nii.gz"),

@@ -1,0 +1,130 @@
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from custom_components.data.case_id import case_id
+from custom_components.handlers.classification_report import known_ratio
+from custom_components.networks.dual_sampling import branch_weight
+from monai.transforms import Transform
+
+# Lower ends of the levels 1, 2, 3, 4. The paper's soft mask T(A) parts attention at the second of them, beta = 0.4.
+LEVELS_FROM = (0.2, 0.4, 0.6, 0.8)
+
+# Levels are shown and stored in one byte.
+MOST_LEVELS = 255
+
+
+def attention_levels(attention: torch.Tensor, levels_from: Sequence[float] = LEVELS_FROM) -> torch.Tensor:
+    """Quantise attention: the level of a voxel is how many of the lower ends it reaches.
+
+    Args:
+        attention: A in [0, 1], any shape.
+        levels_from: lower ends of level 1, 2, ..., rising, in (0, 1].
+
+    Returns:
+        Whole numbers from 0 (below all) to ``len(levels_from)``, float32, same shape; metadata are kept.
+
+    Example:
+        >>> attention_levels(torch.tensor([0.0, 0.19, 0.2, 0.5, 0.8, 1.0])).tolist()
+        [0.0, 0.0, 1.0, 2.0, 4.0, 4.0]
+    """
+    levels = torch.zeros_like(attention, dtype=torch.float32)
+    for lower_end in levels_from:
+        levels += attention >= lower_end
+    return levels
+
+
+class AttentionLevelsd(Transform):
+    """One label volume of both branches' attention, for tools that show label volumes and no heat maps.
+
+    The maps are weighted as Eq. 5 of Ouyang et al. 2020 weights the probabilities: w A_US + (1 - w) A_SS, with w given
+    by the infection ratio. Where the ratio is unknown Eq. 5 gives no weight, and the mean of both maps is taken. The
+    result is cut into levels: 0 is background, 1, 2, ... are rising attention.
+
+    Args:
+        us_key: attention of the uniform-sampling branch, (1, X, Y, Z) in [0, 1], back on the grid of the CT.
+        ss_key: that of the size-balanced branch, same shape.
+        pred_key: where the levels go, a MetaTensor if the maps are: (1, X, Y, Z), whole numbers as float32.
+        ratio_key: infection volume / lung volume; absent, None or NaN when unknown.
+        levels_from: lower ends of level 1, 2, ..., rising, in (0, 1].
+        weights: w outside and inside the ratio thresholds, as the network has them.
+        ratio_thresholds: of the ratio, as the network has them.
+
+    Raises:
+        ValueError: at once when ``levels_from`` are no such numbers; on call, naming the case, when a map is missing,
+            has another shape than the other, or holds something else than numbers from 0 to 1.
+
+    Example:
+        >>> us, ss = torch.tensor([[[[1.0, 1.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0, 0.0]]]])
+        >>> maps = {"attention_us": us, "attention_ss": ss}
+        >>> AttentionLevelsd()({**maps, "ratio": 0.02})["pred"].tolist()  # w = .96
+        [[[[4.0, 4.0, 0.0]]]]
+        >>> AttentionLevelsd()({**maps, "ratio": float("nan")})["pred"].tolist()  # the mean
+        [[[[4.0, 2.0, 0.0]]]]
+    """
+
+    def __init__(
+        self,
+        us_key: str = "attention_us",
+        ss_key: str = "attention_ss",
+        pred_key: str = "pred",
+        ratio_key: str = "ratio",
+        levels_from: Sequence[float] = LEVELS_FROM,
+        weights: tuple[float, float] = (0.35, 0.96),
+        ratio_thresholds: tuple[float, float] = (0.001, 0.030),
+    ) -> None:
+        _check_levels(levels_from)
+        self.us_key, self.ss_key = us_key, ss_key
+        self.pred_key, self.ratio_key = pred_key, ratio_key
+        self.levels_from = tuple(float(lower_end) for lower_end in levels_from)
+        self.weights, self.ratio_thresholds = weights, ratio_thresholds
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Make the levels of one case.
+
+        Args:
+            data: both maps and the ratio.
+
+        Returns:
+            A shallow copy with the levels.
+        """
+        item = dict(data)
+        case = str(item.get("case_id") or case_id(item.get(self.us_key)))
+        us, ss = (_attention(item, key, case) for key in (self.us_key, self.ss_key))
+        if us.shape != ss.shape:
+            raise ValueError(
+                f"Case {case}: {self.us_key} has shape {tuple(us.shape)}, {self.ss_key} {tuple(ss.shape)}. Expected "
+                "both on the grid of the CT: bring both back to it (Invertd)."
+            )
+        weight = self._weight(known_ratio({"ratio": item.get(self.ratio_key)}, case))
+        item[self.pred_key] = attention_levels(weight * us + (1 - weight) * ss, self.levels_from)
+        return item
+
+    def _weight(self, ratio: float | None) -> float:
+        if ratio is None:
+            return 0.5
+        return branch_weight(torch.tensor(ratio, dtype=torch.float32), self.weights, self.ratio_thresholds).item()
+
+
+def _attention(item: Mapping[Hashable, Any], key: str, case: str) -> torch.Tensor:
+    attention = item.get(key)
+    if not isinstance(attention, torch.Tensor):
+        raise ValueError(f"Case {case} has no {key!r}. Expected the branch's attention map there, a tensor.")
+    low, high = torch.aminmax(attention.detach())
+    if not (low >= -1e-3 and high <= 1 + 1e-3):
+        raise ValueError(
+            f"Case {case}: {key!r} runs from {low.item():g} to {high.item():g}. Expected attention from 0 to 1: take "
+            "the network's `explain`, and check the weights that were loaded."
+        )
+    return attention
+
+
+def _check_levels(levels_from: Sequence[float]) -> None:
+    ends = [0.0, *levels_from]
+    rising = all(lower < upper for lower, upper in pairwise(ends))
+    if not (1 <= len(levels_from) <= MOST_LEVELS and rising and ends[-1] <= 1):
+        raise ValueError(
+            f"levels_from is {list(levels_from)}. Expected 1 to {MOST_LEVELS} rising numbers in (0, 1]: the attention "
+            "from which each level holds."
+        )

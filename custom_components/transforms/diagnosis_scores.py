@@ -1,0 +1,84 @@
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from custom_components.data.case_id import case_id
+from custom_components.data.size_groups import CAP, CLASS_NAMES, COVID
+from custom_components.handlers.classification_report import covid_probability, known_ratio
+from custom_components.networks.dual_sampling import branch_weight
+from custom_components.reports.case_lesions import NOTICE
+from monai.transforms import Transform
+
+_DECIMALS = 4
+_RATIO_DECIMALS = 6
+
+
+class DiagnosisScoresd(Transform):
+    """Put the scores of a case into ``data["result"]``, as numbers and strings that JSON can hold.
+
+    MONAI Label sends what is there beside the label volume, as ``params``. Entries that are there already are kept.
+
+    ``p_us``, ``p_ss``: probability of COVID-19 of each branch; ``p_final``: that of Eq. 5 of Ouyang et al. 2020;
+    ``prediction``: ``covid`` or ``cap``; ``ratio``: infection volume / lung volume; ``weight_us``: what it gives to the
+    uniform branch; ``p_plain``: of the network without attention loss, when it was asked. Where the ratio is unknown,
+    it, ``weight_us``, ``p_final`` and ``prediction`` are null.
+
+    Args:
+        threshold: P_final from which a scan is called COVID-19.
+        result_key: where the scores go.
+        weights: w outside and inside the ratio thresholds, as the network has them.
+        ratio_thresholds: of the ratio, as the network has them.
+
+    Raises:
+        ValueError: on call, naming the case, when a logit that is needed is missing, or is no finite number.
+
+    Example:
+        >>> logits = {name: torch.tensor([value]) for name, value in {"logit_us": 0.0, "logit_ss": 9.0}.items()}
+        >>> result = DiagnosisScoresd()({**logits, "ratio": float("nan")})["result"]
+        >>> result["p_us"], result["p_ss"], result["p_final"], result["prediction"]
+        (0.5, 0.9999, None, None)
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        result_key: str = "result",
+        weights: tuple[float, float] = (0.35, 0.96),
+        ratio_thresholds: tuple[float, float] = (0.001, 0.030),
+    ) -> None:
+        self.threshold = threshold
+        self.result_key = result_key
+        self.weights, self.ratio_thresholds = weights, ratio_thresholds
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Score one case.
+
+        Args:
+            data: ``logit_us``, ``logit_ss``, ``ratio``; ``logit`` when the ratio is known; ``logit_plain`` and
+                ``lung_source`` when there.
+
+        Returns:
+            A shallow copy with the scores.
+        """
+        item: dict[Any, Any] = dict(data)
+        case = str(item.get("case_id") or case_id(item))
+        scores = {**self._scores(item, case), "lung_source": item.get("lung_source"), "notice": NOTICE}
+        item[self.result_key] = {**(item.get(self.result_key) or {}), **scores}
+        return item
+
+    def _scores(self, item: Mapping[str, Any], case: str) -> dict[str, float | str | None]:
+        p_us, p_ss = (covid_probability(item, key, case) for key in ("logit_us", "logit_ss"))
+        plain = {} if item.get("logit_plain") is None else {"p_plain": covid_probability(item, "logit_plain", case)}
+        branches = {name: round(value, _DECIMALS) for name, value in {"p_us": p_us, "p_ss": p_ss, **plain}.items()}
+        ratio = known_ratio(item, case)
+        if ratio is None:
+            return {**branches, **dict.fromkeys(("p_final", "prediction", "ratio", "weight_us"))}
+        p_final = covid_probability(item, "logit", case)
+        weight = branch_weight(torch.tensor(ratio, dtype=torch.float32), self.weights, self.ratio_thresholds)
+        return {
+            **branches,
+            "p_final": round(p_final, _DECIMALS),
+            "prediction": CLASS_NAMES[COVID if p_final >= self.threshold else CAP],
+            "ratio": round(ratio, _RATIO_DECIMALS),
+            "weight_us": round(weight.item(), _RATIO_DECIMALS),
+        }

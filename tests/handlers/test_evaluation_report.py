@@ -1,0 +1,88 @@
+from contextlib import nullcontext
+
+import pytest
+import torch
+from custom_components.engines.case_evaluator import CaseEvaluator
+from custom_components.handlers.evaluation_report import EvaluationReport
+from monai.data import MetaTensor, list_data_collate
+from monai.engines import IterationEvents, SupervisedEvaluator
+
+
+class Collected(EvaluationReport):
+    """Keeps what it would write."""
+
+    def describe(self, item):
+        return {"case_id": item["name"], "sum": item["pred"].sum().item()}
+
+    def write(self, engine, cases, kept):
+        self.cases, self.kept = list(cases), list(kept)
+
+
+class AnswersInTheImage(torch.nn.Module):
+    def forward(self, x):
+        return x
+
+
+class FailsOn:
+    """A handler that cannot take one case, as a metric may not."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def attach(self, engine):
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self.take)
+
+    def take(self, engine):
+        if self.name in [item["name"] for item in engine.state.batch]:
+            raise RuntimeError("cannot take it")
+
+
+def batch_of(*cases):
+    return list_data_collate([{"name": name, "image": image_of(value, path)} for name, value, path in cases])
+
+
+def image_of(value, path):
+    return MetaTensor(torch.full((1, 2, 3), float(value)), meta={} if path is None else {"filename_or_obj": path})
+
+
+def collect(batches, output_dir, *handlers, evaluator=SupervisedEvaluator):
+    report = Collected(output_dir)
+    engine = evaluator(
+        device=torch.device("cpu"),
+        val_data_loader=batches,
+        network=AnswersInTheImage(),
+        val_handlers=[report, *handlers],
+    )
+    with pytest.raises(RuntimeError, match="cannot take it") if handlers else nullcontext():
+        engine.run()
+    return report
+
+
+def test_a_case_is_known_by_its_name_and_its_file_together(tmp_path):
+    batches = [batch_of(("a", 1, "x.png"), ("b", 2, "x.png")), batch_of(("a", 3, "y.png"), ("a", 1, "x.png"))]
+    report = collect(batches, tmp_path)
+    assert report.cases == [{"case_id": "a", "sum": 6}, {"case_id": "b", "sum": 12}, {"case_id": "a", "sum": 18}]
+    assert report.kept == [0, 1, 2]
+
+
+def test_of_a_repeated_case_the_first_is_kept_and_its_place_is_told(tmp_path):
+    batches = [batch_of(("a", 1, "x.png")), batch_of(("a", 5, "x.png"), ("b", 2, "z.png"))]
+    report = collect(batches, tmp_path)
+    assert (report.cases, report.kept) == ([{"case_id": "a", "sum": 6}, {"case_id": "b", "sum": 12}], [0, 2])
+
+
+def test_cases_without_name_and_file_are_all_kept(tmp_path):
+    report = collect([batch_of(("unknown", 1, None), ("unknown", 1, None))], tmp_path)
+    assert report.kept == [0, 1]
+
+
+def test_a_case_that_another_handler_cannot_take_is_not_kept(tmp_path):
+    batches = [batch_of((name, 1, f"{name}.png")) for name in "abc"]
+    report = collect(batches, tmp_path, FailsOn("b"), evaluator=CaseEvaluator)
+    assert [case["case_id"] for case in report.cases] == ["a", "c"]
+    assert report.kept == [0, 1]
+
+
+def test_when_no_case_is_left_there_still_is_a_report(tmp_path):
+    report = collect([batch_of(("a", 1, "a.png"))], tmp_path, FailsOn("a"), evaluator=CaseEvaluator)
+    assert (report.cases, report.kept) == ([], [])
