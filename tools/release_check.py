@@ -1,0 +1,206 @@
+"""Check what a release has to pass without a GPU, and print a table: what, which version, passed or not.
+
+    python -m tools.release_check [--only NAME ...] [--reports build/release-check]
+
+Each check is a program of its own, whose output is kept as `<reports>/<name>.log`. What cannot be run for want of an
+environment or a checkout is not passed either: the table says what is missing.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from custom_components.data.atomic import writable_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+PASSED, IN_PART, NOT_RUN, FAILED = "passed", "passed in part", "not run", "FAILED"
+
+VERSIONS = """
+import importlib.metadata, sys
+for name in sys.argv[1:]:
+    try:
+        print(name, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        print(name, "missing")
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of the table.
+
+    Attributes:
+        name: short, for `--only` and the log.
+        what: what passes, in words.
+        arguments: of the interpreter; tests are those that begin with `-m pytest`.
+        packages: whose versions say what it passed with.
+        environment: variable that names the interpreter of another environment, and where it is by default.
+    """
+
+    name: str
+    what: str
+    arguments: tuple[str, ...]
+    packages: tuple[str, ...]
+    environment: tuple[str, str] | None = None
+
+    @property
+    def interpreter(self) -> str:
+        """Interpreter whose packages are checked."""
+        if self.environment is None:
+            return sys.executable
+        variable, default = self.environment
+        return os.environ.get(variable) or str(ROOT / default)
+
+
+def tests(*selection: str) -> tuple[str, ...]:
+    """Arguments that run tests."""
+    return ("-m", "pytest", "-rs", *selection)
+
+
+CHECKS = (
+    Check("lint", "ruff", ("-m", "ruff", "check", "."), ("ruff",)),
+    Check("types", "mypy", ("-m", "mypy"), ("mypy",)),
+    Check(
+        "tests",
+        "tests of the code",
+        tests("tests", "-m", "not slow and not gpu and not label and not deploy"),
+        ("torch", "monai", "numpy"),
+    ),
+    Check("package", "make package: folder and zip of both bundles", ("tools/package_bundles.py",), ("monai", "torch")),
+    Check(
+        "zoo-format",
+        "Model Zoo: black, isort, flake8, hooks",
+        tests("tests/tools/test_model_zoo.py", "-k", "format or hooks"),
+        ("black", "isort", "flake8", "pre-commit-hooks"),
+    ),
+    Check(
+        "zoo-verify",
+        "Model Zoo: ci/verify_bundle.py, full mode",
+        tests("tests/tools/test_model_zoo.py", "-k", "full_mode"),
+        ("monai",),
+    ),
+    Check(
+        "zoo-run",
+        "Model Zoo: train, evaluate, infer as its unit tests",
+        tests("tests/tools/test_model_zoo.py", "-k", "idiom"),
+        ("monai",),
+    ),
+    Check(
+        "export",
+        "TorchScript and ONNX",
+        tests("tests/bundles/test_export.py"),
+        ("torch", "onnx", "onnxscript", "onnxruntime"),
+    ),
+    Check(
+        "label",
+        "MONAI Label",
+        tests("tests/ecosystem/test_monai_label.py"),
+        ("monailabel", "monai", "numpy", "pydicom"),
+        ("MONAILABEL_PYTHON", ".venv-label/bin/python"),
+    ),
+    Check(
+        "deploy",
+        "MONAI Deploy",
+        tests("tests/ecosystem/test_monai_deploy.py"),
+        ("monai-deploy-app-sdk", "highdicom", "pydicom"),
+        ("MONAIDEPLOY_PYTHON", ".venv-deploy/bin/python"),
+    ),
+    Check("tracking", "MLflow", tests("tests/bundles/test_tracking.py"), ("mlflow",)),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a check: `PASSED`, `IN_PART`, `NOT_RUN` or `FAILED`; why, and how long it took."""
+
+    outcome: str
+    detail: str
+    seconds: float
+
+
+def run(check: Check, reports: Path) -> Result:
+    """Run one check; what it prints goes into `<reports>/<name>.log`.
+
+    Args:
+        check: the check.
+        reports: an existing folder.
+
+    Returns:
+        Its result; in part where tests were left out.
+    """
+    log, outcomes = reports / f"{check.name}.log", reports / f"{check.name}.xml"
+    outcomes.unlink(missing_ok=True)
+    is_test = check.arguments[:2] == ("-m", "pytest")
+    command = [sys.executable, *check.arguments, *([f"--junitxml={outcomes}"] if is_test else [])]
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(ROOT)}
+    started = time.monotonic()
+    with log.open("w", encoding="utf-8") as file:
+        code = subprocess.run(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT).returncode
+    outcome, detail = tested(outcomes) if code == 0 and is_test else (PASSED, "")
+    if code:
+        outcome, detail = FAILED, f"exit status {code}: {log}"
+    return Result(outcome, detail, time.monotonic() - started)
+
+
+def tested(outcomes: Path) -> tuple[str, str]:
+    """Outcome of tests none of which failed, from pytest's JUnit file.
+
+    Args:
+        outcomes: the file.
+
+    Returns:
+        Outcome, and how many ran and why others did not.
+    """
+    cases = ElementTree.parse(outcomes).getroot().findall(".//testcase")
+    skipped = [case.find("skipped") for case in cases if case.find("skipped") is not None]
+    ran = len(cases) - len(skipped)
+    reasons = "; ".join(dict.fromkeys(entry.get("message", "") for entry in skipped if entry is not None))
+    detail = f"{ran} tests" + (f", {len(skipped)} left out: {reasons}" if skipped else "")
+    return (NOT_RUN if not ran else IN_PART if skipped else PASSED), detail
+
+
+def versions(check: Check) -> str:
+    """Versions of the packages that a check names, in the environment that it is about."""
+    if not Path(check.interpreter).is_file():
+        return "-"
+    command = [check.interpreter, "-c", VERSIONS, *check.packages]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return ", ".join(done.stdout.splitlines())
+
+
+def table(rows: Iterable[tuple[Check, Result]]) -> str:
+    """Markdown table of the results."""
+    lines = ["| what | version | result | minutes |", "|---|---|---|---|"]
+    for check, result in rows:
+        said = f"{result.outcome} ({result.detail})" if result.detail else result.outcome
+        lines.append(f"| {check.what} | {versions(check)} | {said} | {result.seconds / 60:.1f} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the checks that are named, or all; exit status 1 unless all passed."""
+    parser = argparse.ArgumentParser(description="Check what a release has to pass without a GPU.")
+    parser.add_argument("--only", nargs="+", choices=[check.name for check in CHECKS], help="some checks alone")
+    parser.add_argument("--reports", type=Path, default=ROOT / "build" / "release-check", help="folder of the logs")
+    given = parser.parse_args(arguments)
+    reports = writable_folder(given.reports).resolve()
+    rows = []
+    for check in (check for check in CHECKS if not given.only or check.name in given.only):
+        sys.stdout.write(f"{check.name} ... ")
+        sys.stdout.flush()
+        rows.append((check, run(check, reports)))
+        sys.stdout.write(f"{rows[-1][1].outcome}\n")
+    text = table(rows)
+    (reports / "table.md").write_text(text + "\n", encoding="utf-8")
+    sys.stdout.write(f"\n{text}\n")
+    sys.exit(0 if all(result.outcome == PASSED for _, result in rows) else 1)
+
+
+if __name__ == "__main__":
+    main()
