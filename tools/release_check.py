@@ -69,7 +69,7 @@ CHECKS = (
     Check(
         "tests",
         "tests of the code",
-        tests("tests", "-m", "not slow and not gpu and not label and not deploy"),
+        tests("tests", "-n", "auto", "-m", "not slow and not gpu and not label and not deploy"),
         ("torch", "monai", "numpy"),
     ),
     Check("package", "make package: folder and zip of both bundles", ("tools/package_bundles.py",), ("monai", "torch")),

@@ -9,7 +9,7 @@ from custom_components._version import __version__
 from custom_components.data.atomic import writable_folder
 from custom_components.data.size_groups import ratio_band
 from custom_components.handlers.case_report import NATIVE, CaseReport
-from custom_components.handlers.classification_report import covid_probability, known_ratio
+from custom_components.metrics.case_numbers import covid_probability, known_ratio
 from custom_components.networks.dual_sampling import branch_weight
 from custom_components.reports.attention_figure import draw_attention
 from custom_components.reports.case_lesions import NOTICE, turn_to_display

@@ -4,7 +4,7 @@ from typing import Any
 import torch
 from custom_components.data.case_id import case_id
 from custom_components.data.size_groups import CAP, CLASS_NAMES, COVID
-from custom_components.handlers.classification_report import covid_probability, known_ratio
+from custom_components.metrics.case_numbers import covid_probability, known_ratio
 from custom_components.networks.dual_sampling import branch_weight
 from custom_components.reports.case_lesions import NOTICE
 from monai.transforms import Transform
