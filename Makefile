@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 override DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format lint types test test-all demo bench package clean
+.PHONY: help setup check format lint types test test-all demo bench package deploy-setup deploy label-setup label clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -89,5 +89,53 @@ bench: $(STAMP)  ## seconds and memory: LSH attention against full attention and
 package: $(STAMP)  ## write dist/<bundle> and its zip, once verified (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python tools/package_bundles.py --dist dist
 
+DEPLOY_VENV := .venv-deploy
+DEPLOY_STAMP := $(DEPLOY_VENV)/.installed
+BUNDLE ?= covid_seg_bundle
+DEPLOY_APP = deploy/$(patsubst %_bundle,%_app,$(notdir $(BUNDLE:/=)))
+
+$(DEPLOY_STAMP): requirements/deploy.txt
+	$(PYTHON) -m venv $(DEPLOY_VENV)
+	$(DEPLOY_VENV)/bin/python -m pip install --quiet --requirement requirements/deploy.txt
+	touch $@
+
+deploy-setup: $(DEPLOY_STAMP)  ## make .venv-deploy with MONAI Deploy (several GB)
+
+deploy: $(DEPLOY_STAMP)  ## DICOM study in, DICOM SEG out: INPUT=study OUTPUT=folder [BUNDLE=covid_cap_bundle]
+	@test -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "Name both: make deploy INPUT=/path/to/study OUTPUT=/path/to/results"; exit 2; }
+	$(DEPLOY_VENV)/bin/python $(DEPLOY_APP) -i "$(INPUT)" -o "$(OUTPUT)" -m "$(BUNDLE)"
+
+LABEL_VENV := .venv-label
+LABEL_STAMP := $(LABEL_VENV)/.installed
+BUNDLES ?= $(SEG) $(CAP)
+PORT ?= 8000
+
+$(LABEL_STAMP): requirements/label.txt
+	$(PYTHON) -m venv $(LABEL_VENV)
+	$(LABEL_VENV)/bin/python -m pip install --quiet setuptools wheel $$(grep -E "^(torch|numpy)==" requirements/label.txt)
+	SAM2_BUILD_CUDA=0 $(LABEL_VENV)/bin/python -m pip install --quiet --no-build-isolation --requirement requirements/label.txt
+	touch $@
+
+label-setup: $(LABEL_STAMP)  ## make .venv-label with MONAI Label (several GB)
+	@true
+
+label: $(STAMP)  ## serve the bundles to 3D Slicer and OHIF: STUDIES=folder [BUNDLES=covid_seg_bundle] [PORT=8000]
+	@test -n "$(STUDIES)" || { echo "Name the scans: make label STUDIES=/path/to/studies"; exit 2; }
+	@$(BIN)/python -m tools.monai_label $(BUNDLES) --studies "$(STUDIES)" --check
+	@$(MAKE) --no-print-directory label-setup
+	@$(BIN)/python -m tools.monai_label $(BUNDLES) --studies "$(STUDIES)" --python $(LABEL_VENV)/bin/python --port $(PORT)
+
+MODEL_ZOO ?= build/model-zoo
+
+build/model-zoo:
+	git clone --quiet --depth 1 https://github.com/Project-MONAI/model-zoo $@
+
+$(VENV)/.installed-release: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,export,mlflow,zoo]"
+	touch $@
+
+release-check: $(VENV)/.installed-release label-setup deploy-setup $(MODEL_ZOO)  ## all that a release has to pass without a GPU, as a table (an hour)
+	MODEL_ZOO=$(abspath $(MODEL_ZOO)) $(BIN)/python -m tools.release_check
+
 clean:  ## remove what was made here, .venv too
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEPLOY_VENV) $(LABEL_VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

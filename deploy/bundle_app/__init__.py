@@ -1,0 +1,1 @@
+"""What both apps share: a DICOM study in, the bundle's own inference on its axial CT, a DICOM SEG out."""

@@ -1,0 +1,24 @@
+from typing import Any
+
+from monai.deploy.core import Operator, OperatorSpec
+from scores_text import scores_text
+
+
+class ScoresTextOperator(Operator):
+    """Turn the bundle's diagnosis report into the text of a DICOM SR.
+
+    Named input:
+        report: content of the bundle's `<case>_diagnosis.json`.
+
+    Named output:
+        text: class scores, notes and notice, in lines.
+    """
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Name the ports."""
+        spec.input("report")
+        spec.output("text")
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        """Emit the text."""
+        op_output.emit(scores_text(op_input.receive("report")), "text")

@@ -1,0 +1,213 @@
+"""Serve the bundles with MONAI Label, for 3D Slicer and OHIF, on this computer alone.
+
+    python -m tools.monai_label --studies /path/to/scans [--app label_app] [--port 8000] [BUNDLE ...]
+
+Makes `<app>/monaibundle`, MONAI Label's own app as it is, with a copy of each bundle in it, and becomes the server.
+Training from the viewer rewrites the weights of the copy, never those of the bundle; the next start keeps them.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from custom_components.data.atomic import writable_folder
+
+from tools.package_bundles import BUNDLES, FOLDERS, ROOT, WEIGHTS, copy_files, files_below
+
+APP = "monaibundle"
+# The server asks for no password and reads any file that a request names, so no other computer may reach it.
+HOST = "127.0.0.1"
+# Its label is a class; MONAI Label trains on masks. Without this file it offers no training.
+UNTRAINABLE = {"covid_cap_bundle": "configs/train.yaml"}
+
+
+def prepare_app(folder: Path, bundles: Sequence[Path], python: Path) -> Path:
+    """Make the app, or renew the bundles in it; weights that are there stay.
+
+    Args:
+        folder: gets `monaibundle`.
+        bundles: folders of the bundles, with weights; only read.
+        python: interpreter of the environment of MONAI Label.
+
+    Returns:
+        The app.
+
+    Raises:
+        ValueError: when a bundle has no weights, or the environment is not there.
+    """
+    for bundle in bundles:
+        check_bundle(bundle)
+    check_environment(python)
+    app = writable_folder(folder).resolve() / APP
+    if not (app / "main.py").is_file():
+        fetch_app(app, python)
+    for bundle in bundles:
+        place_bundle(bundle, app / "model" / bundle.name)
+    return app
+
+
+def check_bundle(bundle: Path) -> None:
+    """Refuse a folder that is no bundle, or has no weights.
+
+    Raises:
+        ValueError: naming it and what to do.
+    """
+    if not (bundle / "configs" / "inference.json").is_file():
+        raise ValueError(f"{bundle} is no bundle: it has no configs/inference.json. Expected its folder.")
+    if not (bundle / WEIGHTS).is_file():
+        name = bundle.name
+        others = [other for other in BUNDLES if other != name]
+        raise ValueError(
+            f"{name} has no weights: {bundle / WEIGHTS} is missing, and none are shipped. Train them as "
+            f"{name}/docs/README.md says, or copy a model.pt of yours there. To serve the other bundle alone: "
+            f"make label BUNDLES={others[0]} STUDIES=..."
+        )
+
+
+def check_environment(python: Path) -> None:
+    """Refuse an interpreter that is not there.
+
+    Raises:
+        ValueError: saying how to make it.
+    """
+    if not python.is_file():
+        raise ValueError(f"There is no {python}: the environment of MONAI Label. Make it with: make label-setup")
+
+
+def fetch_app(app: Path, python: Path) -> None:
+    """Copy the app out of the installed MONAI Label, unchanged."""
+    command = [python, "-m", "monailabel.main", "apps", "--download", "--name", app.name, "--output", app.parent]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def place_bundle(bundle: Path, target: Path) -> None:
+    """Copy a bundle into the app: code and configs anew, weights where there are none yet.
+
+    Args:
+        bundle: its folder.
+        target: `<app>/model/<name>`.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as scratch:
+        copy_files(files_of(bundle), Path(scratch))
+        for name in FOLDERS:
+            shutil.rmtree(target / name, ignore_errors=True)
+            (Path(scratch) / name).rename(target / name)
+    if not (target / WEIGHTS).is_file():
+        copy_files({WEIGHTS: bundle / WEIGHTS}, target)
+
+
+def files_of(bundle: Path) -> dict[str, Path]:
+    """Code, configs and docs of a bundle: name in the copy, and file here; links are followed."""
+    files = {path.relative_to(bundle).as_posix(): path for name in FOLDERS for path in files_below(bundle / name)}
+    files.pop(UNTRAINABLE.get(bundle.name, ""), None)
+    return files
+
+
+def keeps_other_weights(bundle: Path, app: Path) -> bool:
+    """Whether the app's weights are not those of the bundle: trained there, or older."""
+    return (bundle / WEIGHTS).read_bytes() != (app / "model" / bundle.name / WEIGHTS).read_bytes()
+
+
+def check_studies(studies: str) -> str:
+    """The studies as MONAI Label takes them: an existing folder, or the address of a DICOMweb server.
+
+    Raises:
+        ValueError: when the folder does not exist; MONAI Label would make an empty one.
+    """
+    if studies.startswith(("http://", "https://")):
+        return studies
+    if not Path(studies).is_dir():
+        raise ValueError(
+            f"STUDIES is {studies!r}. Expected a folder of NIfTI volumes, or the address of a DICOMweb server."
+        )
+    return str(Path(studies).resolve())
+
+
+def server_command(python: Path, app: Path, names: Sequence[str], studies: str, port: int) -> list[str]:
+    """The command line of MONAI Label's server."""
+    conf = {"models": ",".join(names), "zoo_source": "local", "sam2": "false"}
+    pairs = [word for pair in conf.items() for word in ("--conf", *pair)]
+    where = ["--app", str(app), "--studies", studies, "--host", HOST, "--port", str(port)]
+    return [str(python), "-m", "monailabel.main", "start_server", *where, *pairs]
+
+
+def guide(command: Sequence[str], port: int, kept: Mapping[str, Path]) -> str:
+    """What to open, and what the user should know.
+
+    Args:
+        command: that of the server.
+        port: its port.
+        kept: weights of the app that differ from the bundle's, by bundle.
+    """
+    url = f"http://{HOST}:{port}"
+    notes = [
+        f"{name}: the app keeps weights of its own; for the bundle's, remove {path}" for name, path in kept.items()
+    ]
+    lines = [
+        f"MONAI Label: {' '.join(command)}",
+        f"3D Slicer: module MONAI Label (extension MONAILabel), MONAI Label server: {url}",
+        f"OHIF, when the studies are a DICOMweb server: {url}/ohif/",
+        *notes,
+        "Research use only. Ctrl-C stops the server.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def serve(given: argparse.Namespace) -> NoReturn:
+    """Prepare the app and become the server: signals then reach it directly.
+
+    Raises:
+        ValueError: when the studies, a bundle or its weights, or the environment are not there.
+    """
+    studies = check_studies(given.studies)
+    python = given.python.absolute()  # not resolved: an environment's interpreter is a link
+    bundles = [bundle.resolve() for bundle in given.bundles]
+    app = prepare_app(given.app, bundles, python)
+    command = server_command(python, app, [bundle.name for bundle in bundles], studies, given.port)
+    kept = {b.name: app / "model" / b.name / WEIGHTS for b in bundles if keeps_other_weights(b, app)}
+    sys.stdout.write(guide(command, given.port, kept))
+    sys.stdout.flush()
+    os.chdir(app)
+    os.execv(command[0], command)
+
+
+def check(given: argparse.Namespace) -> None:
+    """What :func:`serve` refuses before it needs the environment.
+
+    Raises:
+        ValueError: when the studies, a bundle or its weights are not there.
+    """
+    check_studies(given.studies)
+    for bundle in given.bundles:
+        check_bundle(bundle.resolve())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line and serve."""
+    parser = argparse.ArgumentParser(description="Serve the bundles with MONAI Label.")
+    parser.add_argument(
+        "bundles", nargs="*", type=Path, default=[ROOT / name for name in BUNDLES], help="their folders"
+    )
+    parser.add_argument("--studies", required=True, help="folder of NIfTI volumes, or address of a DICOMweb server")
+    parser.add_argument("--app", type=Path, default=ROOT / "label_app", help="folder that gets MONAI Label's app")
+    parser.add_argument(
+        "--python", type=Path, default=ROOT / ".venv-label" / "bin" / "python", help="of MONAI Label's environment"
+    )
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--check", action="store_true", help="only say whether studies, bundles and weights are there")
+    given = parser.parse_args(arguments)
+    try:
+        (check if given.check else serve)(given)
+    except ValueError as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()
