@@ -152,7 +152,7 @@ def test_a_check_says_what_is_missing_and_makes_nothing(bundles, tmp_path, capsy
 
 
 def test_without_weights_make_label_refuses_before_it_installs_anything(tmp_path):
-    bare = ["make", f"BIN={Path(sys.executable).parent}", "STAMP=Makefile", "PYTHON=false", "label"]
+    bare = ["make", "-o", "none", f"BIN={Path(sys.executable).parent}", "STAMP=none", "PYTHON=false", "label"]
     unnamed = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True, check=False)
     assert unnamed.returncode == 2
     assert "make label STUDIES=/path/to/studies" in unnamed.stdout
