@@ -8,6 +8,7 @@ from custom_components.data.case_folder_layout import CaseFolderLayout
 from custom_components.data.classification_datalist import list_scans
 from custom_components.data.ct_reader import CTReader, LabelReader
 from custom_components.data.folds import select_fold
+from custom_components.data.hold_out import hold_out_fold
 from custom_components.data.map_nifti_writer import MapNibabelWriter
 from custom_components.data.scan_cache import ScanCache
 from custom_components.data.segmentation_datalist import list_cases
@@ -25,6 +26,7 @@ from custom_components.handlers.save_split import SaveSplit
 from custom_components.handlers.save_weights import SaveWeights
 from custom_components.handlers.scan_auc import ScanAUC
 from custom_components.handlers.score_report import ScoreReport
+from custom_components.handlers.segmentation_report import SegmentationReport
 from custom_components.handlers.stop_on_nan import StopOnNaN
 from custom_components.handlers.tensorboard_overlay import TensorBoardOverlay
 from custom_components.inferers.autocast_inferer import AutocastInferer
@@ -38,12 +40,14 @@ from custom_components.networks.dual_sampling import DualSamplingNet
 from custom_components.networks.lsh_attention import FullAttention, LSHAttention
 from custom_components.networks.online_attention import OnlineAttention
 from custom_components.networks.residual_attention_unet import ResidualAttentionUNet
+from custom_components.networks.vbnet import VBNet
 from custom_components.transforms.attention_levels import AttentionLevelsd
 from custom_components.transforms.check_label import CheckLabeld
 from custom_components.transforms.check_scan import CheckScand
 from custom_components.transforms.diagnosis_scores import DiagnosisScoresd
 from custom_components.transforms.fallback_lung_mask import FallbackLungMaskd
 from custom_components.transforms.infection_ratio import InfectionRatiod
+from custom_components.transforms.lung_infection_label import LungInfectionLabeld, LungInfectionMasksd
 from custom_components.transforms.paper_grid import PaperGridd
 from custom_components.transforms.ratio_channel import RatioChanneld
 
@@ -73,6 +77,8 @@ __all__ = [
     "LesionReport",
     "LesionScores",
     "LoadWeights",
+    "LungInfectionLabeld",
+    "LungInfectionMasksd",
     "MapNibabelWriter",
     "NormalizedMSELoss",
     "OnlineAttention",
@@ -88,11 +94,14 @@ __all__ = [
     "ScanAUC",
     "ScanCache",
     "ScoreReport",
+    "SegmentationReport",
     "SizeBalancedSampler",
     "StopOnNaN",
     "TensorBoardOverlay",
+    "VBNet",
     "WithSoftMask",
     "__version__",
+    "hold_out_fold",
     "list_cases",
     "list_scans",
     "log_root_cause",

@@ -7,6 +7,7 @@ from pathlib import Path
 import fire
 from custom_components import phantom
 from custom_components.data.build_datalist import build_datalist
+from custom_components.data.covid20_slices import convert_covid20_slices
 from custom_components.data.covid_ct_md import convert_covid_ct_md
 from custom_components.data.medseg import convert_jpg, convert_medseg
 from custom_components.reports.diagnosis_table import diagnosis_table
@@ -32,6 +33,7 @@ def phantom_dicom(
 
 VERBS = {
     "build_datalist": build_datalist,
+    "convert_covid20_slices": convert_covid20_slices,
     "convert_covid_ct_md": convert_covid_ct_md,
     "convert_jpg": convert_jpg,
     "convert_medseg": convert_medseg,

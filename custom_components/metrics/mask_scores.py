@@ -1,0 +1,67 @@
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from custom_components.transforms.lung_infection_label import INFECTION, LUNG
+from monai.metrics import compute_dice, compute_surface_dice
+
+# Which label values make each mask: infected lung is lung.
+MASKS = {"lung": LUNG, "infection": INFECTION}
+
+
+def mask_scores(
+    predicted: torch.Tensor, truth: torch.Tensor, spacing_mm: Sequence[float], tolerance_mm: Mapping[str, float]
+) -> dict[str, float | None]:
+    """Dice, surface Dice and volumes of lungs and infection of one scan.
+
+    Dice is ``2 |P and T| / (|P| + |T|)``; surface Dice the share of both surfaces that lies within a tolerance of the
+    other, in mm (Nikolov et al. 2018, MONAI's ``compute_surface_dice``). Infected lung counts as lung.
+
+    Args:
+        predicted: label map, 0 background, 1 lung, 2 infection, shape (X, Y, Z).
+        truth: label map, same shape.
+        spacing_mm: voxel size along x, y, z.
+        tolerance_mm: of the surface Dice, of ``lung`` and of ``infection``.
+
+    Returns:
+        ``dice_lung``, ``surface_dice_lung``, ``ml_lung_true``, ``ml_lung_pred`` and the same of infection; None where
+        a mask is empty in both.
+
+    Raises:
+        ValueError: when the shapes differ.
+
+    Example:
+        >>> label = torch.zeros(6, 7, 8)
+        >>> label[2:4, 2:5, 2:6] = 1
+        >>> scores = mask_scores(label, label, (1.0, 2.0, 3.0), {"lung": 1.0, "infection": 1.0})
+        >>> scores["dice_lung"], scores["surface_dice_lung"], scores["ml_lung_true"], scores["dice_infection"]
+        (1.0, 1.0, 0.144, None)
+    """
+    if predicted.shape != truth.shape or truth.ndim != 3:
+        raise ValueError(
+            f"The prediction is {tuple(predicted.shape)} and the truth {tuple(truth.shape)}. Expected both on one grid "
+            "(X, Y, Z)."
+        )
+    scores: dict[str, float | None] = {}
+    for name, value in MASKS.items():
+        pair = [(labels >= value)[None, None] for labels in (predicted, truth)]
+        surface = _surface_dice(pair, spacing_mm, tolerance_mm[name])
+        scores |= {f"dice_{name}": _known(compute_dice(pair[0].float(), pair[1].float()).item())}
+        scores |= {f"surface_dice_{name}": surface}
+        ml = [float(mask.sum()) * float(np.prod(spacing_mm)) / 1000 for mask in pair]
+        scores |= {f"ml_{name}_true": round(ml[1], 6), f"ml_{name}_pred": round(ml[0], 6)}
+    return scores
+
+
+def _surface_dice(pair: list[torch.Tensor], spacing_mm: Sequence[float], tolerance_mm: float) -> float | None:
+    if not all(mask.any() for mask in pair):
+        return 0.0 if any(mask.any() for mask in pair) else None
+    surface = compute_surface_dice(
+        pair[0], pair[1], class_thresholds=[tolerance_mm], include_background=True, spacing=list(spacing_mm)
+    )
+    return _known(surface.item())
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

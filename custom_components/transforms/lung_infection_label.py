@@ -1,0 +1,83 @@
+"""Lungs and infection as one label map, and back as two masks."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from custom_components.data.case_id import case_id
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Transform
+
+BACKGROUND, LUNG, INFECTION = 0, 1, 2
+
+
+class LungInfectionLabeld(Transform):
+    """Merge lung and infection mask into ``label``: 0 background, 1 lung, 2 infection.
+
+    Infection outside the lung mask counts as infection, since some lung masks leave dense lesions out.
+
+    Args:
+        lung_key: mask of 0 and 1.
+        infection_key: mask of 0 and 1.
+        label_key: the label map, uint8 on the masks' grid. The masks are dropped.
+
+    Raises:
+        ValueError: on call, naming the case, when the masks have different shapes.
+
+    Example:
+        >>> lung, infection = torch.tensor([[0, 1, 1, 0]]), torch.tensor([[0, 0, 1, 1]])
+        >>> LungInfectionLabeld()({"lung": lung, "infection": infection})["label"].tolist()
+        [[0, 1, 2, 2]]
+    """
+
+    def __init__(self, lung_key: str = "lung", infection_key: str = "infection", label_key: str = "label") -> None:
+        self.lung_key, self.infection_key, self.label_key = lung_key, infection_key, label_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Merge the masks of one case.
+
+        Args:
+            data: the case.
+
+        Returns:
+            A shallow copy with the label map in place of the masks.
+        """
+        item = dict(data)
+        lung, infection = item.pop(self.lung_key), item.pop(self.infection_key)
+        if lung.shape != infection.shape:
+            raise ValueError(
+                f"Case {case_id(item)}: the lung mask is {tuple(lung.shape)} and the infection mask "
+                f"{tuple(infection.shape)}. Expected both on one grid."
+            )
+        infected = infection > 0
+        item[self.label_key] = torch.where(infected, INFECTION, (lung > 0) * LUNG).to(torch.uint8)
+        return item
+
+
+class LungInfectionMasksd(MapTransform):
+    """Turn label maps of background, lung and infection into two masks: the lungs, infection counted, and infection.
+
+    Args:
+        keys: label maps, shape (1, *size).
+
+    Example:
+        >>> LungInfectionMasksd("label")({"label": torch.tensor([[0, 1, 2]])})["label"].tolist()
+        [[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]]
+    """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Make the masks of one case.
+
+        Args:
+            data: the case.
+
+        Returns:
+            A shallow copy with float32 masks (2, *size).
+        """
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item[key] = torch.cat([item[key] >= LUNG, item[key] >= INFECTION]).float()
+        return item
