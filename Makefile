@@ -131,7 +131,7 @@ build/model-zoo:
 	git clone --quiet --depth 1 https://github.com/Project-MONAI/model-zoo $@
 
 $(VENV)/.installed-release: $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,export,mlflow,zoo,dicom-check]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,export,lungmask,mlflow,zoo,dicom-check]"
 	touch $@
 
 release-check: $(VENV)/.installed-release label-setup deploy-setup $(MODEL_ZOO)  ## all that a release has to pass without a GPU, as a table (an hour)

@@ -50,6 +50,7 @@ from custom_components.transforms.infection_ratio import InfectionRatiod
 from custom_components.transforms.lung_infection_label import LungInfectionLabeld, LungInfectionMasksd
 from custom_components.transforms.paper_grid import PaperGridd
 from custom_components.transforms.ratio_channel import RatioChanneld
+from custom_components.transforms.segment_lungs import SegmentLungsd
 
 __all__ = [
     "AtomicNibabelWriter",
@@ -94,6 +95,7 @@ __all__ = [
     "ScanAUC",
     "ScanCache",
     "ScoreReport",
+    "SegmentLungsd",
     "SegmentationReport",
     "SizeBalancedSampler",
     "StopOnNaN",

@@ -10,6 +10,7 @@ from custom_components.data.build_datalist import build_datalist
 from custom_components.data.covid20_slices import convert_covid20_slices
 from custom_components.data.covid_ct_md import convert_covid_ct_md
 from custom_components.data.medseg import convert_jpg, convert_medseg
+from custom_components.diagnosis.command import diagnose
 from custom_components.reports.diagnosis_table import diagnosis_table
 from custom_components.reports.score_table import score_table
 
@@ -37,6 +38,7 @@ VERBS = {
     "convert_covid_ct_md": convert_covid_ct_md,
     "convert_jpg": convert_jpg,
     "convert_medseg": convert_medseg,
+    "diagnose": diagnose,
     "diagnosis_table": diagnosis_table,
     "phantom_dicom": phantom_dicom,
     "phantom_scans": phantom.write_scan_dataset,

@@ -15,7 +15,7 @@ from custom_components import __version__, phantom
 
 ROOT = Path(__file__).resolve().parents[1]
 SEG, CAP = "covid_seg_bundle", "covid_cap_bundle"
-READMES = ("README.md", f"{SEG}/docs/README.md", f"{CAP}/docs/README.md", "docs/data.md")
+READMES = ("README.md", f"{SEG}/docs/README.md", f"{CAP}/docs/README.md", "docs/data.md", "docs/diagnose.md")
 FOLD = {"--num_folds": "4", "--fold": "0"}
 SHORT = {"--epochs": "1", "--num_workers": "0"}
 NETWORK = {
@@ -24,10 +24,14 @@ NETWORK = {
 }
 """The networks and their grids, tiny; the same for training and what follows."""
 
+SEGMENT = {"spacing_mm": "[7, 7, 12]", "patch_size": "[32, 32, 16]"}
+VBNET = {"features": "[4, 8]", "convolutions": "[1]", "bottleneck_from": "8"}
+"""Those of VB-Net."""
+
 TRAINING = {SEG: {**SHORT, **FOLD, "--draws_per_image": "1"}, CAP: {**SHORT, "--batch_size": "4", "--fold": "0"}}
 EVALUATION = {SEG: FOLD, CAP: {"--num_workers": "0", "--fold": "0"}}
-CONVERTERS = ("convert_medseg", "convert_jpg")
-"""Verbs that read published files, which are not here; tests/data/test_medseg.py runs them on files of that form."""
+CONVERTERS = ("convert_medseg", "convert_jpg", "convert_covid20_slices")
+"""Verbs that read published files, which are not here; tests/data runs them on files of that form."""
 
 
 def commands(readme):
@@ -74,6 +78,14 @@ def run_bundle(line, root, bundle, options=None):
 
 
 def small_options(line, root, bundle):
+    if "configs/segment_" in line:
+        options = {f"--{key}": value for key, value in SEGMENT.items()}
+        options |= {f"--network_def#{key}": value for key, value in VBNET.items()}
+        short = {**SHORT, "--draw_size": "[40, 40, 16]", "--draws_per_scan": "1", "--val_interval": "1"}
+        return {**options, **(short if " training " in line else {})}
+    if "--segment_ckpt_path" in line:
+        options = {f"--segment_{key}": value for key, value in SEGMENT.items()}
+        return {**NETWORK[CAP], **options, **{f"--segment_def#{key}": value for key, value in VBNET.items()}}
     if " training " in line:
         return {**NETWORK[bundle], **TRAINING[bundle], "--ckpt_dir": str(root / "others" / str(abs(hash(line))))}
     return {**NETWORK[bundle], **(EVALUATION[bundle] if " evaluating " in line else {})}
@@ -90,6 +102,9 @@ def root(tmp_path_factory):
     run_bundle(train.format("configs/train.yaml"), root, SEG, {"--ckpt_dir": "models"})
     make_classifier_data(root / CAP / "data")
     run_module("custom_components", ["build_datalist", "--dataset_dir", "data", "--num_folds", "2"], root / CAP)
+    segment_train = train.format("configs/segment_train.yaml")
+    run_bundle(segment_train, root, CAP, {"--ckpt_dir": "models/segment", "--epochs": "4"})
+    shutil.copy(root / CAP / "models/segment/model.pt", root / CAP / "models/vbnet.pt")
     for overlay, name in (("'configs/size_balanced.yaml'", "size_balanced"), ("", "uniform")):
         line = train.format(f"\"['configs/train.yaml', {overlay}]\"")
         run_bundle(line, root, CAP, {"--ckpt_dir": f"models/{name}"})
@@ -114,7 +129,8 @@ def in_place(line, root, bundle):
     scan = {SEG: "images/003.png", CAP: "images/covid_000.nii.gz"}.get(bundle, "")
     data = root / bundle / "data"
     places = {"/path/to/scan": data / scan, "/path/to/results": root / bundle / "out"}
-    places |= dict.fromkeys(("/path/to/data", "/path/to/train", "/path/to/test"), data)
+    places |= dict.fromkeys((f"/path/to/{name}" for name in ("data", "train", "test", "converted", "both")), data)
+    places["/path/to/first/model.pt"] = root / bundle / "models/segment/model.pt"
     return shlex.join([str(places.get(word, word)) for word in shlex.split(line)])
 
 
@@ -157,12 +173,17 @@ def test_a_command_of_the_package_in_the_readmes_runs_as_written(bundle, line, r
     elif words[0] == "phantom_scans":
         here = [str(tmp_path / "new") if word.startswith("/path/to/") else word for word in words]
         words = with_options(here, {"--num_scans": "4", "--num_folds": "2"})
+    elif words[0] == "diagnose":
+        phantom.write_dicom(phantom.make_volume(shape=(64, 64, 110), spacing_mm=(5.9, 5.9, 2.6)), tmp_path / "study")
+        words = [words[0], str(tmp_path / "study"), "--output_dir", str(tmp_path / "out")]
     elif words[0] == "diagnosis_table":
         evaluation = "python -m monai.bundle run evaluating --config_file configs/evaluate.yaml --dataset_dir data"
         run_bundle(evaluation, root, bundle)
     is_table = words[0] == "diagnosis_table"
     run_module("custom_components", words, root / bundle if is_table else tmp_path)
     assert ("| all | uniform |" in capsys.readouterr().out) == is_table
+    if words[0] == "diagnose":
+        assert {path.name for path in tmp_path.glob("out/*/report.*")} == {"report.html", "report.json"}
 
 
 def test_the_make_verbs_of_the_readme_exist_and_bare_make_lists_them():

@@ -29,10 +29,12 @@ SEAM_CORRELATION = 0.65
 # Pixels left out between two that are compared.
 SEAM_STEP = 4
 
-# Pixels around the lungs that are chest wall, heart and diaphragm: soft tissue by their median.
+# Pixels around the lungs that are chest wall, heart and diaphragm: fat and other soft tissue.
 WALL_PX = (3, 8)
-# HU of the air around the patient, of lung without infection, of the soft tissue around it, of the brightest grey.
-LANDMARKS_HU = (-1000.0, -860.0, 0.0, 700.0)
+# Quantile of its greys that is fat.
+FAT_QUANTILE = 0.25
+# HU of the air around the patient, of lung without infection, of the fat around it, of the brightest grey.
+LANDMARKS_HU = (-1000.0, -860.0, -100.0, 700.0)
 BRIGHTEST_GREY, LEAST_HU = 255.0, -1024.0
 
 _logger = logging.getLogger(__name__)
@@ -104,8 +106,9 @@ def convert_covid20_slices(
 def equalized_to_hu(grey: np.ndarray, lung: np.ndarray, infection: np.ndarray) -> np.ndarray:
     """Map the greys of a contrast-equalised run to HU by a monotone curve through its own landmarks.
 
-    The landmarks are the medians of the air around the patient (darker than lung), of lung without infection and of
-    the soft tissue around the lungs, and the brightest grey; between them the curve is straight.
+    The landmarks are the medians of the air around the patient (darker than lung) and of lung without infection, the
+    lower quartile of the soft tissue around the lungs, which is fat, and the brightest grey; between them the curve is
+    straight.
 
     Args:
         grey: uint8, shape (slices, rows, columns).
@@ -123,16 +126,17 @@ def equalized_to_hu(grey: np.ndarray, lung: np.ndarray, infection: np.ndarray) -
         >>> grey[0, 4:36, 4:36], grey[0, 16:24, 16:24] = 150, 60
         >>> hu = equalized_to_hu(grey, grey == 60, grey == 0)
         >>> hu[0, 0, 0], hu[0, 20, 20], hu[0, 8, 8]
-        (np.float32(-1000.0), np.float32(-860.0), np.float32(0.0))
+        (np.float32(-1000.0), np.float32(-860.0), np.float32(-100.0))
     """
     inside = np.asarray(lung, bool) | np.asarray(infection, bool)
     healthy = inside & ~np.asarray(infection, bool)
-    lung_grey = _median(grey[healthy])
+    lung_grey = _quantile(grey[healthy], 0.5)
     around = _grown(inside, WALL_PX[1]) & ~_grown(inside, WALL_PX[0])
-    landmarks = (_median(grey[~inside & (grey < lung_grey)]), lung_grey, _median(grey[around]), BRIGHTEST_GREY)
+    air, fat = _quantile(grey[~inside & (grey < lung_grey)], 0.5), _quantile(grey[around], FAT_QUANTILE)
+    landmarks = (air, lung_grey, fat, BRIGHTEST_GREY)
     if not all(low < high for low, high in pairwise(landmarks)):
         raise ValueError(
-            "Greys of air, lung, soft tissue and the brightest are "
+            "Greys of air, lung, fat and the brightest are "
             f"{', '.join(f'{value:g}' for value in landmarks)}. Expected each brighter than the one before: check that "
             "the lung mask lies on the lungs."
         )
@@ -256,5 +260,5 @@ def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:
     return ndimage.binary_dilation(mask, np.pad(np.ones((1, 3, 3), bool), ((1, 1), (0, 0), (0, 0))), pixels)
 
 
-def _median(values: np.ndarray) -> float:
-    return float(np.median(values)) if values.size else float("nan")
+def _quantile(values: np.ndarray, share: float) -> float:
+    return float(np.quantile(values, share)) if values.size else float("nan")

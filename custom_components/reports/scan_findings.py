@@ -81,7 +81,7 @@ class ScanFindings:
         infection: 0/1, uint8 (X, Y, Z), inside the lungs; None when nothing could segment it.
         infection_source: what made it, in words; None likewise.
         lesions: 0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion, uint8 (X, Y, Z); None when left out.
-        lesion_slices: indices along Z that were searched for lesions.
+        lesion_slices: slices that were searched for lesions, as indices of the array along the body's axis.
         attention_us: T(A) in [0, 1], float32 (X, Y, Z), of the branch with uniform sampling; None without weights.
         attention_ss: that of the size-balanced branch; None likewise.
         scores: None without weights of the classifier.

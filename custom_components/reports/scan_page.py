@@ -2,13 +2,12 @@
 
 import io
 import math
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 from custom_components.reports.attention_figure import INFECTION_COLOUR
 from custom_components.reports.displayed_scan import DisplayedScan
+from custom_components.reports.html_page import page_template, png_data_uri
 from custom_components.reports.infection_profile import LINES, draw_profile
 from custom_components.reports.overlay import LESION_COLOURS
 from custom_components.reports.scan_pictures import (
@@ -43,7 +42,8 @@ def render_page(report: Mapping[str, Any], scan: DisplayedScan) -> str:
         HTML without script and without any resource outside itself; texts of the report are escaped.
     """
     box = field_of_view(scan)
-    return _template().render(
+    filters = {"amount": _amount, "shortened": shortened, "fitting": fitting, "data_uri": _data_uri}
+    return page_template("reports", "report.html.j2", filters).render(
         report=report,
         overview=draw_overview(scan, box, *OVERVIEW_MM),
         slices=draw_slices(scan, box, SLICE_COLUMNS, *SLICES_MM),
@@ -57,18 +57,6 @@ def render_page(report: Mapping[str, Any], scan: DisplayedScan) -> str:
         heat_scale=draw_heat_scale(),
         profile_lines=LINES,
     )
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("custom_components", "reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"amount": _amount, "shortened": shortened, "fitting": fitting, "data_uri": _data_uri}
-    return environment.get_template("report.html.j2")
 
 
 def shortened(text: str, letters: int = MAX_LETTERS) -> str:
@@ -115,7 +103,7 @@ def _amount(value: float | None) -> str:
 def _data_uri(picture: Image.Image) -> str:
     png = io.BytesIO()
     picture.save(png, format="PNG")
-    return f"data:image/png;base64,{b64encode(png.getvalue()).decode('ascii')}"
+    return png_data_uri(png.getvalue())
 
 
 def _css(colour: tuple[int, int, int]) -> str:

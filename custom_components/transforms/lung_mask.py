@@ -95,7 +95,7 @@ class _Scan:
         ]
         hu = _resized(np.clip(image_hu, -1024.0, 1000.0), shape, "area")
         spacing = tuple(field / count for field, count in zip(fields, shape, strict=True))
-        return cls(hu, ~_outside(hu), spacing)
+        return cls(hu, ~outside_air(hu), spacing)
 
     def crop(self, box: tuple[slice, ...]) -> "_Scan":
         return _Scan(self.hu[box], self.inside[box], self.spacing_mm)
@@ -111,10 +111,16 @@ def _resized(image: np.ndarray, shape: Sequence[int], mode: str) -> np.ndarray:
     return torch.nn.functional.interpolate(tensor, size=tuple(shape), mode=mode)[0, 0].numpy()
 
 
-def _outside(hu: np.ndarray) -> np.ndarray:
+def outside_air(hu: np.ndarray) -> np.ndarray:
     """Air tied to the border of its slice by more than a one-voxel gap, as a thin chest wall may show.
 
     Lung that the border cuts is not pure air there, and stays inside.
+
+    Args:
+        hu: CT in HU, shape (X, Y, Z), slices along z, voxels of some mm.
+
+    Returns:
+        True outside the patient, bool, same shape; the rest is tissue, and air that the patient encloses.
     """
     air = hu < OUTSIDE_HU
     labels, count = ndimage.label(ndimage.binary_erosion(air, _SLICE_CROSS, border_value=1), _SLICE_CROSS)

@@ -11,17 +11,24 @@ from monai.bundle import ConfigParser, verify_net_in_out
 from tests.bundles.cap.conftest import BUNDLE, EVALUATION, NO_WORKERS, SMALL, config_files, datalist_of, parser_of
 from tests.bundles.conftest import as_text, check_overlay, check_targets, class_name, knobs_of, nodes
 
-TRAIN = [("train.yaml",), ("train.yaml", "size_balanced.yaml"), ("train.yaml", "plain.yaml")]
+TRAIN = [
+    ("train.yaml",),
+    ("train.yaml", "size_balanced.yaml"),
+    ("train.yaml", "plain.yaml"),
+    ("train.yaml", "last_weights.yaml"),
+]
 EVALUATE = ("evaluate.yaml",)
 ENSEMBLE = ("evaluate.yaml", "ensemble.yaml")
 INFER = ("inference.json",)
 MULTI_GPU = ("train.yaml", "size_balanced.yaml", "multi_gpu_train.json")
+SEGMENT = [("segment_train.yaml",), ("segment_evaluate.yaml",)]  # located and run in test_segment.py
 PLACES = {
     "train": ("train.yaml", "train::deterministic_transforms"),
     "evaluate": ("evaluate.yaml", "preprocessing::transforms"),
     "inference": ("inference.json", "preprocessing::transforms"),
 }
 INFERENCE_ALONE = {  # what comes without masks and ratio, and what goes back to the scan's own grid
+    "custom_components.SegmentLungsd",
     "custom_components.FallbackLungMaskd",
     "custom_components.InfectionRatiod",
     "CopyItemsd",
@@ -46,7 +53,7 @@ def training(workflow_of, scans, cache_dir, tmp_path):
 
 
 def test_every_shipped_config_is_tested_here():
-    tested = {name for names in (*TRAIN, EVALUATE, ENSEMBLE, INFER, MULTI_GPU) for name in names}
+    tested = {name for names in (*TRAIN, EVALUATE, ENSEMBLE, INFER, MULTI_GPU, *SEGMENT) for name in names}
     shipped = {path.name for path in (BUNDLE.folder / "configs").iterdir()}
     assert shipped - tested == {"logging.conf", "metadata.json", "onnx_export.yaml"}  # the last in test_export.py
 
@@ -166,6 +173,7 @@ def test_the_inference_config_stands_alone():
 OVERLAYS = {
     ("train.yaml", "size_balanced.yaml"): (),
     ("train.yaml", "plain.yaml"): (),
+    ("train.yaml", "last_weights.yaml"): (),
     ("train.yaml", "multi_gpu_train.json"): ("#sampler", "finalize"),
     ENSEMBLE: ("_ckpt_path", "model_path", "weights", "ratio_thresholds", "branch_def", "#prepare_batch"),
 }

@@ -9,7 +9,10 @@ from tests.bundles.conftest import check_overlay, check_targets, class_name, kno
 from tests.bundles.seg.conftest import BUNDLE, SMALL, parser_of
 
 ABLATIONS = ("no_attention.yaml", "no_resnext.yaml", "unet.yaml", "full_attention.yaml")
-TRAIN = [("train.yaml",), *(("train.yaml", overlay) for overlay in (*ABLATIONS, "no_augmentation.yaml"))]
+TRAIN = [
+    ("train.yaml",),
+    *(("train.yaml", overlay) for overlay in (*ABLATIONS, "no_augmentation.yaml", "last_weights.yaml")),
+]
 EVALUATE = [("evaluate.yaml",), *(("evaluate.yaml", overlay) for overlay in ABLATIONS)]
 INFER = [("inference.json",), *(("inference.json", overlay) for overlay in ABLATIONS)]
 MULTI_GPU = ("train.yaml", "multi_gpu_train.json")
@@ -107,7 +110,7 @@ def test_the_inference_config_stands_alone():
     assert not [text for text in strings if text.startswith("%") or "_meta_" in text]
 
 
-@pytest.mark.parametrize("name", [*ABLATIONS, "no_augmentation.yaml", "multi_gpu_train.json"])
+@pytest.mark.parametrize("name", [*ABLATIONS, "no_augmentation.yaml", "last_weights.yaml", "multi_gpu_train.json"])
 def test_an_overlay_overrides_and_never_repeats(name):
     overlay = ConfigParser.load_config_file(BUNDLE.folder / "configs" / name)
     check_overlay(parser_of("train.yaml"), overlay, new=("#sampler", "finalize"))

@@ -1,0 +1,70 @@
+"""COVID-19 or CAP: both branches of covid_cap_bundle and their attention, for a CT with its masks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from custom_components.diagnosis.bundle_network import BundleNetwork
+from custom_components.diagnosis.lung_sources import LungMasks
+from custom_components.diagnosis.stage_clock import StageClock
+from custom_components.metrics.case_numbers import covid_probability, final_probability, known_ratio
+from custom_components.networks.dual_sampling import branch_weight
+from custom_components.reports.scan_findings import Scores
+from monai.data import MetaTensor
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What the classifier says of a CT.
+
+    Args:
+        scores: probabilities of COVID-19.
+        attention_us: A in [0, 1], float32 (X, Y, Z), of the branch with uniform sampling.
+        attention_ss: that of the size-balanced branch.
+    """
+
+    scores: Scores
+    attention_us: np.ndarray
+    attention_ss: np.ndarray
+
+
+def classify(
+    image: MetaTensor, masks: LungMasks, ratio: float, bundle: BundleNetwork, case: str, clock: StageClock
+) -> Classification:
+    """Apply both branches.
+
+    Args:
+        image: CT in HU, (1, X, Y, Z).
+        masks: its masks.
+        ratio: infection volume / lung volume; NaN when unknown, then there is no P_final.
+        bundle: ``covid_cap_bundle``.
+        case: its name.
+        clock: measures the stages.
+
+    Returns:
+        Scores, and attention on the grid of the CT.
+    """
+    item = {"image": image, "lung": masks.lung_like(image), "ratio": ratio, "case_id": case}
+    with clock.stage("paper grid"):
+        item = bundle.prepare(item)
+    with clock.stage("both branches, attention"):
+        item = bundle.predict(item)
+    with clock.stage("attention to the CT's grid"):
+        item = bundle.restore(item)
+    maps = (np.asarray(torch.as_tensor(item[f"attention_{name}"])[0]) for name in ("us", "ss"))
+    return Classification(_scores(item, bundle, case), *maps)
+
+
+def _scores(item: dict, bundle: BundleNetwork, case: str) -> Scores:
+    network, ratio = bundle.network, known_ratio(item, case)
+    weight = None
+    if ratio is not None:  # in float32, as the network compares the ratio
+        known = torch.tensor(ratio, dtype=torch.float32)
+        weight = round(branch_weight(known, network.weights, network.ratio_thresholds).item(), 6)
+    return Scores(
+        p_us=covid_probability(item, "logit_us", case),
+        p_ss=covid_probability(item, "logit_ss", case),
+        p_final=final_probability(item, case),
+        weight_us=weight,
+        threshold=network.decision_threshold,
+    )

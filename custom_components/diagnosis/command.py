@@ -1,0 +1,93 @@
+"""``python -m custom_components diagnose``: from raw CT to findings."""
+
+import logging
+from pathlib import Path
+
+from custom_components.diagnosis.pipeline import Diagnosis, Weights
+from custom_components.diagnosis.queue import QueueResult, run_queue, scan_sources
+from custom_components.diagnosis.scan_files import write_scan
+from custom_components.diagnosis.scan_source import ScanSource
+from fire.decorators import SetParseFn
+
+PATHS = ("cap_weights", "seg_weights", "segment_weights", "lungmask_weights", "bundles_dir")
+STOPPED = 130  # exit status of a program that Ctrl-C ended
+
+_logger = logging.getLogger(__name__)
+
+
+@SetParseFn(str, "scan", "output_dir", *PATHS)
+def diagnose(
+    scan: str,
+    output_dir: str,
+    include_patient_id: bool = False,
+    no_lesion_classes: bool = False,
+    dicom: bool = True,
+    profile: bool = False,
+    precision: str = "auto",
+    cap_weights: str | None = None,
+    seg_weights: str | None = None,
+    segment_weights: str | None = None,
+    lungmask_weights: str | None = None,
+    bundles_dir: str | None = None,
+) -> None:
+    """Segment, classify and report chest CT that come without masks. Research use only.
+
+    Each scan gets a folder <output_dir>/<case> with report.json, report.html, masks and maps as NIfTI and, for a DICOM
+    series, DICOM objects. A finished scan is skipped, so that a queue that was stopped goes on with the same command.
+
+    Args:
+        scan: NIfTI file, folder of a DICOM study or series, or a folder of these.
+        output_dir: folder for the results, outside the scans.
+        include_patient_id: name the PatientID in the reports.
+        no_lesion_classes: leave out the search for ground-glass, consolidation and effusion.
+        dicom: write DICOM SEG, attention and measurements for a DICOM series.
+        profile: log the seconds of each stage.
+        precision: auto (bf16 where the CPU computes it), fp32 or bf16.
+        cap_weights: weights of the classifier; default models/model.pt of covid_cap_bundle, if there.
+        seg_weights: weights for the lesion classes; default models/model.pt of covid_seg_bundle, if there.
+        segment_weights: weights of VB-Net; default models/vbnet.pt of covid_cap_bundle, if there.
+        lungmask_weights: weights of the package lungmask, which then finds the lungs.
+        bundles_dir: folder that holds both bundles; default beside the package.
+    """
+    _check_flags(
+        include_patient_id=include_patient_id, no_lesion_classes=no_lesion_classes, dicom=dicom, profile=profile
+    )
+    _check_apart(Path(scan), Path(output_dir))
+    sources = scan_sources(scan)
+    files = (cap_weights, seg_weights, segment_weights, lungmask_weights)
+    weights = Weights(*(None if file is None else Path(file) for file in files))
+    diagnosis = Diagnosis(weights, bundles_dir, not no_lesion_classes, precision, include_patient_id)
+
+    def process(source: ScanSource, folder: Path) -> None:
+        write_scan(diagnosis(source), folder, dicom, source.clock)
+        if profile:
+            _logger.info("Case %s:\n%s", source.case_id, source.clock.table())
+
+    try:
+        result = run_queue(sources, output_dir, process)
+    except KeyboardInterrupt:
+        _logger.warning("Stopped. What is finished stays; the same command goes on with the rest.")
+        raise SystemExit(STOPPED) from None
+    _conclude(result, len(sources))
+
+
+def _conclude(result: QueueResult, count: int) -> None:
+    _logger.info(
+        "%d of %d scans finished, %d of them before", len(result.done) + len(result.skipped), count, len(result.skipped)
+    )
+    if result.failed:
+        reasons = "".join(f"\n  {name}: {reason}" for name, reason in result.failed.items())
+        _logger.error("%d of %d scans failed:%s", len(result.failed), count, reasons)
+        raise SystemExit(1)
+
+
+def _check_flags(**flags: bool) -> None:
+    """A word such as ``false`` would count as true, and could put the PatientID into a report."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}. Expected True or False: --{name} True.")
+
+
+def _check_apart(scan: Path, output_dir: Path) -> None:
+    if scan.is_dir() and output_dir.resolve().is_relative_to(scan.resolve()):
+        raise ValueError("output_dir lies in the folder of the scans. Name one outside, so that results are not read.")

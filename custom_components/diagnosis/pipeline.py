@@ -1,0 +1,233 @@
+"""From a raw CT to findings: read, segment, classify, search for lesions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from custom_components.diagnosis.bundle_network import (
+    BundleNetwork,
+    bundle_parser,
+    describe_model,
+    find_bundle,
+    load_network,
+    precision_settings,
+)
+from custom_components.diagnosis.classification import Classification, classify
+from custom_components.diagnosis.lesion_search import find_lesions, slices_with
+from custom_components.diagnosis.lung_sources import Lungmask, LungMasks, Segmenter, find_lungs
+from custom_components.diagnosis.scan_source import ScanSource
+from custom_components.diagnosis.stage_clock import StageClock
+from custom_components.reports.scan_findings import Model, ScanFindings
+from custom_components.transforms.check_scan import CheckScand
+from custom_components.transforms.infection_ratio import infection_ratio
+from monai.data import MetaTensor
+
+CAP_BUNDLE, SEG_BUNDLE = "covid_cap_bundle", "covid_seg_bundle"
+CLASSIFIER, LESIONS, SEGMENTER = "COVID-19 or CAP", "lesion classes", "lungs and infection (VB-Net)"
+# Where a bundle has its weights, when none are named.
+CAP_WEIGHTS = SEG_WEIGHTS = "models/model.pt"
+SEGMENT_WEIGHTS = "models/vbnet.pt"
+
+NO_CLASSIFIER = (
+    "COVID-19 or community-acquired pneumonia: not done. The classifier has no weights, and no probability is given "
+    "without. There are no clinical weights to come with it; train it (covid_cap_bundle), or give --cap_weights."
+)
+NO_LESIONS = (
+    "Lesion classes: not done. Their network has no weights; train it (covid_seg_bundle), or give --seg_weights."
+)
+LESIONS_LEFT_OUT = "Lesion classes: left out, as asked for (--no-lesion_classes)."
+NO_SLICES = "Lesion classes: no slice was searched, since no infection was found."
+NO_RATIO = "P_final: not given, since the infection ratio is unknown, which weights the two branches."
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Files of weights; None takes those of the bundle where it has them.
+
+    Args:
+        cap: of the classifier.
+        seg: of the lesion classes.
+        segment: of VB-Net.
+        lungmask: of the package lungmask, used only when given.
+    """
+
+    cap: Path | None = None
+    seg: Path | None = None
+    segment: Path | None = None
+    lungmask: Path | None = None
+
+
+class Diagnosis:
+    """All networks that there are weights for, ready for any number of scans.
+
+    Args:
+        weights: files of weights.
+        bundles_dir: folder that holds the bundles; None looks beside the package.
+        lesion_classes: whether to search for lesions.
+        precision: ``auto`` (bfloat16 where the CPU computes it), ``fp32`` or ``bf16``.
+        include_patient_id: whether the findings name the patient's ID.
+
+    Raises:
+        ValueError: when weights or a bundle that were named are missing or do not fit.
+    """
+
+    def __init__(
+        self,
+        weights: Weights | None = None,
+        bundles_dir: str | Path | None = None,
+        lesion_classes: bool = True,
+        precision: str = "auto",
+        include_patient_id: bool = False,
+    ) -> None:
+        weights = weights or Weights()
+        precision_settings(precision)
+        cap = _bundle(CAP_BUNDLE, bundles_dir, weights.cap or weights.segment)
+        seg = _bundle(SEG_BUNDLE, bundles_dir, weights.seg)
+        segment_weights = _weights(cap, weights.segment, SEGMENT_WEIGHTS)
+        seg_weights = _weights(seg, weights.seg, SEG_WEIGHTS) if lesion_classes else None
+        self.lesion_classes, self.include_patient_id = lesion_classes, include_patient_id
+        self.classifier = _network(cap, _weights(cap, weights.cap, CAP_WEIGHTS), CLASSIFIER, precision, 3)
+        self.lesions = _network(seg, seg_weights, LESIONS, precision, 2)
+        self.segmenter = load_segmenter(cap, segment_weights, precision) if cap and segment_weights else None
+        self.lungmask = Lungmask(weights.lungmask) if weights.lungmask else None
+
+    def __call__(self, source: ScanSource) -> ScanFindings:
+        """Find out about one scan.
+
+        Args:
+            source: the scan; its clock measures the stages.
+
+        Returns:
+            The findings, on the CT's own grid.
+
+        Raises:
+            ValueError: naming the case, when it is no chest CT that can be read, or shows no plausible lungs.
+        """
+        case, clock = source.case_id, source.clock
+        with clock.stage("read"):
+            image = source.image()
+        with clock.stage("lungs and infection"):
+            masks = self._masks(image, case)
+        with clock.stage("infection ratio"):
+            ratio = _ratio(masks, case)
+        found = classify(image, masks, ratio, self.classifier, case, clock) if self.classifier else None
+        slices, lesions = self._lesions(image, masks, clock)
+        findings = ScanFindings(
+            case_id=case,
+            image_hu=np.asarray(image[0]),
+            affine=image.affine.numpy(),
+            lungs=masks.lungs,
+            lung_source=masks.lung_source,
+            infection=masks.infection,
+            infection_source=masks.infection_source,
+            lesions=lesions,
+            lesion_slices=slices,
+            series=source.series,
+            models=self._models(masks),
+            seconds=dict(clock.seconds),
+            not_done=self._not_done(masks, slices),
+            patient_id=self._patient_id(source),
+        )
+        return _with_scores(findings, found)
+
+    def _masks(self, image: MetaTensor, case: str) -> LungMasks:
+        masks = find_lungs(image, self.segmenter, self.lungmask)
+        if self.classifier is None:  # whose preprocessing does it
+            CheckScand()({"image": image, "lung": masks.lung_like(image), "case_id": case})
+        return masks
+
+    def _lesions(
+        self, image: MetaTensor, masks: LungMasks, clock: StageClock
+    ) -> tuple[tuple[int, ...], np.ndarray | None]:
+        """Slices that were searched and what was found there."""
+        if self.lesions is None:
+            return (), None
+        with clock.stage("lesion classes"):
+            slices = self._slices(image, masks)
+            return slices, find_lesions(image, slices, self.lesions)
+
+    def _slices(self, image: MetaTensor, masks: LungMasks) -> tuple[int, ...]:
+        """Those with infection, or with lung where it is unknown."""
+        mask = masks.lungs if masks.infection is None else masks.infection
+        return slices_with(mask, image.affine.numpy())
+
+    def _models(self, masks: LungMasks) -> tuple[Model, ...]:
+        used = self.segmenter is not None and masks.infection is not None
+        networks = (self.segmenter if used else None, self.classifier, self.lesions)
+        return tuple(network.model for network in networks if network is not None)
+
+    def _not_done(self, masks: LungMasks, slices: tuple[int, ...]) -> tuple[str, ...]:
+        left_out = list(masks.not_done)
+        if self.classifier is None:
+            left_out.append(NO_CLASSIFIER)
+        elif masks.infection is None:
+            left_out.append(NO_RATIO)
+        if not self.lesion_classes:
+            left_out.append(LESIONS_LEFT_OUT)
+        elif self.lesions is None:
+            left_out.append(NO_LESIONS)
+        elif not slices:
+            left_out.append(NO_SLICES)
+        return tuple(left_out)
+
+    def _patient_id(self, source: ScanSource) -> str | None:
+        chest = source.chest if self.include_patient_id else None
+        return (chest.patient_id or None) if chest is not None else None
+
+
+def _network(
+    bundle: Path | None, weights: Path | None, name: str, precision: str, spatial_dims: int
+) -> BundleNetwork | None:
+    if bundle is None or weights is None:
+        return None
+    return BundleNetwork.load(bundle, weights, name, precision, spatial_dims)
+
+
+def load_segmenter(bundle: Path, weights: Path, precision: str = "auto") -> Segmenter:
+    """VB-Net as ``covid_cap_bundle``'s ``inference.json`` has it.
+
+    Args:
+        bundle: folder of ``covid_cap_bundle``.
+        weights: plain state dict of its ``segment_def``.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+
+    Raises:
+        ValueError: when the weights are missing, broken or of another network.
+    """
+    parser = bundle_parser(bundle, {"segment_ckpt_path": str(weights)})
+    return Segmenter(
+        network=load_network(parser.get_parsed_content("segment_def"), weights, spatial_dims=3),
+        spacing_mm=parser.get_parsed_content("segment_spacing_mm"),
+        patch_size=parser.get_parsed_content("segment_patch_size"),
+        window_hu=parser.get_parsed_content("segment_window_hu"),
+        amp={"auto": "auto", "fp32": False, "bf16": True}[precision],  # type: ignore[arg-type]
+        model=describe_model(bundle, weights, SEGMENTER),
+    )
+
+
+def _bundle(name: str, bundles_dir: str | Path | None, needed_for: Path | None) -> Path | None:
+    found = find_bundle(name, bundles_dir)
+    if found is None and needed_for is not None:
+        raise ValueError(f"{name} was not found beside the package, which {needed_for.name} needs. Give --bundles_dir.")
+    return found
+
+
+def _weights(bundle: Path | None, given: Path | None, usual: str) -> Path | None:
+    if given is not None:
+        if not given.is_file():
+            raise ValueError(f"No weights at {given}. Correct the path, or leave the option out.")
+        return given
+    return bundle / usual if bundle is not None and (bundle / usual).is_file() else None
+
+
+def _ratio(masks: LungMasks, case: str) -> float:
+    return math.nan if masks.infection is None else infection_ratio(masks.infection, masks.lungs, case)
+
+
+def _with_scores(findings: ScanFindings, found: Classification | None) -> ScanFindings:
+    if found is None:
+        return findings
+    return replace(findings, scores=found.scores, attention_us=found.attention_us, attention_ss=found.attention_ss)

@@ -1,0 +1,164 @@
+"""Scans one after the other: a bad one is reported and the rest go on; what is finished is not done again."""
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from custom_components.data.atomic import writable_folder
+from custom_components.data.case_files import natural_key
+from custom_components.data.ct_reader import NIFTI_SUFFIXES
+from custom_components.data.dicom_series import holds_dicom
+from custom_components.diagnosis.scan_source import EXPECTED, ScanSource
+from custom_components.diagnosis.study_series import dicom_files, read_header
+from custom_components.engines.case_evaluator import raise_out_of_memory
+from custom_components.engines.root_cause import root_cause
+
+# Written last: where it is, the case is finished.
+REPORT = "report.json"
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass
+class QueueResult:
+    """What became of the scans.
+
+    Args:
+        done: cases that were finished now.
+        skipped: cases that had been finished before.
+        failed: reason by case; a scan that could not be named goes by its place in the queue.
+    """
+
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def scan_sources(path: str | Path) -> list[ScanSource]:
+    """List the scans of a file or folder.
+
+    Args:
+        path: a NIfTI file; a folder of one DICOM study or series; or a folder of NIfTI files and of folders with one
+            study each, at any depth.
+
+    Returns:
+        The scans in natural order of their names. No two folders of one study are two scans.
+
+    Raises:
+        ValueError: when there is nothing of the kind.
+    """
+    given = Path(path).expanduser()
+    if not given.exists():
+        raise ValueError(f"{given} does not exist. {EXPECTED}.")
+    if given.is_file():
+        if not _is_nifti(given):
+            raise ValueError(f"{given.name} is a file of another kind. {EXPECTED}.")
+        return [ScanSource(given)]
+    volumes = [child for child in _children(given) if child.is_file() and _is_nifti(child)]
+    sources = [ScanSource(found) for found in (*volumes, *_studies(given))]
+    if not sources:
+        raise ValueError(f"{given} holds neither NIfTI files nor DICOM studies. {EXPECTED}.")
+    return sources
+
+
+def run_queue(
+    sources: Sequence[ScanSource], output_dir: str | Path, process: Callable[[ScanSource, Path], None]
+) -> QueueResult:
+    """Process scans in their order, each into ``<output_dir>/<case>``.
+
+    The folder of a case appears when all its files are written, so that stopping at any time leaves no half case.
+    A case whose report is there already is skipped.
+
+    Args:
+        sources: the scans.
+        output_dir: folder that gets a folder for each case.
+        process: writes the files of a scan into a folder, ``report.json`` among them.
+
+    Returns:
+        What became of them.
+
+    Raises:
+        ValueError: when ``output_dir`` cannot be written to.
+    """
+    target, result = writable_folder(output_dir), QueueResult()
+    for number, source in enumerate(sources, start=1):
+        place = f"{number} of {len(sources)}"
+        try:
+            _one(source, target, process, result, place)
+        except Exception as error:
+            raise_out_of_memory(error)
+            name = _name(source, place)
+            result.failed[name] = root_cause(error, name)
+            _logger.error("Case %s failed: %s", name, result.failed[name])
+    return result
+
+
+def _one(
+    source: ScanSource, target: Path, process: Callable[[ScanSource, Path], None], result: QueueResult, place: str
+) -> None:
+    case = source.case_id
+    if case in (*result.done, *result.skipped):
+        raise ValueError("Another scan of this run has the same name or is the same series. Rename or remove one.")
+    if (target / case / REPORT).is_file():
+        result.skipped.append(case)
+        _logger.info("Case %s (%s) was finished before: skipped", case, place)
+        return
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target) as partial:
+        folder = Path(partial, case)
+        folder.mkdir()
+        process(source, folder)
+        _publish(folder, target / case)
+    result.done.append(case)
+    _logger.info("Case %s (%s) is finished", case, place)
+
+
+def _publish(folder: Path, target: Path) -> None:
+    """Move the folder of a case to its place; into one that is there, file by file, the report last."""
+    try:
+        folder.replace(target)
+        return
+    except OSError:  # a folder that is not empty
+        pass
+    files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.name == REPORT)
+    for path in files:
+        place = target / path.relative_to(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(place)
+
+
+def _name(source: ScanSource, place: str) -> str:
+    """Name of a scan that failed. A folder's name is not told, it may be the patient's."""
+    try:
+        return source.case_id
+    except Exception:
+        return f"input {place}, in the order of their names"
+
+
+def _studies(folder: Path) -> Iterator[Path]:
+    """Folders of one study each."""
+    if holds_dicom(folder):
+        yield folder
+        return
+    firsts = {child: next(dicom_files(child), None) for child in _children(folder) if child.is_dir()}
+    children = {child: first for child, first in firsts.items() if first is not None}
+    if len(children) > 1 and len({_study_uid(first) for first in children.values()}) == 1:
+        yield folder
+        return
+    for child in children:
+        yield from _studies(child)
+
+
+def _study_uid(path: Path) -> str:
+    header = read_header(path)
+    return str(path) if header is None else str(header.get("StudyInstanceUID"))
+
+
+def _children(folder: Path) -> list[Path]:
+    found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith(NIFTI_SUFFIXES)

@@ -1,0 +1,73 @@
+"""A scan that is to be looked at: what it is called, which series it is, and its voxels."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from custom_components.data.ct_reader import NIFTI_SUFFIXES, CTReader, case_name
+from custom_components.diagnosis.choose_series import ChestSeries, find_chest_series
+from custom_components.diagnosis.series_volume import series_volume
+from custom_components.diagnosis.stage_clock import StageClock
+from custom_components.reports.scan_findings import Series
+from monai.data import MetaTensor
+from monai.utils import ImageMetaKey
+
+EXPECTED = "Expected a NIfTI file (.nii, .nii.gz), the folder of a DICOM study or series, or a folder of these"
+
+
+@dataclass(frozen=True)
+class ScanSource:
+    """Where a scan is from. DICOM headers are read when first asked for, voxels by ``image``.
+
+    Args:
+        path: NIfTI file, or the folder of one DICOM study.
+        clock: measures the stages that the scan goes through.
+    """
+
+    path: Path
+    clock: StageClock = field(default_factory=StageClock, compare=False, repr=False)
+
+    @cached_property
+    def chest(self) -> ChestSeries | None:
+        """The series that is taken; None for a NIfTI file."""
+        if not self.path.is_dir():
+            return None
+        with self.clock.stage("find the series"):
+            return find_chest_series(self.path)
+
+    @property
+    def case_id(self) -> str:
+        """Name of the case: SeriesInstanceUID, since folders may be named after patients, or name of the NIfTI file."""
+        return case_name(self.path) if self.chest is None else self.chest.series.uid
+
+    @property
+    def series(self) -> Series | None:
+        """The series that is taken; None for a NIfTI file."""
+        return None if self.chest is None else self.chest.series
+
+    def image(self) -> MetaTensor:
+        """Read the CT.
+
+        Returns:
+            HU, float32 (1, X, Y, Z) with its RAS affine; it carries the case's name and no DICOM header.
+
+        Raises:
+            ValueError: naming the case, when there is no CT volume that can be read.
+        """
+        if self.chest is None:
+            if not self.path.name.lower().endswith(NIFTI_SUFFIXES):
+                raise ValueError(f"Case {self.case_id}: {self.path.name} is of a kind that is not read. {EXPECTED}.")
+            reader = CTReader()
+            hu, meta = reader.get_data(reader.read(self.path))
+            affine = meta["affine"]
+        else:
+            hu, affine = series_volume(self.chest.volume, self.case_id), self.chest.volume.affine
+        if min(hu.shape) < 2:
+            size = " x ".join(map(str, hu.shape))
+            raise ValueError(
+                f"Case {self.case_id}: the image is {size} voxels. Expected a CT volume of the whole chest."
+            )
+        meta = {ImageMetaKey.FILENAME_OR_OBJ: self.case_id}
+        return MetaTensor(torch.from_numpy(hu)[None], affine=torch.from_numpy(np.array(affine, float)), meta=meta)

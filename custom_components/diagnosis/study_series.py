@@ -1,0 +1,206 @@
+"""The series of a DICOM study folder, by their headers alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from custom_components.data.dicom_series import MEDIA_STORAGE_DIRECTORY, is_dicom_file
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+# What tells series, studies and patients apart, and which of the series is the chest.
+TAGS = (
+    "SpecificCharacterSet",
+    "PatientID",
+    "PatientName",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
+    "SOPClassUID",
+    "Modality",
+    "ImageType",
+    "SeriesNumber",
+    "SeriesDescription",
+    "ProtocolName",
+    "BodyPartExamined",
+    "ConvolutionKernel",
+    "SliceThickness",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+)
+
+LOCALIZER = "LOCALIZER"
+# Family names and IDs that are shorter occur in any description.
+LEAST_NAME_LENGTH = 3
+WITHHELD = "description withheld, it names the patient"
+
+# Positions closer than this are one slice.
+_SAME_PLACE_MM = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class StudySeries:
+    """One series of a study; localizer images that share its UID make a series of their own.
+
+    Args:
+        headers: header of each image, its tags as in ``TAGS``.
+        files: file of each image, in the same order; an image that is there twice counts once.
+    """
+
+    headers: tuple[Any, ...] = field(repr=False)  # names the patient
+    files: tuple[Path, ...]
+
+    @property
+    def uid(self) -> str:
+        """SeriesInstanceUID."""
+        return self.text("SeriesInstanceUID")
+
+    @property
+    def study_uid(self) -> str:
+        """StudyInstanceUID."""
+        return self.text("StudyInstanceUID")
+
+    @property
+    def number(self) -> int | None:
+        """SeriesNumber."""
+        found = self.headers[0].get("SeriesNumber")
+        return None if found in (None, "") else int(found)
+
+    @cached_property
+    def image_type(self) -> frozenset[str]:
+        """Values of ImageType, upper case."""
+        return frozenset(image_type(self.headers[0]))
+
+    @cached_property
+    def description(self) -> str:
+        """SeriesDescription; withheld where it holds the patient's ID or family name."""
+        header, text = self.headers[0], self.text("SeriesDescription")
+        return WITHHELD if names_patient(text, header) else text or "without description"
+
+    @cached_property
+    def normal(self) -> np.ndarray | None:
+        """Unit normal of the slices (LPS); None when an image lacks it or the images differ."""
+        found = [header.get("ImageOrientationPatient") for header in self.headers]
+        if any(value is None or len(value) != 6 for value in found):
+            return None
+        directions = np.asarray(found, dtype=float)
+        if np.abs(directions - directions[0]).max() > 1e-2:
+            return None
+        normal = np.cross(directions[0, :3], directions[0, 3:])
+        return normal / max(float(np.linalg.norm(normal)), 1e-9)
+
+    @cached_property
+    def heights_mm(self) -> np.ndarray:
+        """Positions of the slices along their normal, rising, each once; empty when unknown."""
+        places = [header.get("ImagePositionPatient") for header in self.headers]
+        if self.normal is None or any(value is None or len(value) != 3 for value in places):
+            return np.zeros(0)
+        heights = np.sort(np.asarray(places, dtype=float) @ self.normal)
+        return heights[np.diff(heights, prepend=-np.inf) > _SAME_PLACE_MM]
+
+    @property
+    def spacing_mm(self) -> float:
+        """Usual distance from slice to slice; that of a single slice is unknown, NaN."""
+        return float(np.median(np.diff(self.heights_mm))) if len(self.heights_mm) > 1 else float("nan")
+
+    @property
+    def extent_mm(self) -> float:
+        """Length that the slices cover along their normal, from first to last."""
+        return float(np.ptp(self.heights_mm)) if len(self.heights_mm) else 0.0
+
+    def text(self, tag: str) -> str:
+        """Value of a tag of the first image, stripped; empty when it is not there."""
+        value = self.headers[0].get(tag)
+        return "" if value is None else str(value).strip()
+
+    def __str__(self) -> str:
+        number = "?" if self.number is None else self.number
+        count = len(self.files)
+        return f"series {number} ({self.description}): {count} image{'s' if count > 1 else ''}"
+
+
+def study_series(folder: str | Path) -> tuple[list[StudySeries], int]:
+    """Read the headers of all DICOM files of a folder, at any depth.
+
+    Args:
+        folder: a study, or one series.
+
+    Returns:
+        The series in the order of their numbers, and how many files have no readable header.
+    """
+    groups: dict[tuple[str, str, bool], dict[str, tuple[Any, Path]]] = {}
+    unreadable = 0
+    for path in dicom_files(folder):
+        header = read_header(path)
+        if header is None:
+            unreadable += 1
+        elif str(header.file_meta.get("MediaStorageSOPClassUID", "")) != MEDIA_STORAGE_DIRECTORY:
+            uid = str(header.get("SOPInstanceUID") or path)
+            groups.setdefault(_group(header), {}).setdefault(uid, (header, path))
+    series = [StudySeries(*zip(*images.values(), strict=True)) for images in groups.values()]
+    return sorted(series, key=lambda one: (one.number is None, one.number or 0, one.uid)), unreadable
+
+
+def dicom_files(folder: str | Path) -> Iterator[Path]:
+    """DICOM files of a folder and of the folders in it, hidden ones left out, in the order of their names."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in (Path(root, name) for name in sorted(names) if not name.startswith(".")):
+            if path.suffix.lower() == ".dcm" or _begins_as_dicom(path):
+                yield path
+
+
+def read_header(path: Path) -> Dataset | None:
+    """Header of a DICOM file, tags as in ``TAGS``; None when it cannot be read."""
+    from pydicom import dcmread
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's warnings quote the value: the patient's name or ID
+        try:
+            header = dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
+            for tag in TAGS:  # decoded here, where nothing is told
+                header.get(tag)
+        except Exception:  # pydicom lets through whatever its parsing stumbled on
+            return None
+    return header
+
+
+def patient_of(header: Dataset) -> str:
+    """What tells one patient from another; for comparison only, never to be shown."""
+    return str(header.get("PatientID") or header.get("PatientName") or "")
+
+
+def names_patient(text: str, header: Dataset) -> bool:
+    """Whether a text holds the patient's ID or a part of the family name."""
+    family = re.split(r"[\^=]", str(header.get("PatientName") or ""))[0]
+    known = [*re.split(r"[\W_]+", family), str(header.get("PatientID") or "").strip()]
+    return any(part.lower() in text.lower() for part in known if len(part) >= LEAST_NAME_LENGTH)
+
+
+def image_type(header: Dataset) -> list[str]:
+    """Values of ImageType, upper case."""
+    value = header.get("ImageType") or []
+    return [part.upper() for part in ([value] if isinstance(value, str) else [str(part) for part in value])]
+
+
+def _group(header: Dataset) -> tuple[str, str, bool]:
+    uids = (str(header.get(tag, "")) for tag in ("StudyInstanceUID", "SeriesInstanceUID"))
+    return (*uids, LOCALIZER in image_type(header))  # type: ignore[return-value]
+
+
+def _begins_as_dicom(path: Path) -> bool:
+    try:
+        return is_dicom_file(path)
+    except OSError:  # a broken link, a file without permission
+        return False

@@ -1,0 +1,357 @@
+import json
+import math
+import shutil
+from copy import deepcopy
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from custom_components.data.ct_reader import CTReader
+from custom_components.diagnosis.bundle_network import BundleNetwork, bundle_parser, describe_model, find_bundle
+from custom_components.diagnosis.classification import classify
+from custom_components.diagnosis.lesion_search import CHUNK, find_lesions, slices_with
+from custom_components.diagnosis.lung_sources import LungMasks
+from custom_components.diagnosis.pipeline import (
+    LESIONS_LEFT_OUT,
+    NO_CLASSIFIER,
+    NO_LESIONS,
+    NO_RATIO,
+    NO_SLICES,
+    Diagnosis,
+    Weights,
+    load_segmenter,
+)
+from custom_components.diagnosis.scan_files import write_nifti as write_findings
+from custom_components.diagnosis.scan_source import ScanSource
+from custom_components.diagnosis.stage_clock import StageClock
+from custom_components.networks.vbnet import VBNet
+from custom_components.phantom import make_scan
+from custom_components.transforms.left_right_lungs import left_right_lungs
+from monai.data import MetaTensor
+
+from tests.bundles.cap.conftest import BUNDLE as CAP
+from tests.bundles.conftest import ROOT
+from tests.bundles.seg.conftest import BUNDLE as SEG
+from tests.diagnosis.conftest import PlantedSegmenter, image_of, write_nifti
+
+STEP = 1 / 255  # of the values of a written map
+
+
+def masks_of(phantom) -> LungMasks:
+    lungs = left_right_lungs(phantom.lung, phantom.affine)
+    return LungMasks(lungs, "planted", phantom.infection * phantom.lung, "planted")
+
+
+@pytest.fixture(scope="module")
+def classifier(bundles):
+    folder = bundles / "covid_cap_bundle"
+    return BundleNetwork.load(folder, folder / "models/model.pt", "classifier")
+
+
+@pytest.fixture(scope="module")
+def lesion_network(bundles):
+    folder = bundles / "covid_seg_bundle"
+    return BundleNetwork.load(folder, folder / "models/model.pt", "lesions", spatial_dims=2)
+
+
+def test_scores_and_attention_are_those_of_the_bundle_with_these_masks(scan, bundles, classifier, tmp_path):
+    """The bundle's own inference, which reads CT and masks from files."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    image = write_nifti(scan, data / "images" / "a.nii.gz")
+    for kind, mask in (("lung", scan.lung), ("infection", scan.infection * scan.lung)):
+        (data / f"{kind}s").mkdir()
+        nib.save(nib.Nifti1Image(mask, scan.affine), data / f"{kind}s" / "a.nii.gz")
+    weights = bundles / "covid_cap_bundle" / "models" / "model.pt"
+    CAP.run("inference.json", dataset_dir=data, output_dir=out, ckpt_path=weights)
+    report = json.loads((out / "a" / "a_diagnosis.json").read_text(encoding="utf-8"))
+
+    ct = ScanSource(image).image()
+    ratio = float(masks_of(scan).infection.sum()) / float(scan.lung.sum())
+    found = classify(ct, masks_of(scan), ratio, classifier, "a", StageClock())
+    for name in ("p_us", "p_ss", "p_final", "weight_us"):
+        assert getattr(found.scores, name) == pytest.approx(report[name], abs=1e-4)
+    assert found.scores.threshold == 0.5
+    for name in ("attention_us", "attention_ss"):
+        written = np.asarray(nib.load(out / "a" / f"a_{name}.nii.gz").dataobj)
+        assert np.abs(getattr(found, name) - written).max() < STEP
+
+
+def test_without_ratio_both_branches_are_given_and_nothing_that_needs_it(scan, classifier):
+    found = classify(image_of(scan), masks_of(scan), math.nan, classifier, "a", StageClock())
+    assert 0 < found.scores.p_us < 1
+    assert 0 < found.scores.p_ss < 1
+    assert (found.scores.p_final, found.scores.weight_us) == (None, None)
+
+
+def whole_by_the_bundle(phantom, bundles, tmp_path) -> np.ndarray:
+    image = write_nifti(phantom, tmp_path / "a.nii.gz")
+    weights = bundles / "covid_seg_bundle" / "models" / "model.pt"
+    SEG.run("inference.json", dataset_dir=image, output_dir=tmp_path / "out", ckpt_path=weights, progress=False)
+    return np.asarray(nib.load(tmp_path / "out" / "a" / "a_seg.nii.gz").dataobj)
+
+
+def test_lesions_are_those_of_the_bundle_on_the_slices_searched_and_none_elsewhere(
+    scan, bundles, lesion_network, tmp_path
+):
+    """More slices than are looked at together, with gaps; memory as the bundle has it, then channels last."""
+    slices = [z for z in range(40) if z % 4]
+    assert len(slices) > CHUNK
+    image = ScanSource(write_nifti(scan, tmp_path / "b.nii.gz")).image()
+    whole = whole_by_the_bundle(scan, bundles, tmp_path)
+    assert whole.any()
+    as_in_bundle = replace(
+        lesion_network, network=deepcopy(lesion_network.network).to(memory_format=torch.contiguous_format)
+    )
+    found = find_lesions(image, slices, as_in_bundle)
+    assert np.array_equal(found[..., slices], whole[..., slices])
+    assert not found[..., ::4].any()
+    last = find_lesions(image, slices, lesion_network)
+    assert (last == found).mean() > 0.9999
+
+
+def test_slices_follow_the_body_in_a_scan_stored_otherwise(scan, lesion_network):
+    """Sagittal slices in the file: the body's axis comes second and runs to the feet."""
+    there = np.array([[2, 1], [0, 1], [1, -1]])
+    affine = scan.affine @ nib.orientations.inv_ornt_aff(there, scan.image_hu.shape)
+    turned = np.ascontiguousarray(nib.apply_orientation(scan.image_hu, there))
+    mask = nib.apply_orientation(scan.infection, there)
+    axis = 1 if nib.aff2axcodes(affine)[1] == "I" else 0
+    slices = slices_with(mask, affine)
+    assert slices == tuple(np.flatnonzero(np.moveaxis(mask, axis, 0).any(axis=(1, 2))))
+    image = MetaTensor(torch.from_numpy(turned)[None], affine=torch.from_numpy(affine))
+    upright = find_lesions(image_of(scan), slices_with(scan.infection, scan.affine), lesion_network)
+    assert np.array_equal(find_lesions(image, slices, lesion_network), nib.apply_orientation(upright, there))
+
+
+@pytest.mark.parametrize("precision", ["auto", "bf16"])
+def test_half_precision_stays_near_full_precision(scan, bundles, precision):
+    """Random networks of the tests' size; with their weights no score is far from 1/2."""
+    found = {}
+    for name in ("fp32", precision):
+        folder = bundles / "covid_cap_bundle"
+        network = BundleNetwork.load(folder, folder / "models/model.pt", "classifier", name)
+        found[name] = classify(image_of(scan), masks_of(scan), 0.2, network, "a", StageClock())
+    full, half = found["fp32"], found[precision]
+    for name in ("p_us", "p_ss", "p_final"):
+        assert getattr(half.scores, name) == pytest.approx(getattr(full.scores, name), abs=0.01)
+    for name in ("attention_us", "attention_ss"):
+        assert np.abs(getattr(half, name) - getattr(full, name)).mean() < 0.01
+
+
+def test_half_precision_is_really_used(bundles):
+    folder = bundles / "covid_cap_bundle"
+    enabled = {}
+    for precision in ("fp32", "bf16"):
+        inferer = BundleNetwork.load(folder, folder / "models/model.pt", "classifier", precision).inferer
+        enabled[precision] = inferer._is_on("cpu")
+    assert enabled == {"fp32": False, "bf16": True}
+
+
+def test_half_precision_finds_the_same_lesions_on_almost_all_pixels(scan, bundles):
+    folder, found = bundles / "covid_seg_bundle", {}
+    for precision in ("fp32", "bf16"):
+        network = BundleNetwork.load(folder, folder / "models/model.pt", "lesions", precision, spatial_dims=2)
+        found[precision] = find_lesions(image_of(scan), range(10, 20), network)
+    same = found["fp32"][..., 10:20] == found["bf16"][..., 10:20]
+    assert same.mean() > 0.97
+
+
+def test_planted_volumes_come_back_within_5_percent(scan, study, planted):
+    """From DICOM to the report's numbers, over masks that were planted."""
+    from custom_components.reports.scan_description import describe_scan
+
+    diagnosis = Diagnosis(bundles_dir=planted(scan))
+    findings = diagnosis(ScanSource(study))
+    report, voxel_ml = describe_scan(findings), 3.9 * 4.4 * 7.0 / 1000
+    infected = scan.infection * scan.lung
+    assert report["lungs"]["volume_ml"]["total"] == pytest.approx(scan.lung.sum() * voxel_ml, rel=0.05)
+    assert report["infection"]["volume_ml"]["total"] == pytest.approx(infected.sum() * voxel_ml, rel=0.05)
+    assert report["infection"]["ratio"] == pytest.approx(scan.infection_ratio, rel=0.05)
+    left_voxels = (left_right_lungs(scan.lung, scan.affine) == 1).sum()
+    assert report["lungs"]["volume_ml"]["left"] == pytest.approx(left_voxels * voxel_ml, rel=0.05)
+    assert findings.scores.p_final == pytest.approx(0.35 * findings.scores.p_us + 0.65 * findings.scores.p_ss, abs=1e-4)
+    assert findings.not_done == ()
+    assert [model.name.split()[0] for model in findings.models] == ["lungs", "COVID-19", "lesion"]
+
+
+def test_lungs_without_a_model_have_the_planted_volume_within_5_percent(bare_bundles, tmp_path):
+    healthy = make_scan("covid", 0.001, 5, (96, 84, 40), (3.9, 4.4, 7.0))
+    image = write_nifti(healthy, tmp_path / "healthy.nii.gz")
+    findings = Diagnosis(bundles_dir=bare_bundles)(ScanSource(image))
+    assert np.count_nonzero(findings.lungs) == pytest.approx(healthy.lung.sum(), rel=0.05)
+
+
+def test_lesions_are_searched_on_the_slices_with_infection_alone(scan, study, planted):
+    findings = Diagnosis(bundles_dir=planted(scan))(ScanSource(study))
+    infected = np.flatnonzero((scan.infection * scan.lung).any(axis=(0, 1)))
+    assert findings.lesion_slices == tuple(infected)
+    assert 0 < len(infected) < 40
+    others = np.setdiff1d(np.arange(40), infected)
+    assert not findings.lesions[..., others].any()
+
+
+def test_without_infection_no_slice_is_searched(study, scan, planted, monkeypatch):
+    folder = planted(scan)
+    monkeypatch.setattr(type(scan), "infection", property(lambda phantom: np.zeros_like(phantom.lung)))
+    findings = Diagnosis(bundles_dir=folder)(ScanSource(study))
+    assert findings.lesion_slices == ()
+    assert not findings.lesions.any()
+    assert findings.not_done == (NO_SLICES,)
+    assert findings.scores.weight_us == 0.35
+
+
+def test_where_infection_is_unknown_every_slice_with_lung_is_searched(study, bundles):
+    findings = Diagnosis(bundles_dir=bundles)(ScanSource(study))
+    assert findings.lesion_slices == tuple(np.flatnonzero(findings.lungs.any(axis=(0, 1))))
+    assert NO_RATIO in findings.not_done
+    assert findings.scores.p_final is None
+    assert findings.scores.p_us is not None
+
+
+def test_without_weights_there_is_no_probability_and_the_findings_say_why(study, bare_bundles):
+    findings = Diagnosis(bundles_dir=bare_bundles)(ScanSource(study))
+    assert (findings.scores, findings.attention_us, findings.attention_ss, findings.lesions) == (None,) * 4
+    assert findings.models == ()
+    assert findings.not_done[1:] == (NO_CLASSIFIER, NO_LESIONS)
+    assert findings.lungs.any()
+
+
+def test_lesion_classes_can_be_left_out(study, bundles):
+    findings = Diagnosis(bundles_dir=bundles, lesion_classes=False)(ScanSource(study))
+    assert (findings.lesions, findings.lesion_slices) == (None, ())
+    assert LESIONS_LEFT_OUT in findings.not_done
+
+
+def test_hu_that_are_none_are_refused_without_a_classifier_too(scan, bare_bundles, planted, tmp_path):
+    raw = write_nifti(scan, tmp_path / "raw.nii.gz")
+    image = nib.load(raw)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj) + 1024, image.affine), raw)
+    folder = planted(scan)
+    shutil.rmtree(folder / "covid_seg_bundle" / "models")
+    (folder / "covid_cap_bundle" / "models" / "model.pt").unlink()
+    with pytest.raises(ValueError, match="Case raw: median inside the lung mask"):
+        Diagnosis(bundles_dir=folder)(ScanSource(raw))
+
+
+def test_findings_lie_on_the_grid_of_the_ct_and_so_do_the_files(study, scan, planted, tmp_path):
+    findings = Diagnosis(bundles_dir=planted(scan))(ScanSource(study))
+    assert np.allclose(findings.affine, scan.affine)
+    written = write_findings(findings, tmp_path)
+    ends = ("lungs", "infection", "lesions", "attention_us", "attention_ss")
+    assert [path.name for path in written] == [f"{findings.case_id}_{end}.nii.gz" for end in ends]
+    for end, path in zip(ends, written, strict=True):
+        image = nib.load(path)
+        assert np.allclose(image.affine, scan.affine)
+        assert image.get_data_dtype() == np.uint8
+        assert np.abs(np.asarray(image.dataobj) - getattr(findings, end)).max() <= STEP / 2 + 1e-6
+    assert np.array_equal(np.asarray(nib.load(written[0]).dataobj), findings.lungs)
+
+
+def test_every_stage_is_timed(study, scan, planted):
+    source = ScanSource(study)
+    findings = Diagnosis(bundles_dir=planted(scan))(source)
+    stages = ["find the series", "read", "lungs and infection", "infection ratio", "paper grid"]
+    stages += ["both branches, attention", "attention to the CT's grid", "lesion classes"]
+    assert list(findings.seconds) == stages
+    assert all(seconds > 0 for seconds in findings.seconds.values())
+    table = source.clock.table().splitlines()
+    assert table[0].split() == ["stage", "wall", "s", "CPU", "s"]
+    assert float(table[-1].split()[1]) == pytest.approx(sum(findings.seconds.values()), abs=0.01)
+
+
+def test_the_patient_id_is_given_when_asked_for_alone(study, bundles):
+    from tests.diagnosis.conftest import PATIENT_ID
+
+    given = [
+        Diagnosis(bundles_dir=bundles, lesion_classes=False, include_patient_id=asked)(ScanSource(study)).patient_id
+        for asked in (False, True)
+    ]
+    assert given == [None, PATIENT_ID]
+
+
+def test_a_dicom_series_is_the_image_that_ctreader_reads(study, scan):
+    source = ScanSource(study)
+    image = source.image()
+    reader = CTReader()
+    array, meta = reader.get_data(reader.read(study / "axial"))
+    assert np.array_equal(image[0], array)
+    assert np.allclose(image.affine, meta["affine"])
+    assert image.meta["filename_or_obj"] == source.case_id == source.series.uid
+
+
+def test_a_slice_is_no_scan(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((9, 8, 1), np.int16), np.eye(4)), tmp_path / "a.nii.gz")
+    with pytest.raises(ValueError, match="Case a: the image is 9 x 8 x 1 voxels"):
+        ScanSource(tmp_path / "a.nii.gz").image()
+
+
+def test_the_bundles_of_the_clone_are_found_beside_the_package():
+    assert find_bundle("covid_cap_bundle") == ROOT / "covid_cap_bundle"
+    assert find_bundle("no_such_bundle") is None
+
+
+def test_a_folder_without_the_bundle_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"No covid_cap_bundle with configs/inference.json in .*both bundles"):
+        Diagnosis(bundles_dir=tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["cap", "seg", "segment"])
+def test_weights_that_are_named_and_not_there_are_refused_at_once(bundles, tmp_path, kind):
+    with pytest.raises(ValueError, match=r"No weights at .*missing.pt"):
+        Diagnosis(Weights(**{kind: tmp_path / "missing.pt"}), bundles)
+
+
+def test_weights_of_another_network_are_refused(bundles):
+    with pytest.raises(ValueError, match="of another architecture"):
+        Diagnosis(Weights(cap=bundles / "covid_seg_bundle/models/model.pt"), bundles)
+
+
+def test_an_unknown_precision_is_refused(bundles):
+    with pytest.raises(ValueError, match=r"precision is 'fp16'. Expected one of: auto, fp32, bf16"):
+        Diagnosis(bundles_dir=bundles, precision="fp16")
+
+
+def test_a_model_tells_its_weights_and_what_they_were_trained_on_by_their_hash(bundles, tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(bundles / "covid_cap_bundle", bundle)
+    weights = bundle / "models" / "model.pt"
+    unknown = describe_model(bundle, weights, "classifier")
+    metadata = json.loads((bundle / "configs/metadata.json").read_text(encoding="utf-8"))
+    metadata["trained_on"] = {unknown.sha256: "phantoms"}
+    (bundle / "configs/metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
+    assert (unknown.trained_on, describe_model(bundle, weights, "classifier").trained_on) == ("unknown", "phantoms")
+    weights.write_bytes(weights.read_bytes() + b" ")
+    assert describe_model(bundle, weights, "classifier").trained_on == "unknown"
+
+
+def test_vbnet_is_set_up_as_the_bundles_inference_has_it(bundles, tmp_path):
+    bundle, weights = bundles / "covid_cap_bundle", tmp_path / "vbnet.pt"
+    torch.save(VBNet().state_dict(), weights)
+    segmenter = load_segmenter(bundle, weights, "fp32")
+    config = bundle_parser(bundle, {})
+    assert segmenter.spacing_mm == config["segment_spacing_mm"]
+    assert segmenter.patch_size == config["segment_patch_size"]
+    assert segmenter.window_hu == config["window_hu"]
+    assert segmenter.amp is False
+    assert not segmenter.network.training
+    assert segmenter.model.weights == "vbnet.pt"
+
+
+def test_a_network_that_was_never_trained_finds_no_lungs_and_morphology_steps_in(scan, bundles, tmp_path):
+    weights = tmp_path / "vbnet.pt"
+    network = VBNet()
+    network.head.conv.bias.data[0] = 100.0
+    torch.save(network.state_dict(), weights)
+    diagnosis = Diagnosis(Weights(segment=weights), bundles, lesion_classes=False)
+    findings = diagnosis(ScanSource(write_nifti(scan, tmp_path / "a.nii.gz")))
+    assert "threshold and morphology" in findings.lung_source
+    assert "VB-Net finds 0.00 litres" in findings.not_done[0]
+    assert [model.name for model in findings.models] == ["COVID-19 or CAP"]
+
+
+def test_the_planted_segmenter_of_these_tests_gives_what_vbnet_gives(scan):
+    lungs, infection = PlantedSegmenter(scan)(image_of(scan))
+    assert lungs.shape == infection.shape == (1, *scan.image_hu.shape)
+    assert set(lungs.unique().tolist()) == {0, 1, 2}

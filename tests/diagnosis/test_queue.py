@@ -1,0 +1,168 @@
+import json
+
+import pytest
+from custom_components.diagnosis.queue import run_queue, scan_sources
+from custom_components.diagnosis.scan_source import ScanSource
+
+from tests.diagnosis.conftest import PATIENT_NAME, thin_phantom, write_nifti, write_series
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return thin_phantom()
+
+
+@pytest.fixture
+def scans(phantom, tmp_path):
+    """Three NIfTI files; only their names matter here."""
+    for name in ("a2", "a10", "b"):
+        write_nifti(phantom, tmp_path / "scans" / f"{name}.nii.gz")
+    return scan_sources(tmp_path / "scans")
+
+
+def finish(source: ScanSource, folder) -> None:
+    (folder / "dicom").mkdir()
+    (folder / "dicom" / "segmentation.dcm").write_text(source.case_id)
+    (folder / "report.json").write_text(json.dumps({"case_id": source.case_id}))
+
+
+def names(sources) -> list[str]:
+    return [source.path.name for source in sources]
+
+
+def files(folder) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_file_or_a_series_is_one_scan(phantom, tmp_path):
+    image = write_nifti(phantom, tmp_path / "n" / "a.nii.gz")
+    write_series(phantom, tmp_path / "d")
+    assert scan_sources(image) == [ScanSource(image)]
+    assert scan_sources(str(tmp_path / "d")) == [ScanSource(tmp_path / "d")]
+
+
+def test_a_study_with_its_series_in_folders_is_one_scan(phantom, tmp_path):
+    write_series(phantom, tmp_path / "study" / "s1")
+    write_series(phantom, tmp_path / "study" / "deep" / "s2")
+    assert names(scan_sources(tmp_path / "study")) == ["study"]
+
+
+def test_a_folder_of_patients_studies_and_files_is_a_queue_in_natural_order(phantom, tmp_path):
+    root = tmp_path / "all"
+    write_series(phantom, root / "p10" / "study" / "s1", study="1.10")
+    write_series(phantom, root / "p10" / "study" / "s2", study="1.10")
+    write_series(phantom, root / "p2" / "first", study="1.21")
+    write_series(phantom, root / "p2" / "second", study="1.22")
+    write_nifti(phantom, root / "x.nii.gz")
+    (root / "empty").mkdir()
+    (root / "notes.txt").write_text("a")
+    found = [str(source.path.relative_to(root)) for source in scan_sources(root)]
+    assert found == ["x.nii.gz", "p2/first", "p2/second", "p10/study"]
+
+
+def test_a_queue_of_one_study_is_that_study(phantom, tmp_path):
+    write_series(phantom, tmp_path / "all" / "p1" / "s1")
+    assert [source.case_id for source in scan_sources(tmp_path / "all")] == [
+        ScanSource(tmp_path / "all" / "p1").case_id
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("missing", "does not exist"), ("a.png", "another kind"), ("empty", "holds neither")]
+)
+def test_what_holds_no_scan_is_refused_with_what_is_expected(tmp_path, name, words):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.png").write_bytes(b"png")
+    with pytest.raises(ValueError, match=rf"{words}.*Expected a NIfTI file"):
+        scan_sources(tmp_path / name)
+
+
+def test_every_case_gets_its_folder(scans, tmp_path):
+    result = run_queue(scans, tmp_path / "out", finish)
+    assert result.done == ["a2", "a10", "b"]
+    expected = {f"{name}/{file}" for name in result.done for file in ("report.json", "dicom/segmentation.dcm")}
+    assert files(tmp_path / "out") == expected
+
+
+def test_a_dicom_case_is_named_after_its_series_and_never_after_its_folder(phantom, tmp_path, caplog):
+    caplog.set_level("INFO")
+    uid = write_series(phantom, tmp_path / PATIENT_NAME)
+    result = run_queue(scan_sources(tmp_path / PATIENT_NAME), tmp_path / "out", finish)
+    assert result.done == [uid]
+    assert f"Case {uid} (1 of 1) is finished" in caplog.text
+    assert PATIENT_NAME not in caplog.text
+
+
+def test_a_bad_case_is_reported_and_the_others_go_on(scans, tmp_path, caplog):
+    def process(source, folder):
+        (folder / "half.nii.gz").write_text("half")
+        if source.case_id == "a10":
+            raise ValueError("Case a10: no plausible lungs found.")
+        finish(source, folder)
+
+    result = run_queue(scans, tmp_path / "out", process)
+    assert (result.done, result.failed) == (["a2", "b"], {"a10": "no plausible lungs found."})
+    assert "Case a10 failed: no plausible lungs found." in caplog.text
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a2", "b"]
+
+
+def test_a_study_that_cannot_be_read_is_named_by_its_place(phantom, tmp_path, caplog):
+    write_series(phantom, tmp_path / "all" / "1", study="1.21")
+    broken = tmp_path / "all" / PATIENT_NAME
+    broken.mkdir()
+    (broken / "a.dcm").write_bytes(b"no DICOM")
+    result = run_queue(scan_sources(tmp_path / "all"), tmp_path / "out", finish)
+    assert len(result.done) == 1
+    ((name, reason),) = result.failed.items()
+    assert name == "input 2 of 2, in the order of their names"
+    assert "No DICOM images in the folder (1 files without readable header)" in reason
+    assert PATIENT_NAME not in caplog.text + name + reason
+
+
+def test_a_finished_case_is_skipped_and_a_failed_one_tried_again(scans, tmp_path):
+    def process(source, folder):
+        if source.case_id != "a2":
+            raise ValueError("disk full")
+        finish(source, folder)
+
+    run_queue(scans, tmp_path / "out", process)
+    before = (tmp_path / "out" / "a2" / "report.json").stat().st_mtime_ns
+    result = run_queue(scans, tmp_path / "out", finish)
+    assert (result.skipped, result.done, result.failed) == (["a2"], ["a10", "b"], {})
+    assert (tmp_path / "out" / "a2" / "report.json").stat().st_mtime_ns == before
+
+
+def test_an_interrupt_leaves_what_is_finished_and_no_half_case(scans, tmp_path):
+    def process(source, folder):
+        (folder / "half.nii.gz").write_text("half")
+        if source.case_id == "a10":
+            raise KeyboardInterrupt
+        finish(source, folder)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_queue(scans, tmp_path / "out", process)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a2"]
+    result = run_queue(scans, tmp_path / "out", finish)
+    assert (result.skipped, result.done) == (["a2"], ["a10", "b"])
+
+
+def test_files_of_other_programs_in_the_folder_of_a_case_stay(scans, tmp_path):
+    (tmp_path / "out" / "b" / "dicom").mkdir(parents=True)
+    (tmp_path / "out" / "b" / "b_diagnosis.json").write_text("{}")
+    assert "b" in run_queue(scans, tmp_path / "out", finish).done
+    assert files(tmp_path / "out" / "b") == {"b_diagnosis.json", "report.json", "dicom/segmentation.dcm"}
+
+
+def test_two_scans_of_one_name_are_not_written_over_one_another(scans, tmp_path):
+    other = write_nifti(thin_phantom(3), tmp_path / "other" / "b.nii.gz")
+    result = run_queue([*scans, ScanSource(other)], tmp_path / "out", finish)
+    assert "b" in result.done
+    assert "the same name" in result.failed["b"]
+
+
+def test_lack_of_memory_ends_the_queue(scans, tmp_path):
+    def process(source, folder):
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run_queue(scans, tmp_path / "out", process)

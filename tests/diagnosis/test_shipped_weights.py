@@ -1,0 +1,68 @@
+"""VB-Net with the weights that come with covid_cap_bundle."""
+
+import hashlib
+import json
+import os
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from custom_components.diagnosis.pipeline import SEGMENT_WEIGHTS, Diagnosis, load_segmenter
+from custom_components.diagnosis.queue import run_queue, scan_sources
+from custom_components.diagnosis.scan_files import write_scan
+from custom_components.phantom import make_scan
+
+from tests.bundles.conftest import ROOT
+from tests.diagnosis.conftest import image_of
+
+BUNDLE = ROOT / "covid_cap_bundle"
+WEIGHTS = BUNDLE / SEGMENT_WEIGHTS
+LARGEST_BYTES = 25 * 10**6
+
+
+def real_series() -> Path:
+    folder = Path(os.environ.get("COVID_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "covid_ct_md"
+    if not folder.is_dir():
+        pytest.skip("the public CT data are not there: set COVID_TEST_DATA to their folder (docs/data.md)")
+    return folder
+
+
+def test_the_metadata_say_what_the_file_was_trained_on():
+    metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    digest = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+    assert list(metadata["trained_on"]) == [digest]
+    assert metadata["trained_on"][digest] == load_segmenter(BUNDLE, WEIGHTS).model.trained_on
+    assert "CC BY-NC-SA 4.0" in metadata["trained_on"][digest]
+    assert "CC BY-NC-SA 4.0" in (BUNDLE / "docs" / "data_license.txt").read_text(encoding="utf-8")
+    assert WEIGHTS.stat().st_size < LARGEST_BYTES
+
+
+@pytest.mark.parametrize("seed", [99, 101])
+def test_the_lungs_of_an_unseen_phantom_come_back_within_5_percent(seed):
+    phantom = make_scan("covid", 0.15, seed, (160, 150, 100), (2.4, 2.5, 3.1))
+    lungs, infection = load_segmenter(BUNDLE, WEIGHTS)(image_of(phantom))
+    found, planted = np.asarray(lungs[0]), phantom.lung > 0
+    assert np.count_nonzero(found) == pytest.approx(planted.sum(), rel=0.05)
+    assert set(np.unique(found)) == {0, 1, 2}
+    inside = np.asarray(infection[0]).astype(bool)
+    assert (inside & (phantom.infection > 0)).sum() > 0.8 * inside.sum()  # what it calls infection is infection
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_lungs_of_real_series_are_plausible_and_infection_lies_on_the_marked_slices(tmp_path):
+    folder = real_series()
+    diagnosis = Diagnosis(lesion_classes=False)
+    result = run_queue(
+        scan_sources(folder),
+        tmp_path,
+        lambda source, target: write_scan(diagnosis(source), target, False, source.clock),
+    )
+    assert (len(result.done), result.failed) == (2, {})
+    script = runpy.run_path(str(ROOT / "docs" / "score_slice_labels.py"))
+    for patient in ("P001", "cap001"):
+        found = script["score"](folder / patient, folder / f"{patient}_slices.csv", tmp_path, "infection")
+        assert 3000 < sum(found.lungs_ml) < 7000
+        assert 0.7 < found.lungs_ml[0] / found.lungs_ml[1] < 1.4
+        assert found.auc > 0.85
