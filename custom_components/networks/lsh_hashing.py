@@ -70,7 +70,9 @@ def _digit(vectors: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
     else:
         with torch.autocast(vectors.device.type, enabled=False):
             rotated = vectors @ rotation
-    return torch.cat([rotated, -rotated], dim=-1).argmax(dim=-1)
+    highest, first = rotated.max(dim=-1)
+    lowest, second = rotated.min(dim=-1)
+    return torch.where(highest >= -lowest, first, second + rotated.shape[-1])  # argmax([xR; -xR]), ties too
 
 
 def hash_vectors(vectors: torch.Tensor, rotations: torch.Tensor, num_buckets: int) -> torch.Tensor:
