@@ -1,7 +1,8 @@
 """Command line: ``python -m custom_components VERB --help``."""
 
 import logging
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import fire
@@ -48,10 +49,23 @@ VERBS = {
 }
 
 
+def verbs(words: Sequence[str]) -> dict[str, Callable]:
+    """The verbs; that of studies, whose libraries no other needs, unless another one is asked for.
+
+    Args:
+        words: of the command line.
+    """
+    if words[:1] and words[0] in VERBS:
+        return VERBS
+    from custom_components.study.command import study
+
+    return {**VERBS, "study": study}
+
+
 def main() -> None:
     """Run one verb."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    fire.Fire(VERBS, name="python -m custom_components")
+    fire.Fire(verbs(sys.argv[1:]), name="python -m custom_components")
 
 
 if __name__ == "__main__":

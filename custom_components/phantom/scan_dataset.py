@@ -91,7 +91,8 @@ def write_scan_dataset(
     Grid.centred(shape, spacing_mm)
     root = empty_folder(folder)
     progress = tqdm(scans, "phantom", disable=num_scans <= PROGRESS_FROM, unit="scan")
-    return write_datalist(root, [_write_scan(root, scan, _make(scan, seed, shape, spacing_mm)) for scan in progress])
+    cases = [_write_scan(root, scan, _make(scan, seed, shape, spacing_mm), seed) for scan in progress]
+    return write_datalist(root, cases)
 
 
 def phantom_scan_dataset(num_scans: int = 40, shape: Sequence[int] = (96, 96, 40), seed: int = 0) -> Path:
@@ -177,8 +178,8 @@ def _make(scan: PlannedScan, seed: int, shape: Sequence[int], spacing_mm: Sequen
     return make_scan(scan.disease, ratio, patient, shape, spacing_mm, scan.examination)
 
 
-def _write_scan(root: Path, scan: PlannedScan, phantom: Phantom) -> dict[str, object]:
-    """Write the three files of a scan and give its entry of the data list."""
+def _write_scan(root: Path, scan: PlannedScan, phantom: Phantom, seed: int) -> dict[str, object]:
+    """Write the three files of a scan and give its entry of the data list; patients of other seeds are other ones."""
     case_id = f"{scan.disease}_{scan.number:03d}"
     arrays = {"image": phantom_hu(phantom), "lung": phantom.lung, "infection": phantom.infection}
     paths = {kind: f"{kind}s/{case_id}.nii.gz" for kind in arrays}
@@ -187,7 +188,7 @@ def _write_scan(root: Path, scan: PlannedScan, phantom: Phantom) -> dict[str, ob
     ratio = phantom.infection_ratio
     return {
         "case_id": case_id,
-        "patient_id": f"{scan.disease}_patient_{scan.patient:03d}",
+        "patient_id": f"{scan.disease}_patient_{scan.patient:03d}" + (f"_of_seed_{seed}" if seed else ""),
         **paths,
         "label": scan.disease,
         "fold": scan.fold,

@@ -1,0 +1,116 @@
+"""``python -m custom_components study``: the papers' experiments, folds in, tables and figures out."""
+
+import logging
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from custom_components.study.conduct import conduct, plan_text
+from custom_components.study.runner import Outcome, Runner
+from custom_components.study.study_folder import check_study_folder, study_folder
+from custom_components.study.study_options import StudyOptions, bundle_folder
+from custom_components.study.study_report import write_study
+from custom_components.study.workers import worker_environments
+from fire.decorators import SetParseFn
+
+STOPPED = 130  # exit status of a program that Ctrl-C ended
+
+_logger = logging.getLogger(__name__)
+
+
+@SetParseFn(str, "bundle", "dataset_dir", "output_dir", "test_dir", "protocol")
+def study(
+    bundle: str,
+    dataset_dir: str,
+    output_dir: str,
+    test_dir: str | None = None,
+    protocol: str | None = None,
+    num_folds: int | None = None,
+    systems: Sequence[str] | None = None,
+    networks: Sequence[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    num_panels: int = 6,
+    resume_runs: bool = False,
+    keep_checkpoints: bool = False,
+    dry_run: bool = False,
+) -> str | None:
+    """Run a paper's experiments: cross-validation of its systems, then the paper's tables and figures of the scores.
+
+    Finished runs are kept: a study that was stopped goes on with the same command.
+
+    Args:
+        bundle: covid_cap_bundle or covid_seg_bundle, or the folder of one.
+        dataset_dir: as the bundle's training takes it.
+        output_dir: folder of the study, outside the data.
+        test_dir: datalist of other patients, scored by the models of all folds (covid_cap_bundle).
+        protocol: nested (default) or paper for covid_cap_bundle; group, paper or both (default) for covid_seg_bundle.
+        num_folds: 10 by default (covid_seg_bundle); those of the datalist (covid_cap_bundle).
+        systems: some of plain_us, attention_us, attention_ss; all by default (covid_cap_bundle).
+        networks: some of m, m_a, m_r, unet; all by default (covid_seg_bundle).
+        overrides: numbers for every training and evaluation whose config has them, such as "{'epochs': 3}".
+        workers: runs at once; by default one for each GPU, or one.
+        num_panels: most scans whose attention is drawn (covid_cap_bundle).
+        resume_runs: go on with an interrupted training from its checkpoint, in place of starting it anew.
+        keep_checkpoints: keep what no run needs any more.
+        dry_run: list the runs and the time they may take, and do nothing.
+    """
+    _check_flags(resume_runs=resume_runs, keep_checkpoints=keep_checkpoints, dry_run=dry_run)
+    _check_count("num_panels", num_panels)
+    folder = Path(output_dir).expanduser().absolute()
+    options = StudyOptions(
+        bundle_folder(bundle), folder, dataset_dir, test_dir, protocol, num_folds, systems, networks, overrides
+    )
+    environments = worker_environments(workers)
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every font of every PDF
+    check_study_folder(folder, options.bundle.name)
+    if dry_run:
+        return plan_text(options.study(keep_hashes=False), num_panels, len(environments))
+    with _stopping(), study_folder(folder, options.bundle.name) as lock:
+        runner = Runner(environments, lock, resume_runs, keep_checkpoints)
+        settings = {"bundle": options.bundle.name, "overrides": dict(overrides or {}), "resume_runs": resume_runs}
+        outcome = conduct(options.study(), runner, write_study, num_panels, settings)
+    _conclude(outcome, folder)
+    return None
+
+
+def _conclude(outcome: Outcome, folder: Path) -> None:
+    _logger.info(
+        "%d runs are finished, %d of them before. Report: %s",
+        len(outcome.seconds), len(outcome.before), folder / "report.html",
+    )  # fmt: skip
+    if outcome.failed:
+        reasons = "".join(f"\n  {run.name}: {run.reason}" for run in outcome.failed)
+        _logger.error("%d runs are not finished, and the report is without them:%s", len(outcome.failed), reasons)
+        raise SystemExit(1)
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the study with one sentence."""
+    earlier = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        _logger.warning("Stopped. What is finished stays; the same command goes on with the rest.")
+        raise SystemExit(STOPPED) from None
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _check_flags(**flags: bool) -> None:
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}. Expected True or False: --{name} True.")
+
+
+def _check_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{name} is {value!r}. Expected a whole number, 0 or more.")

@@ -1,0 +1,121 @@
+"""Numbers that a user sets for a whole study: each goes to the configs that have it."""
+
+import copy
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+# What the study itself sets in each run.
+OWN = (
+    *("bundle_root", "dataset_dir", "ckpt_dir", "ckpt_path", "output_dir", "model_path", "resume"),
+    *("uniform_ckpt_path", "size_balanced_ckpt_path", "plain_ckpt_path", "segment_ckpt_path"),
+    *("fold", "num_folds", "protocol", "weights", "ratio_thresholds"),
+)
+# Says where, not what: it has no part in what comes out.
+PLACES = ("cache_dir",)
+
+
+def config_content(config_paths: Sequence[str], overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a config says, overlays and overrides put together.
+
+    Args:
+        config_paths: the files, overlays last.
+        overrides: by their ids.
+
+    Returns:
+        The content, unparsed: references and expressions as they stand.
+    """
+    parser = ConfigParser(copy.deepcopy(_loaded(tuple(config_paths))))
+    parser.update(dict(overrides or {}))
+    content: dict[str, Any] = parser.get()
+    return content
+
+
+def check_overrides(overrides: Mapping[str, Any], configs: Sequence[Sequence[str]]) -> None:
+    """Refuse an override that no config has an entry for, or that the study sets itself.
+
+    Args:
+        overrides: by their ids.
+        configs: the files of each config, overlays last.
+
+    Raises:
+        ValueError: naming the override.
+    """
+    known = {key for paths in configs for key in _loaded(tuple(paths))}
+    for key in overrides:
+        if _top(key) in OWN:
+            raise ValueError(f"overrides set {key!r}, which the study sets in each run. Leave it out.")
+        if _top(key) not in known:
+            knobs = sorted(name for paths in configs for name, value in config_content(paths).items() if _plain(value))
+            raise ValueError(
+                f"overrides set {key!r}, which no config of the bundle has. Among those that can be set: "
+                f"{', '.join(dict.fromkeys(name for name in knobs if name not in OWN))}."
+            )
+
+
+def overrides_for(overrides: Mapping[str, Any], config_paths: Sequence[str]) -> dict[str, Any]:
+    """Those overrides that a config has an entry for; what one of its overlays sets, the overlay decides.
+
+    Args:
+        overrides: by their ids.
+        config_paths: the files, overlays last.
+
+    Returns:
+        Numbers by their ids, without places.
+    """
+    base, *overlays = config_paths
+    decided = {_normal(key) for path in overlays for key in _entries(path)}
+    content = _entries(base)
+    chosen = {key: value for key, value in overrides.items() if _top(key) in content and _normal(key) not in decided}
+    return {key: value for key, value in chosen.items() if key not in PLACES}
+
+
+def knobs(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain numbers and words of a config: what stands above its network.
+
+    Example:
+        >>> knobs({"epochs": 20, "grid": [46, 96, 96], "network_def": {"_target_": "A"}, "device": "$first()"})
+        {'epochs': 20, 'grid': [46, 96, 96]}
+    """
+    return {key: value for key, value in content.items() if _plain(value)}
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_plain(part) and not isinstance(part, list) for part in value)
+    return value is None or (isinstance(value, bool | int | float | str) and str(value)[:1] not in ("$", "@", "%"))
+
+
+def _top(key: str) -> str:
+    return _normal(key).split("::")[0]
+
+
+def _normal(key: str) -> str:
+    return key.lstrip("+").replace("#", "::")
+
+
+def _loaded(config_paths: tuple[str, ...]) -> dict[str, Any]:
+    """Several files put together; not to be changed."""
+    return _loaded_at(config_paths, tuple(map(_time_ns, config_paths)))
+
+
+def _entries(path: str) -> frozenset[str]:
+    """Ids that one file has an entry for."""
+    return _entries_at(path, _time_ns(path))
+
+
+@functools.lru_cache(maxsize=64)
+def _loaded_at(config_paths: tuple[str, ...], times_ns: tuple[int, ...]) -> dict[str, Any]:
+    return ConfigParser.load_config_files(list(config_paths))
+
+
+@functools.lru_cache(maxsize=64)
+def _entries_at(path: str, time_ns: int) -> frozenset[str]:
+    return frozenset(ConfigParser.load_config_file(path))
+
+
+def _time_ns(path: str) -> int:
+    return Path(path).stat().st_mtime_ns

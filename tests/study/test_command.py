@@ -1,0 +1,135 @@
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from custom_components.__main__ import VERBS, main, verbs
+from custom_components.study import command
+from custom_components.study.runner import Outcome
+from custom_components.study.study_results import FailedRun
+
+from tests.study.small_data import write_scans, write_slices
+
+
+@pytest.fixture
+def run(monkeypatch, caplog):
+    """The command line within this process; the exit status."""
+
+    def call(*words: object) -> int:
+        caplog.set_level(logging.INFO)
+        monkeypatch.setattr(sys, "argv", ["custom_components", "study", *map(str, words)])
+        try:
+            main()
+        except SystemExit as exit_:
+            return int(exit_.code or 0)
+        return 0
+
+    return call
+
+
+@pytest.fixture
+def conducted(monkeypatch):
+    """What the verb asks to be conducted; nothing is."""
+    calls: list = []
+
+    def conduct(study, runner, write, num_panels, settings):
+        calls.append((study, runner, num_panels, settings))
+        return Outcome({"a": 1.0}, ["a"], getattr(conduct, "failed", []))
+
+    monkeypatch.setattr(command, "conduct", conduct)
+    calls.append(conduct)
+    return calls
+
+
+def test_the_words_of_the_command_line_reach_the_study(run, conducted, tmp_path):
+    data, test = write_scans(tmp_path / "1.10"), write_scans(tmp_path / "test", 1, "t")
+    status = run(
+        "covid_cap_bundle", "--dataset_dir", data, "--output_dir", tmp_path / "2.10", "--test_dir", test,
+        "--protocol", "paper", "--systems", "attention_us,attention_ss", "--workers", "2", "--num_panels", "3",
+        "--overrides", "{'epochs': 3, 'grid': [24, 56, 48], 'network_def#alpha': 50}", "--resume_runs",
+    )  # fmt: skip
+    assert status == 0
+    study, runner, num_panels, settings = conducted[1]
+    assert study.overrides == {"epochs": 3, "grid": [24, 56, 48], "network_def#alpha": 50} == settings["overrides"]
+    assert (study.protocol, study.systems) == ("paper", ("attention_us", "attention_ss"))
+    assert (study.data.root, study.test.root, study.folder) == (data, test, tmp_path / "2.10")
+    assert (len(runner.workers), runner.resume_runs, runner.keep_checkpoints, num_panels) == (2, True, False, 3)
+
+
+def test_a_seg_study_by_short_words(run, conducted, tmp_path):
+    data = write_slices(tmp_path / "set")
+    words = ("--num_folds", "3", "--networks", "unet", "--protocol", "group")
+    assert run("covid_seg_bundle", data, tmp_path / "study", *words) == 0
+    assert len(conducted[1][0].runs()) == 12
+
+
+def test_a_dry_run_lists_the_runs_and_touches_nothing(run, tmp_path, capsys):
+    data = write_slices(tmp_path / "set")
+    before = sorted(tmp_path.rglob("*"))
+    assert run("covid_seg_bundle", data, tmp_path / "study", "--num_folds", "3", "--networks", "m", "--dry_run") == 0
+    told = capsys.readouterr().out
+    assert "| group/m/augmented/fold_0/train | train.yaml, last_weights.yaml |" in told
+    assert "24 runs, 0 of them finished; time left: not known yet." in told
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_failed_runs_are_named_and_give_status_1(run, conducted, tmp_path, caplog):
+    conducted[0].failed = [FailedRun("m/fold_0/train", "Case 012: label has value 7.")]
+    assert run("covid_seg_bundle", write_slices(tmp_path / "set"), tmp_path / "study", "--num_folds", "3") == 1
+    assert "1 runs are not finished" in caplog.text
+    assert "m/fold_0/train: Case 012: label has value 7." in caplog.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_study_with_its_status_and_says_how_to_go_on(run, monkeypatch, tmp_path, caplog, number):
+    monkeypatch.setattr(command, "conduct", lambda *_: os.kill(os.getpid(), number))
+    earlier = signal.getsignal(signal.SIGTERM)
+    assert run("covid_seg_bundle", write_slices(tmp_path / "set"), tmp_path / "study", "--num_folds", "3") == 130
+    assert "the same command goes on with the rest" in caplog.text
+    assert signal.getsignal(signal.SIGTERM) is earlier
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--dry_run", "yes"), "dry_run is 'yes'. Expected True or False"),
+        (("--num_panels", "-1"), "num_panels is -1. Expected a whole number, 0 or more"),
+        (("--workers", "0"), "workers is 0. Expected a whole number, 1 or more"),
+        (("--num_folds", "'3'"), "num_folds is '3'. Expected a whole number, 2 or more"),
+    ],
+    ids=str,
+)
+def test_a_wrong_word_is_told_before_anything_is_written(run, tmp_path, words, message):
+    data = write_slices(tmp_path / "set")
+    with pytest.raises(ValueError, match=message):
+        run("covid_seg_bundle", data, tmp_path / "study", *words)
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_folder_of_other_files_is_refused(run, tmp_path):
+    data, folder = write_slices(tmp_path / "set"), tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "chapter.txt").touch()
+    with pytest.raises(ValueError, match="holds files that are no study"):
+        run("covid_seg_bundle", data, folder, "--num_folds", "3")
+    assert [path.name for path in folder.iterdir()] == ["chapter.txt"]
+
+
+def test_other_verbs_do_without_the_studies_libraries():
+    assert verbs(["diagnose", "x"]) is VERBS
+    assert "study" not in VERBS
+    assert verbs([])["study"] is verbs(["study"])["study"] is command.study
+
+
+def test_a_bundle_runs_without_the_studies_libraries():
+    hide = "import sys; sys.modules.update(dict.fromkeys(('pandas', 'statsmodels')))"
+    code = f"{hide}; import custom_components, custom_components.__main__"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    sources = Path(command.__file__).parents[1].rglob("*.py")
+    starts = tuple(f"{word} {name}" for word in ("from", "import") for name in ("custom_components.study", "pandas"))
+    lines = {path: path.read_text(encoding="utf-8").splitlines() for path in sources if path.parent.name != "study"}
+    assert len(lines) > 50
+    assert [path.name for path, own in lines.items() if any(line.startswith(starts) for line in own)] == []

@@ -1,0 +1,207 @@
+"""Figures of both kinds of study: what is in them, and their files."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from custom_components.study.cap_figures import draw_attention_sheets, draw_subgroups
+from custom_components.study.cap_figures import draw_folds as draw_cap_folds
+from custom_components.study.contact_sheet import Picture, draw_contact_sheets
+from custom_components.study.drawing import WIDTH_MM, Drawing, drawing_files, new_figure, print_style
+from custom_components.study.interval_tables import subgroup_tables
+from custom_components.study.lesion_tables import fold_table, lesion_table
+from custom_components.study.network_tables import network_tables
+from custom_components.study.predicted_scans import predicted_scans
+from custom_components.study.reliability_figure import draw_reliability
+from custom_components.study.roc_panels import draw_roc_panels
+from custom_components.study.seg_figures import draw_folds as draw_seg_folds
+from custom_components.study.seg_figures import draw_lesions, draw_overlay_sheets
+from custom_components.study.size_distribution import draw_size_distribution
+from PIL import Image
+
+from tests.study.results_by_hand import NETWORKS, SYSTEMS, classification_results
+
+SETS = {"tv": "TV set", "test": "Test set"}
+
+
+@pytest.fixture(scope="module")
+def scans(diagnoses):
+    return predicted_scans(diagnoses)
+
+
+def titles(drawing):
+    return [axes.get_title("left") for axes in drawing.figure.axes if axes.axison]
+
+
+def test_the_files_are_a_png_and_a_pdf_of_print_size_and_the_same_each_time(scans):
+    drawings = [draw_roc_panels(scans, SYSTEMS) for _ in range(2)]
+    files = drawing_files(drawings[0])
+    assert files == drawing_files(drawings[1])
+    assert files["roc.pdf"].startswith(b"%PDF")
+    with Image.open(io.BytesIO(files["roc.png"])) as picture:
+        width_mm = picture.width / picture.info["dpi"][0] * 25.4
+    assert width_mm == pytest.approx(WIDTH_MM, rel=0.01)
+
+
+def test_what_a_data_set_calls_itself_is_no_formula():
+    with print_style():
+        figure = new_figure(30)
+        figure.subplots().set_title("$\\frac{site$")
+    assert drawing_files(Drawing("odd", "", "", figure))["odd.png"].startswith(b"\x89PNG")
+
+
+def test_there_is_a_roc_panel_for_the_joined_folds_and_one_for_each_model(scans):
+    panels = [axes for axes in draw_roc_panels(scans, SYSTEMS).figure.axes if axes.axison]
+    assert [axes.get_title("left") for axes in panels] == [
+        "A  Cross-validation, 3 folds",
+        *(f"{letter}  Test set, model of fold {fold}" for fold, letter in enumerate("BCD")),
+    ]
+    assert [len(axes.get_lines()) for axes in panels] == [1 + len(SYSTEMS)] * 4
+
+
+def test_without_a_test_set_the_models_are_shown_on_their_own_folds(tmp_path):
+    alone = predicted_scans(classification_results(tmp_path, n_test=(0, 0)))
+    assert titles(draw_roc_panels(alone, SYSTEMS))[1:] == [f"{c}  Validation, fold {k}" for k, c in enumerate("BCD")]
+
+
+def test_a_set_of_one_class_has_no_curve_and_says_why(tmp_path):
+    one_class = predicted_scans(classification_results(tmp_path, n_test=(5, 0)))
+    panel = draw_roc_panels(one_class, SYSTEMS).figure.axes[1]
+    assert panel.get_lines() == []
+    assert "one class only\n(n = 5)" in panel.texts[0].get_text()
+
+
+def test_a_roc_curve_is_that_of_its_scans(scans):
+    line = draw_roc_panels(scans, SYSTEMS).figure.axes[0].get_lines()[1]
+    rows = scans[(scans["set"] == "tv") & (scans["system"] == SYSTEMS[0])]
+    sensitivity = np.mean(rows.loc[rows["label"] == 1, "probability"] >= rows["probability"].median())
+    assert any(np.isclose(line.get_ydata(), sensitivity))
+    assert line.get_label() == "0.920"
+
+
+def test_the_bars_of_both_classes_hold_every_scan_of_known_size(diagnoses):
+    panels = draw_size_distribution(diagnoses.cases, SETS).figure.axes
+    for axes, (covid, cap) in zip(panels, [(23, 30), (19, 12)], strict=True):
+        heights = [sum(bar.get_height() for bar in bars) for bars in axes.containers]
+        assert heights == [covid, -cap]
+        assert axes.get_xlabel() == "infection / lung volume (%)"
+
+
+def test_scans_without_any_infection_are_in_the_first_bar():
+    cases = pd.DataFrame({"set": "tv", "label": [1, 1, 0], "ratio": [0.0, 0.00005, 1.0]})
+    covid, cap = draw_size_distribution(cases, {"tv": "TV set"}).figure.axes[0].containers
+    assert covid[0].get_height() == 2
+    assert cap[-1].get_height() == -1
+
+
+def test_reliability_has_a_line_for_the_joined_folds_and_one_for_each_test_model(scans):
+    panels = draw_reliability(scans, SYSTEMS, SETS).figure.axes
+    assert [len(axes.collections) for axes in panels] == [1] * 4 + [3] * 4
+
+
+def test_a_fold_without_a_score_has_no_dot(diagnoses):
+    gone = (diagnoses.predictions["system"] == SYSTEMS[1]) & (diagnoses.predictions["fold"] == 2)
+    results = replace(diagnoses, predictions=diagnoses.predictions[~gone])
+    axes = draw_cap_folds(results, predicted_scans(results)).figure.axes[0]
+    dots = {
+        line.get_label(): np.isfinite(line.get_ydata()).sum()
+        for line in axes.get_lines()
+        if line.get_label() in SYSTEMS
+    }
+    assert dots == {SYSTEMS[0]: 3, SYSTEMS[1]: 2, SYSTEMS[2]: 3, SYSTEMS[3]: 3}
+
+
+def test_each_group_of_a_forest_has_its_line_and_its_counts(diagnoses, scans):
+    name, table = next(subgroup_tables(diagnoses, scans, 20))
+    first = draw_subgroups(name, table).figure.axes[0]
+    labels = [label.get_text() for label in first.get_yticklabels()]
+    assert labels[0] == "all scans (23 / 30)"
+    assert "sex" in labels
+    assert "0 - 17 (0 / 0)" in labels
+    shown = first.get_lines()[0].get_ydata()
+    assert labels.index("0 - 17 (0 / 0)") not in shown
+    assert 0 in shown
+
+
+def test_pictures_keep_their_order_over_as_many_sheets_as_pages_need(tmp_path):
+    paths = []
+    for number in range(7):
+        paths.append(tmp_path / f"{number}.png")
+        Image.new("RGB", (300, 290 + number), (number, 0, 0)).save(paths[-1])
+    sheets = draw_contact_sheets("attention", "Attention", "", [Picture(path, path.stem) for path in paths], columns=2)
+    assert [sheet.name for sheet in sheets] == ["attention", "attention_2"]
+    assert sheets[1].title == "Attention (2 of 2)"
+    captions = [axes.get_title("left") for sheet in sheets for axes in sheet.figure.axes]
+    assert [caption for caption in captions if caption] == list("0123456")
+    reds = [
+        axes.get_images()[0].get_array()[0, 0, 0] for sheet in sheets for axes in sheet.figure.axes if axes.get_images()
+    ]
+    assert reds == list(range(7))
+    assert all(sheet.figure.get_figheight() * 25.4 <= 225 for sheet in sheets)
+
+
+def test_no_pictures_give_no_sheet():
+    assert draw_contact_sheets("attention", "", "", [], 2) == []
+
+
+def test_failures_are_apart_and_every_caption_says_class_size_and_probability(diagnoses):
+    wrong = (diagnoses.predictions["case_id"] == "tv_covid_03") & (diagnoses.predictions["system"] == SYSTEMS[-1])
+    predictions = diagnoses.predictions.assign(probability=diagnoses.predictions["probability"].where(~wrong, 0.125))
+    results = replace(diagnoses, predictions=predictions)
+    sheets = {sheet.name: sheet for sheet in draw_attention_sheets(results, predicted_scans(results))}
+    assert list(sheets) == ["attention", "failures"]
+    (caption,) = [
+        " ".join(axes.get_title("left").split()) for axes in sheets["failures"].figure.axes if axes.get_title("left")
+    ]
+    assert caption.startswith("tv_covid_03 (TV set): COVID-19, infection ")
+    assert caption.endswith("Attention RN34 + DS: 0.125, wrong.")
+    assert "secret" not in caption
+
+
+def test_a_picture_that_is_gone_is_left_out(diagnoses, tmp_path):
+    results = replace(diagnoses, panels={"tv_covid_02": tmp_path / "gone.png"})
+    assert list(draw_attention_sheets(results, predicted_scans(results))) == []
+
+
+def test_overlays_show_each_network_of_a_case_in_turn(segmentations):
+    sheets = list(draw_overlay_sheets(segmentations))
+    assert [sheet.name for sheet in sheets] == ["overlays_group", "overlays_paper"]
+    captions = [axes.get_title("left") for axes in sheets[0].figure.axes if axes.get_title("left")]
+    assert [caption.split(":")[0] for caption in captions] == [f"case_01, {network}" for network in NETWORKS]
+    assert "ground-glass" in captions[0]
+    assert "effusion" not in captions[0]
+
+
+def test_of_many_cases_those_are_shown_that_span_best_to_worst(segmentations):
+    path = next(iter(segmentations.overlays.values()))
+    many = {("M", "group", case_id): path for case_id in segmentations.cases["case_id"]}
+    sheets = list(draw_overlay_sheets(replace(segmentations, overlays=many)))
+    shown = [
+        axes.get_title("left").split(",")[0] for sheet in sheets for axes in sheet.figure.axes if axes.get_title("left")
+    ]
+    scores = segmentations.scores
+    own = scores[(scores["network"] == "M") & (scores["protocol"] == "group") & scores["augmented"]]
+    ranked = own.groupby("case_id")["dice"].mean().sort_values(ascending=False).index.tolist()
+    assert shown == [ranked[0], ranked[7], ranked[14]]
+
+
+def test_lesion_classes_and_networks_have_a_line_each_and_protocols_a_panel(segmentations):
+    networks = {p: t for p, t in zip(("group", "paper"), list(network_tables(segmentations, 20))[1::2], strict=True)}
+    lesions = {p: lesion_table(segmentations, p, 20) for p in networks}
+    panels = draw_lesions(segmentations, networks, lesions).figure.axes
+    labels = [label.get_text() for label in panels[0].get_yticklabels()]
+    assert labels[:5] == ["mean of the classes", *NETWORKS]
+    assert len(labels) == 4 * 5
+    assert panels[0].get_title("left") == "group\nwith augmentation"
+    assert len(panels) == 4
+    assert {axes.get_xlabel() for axes in panels} == {"Dice"}
+
+
+def test_the_folds_of_each_protocol_have_a_row(segmentations):
+    tables = {p: fold_table(segmentations, p) for p in ("group", "paper")}
+    panels = draw_seg_folds(segmentations, tables).figure.axes
+    assert [axes.get_ylabel() for axes in panels[::2]] == ["Dice (protocol group)", "Dice (protocol paper)"]
+    values = panels[0].get_lines()[0].get_ydata()
+    assert values == pytest.approx([cell.value for cell in tables["group"].frame.loc[("M", "yes")].iloc[:3]])
