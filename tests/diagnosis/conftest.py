@@ -63,7 +63,7 @@ def planted(bundles, tmp_path, monkeypatch) -> Callable[[Phantom], Path]:
         folder = tmp_path / "planted_bundles"
         shutil.copytree(bundles, folder)
         weights = folder / "covid_cap_bundle" / SEGMENT_WEIGHTS
-        weights.parent.mkdir(parents=True)
+        weights.parent.mkdir(parents=True, exist_ok=True)
         torch.save(VBNet().state_dict(), weights)
         segmenter = PlantedSegmenter(phantom)
         monkeypatch.setattr("custom_components.diagnosis.pipeline.load_segmenter", lambda *_: segmenter)

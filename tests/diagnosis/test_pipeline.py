@@ -333,7 +333,7 @@ def test_vbnet_is_set_up_as_the_bundles_inference_has_it(bundles, tmp_path):
     config = bundle_parser(bundle, {})
     assert segmenter.spacing_mm == config["segment_spacing_mm"]
     assert segmenter.patch_size == config["segment_patch_size"]
-    assert segmenter.window_hu == config["window_hu"]
+    assert segmenter.window_hu == config["segment_window_hu"]
     assert segmenter.amp is False
     assert not segmenter.network.training
     assert segmenter.model.weights == "vbnet.pt"
