@@ -65,14 +65,24 @@ def random_rotations(num_rounds: int, head_dim: int, seed: int) -> torch.Tensor:
 
 
 def _digit(vectors: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+    """``argmax([xR; -xR])``, the first of equals: of float comparisons alone, since max with its place is slow."""
     if torch.jit.is_scripting():
         rotated = vectors @ rotation
     else:
         with torch.autocast(vectors.device.type, enabled=False):
             rotated = vectors @ rotation
-    highest, first = rotated.max(dim=-1)
-    lowest, second = rotated.min(dim=-1)
-    return torch.where(highest >= -lowest, first, second + rotated.shape[-1])  # argmax([xR; -xR]), ties too
+    columns = rotated.shape[-1]
+    highest, lowest = rotated.amax(dim=-1, keepdim=True), rotated.amin(dim=-1, keepdim=True)
+    upper = highest >= -lowest
+    countdown = torch.arange(columns, 0, -1, dtype=rotated.dtype, device=rotated.device)
+    left = rotated.eq_(torch.where(upper, highest, lowest)).mul_(countdown).amax(dim=-1).long()
+    return torch.where(upper.squeeze(-1), columns - left, 2 * columns - left)
+
+
+def _tokens_per_block(vectors: torch.Tensor, columns: int) -> int:
+    """So many tokens at once that their rotated vectors stay in a core's cache (CPU) or fill the device (GPU)."""
+    budget = 64 * 1024 * 1024 if vectors.is_cuda else 128 * 1024
+    return max(1, budget * vectors.shape[-2] * vectors.shape[-1] // (columns * max(1, vectors.numel())))
 
 
 def hash_vectors(vectors: torch.Tensor, rotations: torch.Tensor, num_buckets: int) -> torch.Tensor:
@@ -95,30 +105,37 @@ def hash_vectors(vectors: torch.Tensor, rotations: torch.Tensor, num_buckets: in
     if vectors.dtype != torch.float32 and vectors.dtype != torch.float64:
         raise ValueError("Hashing needs float32 or float64 vectors. Cast them first, outside of autocast.")
     first, second = bucket_factors(num_buckets)
+    vectors = vectors.detach()
     table = rotations.to(device=vectors.device, dtype=vectors.dtype)
-    rounds = []
-    for index in range(table.shape[0]):
-        bucket = _digit(vectors, table[index, 0, :, : first // 2])
-        if second > 1:
-            bucket = bucket * second + _digit(vectors, table[index, 1, :, : second // 2])
-        rounds.append(bucket)
-    return torch.stack(rounds)
+    shape = list(vectors.shape[:-1])
+    shape.insert(0, table.shape[0])
+    hashed = torch.empty(shape, dtype=torch.int64, device=vectors.device)
+    block = _tokens_per_block(vectors, first // 2)
+    for start in range(0, vectors.shape[-2], block):
+        part = vectors[..., start : start + block, :]
+        for index in range(table.shape[0]):
+            bucket = _digit(part, table[index, 0, :, : first // 2])
+            if second > 1:
+                bucket = bucket * second + _digit(part, table[index, 1, :, : second // 2])
+            hashed[index, ..., start : start + block] = bucket
+    return hashed
 
 
-def sort_by_bucket(buckets: torch.Tensor) -> torch.Tensor:
+def sort_by_bucket(buckets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Order that sorts tokens by (bucket, position).
 
     Args:
-        buckets: integers (..., length).
+        buckets: integers (length,); of one axis, so that a CPU sorts them by their digits.
 
     Returns:
-        int64 (..., length): position of the token that comes first, second, ...
+        The sorted buckets, and int64 (length,): position of the token that comes first, second, ...
 
     Example:
         >>> sort_by_bucket(torch.tensor([1, 0, 1, 0]))
-        tensor([1, 3, 0, 2])
+        (tensor([0, 0, 1, 1]), tensor([1, 3, 0, 2]))
     """
-    return torch.sort(buckets, dim=-1, stable=True)[1]
+    ordered, order = torch.sort(buckets, stable=True)
+    return ordered, order
 
 
 def inverse_order(order: torch.Tensor) -> torch.Tensor:

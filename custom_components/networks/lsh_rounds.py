@@ -1,7 +1,6 @@
 """LSH attention for given buckets: all rounds, forward and backward, in memory linear in the length."""
 
 import torch
-import torch.nn.functional as F
 from custom_components.networks.lsh_hashing import inverse_order, sort_by_bucket
 from custom_components.networks.lsh_steps import (
     attend,
@@ -9,6 +8,7 @@ from custom_components.networks.lsh_steps import (
     chunk_with_previous,
     combine,
     hidden_pairs,
+    hide_pairs,
     meeting_code,
     pair_logits,
 )
@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 def _chunks_per_block(chunk_length: int, on_gpu: bool) -> int:
     """So many chunks at once that a block of logits stays in a core's cache (CPU) or fills the device (GPU)."""
-    budget = 64 * 1024 * 1024 if on_gpu else 512 * 1024
+    budget = 64 * 1024 * 1024 if on_gpu else 256 * 1024
     return max(1, budget // (2 * chunk_length * chunk_length))
 
 
@@ -26,9 +26,9 @@ def _round_tables(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Of one round: the order behind a filler chunk, and sorted, chunked buckets and earlier codes of both sides."""
     padded = torch.cat([order[index, :chunk_length], order[index]])
-    bucket = buckets[index][padded]
-    bucket[:chunk_length] = -1  # the filler chunk is nobody's bucket
-    earlier = codes[:index, padded]
+    filler = torch.full_like(buckets[index, :chunk_length], -1)  # the filler chunk is nobody's bucket
+    bucket = torch.cat([filler, buckets[index]])
+    earlier = codes[:index].index_select(1, padded)
     return (
         padded,
         bucket[chunk_length:].unflatten(0, (-1, chunk_length)),
@@ -50,39 +50,39 @@ def lsh_attention_rounds(
     """All rounds of LSH attention over flat tokens, block by block.
 
     Args:
-        queries: (T, D); T = sequences x padded length, a multiple of ``chunk_length``.
-        keys: (T, D).
-        values: (T, D).
-        order: (rounds, T) sorted order of each sequence, as places in the flat tokens.
-        buckets: (rounds, T) buckets in token order, different for neighbouring sequences.
+        queries: (N, D).
+        keys: (N, D).
+        values: (N, D).
+        order: (rounds, T) sorted order, as places in the flat tokens; T = sequences x padded length, a multiple of
+            ``chunk_length``. Places from N on are filler.
+        buckets: (rounds, T) sorted buckets, no two sequences sharing one.
         codes: (rounds, T) meeting codes in token order.
         chunk_length: m.
 
     Returns:
-        Output (T, D) and log-sum-exp (T,).
+        Output (T, D) and log-sum-exp (T,); what stands from N on has no meaning.
     """
     block = _chunks_per_block(chunk_length, queries.is_cuda)
-    output = torch.zeros_like(values)
-    logsumexp = torch.zeros(values.shape[0], dtype=values.dtype, device=values.device)
+    precision = torch.float64 if values.dtype == torch.float64 else torch.float32
+    output = torch.empty(order.shape[1], values.shape[1], dtype=precision, device=values.device)
+    logsumexp = torch.empty(order.shape[1], dtype=precision, device=values.device)
     for index in range(order.shape[0]):
         padded, bucket_q, bucket_k, earlier_q, earlier_k = _round_tables(order, buckets, codes, index, chunk_length)
-        sorted_q = chunk(queries.index_select(0, padded[chunk_length:]), chunk_length)
-        sorted_k = chunk_with_previous(keys.index_select(0, padded), chunk_length)
-        sorted_v = chunk_with_previous(values.index_select(0, padded), chunk_length)
-        outputs, sums = [], []
-        for start in range(0, sorted_q.shape[0], block):
+        tokens = padded.clamp(max=values.shape[0] - 1)
+        for start in range(0, bucket_q.shape[0], block):
             part = slice(start, start + block)
-            hidden = hidden_pairs(bucket_q[part], bucket_k[part], earlier_q[:, part], earlier_k[:, part])
-            out, z = attend(sorted_q[part], sorted_k[part], sorted_v[part], hidden, index == 0)
-            outputs.append(out)
-            sums.append(z)
-        ranks = inverse_order(order[index])
-        round_output = torch.cat(outputs).flatten(0, 1).index_select(0, ranks)
-        round_sum = torch.cat(sums).flatten()[ranks]
-        if index == 0:
-            output, logsumexp = round_output, round_sum
-        else:
-            output, logsumexp = combine(output, logsumexp, round_output, round_sum)
+            own = padded[(start + 1) * chunk_length : (start + 1 + block) * chunk_length]
+            seen = tokens[start * chunk_length : (start + 1 + block) * chunk_length]
+            block_q = chunk(queries.index_select(0, seen[chunk_length:]), chunk_length)
+            block_k = chunk_with_previous(keys.index_select(0, seen), chunk_length)
+            logits = pair_logits(block_q, block_k, index == 0)
+            hide_pairs(logits, bucket_q[part], bucket_k[part], earlier_q[:, part], earlier_k[:, part])
+            out, z = attend(logits, chunk_with_previous(values.index_select(0, seen), chunk_length))
+            out, z = out.flatten(0, 1), z.flatten()
+            if index > 0:
+                out, z = combine(output.index_select(0, own), logsumexp.index_select(0, own), out, z)
+            output.index_copy_(0, own, out)
+            logsumexp.index_copy_(0, own, z)
     return output, logsumexp
 
 
@@ -99,13 +99,13 @@ class _LSHAttentionFunction(torch.autograd.Function):
         output, logsumexp = lsh_attention_rounds(queries, keys, values, order, buckets, codes, chunk_length)
         ctx.save_for_backward(queries, keys, values, order, buckets, codes, output, logsumexp)
         ctx.chunk_length = chunk_length
-        return output
+        return output[: len(values)]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):  # type: ignore[no-untyped-def]
         queries, keys, values, order, buckets, codes, output, logsumexp = ctx.saved_tensors
-        delta = (grad_output * output).sum(-1)
+        delta = (grad_output * output[: len(values)]).sum(-1)
         grads = [torch.zeros_like(tensor, dtype=output.dtype) for tensor in (queries, keys, values)]
         for index in range(order.shape[0]):
             _add_round_gradients(
@@ -121,6 +121,7 @@ def _add_round_gradients(  # type: ignore[no-untyped-def]
     """Add one round's share to the gradients of queries, keys and values, in place."""
     tables = _round_tables(order, buckets, codes, index, chunk_length)
     padded, bucket_q, bucket_k, earlier_q, earlier_k = tables
+    padded = padded.clamp(max=len(queries) - 1)
     own = padded[chunk_length:]
     sorted_q = chunk(queries.index_select(0, own), chunk_length)
     sorted_grad = chunk(grad_output.index_select(0, own), chunk_length)
@@ -141,7 +142,7 @@ def _add_round_gradients(  # type: ignore[no-untyped-def]
         grad_q[part] = torch.bmm(grad_logits, sorted_k[part])
         _add_windows(grad_k[start:], torch.bmm(grad_logits.transpose(1, 2), sorted_q[part]))
         _add_windows(grad_v[start:], torch.bmm(weights.to(values.dtype).transpose(1, 2), sorted_grad[part]))
-    ranks = inverse_order(order[index])
+    ranks = inverse_order(order[index])[: len(queries)]
     for grad, sorted_grads in zip(grads, (grad_q, grad_k[1:], grad_v[1:]), strict=True):
         grad += sorted_grads.flatten(0, 1).index_select(0, ranks)
 
@@ -175,30 +176,47 @@ def lsh_attention(
         (B, H, L, D) in the type of ``values``.
     """
     batch, heads, length, dim = queries.shape
-    spare = -length % chunk_length
-    sequences, padded_length = batch * heads, length + spare
-    buckets = F.pad(buckets.flatten(1, 2), [0, spare], value=-1.0)
-    if padding is not None:
-        outside = F.pad(padding, [0, spare], value=1.0).repeat_interleave(heads, dim=0)
-        buckets = buckets.masked_fill(outside.unsqueeze(0), -1)
-    buckets = torch.where(buckets < 0, buckets.max() + 1, buckets)  # padding sorts last
-    order = sort_by_bucket(buckets)
-    codes = meeting_code(buckets, inverse_order(order), chunk_length)
-    start = torch.arange(sequences, device=order.device).unsqueeze(-1)
-    flat_order = (order + start * padded_length).flatten(1)
-    flat_buckets = (2 * buckets + start % 2).to(codes.dtype).flatten(1)  # neighbouring sequences never meet
-    keys = F.normalize(queries, dim=-1, eps=1e-6)
-    tokens = [
-        F.pad(tensor, [0, 0, 0, spare]).reshape(sequences * padded_length, dim)
-        for tensor in (queries * dim**-0.5, keys, values)
-    ]
+    keys = queries * (dim**-0.5 / torch.linalg.vector_norm(queries, dim=-1, keepdim=True).clamp_min(1e-6))
+    tokens = [part.transpose(1, 2).reshape(-1, dim) for part in (queries, keys, values)]  # as projected: no copy
+    order, sorted_buckets, codes = _sort_rounds(_flat_buckets(buckets, chunk_length, padding), chunk_length)
     if torch.jit.is_scripting():
-        output, _ = lsh_attention_rounds(
-            tokens[0], tokens[1], tokens[2], flat_order, flat_buckets, codes.flatten(1), chunk_length
-        )
+        output, _ = lsh_attention_rounds(tokens[0], tokens[1], tokens[2], order, sorted_buckets, codes, chunk_length)
+        output = output[: batch * length * heads]
     else:
-        output = _LSHAttentionFunction.apply(*tokens, flat_order, flat_buckets, codes.flatten(1), chunk_length)
-    output = output.reshape(batch, heads, padded_length, dim)[:, :, :length].to(values.dtype)
+        output = _LSHAttentionFunction.apply(*tokens, order, sorted_buckets, codes, chunk_length)
+    output = output.reshape(batch, length, heads, dim).transpose(1, 2).to(values.dtype)
     if padding is not None:
         output = output.masked_fill(padding[:, None, :, None], 0.0)
     return output
+
+
+def _flat_buckets(buckets: torch.Tensor, chunk_length: int, padding: torch.Tensor | None) -> torch.Tensor:
+    """Buckets that no two sequences share, in the order of the flat tokens, which filler follows.
+
+    Args:
+        buckets: integers (rounds, B, H, L).
+        chunk_length: tokens in a chunk, m.
+        padding: boolean (B, L) or None.
+
+    Returns:
+        int32 (rounds, B * L * H + B * H * filler); the filler makes each sequence whole chunks.
+    """
+    rounds, batch, heads, length = buckets.shape
+    sequences, spare = batch * heads, -length % chunk_length
+    last = int(buckets.max()) + 1
+    if padding is not None:
+        buckets = buckets.masked_fill(padding[:, None, :], last)  # padding sorts last, filler behind it
+    start = (last + 2) * torch.arange(sequences, dtype=torch.int32, device=buckets.device)
+    flat = buckets.to(torch.int32) + start.view(batch, heads, 1)
+    filler = (start + last + 1).repeat_interleave(spare).expand(rounds, -1)
+    return torch.cat([flat.transpose(2, 3).flatten(1), filler], dim=1)
+
+
+def _sort_rounds(buckets: torch.Tensor, chunk_length: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of flat buckets (rounds, T): order and sorted buckets of each round, and meeting codes in token order."""
+    order = torch.empty(buckets.shape, dtype=torch.int64, device=buckets.device)
+    sorted_buckets, codes = torch.empty_like(buckets), torch.empty_like(buckets)
+    for index in range(buckets.shape[0]):
+        sorted_buckets[index], order[index] = sort_by_bucket(buckets[index])
+        codes[index].scatter_(0, order[index], meeting_code(sorted_buckets[index], chunk_length))
+    return order, sorted_buckets, codes

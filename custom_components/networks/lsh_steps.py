@@ -9,8 +9,9 @@ import torch
 # What the logit of a token with itself is lowered by: it attends to itself only when alone.
 SELF_PENALTY = 1e5
 
-# Finite stand-in for minus infinity: a token that sees nothing new in a round gets weight 0 there, not NaN.
-HIDDEN_LOGIT = -1e30
+# Finite stand-in for minus infinity: a token that sees nothing new in a round gets weight 0 there, not NaN. Times the
+# square of a difference of buckets it is finite too.
+HIDDEN_LOGIT = -1e20
 
 
 def chunk(tokens: torch.Tensor, chunk_length: int) -> torch.Tensor:
@@ -31,23 +32,25 @@ def chunk_with_previous(tokens: torch.Tensor, chunk_length: int) -> torch.Tensor
     return tokens.unfold(0, 2 * chunk_length, chunk_length).movedim(-1, 1)
 
 
-def meeting_code(buckets: torch.Tensor, ranks: torch.Tensor, chunk_length: int) -> torch.Tensor:
+def meeting_code(sorted_buckets: torch.Tensor, chunk_length: int) -> torch.Tensor:
     """One integer a token that tells whether a round lets i attend to j: ``code_i - code_j in {0, 1}``.
 
     code = chunk + 2 * bucket. Within a bucket the difference is that of the chunks; tokens of a higher bucket are
     never in an earlier chunk, so across buckets it is at least 2 or at most -2.
 
     Args:
-        buckets: (..., L) integers.
-        ranks: (..., L) place of each token in the sorted order.
+        sorted_buckets: (T,) integers, ascending.
         chunk_length: m.
 
     Returns:
-        (..., L), int16 where the codes fit (they do up to some 800,000 tokens at a bucket size of 64), else int32.
+        (T,), of the type of the buckets.
+
+    Example:
+        >>> meeting_code(torch.tensor([0, 0, 0, 1]), chunk_length=2)
+        tensor([0, 0, 1, 3])
     """
-    code = torch.div(ranks, chunk_length, rounding_mode="floor") + 2 * buckets
-    fits = buckets.shape[-1] // chunk_length + 2 * int(buckets.max()) < 32000
-    return code.to(torch.int16 if fits else torch.int32)
+    places = torch.arange(sorted_buckets.shape[0], dtype=sorted_buckets.dtype, device=sorted_buckets.device)
+    return places.div_(chunk_length, rounding_mode="floor").add_(sorted_buckets, alpha=2)
 
 
 def hidden_pairs(
@@ -77,8 +80,8 @@ def pair_logits(
     """Logits of all pairs of a block of chunks, the token itself lowered by 1e5.
 
     Args:
-        queries: (n, m, D), already divided by sqrt(d_k).
-        keys: (n, 2 m, D) of unit length.
+        queries: (n, m, D).
+        keys: (n, 2 m, D) of length 1 / sqrt(d_k).
         lower_self: in the first round; later rounds have the token itself among the pairs already counted.
         self_penalty: the constant (a scripted function cannot look it up itself).
 
@@ -93,28 +96,50 @@ def pair_logits(
     return logits
 
 
-def attend(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    hidden: torch.Tensor,
-    lower_self: bool,
+def hide_pairs(
+    logits: torch.Tensor,
+    bucket_q: torch.Tensor,
+    bucket_k: torch.Tensor,
+    earlier_q: torch.Tensor,
+    earlier_k: torch.Tensor,
     hidden_logit: float = HIDDEN_LOGIT,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> torch.Tensor:
+    """Lower the logits of the pairs of :func:`hidden_pairs` out of sight, in place.
+
+    On a CPU by float arithmetic, which is several times as fast there as booleans and exact below 2**24.
+
+    Args:
+        logits: (n, m, 2 m).
+        bucket_q: see :func:`hidden_pairs`, as the three that follow.
+        bucket_k: (n, 2 m).
+        earlier_q: (g, n, m).
+        earlier_k: (g, n, 2 m).
+        hidden_logit: the constant (a scripted function cannot look it up itself).
+
+    Returns:
+        The logits.
+    """
+    if logits.is_cuda:
+        return logits.masked_fill_(hidden_pairs(bucket_q, bucket_k, earlier_q, earlier_k), hidden_logit)
+    apart = bucket_q.to(logits.dtype).unsqueeze(-1) - bucket_k.to(logits.dtype).unsqueeze(-2)
+    logits.addcmul_(apart, apart, value=hidden_logit)
+    for index in range(earlier_q.shape[0]):
+        centred = earlier_q[index].to(logits.dtype).sub_(0.5).unsqueeze(-1)
+        torch.sub(centred, earlier_k[index].to(logits.dtype).unsqueeze(-2), out=apart)
+        logits.add_(apart.abs_().lt_(1.0), alpha=hidden_logit)  # a difference of 0 or 1: met before
+    return logits
+
+
+def attend(logits: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Softmax attention of each chunk over itself and the chunk before.
 
     Args:
-        queries: (n, m, D).
-        keys: (n, 2 m, D).
+        logits: (n, m, 2 m), those of hidden pairs lowered.
         values: (n, 2 m, D).
-        hidden: boolean (n, m, 2 m).
-        lower_self: see :func:`pair_logits`.
-        hidden_logit: the constant.
 
     Returns:
-        Output (n, m, D) and the log-sum-exp z of its logits (n, m).
+        Output (n, m, D) and the log-sum-exp z of the logits (n, m).
     """
-    logits = pair_logits(queries, keys, lower_self).masked_fill_(hidden, hidden_logit)
     weights = torch.softmax(logits, dim=-1)
     logsumexp = logits.amax(dim=-1) - weights.amax(dim=-1).log()
     return torch.bmm(weights.to(values.dtype), values).to(logits.dtype), logsumexp

@@ -7,9 +7,9 @@ import pytest
 import torch
 from custom_components import LSHAttention
 from custom_components.networks.lsh_attention import FullAttention
-from custom_components.networks.lsh_hashing import hash_vectors, number_of_buckets, random_rotations
+from custom_components.networks.lsh_hashing import bucket_factors, hash_vectors, number_of_buckets, random_rotations
 from custom_components.networks.lsh_rounds import lsh_attention
-from custom_components.networks.lsh_steps import attend, combine, hidden_pairs
+from custom_components.networks.lsh_steps import attend, combine, hidden_pairs, hide_pairs, pair_logits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -129,8 +129,9 @@ def test_combining_two_disjoint_halves_gives_the_whole_softmax():
     torch.manual_seed(0)
     queries, keys, values = torch.randn(2, 3, 4), torch.randn(2, 6, 4), torch.randn(2, 6, 4)
     half = (torch.arange(6) % 3 == 0).expand(2, 3, 6)
-    parts = [attend(queries, keys, values, hidden, lower_self=False) for hidden in (half, ~half)]
-    whole, logsumexp = attend(queries, keys, values, torch.zeros_like(half), lower_self=False)
+    logits = pair_logits(queries, keys, lower_self=False)
+    parts = [attend(logits.masked_fill(hidden, -1e20), values) for hidden in (half, ~half)]
+    whole, logsumexp = attend(logits, values)
     joint, total = combine(*[tensor.flatten(0, 1) for part in parts for tensor in part])
     torch.testing.assert_close(joint, whole.flatten(0, 1))
     torch.testing.assert_close(total, logsumexp.flatten())
@@ -141,6 +142,32 @@ def test_a_pair_met_in_an_earlier_round_is_hidden():
     codes_q, codes_k = torch.tensor([[[5, 9]]]), torch.tensor([[[5, 4, 8, 3]]])
     hidden = hidden_pairs(same, torch.zeros(1, 4, dtype=torch.int16), codes_q, codes_k)
     assert hidden.tolist() == [[[True, True, False, False], [False, False, True, False]]]
+
+
+def test_hiding_by_arithmetic_hides_the_same_pairs():
+    generator = torch.Generator().manual_seed(0)
+    tables = [torch.randint(9, shape, generator=generator) for shape in ((5, 3), (5, 6), (2, 5, 3), (2, 5, 6))]
+    lowered = hide_pairs(torch.zeros(5, 3, 6), *tables) < -1e18
+    assert torch.equal(lowered, hidden_pairs(*tables))
+    assert lowered.any()
+    assert not lowered.all()
+
+
+@pytest.mark.parametrize("num_buckets", [10, 300])
+def test_the_hash_is_the_argmax_of_both_signs_and_the_first_of_equals(num_buckets):
+    vectors, rotations = torch.randn(2, 3, 41, 6), random_rotations(2, 6, seed=1)
+    vectors[:, :, 7] = 0.0
+    first, second = bucket_factors(num_buckets)
+
+    def digit(rotation):
+        rotated = vectors @ rotation
+        return torch.cat([rotated, -rotated], dim=-1).argmax(dim=-1)
+
+    expected = torch.stack([digit(table[0, :, : first // 2]) for table in rotations])
+    if second > 1:
+        expected = expected * second + torch.stack([digit(table[1, :, : second // 2]) for table in rotations])
+    assert torch.equal(hash_vectors(vectors, rotations, num_buckets), expected)
+    assert not expected[..., 7].any()
 
 
 def test_eval_is_deterministic_and_training_draws_new_rotations():
