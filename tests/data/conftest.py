@@ -1,4 +1,3 @@
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +8,8 @@ from custom_components.phantom.dicom import write_dicom_file
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from tests.real_data import real_data
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 
@@ -108,11 +109,7 @@ def write_nifti() -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture
-def real_data() -> Path:
+@pytest.fixture(name="real_data")
+def _real_data() -> Path:
     """Folder of the public CT data."""
-    default = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
-    folder = Path(os.environ.get("COVID_TEST_DATA", default))
-    if not folder.is_dir():
-        pytest.skip("the public CT data are not there: set COVID_TEST_DATA to their folder (docs/data.md)")
-    return folder
+    return real_data()

@@ -1,7 +1,5 @@
 import csv
 import json
-import os
-from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -12,6 +10,8 @@ from custom_components.data.hold_out import hold_out_fold
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
+
+from tests.real_data import real_data
 
 SIZE = (48, 64)
 AIR, LUNG, INFECTED, TISSUE, BONE = 30, 60, 100, 150, 255
@@ -181,20 +181,12 @@ def test_no_folder_is_overwritten_and_an_empty_source_is_named(tmp_path, source)
         convert_covid20_slices(tmp_path / "none", tmp_path / "other")
 
 
-def real_runs():
-    default = Path(__file__).parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("COVID_TEST_DATA", default)) / "covid20_slices"
-    if not folder.is_dir():
-        pytest.skip("the public CT data are not there: set COVID_TEST_DATA to their folder (docs/data.md)")
-    return folder
-
-
 @pytest.mark.real_data
 def test_two_of_the_public_runs_hold_two_patients_each(tmp_path):
     folder = tmp_path / "runs"
     folder.mkdir()
     for name in ("volume_0279", "volume_0510"):
-        (folder / f"{name}.npz").symlink_to(real_runs() / f"{name}.npz")
+        (folder / f"{name}.npz").symlink_to(real_data("covid20_slices") / f"{name}.npz")
     scans = list_scans(convert_covid20_slices(folder, tmp_path / "set", num_folds=3))
     assert [scan["case_id"] for scan in scans] == ["volume_0279_1", "volume_0279_2", "volume_0510"]
     for scan in scans:

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
 import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,17 +13,11 @@ from custom_components.phantom import make_scan
 
 from tests.bundles.conftest import ROOT
 from tests.diagnosis.conftest import image_of
+from tests.real_data import real_data
 
 BUNDLE = ROOT / "covid_cap_bundle"
 WEIGHTS = BUNDLE / SEGMENT_WEIGHTS
 LARGEST_BYTES = 25 * 10**6
-
-
-def real_series() -> Path:
-    folder = Path(os.environ.get("COVID_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "covid_ct_md"
-    if not folder.is_dir():
-        pytest.skip("the public CT data are not there: set COVID_TEST_DATA to their folder (docs/data.md)")
-    return folder
 
 
 def test_the_metadata_say_what_the_file_was_trained_on():
@@ -52,7 +44,7 @@ def test_the_lungs_of_an_unseen_phantom_come_back_within_5_percent(seed):
 @pytest.mark.real_data
 @pytest.mark.slow
 def test_lungs_of_real_series_are_plausible_and_infection_lies_on_the_marked_slices(tmp_path):
-    folder = real_series()
+    folder = real_data("covid_ct_md")
     diagnosis = Diagnosis(lesion_classes=False)
     result = run_queue(
         scan_sources(folder),

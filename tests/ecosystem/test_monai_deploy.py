@@ -27,6 +27,7 @@ from pydicom.uid import generate_uid
 from tests.bundles.cap.conftest import SMALL as SMALL_CAP
 from tests.bundles.conftest import ROOT, Bundle, digests
 from tests.bundles.seg.conftest import SMALL as SMALL_SEG
+from tests.real_data import real_data
 
 PYTHON = Path(os.environ.get("MONAIDEPLOY_PYTHON", ROOT / ".venv-deploy" / "bin" / "python"))
 DOCUMENT = ROOT / "docs" / "monai_deploy.md"
@@ -380,10 +381,7 @@ def check_refused(done: Done, message: str) -> None:
 @pytest.mark.real_data
 @pytest.mark.parametrize(("kind", "labels"), [("seg", 3), ("cap", 4)])
 def test_on_a_public_patient_the_seg_equals_the_inference_of_the_bundle(run_app, small_bundle, tmp_path, kind, labels):
-    default = ROOT / ".." / "shared" / "data"
-    series = Path(os.environ.get("COVID_TEST_DATA", default)).resolve() / "covid_ct_md" / "P001"
-    if not series.is_dir():
-        pytest.skip("the public CT data are not there: set COVID_TEST_DATA to their folder (docs/data.md)")
+    series = real_data("covid_ct_md", "P001")
     done = run_app(kind, series, small_bundle(kind))
     assert done.status == 0, done.said
     own = bundle_result(small_bundle(kind), series, tmp_path)

@@ -21,6 +21,7 @@ from tests.bundles.conftest import ROOT, Bundle, digests
 from tests.bundles.seg.conftest import SMALL as SMALL_SEG
 from tests.ecosystem.label_server import LabelServer, free_port, running
 from tests.ecosystem.small_bundle import small_bundle
+from tests.real_data import real_data
 
 SEG, CAP = "covid_seg_bundle", "covid_cap_bundle"
 PYTHON = Path(os.environ.get("MONAILABEL_PYTHON") or ROOT / ".venv-label" / "bin" / "python")
@@ -309,10 +310,7 @@ def test_a_scan_without_lungs_is_refused_and_the_log_says_why(served, tmp_path):
 
 @pytest.mark.real_data
 def test_a_public_dicom_series_has_the_result_of_the_bundle_itself(served, bundles, tmp_path):
-    default = ROOT.parent / "shared" / "data"
-    series = Path(os.environ.get("COVID_TEST_DATA", default)).resolve() / "covid_ct_md" / "P001"
-    if not series.is_dir():
-        pytest.skip("the public CT data are not there: set COVID_TEST_DATA to their folder (docs/data.md)")
+    series = real_data("covid_ct_md", "P001")
     answer = in_world(served.server.infer(CAP, series).content, tmp_path)
     Bundle(bundles[CAP], {}).run("inference.json", dataset_dir=series, output_dir=tmp_path)
     own = turned(nib.load(tmp_path / "P001" / "P001_attention_levels.nii.gz"), "RAS")

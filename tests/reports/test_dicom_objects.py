@@ -30,6 +30,7 @@ from pydicom.sr import _concepts_dict
 from pydicom.sr.codedict import codes
 
 from tests.data.conftest import AXIAL, ct_image, save
+from tests.real_data import real_data
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "dicom_objects.md"
@@ -625,11 +626,7 @@ def test_dciodvfy_finds_no_error(written, program, tmp_path):
 
 @pytest.mark.real_data
 def test_on_a_public_patient_the_segments_are_the_masks(tmp_path):
-    default = ROOT / ".." / "shared" / "data"
-    folder = Path(os.environ.get("COVID_TEST_DATA", default)).resolve() / "covid_ct_md" / "P001"
-    if not folder.is_dir():
-        pytest.skip("the public CT data are not there: set COVID_TEST_DATA to their folder (docs/data.md)")
-    series = check_dicom_series(folder)
+    series = check_dicom_series(real_data("covid_ct_md", "P001"))
     x, y, z = np.ogrid[tuple(map(slice, series.shape))]
     near = (x - 150) ** 2 + (y - 250) ** 2 + 16 * (z - 70) ** 2 < 90**2
     lungs = (2 * near + ((x - 350) ** 2 + (y - 260) ** 2 + 9 * (z - 75) ** 2 < 80**2)).astype(np.uint8)

@@ -1,6 +1,4 @@
-import os
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +8,8 @@ from custom_components.transforms.fallback_lung_mask import FallbackLungMaskd
 from custom_components.transforms.lung_mask import lung_mask
 from monai.transforms import LoadImaged
 from scipy import ndimage
+
+from tests.real_data import real_data
 
 SHAPE, SPACING_MM = (90, 78, 46), (4.2, 4.1, 6.1)
 
@@ -217,10 +217,7 @@ def _public_case(folder):
 
 @pytest.fixture
 def public_case():
-    default = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
-    folder = Path(os.environ.get("COVID_TEST_DATA", default)) / "covid_ct_md"
-    if not folder.is_dir():
-        pytest.skip("the public CT data are not there: set COVID_TEST_DATA to their folder (docs/data.md)")
+    folder = real_data("covid_ct_md")
     return lambda name: _public_case(folder / name)
 
 

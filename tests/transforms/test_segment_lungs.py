@@ -1,11 +1,11 @@
 import csv
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from custom_components.data.ct_reader import CTReader
+from custom_components.diagnosis.pipeline import SEGMENT_WEIGHTS
 from custom_components.networks.vbnet import VBNet
 from custom_components.phantom import make_scan
 from custom_components.transforms.left_right_lungs import LEFT, RIGHT
@@ -16,6 +16,8 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scipy.ndimage import binary_erosion, label
 from sklearn.metrics import roc_auc_score
 from torch import nn
+
+from tests.real_data import real_data
 
 SPACING_MM = (4.2, 4.4, 6.0)
 # Of the stand-in's grid: finer than the phantom, so that nothing is lost.
@@ -221,13 +223,8 @@ def test_a_case_with_both_masks_or_no_network_passes_as_it_is(network):
 
 def real_patient(name):
     """CT, whether radiologists saw infection in each slice along the array's last axis, and the shipped network."""
-    default = Path(__file__).parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("COVID_TEST_DATA", default)) / "covid_ct_md"
-    weights = Path(__file__).parents[2] / "covid_cap_bundle" / "models" / "segment" / "model.pt"
-    if not folder.is_dir():
-        pytest.skip("the public CT data are not there: set COVID_TEST_DATA to their folder (docs/data.md)")
-    if not weights.is_file():
-        pytest.skip("VB-Net has no weights: train them with covid_cap_bundle/configs/segment_train.yaml")
+    folder = real_data("covid_ct_md")
+    weights = Path(__file__).parents[2] / "covid_cap_bundle" / SEGMENT_WEIGHTS
     image = LoadImage(reader=CTReader(), ensure_channel_first=True)(folder / name)
     with (folder / f"{name}_slices.csv").open(newline="", encoding="utf-8") as file:
         infected = np.array([int(row["infected"]) for row in csv.DictReader(file)])
