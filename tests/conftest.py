@@ -1,3 +1,8 @@
+import logging
+import shutil
+import sys
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import settings
@@ -10,3 +15,30 @@ settings.load_profile("patient")
 def _same_random_numbers():
     """Each test draws the same numbers, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def command_line(monkeypatch, caplog) -> Callable[..., int]:
+    """`python -m custom_components` within this process; the exit status."""
+
+    def call(*words: object) -> int:
+        from custom_components.__main__ import main  # with all that the verbs import
+
+        caplog.set_level(logging.INFO)
+        monkeypatch.setattr(sys, "argv", ["custom_components", *map(str, words)])
+        try:
+            main()
+        except SystemExit as exit_:
+            return int(exit_.code or 0)
+        return 0
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for path in map(shutil.which, names) if path), None)
+    if found is None:
+        pytest.skip(f"needs a browser to print with: {', '.join(names)}")
+    return found

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from custom_components.command_line import check_flags, ended_by_ctrl_c
 from custom_components.diagnosis.pipeline import Diagnosis, Weights
 from custom_components.diagnosis.queue import QueueResult, run_queue, scan_sources
 from custom_components.diagnosis.scan_files import write_scan
@@ -10,7 +11,6 @@ from custom_components.diagnosis.scan_source import ScanSource
 from fire.decorators import SetParseFn
 
 PATHS = ("cap_weights", "seg_weights", "segment_weights", "lungmask_weights", "bundles_dir")
-STOPPED = 130  # exit status of a program that Ctrl-C ended
 
 _logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def diagnose(
         lungmask_weights: weights of the package lungmask, which then finds the lungs.
         bundles_dir: folder that holds both bundles; default beside the package.
     """
-    _check_flags(
+    check_flags(
         include_patient_id=include_patient_id, no_lesion_classes=no_lesion_classes, dicom=dicom, profile=profile
     )
     _check_apart(Path(scan), Path(output_dir))
@@ -63,11 +63,8 @@ def diagnose(
         if profile:
             _logger.info("Case %s:\n%s", source.case_id, source.clock.table())
 
-    try:
+    with ended_by_ctrl_c():
         result = run_queue(sources, output_dir, process)
-    except KeyboardInterrupt:
-        _logger.warning("Stopped. What is finished stays; the same command goes on with the rest.")
-        raise SystemExit(STOPPED) from None
     _conclude(result, len(sources))
 
 
@@ -79,13 +76,6 @@ def _conclude(result: QueueResult, count: int) -> None:
         reasons = "".join(f"\n  {name}: {reason}" for name, reason in result.failed.items())
         _logger.error("%d of %d scans failed:%s", len(result.failed), count, reasons)
         raise SystemExit(1)
-
-
-def _check_flags(**flags: bool) -> None:
-    """A word such as ``false`` would count as true, and could put the PatientID into a report."""
-    for name, value in flags.items():
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} is {value!r}. Expected True or False: --{name} True.")
 
 
 def _check_apart(scan: Path, output_dir: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from custom_components.command_line import check_flags, ended_by_ctrl_c
 from custom_components.study.conduct import conduct, plan_text
 from custom_components.study.runner import Outcome, Runner
 from custom_components.study.study_folder import check_study_folder, study_folder
@@ -15,8 +16,6 @@ from custom_components.study.study_options import StudyOptions, bundle_folder
 from custom_components.study.study_report import write_study
 from custom_components.study.workers import worker_environments
 from fire.decorators import SetParseFn
-
-STOPPED = 130  # exit status of a program that Ctrl-C ended
 
 _logger = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ def study(
         keep_checkpoints: keep what no run needs any more.
         dry_run: list the runs and the time they may take, and do nothing.
     """
-    _check_flags(resume_runs=resume_runs, keep_checkpoints=keep_checkpoints, dry_run=dry_run)
+    check_flags(resume_runs=resume_runs, keep_checkpoints=keep_checkpoints, dry_run=dry_run)
     _check_count("num_panels", num_panels)
     folder = Path(output_dir).expanduser().absolute()
     options = StudyOptions(
@@ -93,22 +92,14 @@ def _stopping() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end the study with one sentence."""
     earlier = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        yield
-    except KeyboardInterrupt:
-        _logger.warning("Stopped. What is finished stays; the same command goes on with the rest.")
-        raise SystemExit(STOPPED) from None
+        with ended_by_ctrl_c():
+            yield
     finally:
         signal.signal(signal.SIGTERM, earlier)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _check_flags(**flags: bool) -> None:
-    for name, value in flags.items():
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} is {value!r}. Expected True or False: --{name} True.")
 
 
 def _check_count(name: str, value: int) -> None:

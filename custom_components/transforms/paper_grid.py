@@ -154,7 +154,7 @@ class PaperGridd(MapTransform, InvertibleTransform):
         affine = np.asarray(trace[TraceKeys.EXTRA_INFO]["affine"], dtype=np.float64)
         shape = tuple(int(size) for size in trace[TraceKeys.ORIG_SIZE])
         index = np.linalg.inv(_nudged(self._affine(shape, affine), mode)) @ affine
-        arrays = [_sample(channel, index, shape, mode) for channel in _numpy(volume)]
+        arrays = [sample(channel, index, shape, mode) for channel in _numpy(volume)]
         back = MetaTensor(torch.from_numpy(np.stack(arrays)).to(volume.device)).copy_meta_from(volume)
         back.affine = torch.as_tensor(affine)
         return back
@@ -253,7 +253,7 @@ def _nudged(affine: np.ndarray, mode: str) -> np.ndarray:
 
 def _onto(volume: MetaTensor, affine: np.ndarray, grid: tuple[int, ...], mode: str) -> np.ndarray:
     index = np.linalg.inv(volume.affine.numpy()) @ _nudged(affine, mode)
-    return _sample(_numpy(volume)[0], index, grid, mode)
+    return sample(_numpy(volume)[0], index, grid, mode)
 
 
 def _numpy(volume: MetaTensor) -> np.ndarray:
@@ -261,7 +261,7 @@ def _numpy(volume: MetaTensor) -> np.ndarray:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def _sample(array: np.ndarray, index: np.ndarray, shape: Sequence[int], mode: str) -> np.ndarray:
+def sample(array: np.ndarray, index: np.ndarray, shape: Sequence[int], mode: str) -> np.ndarray:
     """Sample an array at the points ``index @ (i, j, k, 1)``, one axis after the other.
 
     The axes go from the slowest in memory to the fastest, the other way round when the output is the larger of the two.

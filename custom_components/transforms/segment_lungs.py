@@ -11,7 +11,7 @@ from custom_components.transforms.fallback_lung_mask import FILE_SOURCE, SOURCE_
 from custom_components.transforms.left_right_lungs import left_right_lungs
 from custom_components.transforms.lung_infection_label import INFECTION, LUNG
 from custom_components.transforms.lung_mask import LUNG_HU, PLAUSIBLE_LITRES, outside_air
-from custom_components.transforms.paper_grid import LINEAR, NEAREST, _sample, paper_affine
+from custom_components.transforms.paper_grid import LINEAR, NEAREST, paper_affine, sample
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import Transform
@@ -158,7 +158,7 @@ def _grid_affine(
 def _to_grid(hu: np.ndarray, affine: np.ndarray, grid: tuple[int, ...], spacing_mm: Sequence[float]) -> np.ndarray:
     """CT on the network's grid (D, H, W): z to Superior, y to Posterior, x to Left."""
     index = np.linalg.inv(affine) @ _grid_affine(hu.shape, affine, grid, spacing_mm)
-    return _sample(hu, index, grid, LINEAR)
+    return sample(hu, index, grid, LINEAR)
 
 
 def _scores(
@@ -251,10 +251,10 @@ def _to_image(
     near = np.where(kept, sides, ndimage.grey_dilation(sides, size=(3, 3, 3)))
     # Holes that were filled count as lung, parts that were left out do not; the rim keeps its scores.
     score = np.where(kept, np.maximum(scores[0], HARDLY_LUNG), np.where(near > 0, np.minimum(scores[0], 0.5), 0.0))
-    inside = _sample(score.astype(np.float32), moved, size, LINEAR) > 0.5
+    inside = sample(score.astype(np.float32), moved, size, LINEAR) > 0.5
     lungs, infection = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-    lungs[box] = np.where(inside, _sample(near, moved, size, NEAREST), 0)
-    infected = _sample(scores[1] - scores[0] / 2, moved, size, LINEAR) > 0
+    lungs[box] = np.where(inside, sample(near, moved, size, NEAREST), 0)
+    infected = sample(scores[1] - scores[0] / 2, moved, size, LINEAR) > 0
     infection[box] = infected & (lungs[box] > 0)
     return lungs, infection
 

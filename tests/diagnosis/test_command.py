@@ -1,11 +1,9 @@
 import json
-import logging
-import sys
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import pytest
-from custom_components.__main__ import main
 from custom_components.diagnosis.command import diagnose
 from pydicom import dcmread
 
@@ -15,19 +13,8 @@ IDENTITY = (PATIENT_ID, *PATIENT_NAME.split("^"))
 
 
 @pytest.fixture
-def run(monkeypatch, caplog):
-    """The command line within this process; the exit status."""
-
-    def call(*words: object) -> int:
-        caplog.set_level(logging.INFO)
-        monkeypatch.setattr(sys, "argv", ["custom_components", "diagnose", *map(str, words)])
-        try:
-            main()
-        except SystemExit as exit_:
-            return int(exit_.code or 0)
-        return 0
-
-    return call
+def run(command_line):
+    return partial(command_line, "diagnose")
 
 
 @pytest.fixture

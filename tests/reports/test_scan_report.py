@@ -2,9 +2,7 @@ import base64
 import io
 import json
 import re
-import shutil
 import subprocess
-import tomllib
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,14 +17,11 @@ from monai.data import MetaTensor
 from monai.transforms import Orientation
 from PIL import Image
 
-from tools.package_bundles import packaged_files
-
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "docs/report.schema.json").read_text(encoding="utf-8"))
 STATES = (
     *("full", "no classifier", "no ratio", "lungs only", "no infection", "one lung", "no lungs", "odd grid", "wordy"),
 )
-TEMPLATE = "reports/report.html.j2"
 
 # 0.5 x 2 x 10 mm, 0.01 ml a voxel; x to Left, y to Posterior, z to Superior.
 AFFINE = np.diag([-0.5, -2.0, 10.0, 1.0])
@@ -379,23 +374,6 @@ def test_the_json_is_written_last(findings_of, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         write_report(findings_of["full"], tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-
-
-@pytest.mark.parametrize("bundle", ["covid_cap_bundle", "covid_seg_bundle"])
-def test_the_template_travels_with_wheel_and_bundles(bundle):
-    assert f"custom_components/{TEMPLATE}" in packaged_files(ROOT / bundle)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    patterns = project["tool"]["setuptools"]["package-data"]["custom_components"]
-    assert any(Path(TEMPLATE).match(pattern) for pattern in patterns)
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for path in map(shutil.which, names) if path), None)
-    if found is None:
-        pytest.skip(f"needs a browser to print with: {', '.join(names)}")
-    return found
 
 
 @pytest.mark.parametrize("state", STATES)

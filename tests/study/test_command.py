@@ -1,12 +1,12 @@
-import logging
 import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-from custom_components.__main__ import VERBS, main, verbs
+from custom_components.__main__ import VERBS, verbs
 from custom_components.study import command
 from custom_components.study.runner import Outcome
 from custom_components.study.study_results import FailedRun
@@ -15,19 +15,8 @@ from tests.study.small_data import write_scans, write_slices
 
 
 @pytest.fixture
-def run(monkeypatch, caplog):
-    """The command line within this process; the exit status."""
-
-    def call(*words: object) -> int:
-        caplog.set_level(logging.INFO)
-        monkeypatch.setattr(sys, "argv", ["custom_components", "study", *map(str, words)])
-        try:
-            main()
-        except SystemExit as exit_:
-            return int(exit_.code or 0)
-        return 0
-
-    return call
+def run(command_line):
+    return partial(command_line, "study")
 
 
 @pytest.fixture

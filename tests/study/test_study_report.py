@@ -2,9 +2,7 @@ import base64
 import io
 import json
 import re
-import shutil
 import subprocess
-import tomllib
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,10 +14,7 @@ from custom_components.study.study_results import FailedRun
 from PIL import Image
 
 from tests.study.results_by_hand import SYSTEMS, classification_results
-from tools.package_bundles import packaged_files
 
-ROOT = Path(__file__).resolve().parents[2]
-TEMPLATE = "study/study.html.j2"
 RESAMPLES = 10
 PROVENANCE = {"versions": {"monai": "1.6.1"}, "seeds": [0, 1], "data": {"tv": {"sha256": "ab" * 32}}, "gpu": None}
 INJECTION = '<script>alert("x")</script>'
@@ -255,23 +250,6 @@ def test_where_the_disk_fails_there_is_no_report(small, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         written(small, tmp_path)
     assert names(tmp_path) == set()
-
-
-@pytest.mark.parametrize("bundle", ["covid_cap_bundle", "covid_seg_bundle"])
-def test_the_template_travels_with_wheel_and_bundles(bundle):
-    assert f"custom_components/{TEMPLATE}" in packaged_files(ROOT / bundle)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    patterns = project["tool"]["setuptools"]["package-data"]["custom_components"]
-    assert any(Path(TEMPLATE).match(pattern) for pattern in patterns)
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    candidates = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for path in map(shutil.which, candidates) if path), None)
-    if found is None:
-        pytest.skip(f"needs a browser to print with: {', '.join(candidates)}")
-    return found
 
 
 @pytest.mark.parametrize("kind", ["folder", "seg_folder"])
