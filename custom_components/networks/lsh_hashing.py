@@ -65,23 +65,27 @@ def random_rotations(num_rounds: int, head_dim: int, seed: int) -> torch.Tensor:
 
 
 def _digit(vectors: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
-    """``argmax([xR; -xR])``, the first of equals: of float comparisons alone, since max with its place is slow."""
+    """``argmax([xR; -xR])``, the first of equals: of float comparisons alone, since max with its place is slow.
+
+    The tokens stand side by side, so that a CPU compares many at once.
+    """
+    across, turned = rotation.transpose(-1, -2), vectors.transpose(-1, -2)
     if torch.jit.is_scripting():
-        rotated = vectors @ rotation
+        rotated = across @ turned
     else:
         with torch.autocast(vectors.device.type, enabled=False):
-            rotated = vectors @ rotation
-    columns = rotated.shape[-1]
-    highest, lowest = rotated.amax(dim=-1, keepdim=True), rotated.amin(dim=-1, keepdim=True)
+            rotated = across @ turned
+    columns = rotated.shape[-2]
+    highest, lowest = rotated.amax(dim=-2, keepdim=True), rotated.amin(dim=-2, keepdim=True)
     upper = highest >= -lowest
-    countdown = torch.arange(columns, 0, -1, dtype=rotated.dtype, device=rotated.device)
-    left = rotated.eq_(torch.where(upper, highest, lowest)).mul_(countdown).amax(dim=-1).long()
-    return torch.where(upper.squeeze(-1), columns - left, 2 * columns - left)
+    countdown = torch.arange(columns, 0, -1, dtype=rotated.dtype, device=rotated.device).unsqueeze(-1)
+    left = rotated.eq_(torch.where(upper, highest, lowest)).mul_(countdown).amax(dim=-2).long()
+    return torch.where(upper.squeeze(-2), columns - left, 2 * columns - left)
 
 
 def _tokens_per_block(vectors: torch.Tensor, columns: int) -> int:
     """So many tokens at once that their rotated vectors stay in a core's cache (CPU) or fill the device (GPU)."""
-    budget = 64 * 1024 * 1024 if vectors.is_cuda else 128 * 1024
+    budget = 64 * 1024 * 1024 if vectors.is_cuda else 256 * 1024
     return max(1, budget * vectors.shape[-2] * vectors.shape[-1] // (columns * max(1, vectors.numel())))
 
 

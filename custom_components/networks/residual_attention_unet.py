@@ -27,7 +27,15 @@ from monai.networks.blocks import Convolution
 from monai.networks.layers import Pool
 from torch import nn
 
-NORM = ("instance", {"affine": True})
+
+def _convolution(
+    spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int, act: str | None = "relu", groups: int = 1
+) -> Convolution:
+    """Convolution, instance normalisation, activation; as groups of one channel it stays channels last on a CPU."""
+    norm = ("group", {"num_groups": out_channels})
+    return Convolution(
+        spatial_dims, in_channels, out_channels, kernel_size=kernel_size, norm=norm, act=act, groups=groups
+    )
 
 
 class ResNeXtBlock(nn.Module):
@@ -45,14 +53,12 @@ class ResNeXtBlock(nn.Module):
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, cardinality: int) -> None:
         super().__init__()
-        self.reduce = Convolution(spatial_dims, in_channels, out_channels, kernel_size=1, norm=NORM, act="relu")
-        self.grouped = Convolution(
-            spatial_dims, out_channels, out_channels, kernel_size=3, groups=cardinality, norm=NORM, act="relu"
-        )
-        self.restore = Convolution(spatial_dims, out_channels, out_channels, kernel_size=1, norm=NORM, act=None)
+        self.reduce = _convolution(spatial_dims, in_channels, out_channels, 1)
+        self.grouped = _convolution(spatial_dims, out_channels, out_channels, 3, groups=cardinality)
+        self.restore = _convolution(spatial_dims, out_channels, out_channels, 1, act=None)
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels:
-            self.shortcut = Convolution(spatial_dims, in_channels, out_channels, kernel_size=1, norm=NORM, act=None)
+            self.shortcut = _convolution(spatial_dims, in_channels, out_channels, 1, act=None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, in_channels, *spatial) to (B, out_channels, *spatial)."""
@@ -64,8 +70,8 @@ class DoubleConvolution(nn.Sequential):
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
         super().__init__(
-            Convolution(spatial_dims, in_channels, out_channels, kernel_size=3, norm=NORM, act="relu"),
-            Convolution(spatial_dims, out_channels, out_channels, kernel_size=3, norm=NORM, act="relu"),
+            _convolution(spatial_dims, in_channels, out_channels, 3),
+            _convolution(spatial_dims, out_channels, out_channels, 3),
         )
 
 
@@ -75,7 +81,7 @@ class ResNeXtStage(nn.Sequential):
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, cardinality: int, stem: bool) -> None:
         layers: list[nn.Module] = []
         if stem:
-            layers.append(Convolution(spatial_dims, in_channels, out_channels, kernel_size=3, norm=NORM, act="relu"))
+            layers.append(_convolution(spatial_dims, in_channels, out_channels, 3))
             in_channels = out_channels
         layers.append(ResNeXtBlock(spatial_dims, in_channels, out_channels, cardinality))
         layers.append(ResNeXtBlock(spatial_dims, out_channels, out_channels, cardinality))

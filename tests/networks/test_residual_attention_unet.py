@@ -45,7 +45,7 @@ def test_the_grouped_block_is_the_sum_over_its_paths():
     """``y = sum_j T_j(i) + i``: each path alone, by slices of the weights, then added up."""
     block = ResNeXtBlock(2, 6, 6, cardinality=3)
     for module in block.modules():
-        if isinstance(module, torch.nn.InstanceNorm2d):  # a law of the convolutions
+        if isinstance(module, torch.nn.GroupNorm):  # a law of the convolutions
             module.forward = lambda x: x
     image = torch.randn(1, 6, 5, 7)
     reduce, grouped, restore = block.reduce.conv, block.grouped.conv, block.restore.conv
@@ -56,6 +56,14 @@ def test_the_grouped_block_is_the_sum_over_its_paths():
         narrow = torch.relu(torch.conv2d(narrow, grouped.weight[rows], grouped.bias[rows], padding=1))
         total = total + torch.conv2d(narrow, restore.weight[:, rows])
     torch.testing.assert_close(block(image), torch.relu(total))
+
+
+def test_normalisation_is_by_channel_and_slice_and_keeps_channels_last():
+    block = ResNeXtBlock(2, 6, 6, cardinality=3)
+    norm = block.restore.adn.N
+    image = torch.randn(2, 6, 5, 7).contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(norm(image), torch.nn.functional.instance_norm(image))
+    assert norm(image).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_three_dimensions_work_too():
