@@ -16,8 +16,8 @@ from torch.autograd.function import once_differentiable
 
 
 def _chunks_per_block(chunk_length: int, on_gpu: bool) -> int:
-    """So many chunks at once that a block of logits stays in a core's cache (CPU) or fills the device (GPU)."""
-    budget = 64 * 1024 * 1024 if on_gpu else 256 * 1024
+    """So many chunks at once that a block of logits stays near a core (4 MB on a CPU) or fills the device (GPU)."""
+    budget = 64 * 1024 * 1024 if on_gpu else 1024 * 1024
     return max(1, budget // (2 * chunk_length * chunk_length))
 
 
