@@ -1,6 +1,6 @@
 """Lesion classes of a CT, on chosen slices alone."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 
 # Slices that are looked at together; the probabilities of so many are held at once.
 CHUNK = 16
-# Slices that a CPU works on at once, each on one core: half of the network's work is sorting and small products, which
+# Slices that a CPU works on at once, each on one core: much of the network's work is sorting and small products, which
 # several cores do not share well. Each takes about 0.6 GB.
 MAX_WORKERS = 8
 
@@ -50,37 +50,36 @@ def find_lesions(image: MetaTensor, slices: Sequence[int], bundle: BundleNetwork
     """
     axis = slice_axis_of(image.affine.numpy())
     lesions = np.zeros(image.shape[1:], np.uint8)
-    with _workers(bundle.device) as spread:
+    with _workers() as spread:
         for start in range(0, len(slices), CHUNK):
             chosen = list(slices[start : start + CHUNK])
             item = bundle.prepare({"image": image.index_select(axis + 1, torch.tensor(chosen))})
-            found = bundle.restore({**item, "pred": _probabilities(item["image"], bundle, spread)})["pred"]
-            classes = np.asarray(torch.as_tensor(found)[0].cpu()).astype(np.uint8)
+            found = bundle.predict(item) if bundle.device.type != "cpu" else _predict_slices(item, bundle, spread)
+            classes = np.asarray(torch.as_tensor(bundle.restore(found)["pred"])[0].cpu()).astype(np.uint8)
             np.moveaxis(lesions, axis, 0)[chosen] = np.moveaxis(classes, axis, 0)
     return lesions
 
 
-def _probabilities(image: Any, bundle: BundleNetwork, spread: Callable[..., Any]) -> MetaTensor:
-    """What the network says of each slice of (1, X, Y, n), on the grid of all."""
+def _predict_slices(
+    item: Mapping[str, Any], bundle: BundleNetwork, spread: Callable[..., Iterable[Any]]
+) -> dict[str, Any]:
+    """As ``BundleNetwork.predict``, the image (1, X, Y, n) slice by slice."""
 
-    def predict(part: Any) -> Any:
+    def predict(part: MetaTensor) -> Any:
         own = replace(bundle, inferer=deepcopy(bundle.inferer))  # MONAI's SliceInferer changes itself when called
-        return own.predict({"image": part})["pred"]
+        return own.predict({"image": part})["pred"].as_tensor()
 
-    found = spread(predict, image.split(1, dim=-1))
-    return MetaTensor(torch.cat([part.as_tensor() for part in found], dim=-1)).copy_meta_from(image)
+    image = item["image"]
+    found = torch.cat(list(spread(predict, image.split(1, dim=-1))), dim=-1)
+    return {**item, "pred": MetaTensor(found).copy_meta_from(image)}
 
 
 @contextmanager
-def _workers(device: torch.device) -> Iterator[Callable[..., Any]]:
-    """A map that gives each core of a CPU a slice of its own, and a GPU one after the other."""
+def _workers() -> Iterator[Callable[..., Iterable[Any]]]:
+    """A map that gives each slice a core of its own, one however many there are: so its result is always the same."""
     threads = torch.get_num_threads()
-    count = min(threads, MAX_WORKERS) if device.type == "cpu" else 1
-    if count == 1:
-        yield map
-        return
     try:
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(threads // count,)) as pool:
+        with ThreadPoolExecutor(min(threads, MAX_WORKERS), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield pool.map
     finally:
         torch.set_num_threads(threads)

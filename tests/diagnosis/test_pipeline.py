@@ -108,7 +108,19 @@ def test_lesions_are_those_of_the_bundle_on_the_slices_searched_and_none_elsewhe
     assert np.array_equal(found[..., slices], whole[..., slices])
     assert not found[..., ::4].any()
     last = find_lesions(image, slices, lesion_network)
-    assert (last == found).mean() > 0.9999
+    assert (last == found).mean() > 0.999
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_as_many_cores_as_there_are_find_the_same_lesions(scan, lesion_network, threads):
+    image, slices = image_of(scan), range(8, 20)
+    expected, before = find_lesions(image, slices, lesion_network), torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        assert np.array_equal(find_lesions(image, slices, lesion_network), expected)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_slices_follow_the_body_in_a_scan_stored_otherwise(scan, lesion_network):
