@@ -11,17 +11,19 @@ from custom_components.data.folds import select_fold
 from custom_components.data.hold_out import hold_out_fold
 from custom_components.data.map_nifti_writer import MapNibabelWriter
 from custom_components.data.scan_cache import ScanCache
+from custom_components.data.seeded_draws import SeededDraws, SeededDrawSampler
 from custom_components.data.segmentation_datalist import list_cases
 from custom_components.data.size_balanced_sampler import SizeBalancedSampler
 from custom_components.data.split import split_cases
 from custom_components.engines.case_evaluator import CaseDataset, CaseEvaluator
 from custom_components.engines.prepare_scan_batch import PrepareScanBatch
 from custom_components.engines.root_cause import log_root_cause
+from custom_components.handlers.checkpoint_savers import BestModelSaver, ResumableCheckpointSaver
 from custom_components.handlers.classification_report import ClassificationReport
 from custom_components.handlers.diagnosis_report import DiagnosisReport
 from custom_components.handlers.lesion_report import LesionReport
 from custom_components.handlers.load_weights import LoadWeights
-from custom_components.handlers.resume_training import BestModelSaver, ResumableCheckpointSaver, ResumeTraining
+from custom_components.handlers.resume_training import ResumeTraining
 from custom_components.handlers.save_split import SaveSplit
 from custom_components.handlers.save_weights import SaveWeights
 from custom_components.handlers.scan_auc import ScanAUC
@@ -95,6 +97,8 @@ __all__ = [
     "ScanAUC",
     "ScanCache",
     "ScoreReport",
+    "SeededDrawSampler",
+    "SeededDraws",
     "SegmentLungsd",
     "SegmentationReport",
     "SizeBalancedSampler",

@@ -1,9 +1,9 @@
 import logging
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 import torch.distributed as dist
+from custom_components.data.random_stream import stream_seed
 from custom_components.data.size_groups import CLASS_NAMES, SIZE_GROUPS, size_group
 from torch.utils.data import DistributedSampler, WeightedRandomSampler
 
@@ -69,7 +69,7 @@ class SizeBalancedSampler(DistributedSampler):
 
     def __iter__(self) -> Iterator[int]:
         """This process's part of the epoch's draw."""
-        generator = torch.Generator().manual_seed(_stream(self.seed, self.epoch))
+        generator = torch.Generator().manual_seed(stream_seed(self.seed, self.epoch))
         draw = list(WeightedRandomSampler(self.weights, self.total_size, replacement=True, generator=generator))  # type: ignore[arg-type]
         return iter(draw[self.rank : self.total_size : self.num_replicas])
 
@@ -117,8 +117,3 @@ def _process(num_replicas: int | None, rank: int | None) -> tuple[int, int]:
     grouped = dist.is_available() and dist.is_initialized()
     replicas = (dist.get_world_size() if grouped else 1) if num_replicas is None else num_replicas
     return replicas, (dist.get_rank() if grouped else 0) if rank is None else rank
-
-
-def _stream(seed: int, epoch: int) -> int:
-    """One number of (seed, epoch); their sum would give seed 0 in epoch 1 the draw of seed 1 in epoch 0."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]) >> 1

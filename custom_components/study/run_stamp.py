@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from custom_components.handlers.resume_training import latest_checkpoint
+from custom_components.handlers.checkpoint_files import latest_checkpoint
 from custom_components.reports.report_files import write_json
 from custom_components.study.run_plan import TRAINING, Run
 

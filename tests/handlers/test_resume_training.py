@@ -1,12 +1,10 @@
+import os
+
 import pytest
 import torch
-from custom_components.handlers.resume_training import (
-    BestModelSaver,
-    ResumableCheckpointSaver,
-    ResumeTraining,
-    epoch_checkpoints,
-    latest_checkpoint,
-)
+from custom_components.handlers.checkpoint_files import epoch_checkpoints, latest_checkpoint
+from custom_components.handlers.checkpoint_savers import AtomicSaver, BestModelSaver, ResumableCheckpointSaver
+from custom_components.handlers.resume_training import ResumeTraining
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 
@@ -75,8 +73,85 @@ def test_without_a_checkpoint_training_starts_from_scratch(tmp_path):
 
 def test_the_newest_is_that_of_the_highest_number(tmp_path):
     for name in ("resume_checkpoint_epoch=9.pt", "resume_checkpoint_epoch=10.pt", "other_checkpoint_epoch=11.pt"):
-        (tmp_path / name).touch()
+        torch.save({}, tmp_path / name)
     assert latest_checkpoint(tmp_path).name == "resume_checkpoint_epoch=10.pt"
+
+
+@pytest.mark.parametrize("left", [0, 100, 0.5, 0.99])
+def test_a_truncated_newest_checkpoint_is_passed_over_for_the_one_before(tmp_path, left, caplog):
+    trainer_of(tmp_path, zero(), epochs=3)
+    newest = tmp_path / "resume_checkpoint_epoch=3.pt"
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[: int(left * len(whole)) if left < 1 else left])
+    network = zero()
+    _, epochs_run = trainer_of(tmp_path, network, epochs=4, resume=True)
+    assert (epochs_run, network.weight.item()) == ([3, 4], 12)
+    assert "epoch=3.pt cannot be read" in caplog.text
+    assert newest.read_bytes() != whole[: int(left * len(whole)) if left < 1 else left]
+
+
+def test_without_a_checkpoint_that_can_be_read_nothing_is_trained(tmp_path):
+    (tmp_path / "resume_checkpoint_epoch=1.pt").write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"epoch=1.pt cannot be resumed from: .* Delete the file if it is broken"):
+        trainer_of(tmp_path, zero(), epochs=4, resume=True)
+
+
+class Pickle:
+    """What would make a folder, were it unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+    torch.save({"network": Pickle(tmp_path / "made")}, tmp_path / "resume_checkpoint_epoch=1.pt")
+    with pytest.raises(ValueError, match="cannot be resumed from"):
+        trainer_of(tmp_path, zero(), epochs=4, resume=True)
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_checkpoint_is_the_old_one_or_the_whole_new_one(tmp_path, monkeypatch):
+    """Writing breaks off in the middle: under the final name stands what stood there before."""
+    trainer_of(tmp_path, zero(), epochs=2)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def half(state, path):
+        path.write_bytes(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="No space left"):
+        trainer_of(tmp_path, zero(), epochs=2)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_best_model_stays_until_the_better_one_is_whole(tmp_path, monkeypatch):
+    saver = AtomicSaver(tmp_path, "model.pt")
+    saver({"weight": torch.ones(1)}, "ignored.pt")
+    saver.remove("ignored.pt")
+    assert (tmp_path / "model.pt").is_file()
+    AtomicSaver(tmp_path).remove("model.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_scale_of_half_precision_gradients_goes_on(tmp_path):
+    def engine_with(scale):
+        engine = Engine(lambda engine, batch: None)
+        engine.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        return engine
+
+    objects = {"network": zero()}
+    first, second = engine_with(8.0), engine_with(2.0)
+    ResumableCheckpointSaver(
+        save_dir=str(tmp_path), save_dict=dict(objects), file_prefix="resume", save_interval=1, n_saved=2
+    ).attach(first)
+    first.run([0], max_epochs=1)
+    ResumeTraining(tmp_path, objects).attach(second)
+    second.run([0], max_epochs=2)
+    assert second.scaler.get_scale() == 8.0
 
 
 def test_more_epochs_done_than_asked_for_are_told(tmp_path):

@@ -1,0 +1,127 @@
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from custom_components.data.atomic import atomic_path
+from custom_components.handlers.checkpoint_files import epoch_checkpoints
+from ignite.engine import Engine, Events
+from ignite.handlers.checkpoint import BaseSaveHandler
+from monai.handlers import CheckpointSaver
+from torch import nn
+
+_logger = logging.getLogger(__name__)
+
+
+def engine_objects(engine: Any) -> dict[str, Any]:
+    """What a trainer must remember: its epoch, and the scale of its gradients under fp16 autocast."""
+    scaler = getattr(engine, "scaler", None)
+    return {"trainer": engine} if scaler is None else {"trainer": engine, "scaler": scaler}
+
+
+class AtomicSaver(BaseSaveHandler):
+    """Ignite save handler whose files are the old one or the whole new one whatever happens, and on the disk.
+
+    MONAI's own writes in place, and removes a file of a fixed name before it writes the next one.
+
+    Args:
+        folder: of the files.
+        filename: fixed name; by default that which Ignite gives.
+    """
+
+    def __init__(self, folder: str | Path, filename: str | None = None) -> None:
+        self.folder, self.filename = Path(folder), filename
+
+    def __call__(self, checkpoint: Mapping, filename: str, metadata: Mapping | None = None) -> None:
+        """Write, in the first process."""
+        if idist.get_rank() == 0:
+            with atomic_path(self.folder / (self.filename or filename)) as temporary:
+                torch.save(checkpoint, temporary)
+
+    def remove(self, filename: str) -> None:
+        """Remove, in the first process; a fixed name is replaced instead."""
+        if idist.get_rank() == 0 and self.filename is None:
+            (self.folder / filename).unlink(missing_ok=True)
+
+
+class ResumableCheckpointSaver(CheckpointSaver):
+    """MONAI's CheckpointSaver of every epoch, for a training that may have been resumed.
+
+    Adds to MONAI: it also saves the state of the engine it is attached to, as ``trainer`` (a config cannot name the
+    trainer in ``save_dict``, since the trainer's definition names this handler), and that of its gradient scaler, as
+    ``scaler``; it writes through :class:`AtomicSaver`, and counts the checkpoints from before the resumption among the
+    ``n_saved`` that are kept. Without resumption it leaves files of earlier runs alone.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        """Save what was asked for, and the engine."""
+        self.save_dict.update(engine_objects(engine))
+        if self._interval_checkpoint is not None:
+            self._interval_checkpoint.save_handler = AtomicSaver(self.save_dir)  # type: ignore[assignment]
+        engine.add_event_handler(Events.STARTED, self._count_earlier)
+        super().attach(engine)
+
+    def _count_earlier(self, engine: Engine) -> None:
+        if self._interval_checkpoint is None:
+            return
+        for half_written in Path(self.save_dir).glob(".partial-*"):  # by a training that was killed
+            half_written.unlink(missing_ok=True)
+        found = epoch_checkpoints(self.save_dir, self._interval_checkpoint.filename_prefix)
+        if engine.state.epoch > 0:
+            earlier = [(epoch, path.name) for epoch, path in sorted(found.items()) if epoch <= engine.state.epoch]
+            self._interval_checkpoint.load_state_dict({"_saved": earlier[-(self._interval_checkpoint.n_saved or 0) :]})
+        elif found:
+            _logger.warning(
+                "%s holds checkpoints of an earlier training, up to epoch %d. This one starts anew: to resume it, "
+                "move those away.",
+                self.save_dir,
+                max(found),
+            )
+
+
+class BestModelSaver(CheckpointSaver):
+    """MONAI's CheckpointSaver of the best model, which remembers the best score over a resumption.
+
+    Adds to MONAI: its memory can be saved and restored without being part of the model's file, which is written through
+    :class:`AtomicSaver`. A saver that starts anew takes the first epoch after a resumption for the best and overwrites
+    a better model. In a distributed training only the first process writes.
+
+    Args:
+        save_dir: folder of the file.
+        network: its plain state dict is saved.
+        filename: name of the file.
+    """
+
+    def __init__(self, save_dir: str | Path, network: nn.Module, filename: str = "model.pt") -> None:
+        super().__init__(str(save_dir), {"model": network}, save_key_metric=True, key_metric_filename=filename)
+        self.path = Path(save_dir) / filename
+        self._state: Any = None
+        if self._key_metric_checkpoint is not None:
+            self._key_metric_checkpoint.save_handler = AtomicSaver(save_dir, filename)  # type: ignore[assignment]
+
+    def attach(self, engine: Engine) -> None:
+        """Save whenever the key metric of this evaluator is better than ever."""
+        self._state = engine.state
+        super().attach(engine)
+
+    def metrics_completed(self, engine: Engine) -> None:
+        """Compare and save."""
+        if idist.get_rank() == 0:
+            super().metrics_completed(engine)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far and its epoch."""
+        saved = [] if self._key_metric_checkpoint is None else self._key_metric_checkpoint.state_dict()["_saved"]
+        return {
+            "saved": [(float(score), name) for score, name in saved],
+            "epoch": -1 if self._state is None else self._state.best_metric_epoch,
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore them, unless the model's file is gone."""
+        if state_dict["saved"] and self.path.is_file():
+            super().load_state_dict({"_saved": state_dict["saved"]})
+            if self._state is not None:
+                self._state.best_metric, self._state.best_metric_epoch = state_dict["saved"][0][0], state_dict["epoch"]
