@@ -1,7 +1,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from custom_components.handlers.checkpoint_files import latest_checkpoint
 
 from tests.bundles.conftest import TORCHRUN, scalars
 from tests.bundles.seg.conftest import SMALL, config_files
@@ -10,6 +13,10 @@ FOLD = {"num_folds": 5, "fold": 2}
 """Five of 24 cases: two processes validate three and two of them."""
 
 NETWORK = {**SMALL, "network_def#features": [8, 16], "network_def#attention": "none"}
+
+
+TOLERANCE = 1e-5
+"""Of any weight after three steps."""
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +50,25 @@ def test_two_processes_train_one_network(run_command, bundle, without_groups, tm
     summary = json.loads((tmp_path / "eval" / "summary.json").read_text(encoding="utf-8"))
     assert summary["cases"] == 5
     assert summary["dice"]["mean"] == pytest.approx(max(dice), abs=1e-5)
+
+
+def last_weights(models: Path) -> np.ndarray:
+    state = torch.load(latest_checkpoint(models), weights_only=True)["network"]
+    return np.concatenate([state[name].flatten().numpy() for name in sorted(state)])
+
+
+def test_two_processes_make_the_steps_of_one_with_as_many_slices_together(run_command, without_groups, tmp_path):
+    """By plain gradient descent, since Adam makes whole steps of gradients that are rounding alone."""
+    training = {
+        **NETWORK, "num_folds": 4, "fold": 2, "dataset_dir": without_groups, "epochs": 1, "num_workers": 0,
+        "learning_rate": 0.1, "draws_per_image": 1, "optimizer#_target_": "torch.optim.SGD",
+    }  # fmt: skip
+    weights = {}
+    for name, batch_size, launcher in (("train.yaml", 6, ()), ("multi_gpu_train.json", 3, TORCHRUN)):
+        folders = {"ckpt_dir": tmp_path / name / "models", "output_dir": tmp_path / name / "output"}
+        configs = config_files(*dict.fromkeys(("train.yaml", name)))
+        done = run_command("training", configs, launcher, **training, **folders, batch_size=batch_size)
+        assert done.returncode == 0, done.stdout
+        weights[name] = last_weights(folders["ckpt_dir"])
+    alone, together = weights.values()
+    assert np.abs(alone - together).max() < TOLERANCE
