@@ -93,6 +93,7 @@ def _train(files: list[str], given: dict[str, Any], folder: Path, die_in_save: i
         os.dup2(log.fileno(), sys.stderr.fileno())
         os.chdir(folder)
         torch.set_num_threads(1)
+        multiprocessing.set_start_method("fork", force=True)  # of loading processes, as on the command line
         if die_in_save:
             _die_in_save(die_in_save)
         run(run_id="training", config_file=files, logging_file=False, **given)
