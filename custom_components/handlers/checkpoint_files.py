@@ -51,7 +51,7 @@ def latest_checkpoint(folder: str | Path, prefix: str = "resume") -> Path | None
 
 def _unreadable(path: Path) -> str | None:
     try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler lets through whatever it stumbled on, such as KeyError
         return f"{type(error).__name__} {first_line(error)}"
     return None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from custom_components.handlers.checkpoint_files import latest_checkpoint
+from custom_components.handlers.checkpoint_files import epoch_checkpoints
 from custom_components.reports.report_files import write_json
 from custom_components.study.run_plan import TRAINING, Run
 
@@ -33,7 +33,7 @@ def can_resume(run: Run, run_hash: str) -> bool:
     """Whether an interrupted training left a checkpoint, and was started as it would be started now."""
     if run.verb != TRAINING or _content(run.folder / STARTED).get("hash") != run_hash:
         return False
-    return latest_checkpoint(run.places["ckpt_dir"]) is not None
+    return bool(epoch_checkpoints(run.places["ckpt_dir"]))
 
 
 def mark_started(run: Run, run_hash: str, resume: bool = False) -> None:
