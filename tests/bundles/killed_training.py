@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import time
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from monai.bundle import run
 
@@ -113,15 +115,6 @@ def _die_in_save(number: int) -> None:
     torch.save = half
 
 
-def check_resumed(training: Training, unbroken: Training, score: str) -> None:
-    """Let a training that was killed go on, and find the other's weights, files and scores."""
-    training.finish()
-    assert differences(training.state(), unbroken.state()) == []
-    whole = unbroken.scores(score)
-    assert sorted(whole) == list(range(1, unbroken.options["epochs"] + 1))
-    assert all(whole[epoch] == value for epoch, value in training.scores(score).items())
-
-
 def differences(one: Any, other: Any, name: str = "") -> list[str]:
     """Where two states are not the same to the last bit."""
     if isinstance(one, Mapping):
@@ -135,3 +128,45 @@ def differences(one: Any, other: Any, name: str = "") -> list[str]:
         return [text for place, pair in enumerate(pairs) for text in differences(*pair, f"{name}/{place}")]
     same = torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
     return [] if same else [f"{name}: {one} and {other}"]
+
+
+class KilledTraining:
+    """What holds in every bundle; a subclass names it, a score of each epoch, and the options of its training."""
+
+    bundle: Bundle
+    score: str
+
+    @pytest.fixture(scope="class")
+    def unbroken(self, options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Training:
+        training = Training(self.bundle, "train.yaml", tmp_path_factory.mktemp("unbroken"), options)
+        training.finish()
+        return training
+
+    @pytest.fixture
+    def training(self, options: dict[str, Any], tmp_path: Path) -> Training:
+        return Training(self.bundle, "train.yaml", tmp_path, options)
+
+    def check_resumed(self, training: Training, unbroken: Training) -> None:
+        """Let a training go on, and find the other's weights, files and scores."""
+        training.finish()
+        assert differences(training.state(), unbroken.state()) == []
+        whole = unbroken.scores(self.score)
+        assert sorted(whole) == list(range(1, unbroken.options["epochs"] + 1))
+        assert all(whole[epoch] == value for epoch, value in training.scores(self.score).items())
+
+    @pytest.mark.parametrize("number", [1, 4])
+    def test_killed_while_it_writes_a_checkpoint_it_ends_in_the_same_weights(self, unbroken, training, number):
+        training.killed_in_save(number)
+        assert [path.name for path in training.models.glob(".partial-*")]
+        self.check_resumed(training, unbroken)
+
+    def test_the_number_of_loading_processes_changes_nothing(self, unbroken, training):
+        training.options = {**training.options, "num_workers": 0}
+        self.check_resumed(training, unbroken)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("seed", range(20))
+    def test_killed_at_a_random_moment_it_ends_in_the_same_weights(self, unbroken, training, seed):
+        killed = training.killed_after(random.Random(seed).uniform(0.0, unbroken.seconds))
+        assert killed or (training.models / "model.pt").is_file()
+        self.check_resumed(training, unbroken)

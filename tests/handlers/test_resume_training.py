@@ -82,12 +82,13 @@ def test_a_truncated_newest_checkpoint_is_passed_over_for_the_one_before(tmp_pat
     trainer_of(tmp_path, zero(), epochs=3)
     newest = tmp_path / "resume_checkpoint_epoch=3.pt"
     whole = newest.read_bytes()
-    newest.write_bytes(whole[: int(left * len(whole)) if left < 1 else left])
+    truncated = whole[: int(left * len(whole)) if left < 1 else left]
+    newest.write_bytes(truncated)
     network = zero()
     _, epochs_run = trainer_of(tmp_path, network, epochs=4, resume=True)
     assert (epochs_run, network.weight.item()) == ([3, 4], 12)
     assert "epoch=3.pt cannot be read" in caplog.text
-    assert newest.read_bytes() != whole[: int(left * len(whole)) if left < 1 else left]
+    assert newest.read_bytes() != truncated
 
 
 def test_without_a_checkpoint_that_can_be_read_nothing_is_trained(tmp_path):
@@ -128,7 +129,7 @@ def test_a_checkpoint_is_the_old_one_or_the_whole_new_one(tmp_path, monkeypatch)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_the_best_model_stays_until_the_better_one_is_whole(tmp_path, monkeypatch):
+def test_the_best_model_stays_until_the_better_one_is_whole(tmp_path):
     saver = AtomicSaver(tmp_path, "model.pt")
     saver({"weight": torch.ones(1)}, "ignored.pt")
     saver.remove("ignored.pt")
