@@ -33,7 +33,9 @@ from custom_components.handlers.stop_on_nan import StopOnNaN
 from custom_components.handlers.tensorboard_overlay import TensorBoardOverlay
 from custom_components.inferers.autocast_inferer import AutocastInferer
 from custom_components.inferers.explain_inferer import ExplainInferer
+from custom_components.inferers.flip_inferer import FlipInferer
 from custom_components.losses.attention_guided import AttentionGuidedLoss
+from custom_components.losses.dice_cross_entropy import DiceCrossEntropy
 from custom_components.losses.normalized_mse import NormalizedMSELoss
 from custom_components.losses.pixel_cross_entropy import PixelCrossEntropy
 from custom_components.metrics.lesion_scores import LesionScores
@@ -44,6 +46,7 @@ from custom_components.networks.online_attention import OnlineAttention
 from custom_components.networks.residual_attention_unet import ResidualAttentionUNet
 from custom_components.networks.vbnet import VBNet
 from custom_components.transforms.attention_levels import AttentionLevelsd
+from custom_components.transforms.body_mask import body_mask
 from custom_components.transforms.check_label import CheckLabeld
 from custom_components.transforms.check_scan import CheckScand
 from custom_components.transforms.diagnosis_scores import DiagnosisScoresd
@@ -70,9 +73,11 @@ __all__ = [
     "ClassificationReport",
     "DiagnosisReport",
     "DiagnosisScoresd",
+    "DiceCrossEntropy",
     "DualSamplingNet",
     "ExplainInferer",
     "FallbackLungMaskd",
+    "FlipInferer",
     "FullAttention",
     "InfectionRatiod",
     "LSHAttention",
@@ -107,6 +112,7 @@ __all__ = [
     "VBNet",
     "WithSoftMask",
     "__version__",
+    "body_mask",
     "hold_out_fold",
     "list_cases",
     "list_scans",

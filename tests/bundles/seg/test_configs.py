@@ -9,9 +9,12 @@ from tests.bundles.conftest import check_overlay, check_targets, class_name, kno
 from tests.bundles.seg.conftest import BUNDLE, SMALL, parser_of
 
 ABLATIONS = ("no_attention.yaml", "no_resnext.yaml", "unet.yaml", "full_attention.yaml")
+RECIPES = ("no_augmentation.yaml", "strong_augmentation.yaml", "dice_cross_entropy.yaml", "cosine_schedule.yaml")
+TRAINING_OVERLAYS = (*ABLATIONS, *RECIPES, "last_weights.yaml")
 TRAIN = [
     ("train.yaml",),
-    *(("train.yaml", overlay) for overlay in (*ABLATIONS, "no_augmentation.yaml", "last_weights.yaml")),
+    *(("train.yaml", overlay) for overlay in TRAINING_OVERLAYS),
+    ("train.yaml", "strong_augmentation.yaml", "dice_cross_entropy.yaml", "cosine_schedule.yaml", "last_weights.yaml"),
 ]
 EVALUATE = [("evaluate.yaml",), *(("evaluate.yaml", overlay) for overlay in ABLATIONS)]
 INFER = [("inference.json",), *(("inference.json", overlay) for overlay in ABLATIONS)]
@@ -79,12 +82,15 @@ def image_transforms(place: str) -> list[dict[str, Any]]:
 def test_the_image_is_prepared_as_in_training(place):
     expected = image_transforms("train")
     assert [transform["_target_"] for transform in expected] == [
-        "LoadImaged", "Orientationd", "ScaleIntensityRanged", "Resized",
+        "LoadImaged", "Orientationd", "ScaleIntensityRanged", "CropForegroundd", "Resized",
     ]  # fmt: skip
     assert image_transforms(place) == expected
 
 
-@pytest.mark.parametrize("key", ["network_def", "spatial_size", "window_hu", "batch_size", "network", "device"])
+SHARED = ["network_def", "spatial_size", "window_hu", "body_crop", "flip_axes", "batch_size", "network", "device"]
+
+
+@pytest.mark.parametrize("key", SHARED)
 def test_a_number_is_the_same_in_all_configs(key):
     train, evaluate, inference = (parser_of(name)[key] for name in ("train.yaml", "evaluate.yaml", "inference.json"))
     assert train == evaluate == inference
@@ -96,7 +102,8 @@ def test_validation_scores_as_the_evaluation_does():
     assert train["validate::postprocessing"] == expected
     assert inference["postprocessing::transforms"][:-1] == evaluate["postprocessing::transforms"]
     assert train["validate::inferer"] == evaluate["inferer"]
-    assert {**inference["inferer::inferer"], "progress": None} == {**evaluate["inferer::inferer"], "progress": None}
+    where = "inferer::inferer::inferer"
+    assert {**inference[where], "progress": None} == {**evaluate[where], "progress": None}
     assert list(train["validate::key_metric"].values()) == list(evaluate["key_metric"].values())
 
 
@@ -110,7 +117,7 @@ def test_the_inference_config_stands_alone():
     assert not [text for text in strings if text.startswith("%") or "_meta_" in text]
 
 
-@pytest.mark.parametrize("name", [*ABLATIONS, "no_augmentation.yaml", "last_weights.yaml", "multi_gpu_train.json"])
+@pytest.mark.parametrize("name", [*TRAINING_OVERLAYS, "multi_gpu_train.json"])
 def test_an_overlay_overrides_and_never_repeats(name):
     overlay = ConfigParser.load_config_file(BUNDLE.folder / "configs" / name)
     check_overlay(parser_of("train.yaml"), overlay, new=("#sampler", "finalize"))
@@ -145,6 +152,9 @@ KNOBS = {
     "protocol": ("paper", lambda get: get("split")["protocol"].split()[0], "paper"),
     "seed": (7, lambda get: get("split")["seed"], 7),
     "val_interval": (4, lambda get: get("train#handlers")[1].interval, 4),
+    "body_crop": (True, lambda get: class_name(get("train#deterministic_transforms")[5]), "CropForegroundd"),
+    "flip_axes": ([0], lambda get: get("validate#inferer").inferer.axes, (0,)),
+    "init_path": ("weights.pt", lambda get: class_name(get("train#handlers")[0]), "LoadWeights"),
     "window_hu": ([-1000, 500], lambda get: get("train#deterministic_transforms")[4].scaler.a_max, 500),
     "num_workers": (1, lambda get: get("train#dataloader").num_workers, 1),
     "cache_rate": (0.5, lambda get: get("train#dataset").cache_num, 11),

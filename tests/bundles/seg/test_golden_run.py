@@ -72,7 +72,7 @@ def test_training_goes_on_after_the_last_epoch(trained, bundle, tmp_path):
 
 
 def test_a_worse_epoch_after_the_resumption_leaves_the_best_model_alone(trained, bundle, tmp_path):
-    step = {"train#handlers#0#load_dict": {"network": "@network", "best_model": "@validate#best_model"}}
+    step = {"train#handlers#1#load_dict": {"network": "@network", "best_model": "@validate#best_model"}}
     folders = resumed(trained, bundle, tmp_path, learning_rate=1.0, **step)
     assert scalars(folders["output_dir"], "val_mean_dice")[0][1] < FLOOR / 2
     assert (folders["ckpt_dir"] / "model.pt").read_bytes() == trained.model.read_bytes()
