@@ -17,13 +17,16 @@ class LoadWeights:
     Args:
         path: file with the plain state dict of ``network``.
         network: network to fill; a ``DistributedDataParallel`` wrapper is looked through.
+        added: part of the names of tensors that the file need not have, such as ``attention``: what this network has
+            more than the trained one; they keep their first values.
 
     Raises:
         ValueError: at the start, when the file is missing or broken, or belongs to another architecture.
     """
 
-    def __init__(self, path: str | Path, network: nn.Module) -> None:
+    def __init__(self, path: str | Path, network: nn.Module, added: str = "") -> None:
         self.path = Path(path)
+        self.added = added
         self.network = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
     def attach(self, engine: Engine) -> None:
@@ -32,8 +35,9 @@ class LoadWeights:
 
     def __call__(self, engine: Engine | None = None) -> None:
         """Load now."""
-        state = read_state_dict(self.path)
-        problem = mismatch(state, self.network.state_dict())
+        expected = self.network.state_dict()
+        state = {**self._added(expected), **read_state_dict(self.path)}
+        problem = mismatch(state, expected)
         if problem:
             raise ValueError(
                 f"Checkpoint {self.path} is of another architecture than the network: {problem}. Give the overlay "
@@ -41,6 +45,9 @@ class LoadWeights:
             )
         self.network.load_state_dict(state)
         _logger.info("Weights loaded from %s", self.path)
+
+    def _added(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: value for name, value in tensors.items() if self.added and self.added in name}
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:

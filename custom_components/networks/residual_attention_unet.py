@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from custom_components.networks.lsh_attention import FullAttention, LSHAttention
+from custom_components.networks.lsh_attention import FullAttention, LSHAttention, SharedQKAttention
 from monai.networks.blocks import Convolution
 from monai.networks.layers import Pool
 from torch import nn
@@ -143,6 +143,7 @@ class ResidualAttentionUNet(nn.Module):
         bucket_size: mean number of pixels in a hash bucket.
         num_rounds: hash rounds n_r.
         seed: seed of the hash rotations.
+        zero_init_attention: whether attention starts as nothing, ``x + 0``: M then begins as M-A.
 
     Raises:
         ValueError: for an unknown switch, or features that do not double or do not suit cardinality and heads.
@@ -166,6 +167,7 @@ class ResidualAttentionUNet(nn.Module):
         bucket_size: int = 32,
         num_rounds: int = 2,
         seed: int = 0,
+        zero_init_attention: bool = False,
     ) -> None:
         super().__init__()
         _check_switch("encoder", encoder, ("resnext", "plain"))
@@ -182,11 +184,14 @@ class ResidualAttentionUNet(nn.Module):
         self.pool = Pool[Pool.MAX, spatial_dims](kernel_size=2, stride=2, ceil_mode=True)
         self.decoder = nn.ModuleList()
         for channels in reversed(features[1:]):
-            block: nn.Module | None = None
+            block: SharedQKAttention | None = None
             if attention == "lsh":
                 block = LSHAttention(channels, num_heads, bucket_size, num_rounds, seed)
             elif attention == "full":
                 block = FullAttention(channels, num_heads)
+            if block is not None and zero_init_attention:
+                nn.init.zeros_(block.to_out.weight)
+                nn.init.zeros_(block.to_out.bias)
             self.decoder.append(DecoderStage(spatial_dims, channels, block))
         self.output = Convolution(spatial_dims, features[0], out_channels, kernel_size=1, conv_only=True)
 

@@ -9,12 +9,18 @@ from tests.bundles.conftest import check_overlay, check_targets, class_name, kno
 from tests.bundles.seg.conftest import BUNDLE, SMALL, parser_of
 
 ABLATIONS = ("no_attention.yaml", "no_resnext.yaml", "unet.yaml", "full_attention.yaml")
-RECIPES = ("no_augmentation.yaml", "strong_augmentation.yaml", "dice_cross_entropy.yaml", "cosine_schedule.yaml")
-TRAINING_OVERLAYS = (*ABLATIONS, *RECIPES, "last_weights.yaml")
+RECIPES = (
+    "no_augmentation.yaml",
+    "strong_augmentation.yaml",
+    "dice_cross_entropy.yaml",
+    "cosine_schedule.yaml",
+    "lesion_patches.yaml",
+)
+TRAINING_OVERLAYS = (*ABLATIONS, *RECIPES, "add_attention.yaml", "last_weights.yaml")
 TRAIN = [
     ("train.yaml",),
     *(("train.yaml", overlay) for overlay in TRAINING_OVERLAYS),
-    ("train.yaml", "strong_augmentation.yaml", "dice_cross_entropy.yaml", "cosine_schedule.yaml", "last_weights.yaml"),
+    ("train.yaml", *RECIPES[1:], "last_weights.yaml"),
 ]
 EVALUATE = [("evaluate.yaml",), *(("evaluate.yaml", overlay) for overlay in ABLATIONS)]
 INFER = [("inference.json",), *(("inference.json", overlay) for overlay in ABLATIONS)]
@@ -120,7 +126,7 @@ def test_the_inference_config_stands_alone():
 @pytest.mark.parametrize("name", [*TRAINING_OVERLAYS, "multi_gpu_train.json"])
 def test_an_overlay_overrides_and_never_repeats(name):
     overlay = ConfigParser.load_config_file(BUNDLE.folder / "configs" / name)
-    check_overlay(parser_of("train.yaml"), overlay, new=("#sampler", "finalize"))
+    check_overlay(parser_of("train.yaml"), overlay, new=("#sampler", "finalize", "#zero_init_attention", "#added"))
 
 
 def test_the_papers_numbers_are_the_defaults(workflow_of, slices, tmp_path):
