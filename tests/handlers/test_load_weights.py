@@ -78,3 +78,14 @@ def test_a_pickled_object_is_not_unpickled(tmp_path):
 def test_a_checkpoint_to_resume_from_is_no_model(tmp_path):
     with pytest.raises(ValueError, match=r"holds no plain state dict.*--resume true"):
         read_state_dict(saved({"network": network().state_dict(), "trainer": {"epoch": 3}}, tmp_path))
+
+
+def test_what_the_network_has_more_keeps_its_first_values(tmp_path):
+    smaller = torch.nn.Sequential(torch.nn.Linear(3, 5))
+    fresh = network()
+    more = fresh[1].weight.detach().clone()
+    LoadWeights(saved(smaller.state_dict(), tmp_path), fresh, added="1.")()
+    assert fresh[0].weight.equal(smaller[0].weight)
+    assert fresh[1].weight.equal(more)
+    with pytest.raises(ValueError, match=r"tensors missing: 1 \(1.weight\)"):
+        LoadWeights(saved(smaller.state_dict(), tmp_path), fresh, added="1.bias")()

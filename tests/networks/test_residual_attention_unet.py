@@ -110,3 +110,14 @@ def test_unknown_switches_are_refused(options, message):
 def test_an_image_too_small_is_refused_with_the_remedy():
     with pytest.raises(ValueError, match="pad it to 32"):
         ResidualAttentionUNet()(torch.zeros(1, 1, 31, 64))
+
+
+@pytest.mark.parametrize("attention", ["lsh", "full"])
+def test_attention_that_starts_as_nothing_leaves_the_network_without_it(attention):
+    plain = ResidualAttentionUNet(**SMALL, attention="none").eval()
+    attending = ResidualAttentionUNet(**SMALL, attention=attention, zero_init_attention=True)
+    attending.load_state_dict({**attending.state_dict(), **plain.state_dict()})
+    image = torch.rand(1, 1, 33, 40)
+    assert torch.equal(attending.eval()(image), plain(image))
+    attending(image).square().mean().backward()
+    assert all(stage.attention.to_out.weight.grad.abs().max() > 0 for stage in attending.decoder)
