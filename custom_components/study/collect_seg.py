@@ -42,8 +42,14 @@ def collect_seg(study: SegStudy, outcome: Outcome) -> SegmentationResults:
         cases=_cases(study),
         scores=scores[list(SCORE_COLUMNS)].astype(SCORE_COLUMNS).reset_index(drop=True),
         networks=tuple(NETWORKS[network][0] for network in study.networks),
-        overlays={key: path for arm in finished if arm.augmented for key, path in _overlays(study, arm)},
+        overlays={
+            key: path
+            for arm in finished
+            if arm.augmented == study.augmentation[0]
+            for key, path in _overlays(study, arm)
+        },
         failed=tuple(outcome.failed),
+        augmentation=study.augmentation,
     )
 
 

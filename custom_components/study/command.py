@@ -20,7 +20,7 @@ from fire.decorators import SetParseFn
 _logger = logging.getLogger(__name__)
 
 
-@SetParseFn(str, "bundle", "dataset_dir", "output_dir", "test_dir", "protocol")
+@SetParseFn(str, "bundle", "dataset_dir", "output_dir", "test_dir", "protocol", "augmentation")
 def study(
     bundle: str,
     dataset_dir: str,
@@ -31,6 +31,8 @@ def study(
     systems: Sequence[str] | None = None,
     networks: Sequence[str] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    recipe: Sequence[str] | None = None,
+    augmentation: str | None = None,
     workers: int | None = None,
     num_panels: int = 6,
     resume_runs: bool = False,
@@ -51,6 +53,8 @@ def study(
         systems: some of plain_us, attention_us, attention_ss; all by default (covid_cap_bundle).
         networks: some of m, m_a, m_r, unet; all by default (covid_seg_bundle).
         overrides: numbers for every training and evaluation whose config has them, such as "{'epochs': 3}".
+        recipe: overlays beside every training, such as "[dice_cross_entropy.yaml]"; none by default (covid_seg_bundle).
+        augmentation: with, without or both (default) (covid_seg_bundle).
         workers: runs at once; by default one for each GPU, or one.
         num_panels: most scans whose attention is drawn (covid_cap_bundle).
         resume_runs: go on with an interrupted training from its checkpoint, in place of starting it anew.
@@ -61,8 +65,9 @@ def study(
     _check_count("num_panels", num_panels)
     folder = Path(output_dir).expanduser().absolute()
     options = StudyOptions(
-        bundle_folder(bundle), folder, dataset_dir, test_dir, protocol, num_folds, systems, networks, overrides
-    )
+        bundle_folder(bundle), folder, dataset_dir, test_dir, protocol, num_folds, systems, networks, overrides,
+        recipe, augmentation,
+    )  # fmt: skip
     environments = worker_environments(workers)
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every font of every PDF
     check_study_folder(folder, options.bundle.name)

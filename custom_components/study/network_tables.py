@@ -121,8 +121,8 @@ def scored_note(results: SegmentationResults, protocols: Sequence[str]) -> str:
 
 
 def trained(results: SegmentationResults) -> list[tuple[str, bool]]:
-    """Networks, each with and without augmentation."""
-    return [(network, augmented) for network in results.networks for augmented in AUGMENTATION]
+    """Networks, each in every way in which it was trained."""
+    return [(network, augmented) for network in results.networks for augmented in results.augmentation]
 
 
 def _scored(results: SegmentationResults, network: str, augmented: bool, protocol: str) -> int:
@@ -150,7 +150,7 @@ def _network_cells(results: SegmentationResults, network: str, protocol: str, re
             scores_by_case(results, network, augmented, protocol),
             metric, resamples, mark_of(results, network, augmented, protocol),
         )
-        for augmented in AUGMENTATION
+        for augmented in results.augmentation
         for metric in METRICS
     ]  # fmt: skip
 
@@ -164,7 +164,8 @@ def _improvement(first: Cell, last: Cell) -> Cell:
 def _table(
     name: str, title: str, results: SegmentationResults, protocol: str, resamples: int, rows: dict[str, list[Cell]]
 ) -> Table:
-    columns = pd.MultiIndex.from_product([AUGMENTATION.values(), METRICS.values()], names=["training", "metric"])
+    ways = [AUGMENTATION[augmented] for augmented in results.augmentation]
+    columns = pd.MultiIndex.from_product([ways, METRICS.values()], names=["training", "metric"])
     index = pd.Index(list(rows), name="network")
     frame = pd.DataFrame(list(rows.values()), index=index, columns=columns, dtype=object)
     note = joined_notes(

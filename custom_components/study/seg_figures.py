@@ -22,7 +22,7 @@ _COLUMNS = 1
 _MOST_CASES = 3
 _CHOICE = (
     f"Up to {_MOST_CASES} cases, evenly spread from the best to the worst Dice of the first network under the first "
-    "protocol. Networks trained with augmentation; each case by the network that left it out."
+    "protocol. Networks trained {way}; each case by the network that left it out."
 )
 
 
@@ -39,7 +39,7 @@ def draw_folds(results: SegmentationResults, tables: dict[str, Table]) -> Drawin
     rows = [
         {"panel_row": f"Dice (protocol {protocol})", "panel": title, "system": network, "fold": fold, "value": value}
         for protocol, table in tables.items()
-        for augmented, title in AUGMENTATION.items()
+        for augmented, title in _titles(results)
         for network in results.networks
         for fold, value in _by_fold(table, network, augmented)
     ]
@@ -66,7 +66,7 @@ def draw_lesions(results: SegmentationResults, networks: dict[str, Table], lesio
     rows = [
         {"heading": heading, "group": network, "metric": f"{protocol}\n{title.lower()}", **_numbers(cell)}
         for protocol in results.protocols
-        for augmented, title in AUGMENTATION.items()
+        for augmented, title in _titles(results)
         for heading in (_MEAN, *LESION_TITLES.values())
         for network in results.networks
         for cell in [_dice_cell(networks[protocol], lesions[protocol], heading, network, augmented)]
@@ -98,13 +98,18 @@ def draw_overlay_sheets(results: SegmentationResults) -> Iterator[Drawing]:
             if (network, protocol, case_id) in shown
         ]
         title = f"Segmented cases (protocol {protocol})"
-        note = joined_notes(_CHOICE, results.protocols[protocol])
+        way = _titles(results)[0][1].lower()
+        note = joined_notes(_CHOICE.format(way=way), results.protocols[protocol])
         yield from draw_contact_sheets(f"overlays_{protocol}", title, note, pictures, _COLUMNS)
+
+
+def _titles(results: SegmentationResults) -> list[tuple[bool, str]]:
+    return [(augmented, AUGMENTATION[augmented]) for augmented in results.augmentation]
 
 
 def _chosen(results: SegmentationResults, case_ids: set[str]) -> list[str]:
     """Cases to show: evenly spread over the ranks of the mean Dice of the first network, from best to worst."""
-    scores = scores_of(results, results.networks[0], True, next(iter(results.protocols)))
+    scores = scores_of(results, results.networks[0], results.augmentation[0], next(iter(results.protocols)))
     known = scores[scores["case_id"].isin(case_ids)].dropna(subset="dice")
     means = known.groupby("case_id")["dice"].mean().reset_index()
     ranked = means.sort_values(["dice", "case_id"], ascending=[False, True])["case_id"].tolist() or sorted(case_ids)
@@ -113,7 +118,7 @@ def _chosen(results: SegmentationResults, case_ids: set[str]) -> list[str]:
 
 
 def _caption(results: SegmentationResults, network: str, protocol: str, case_id: str) -> str:
-    scores = scores_of(results, network, True, protocol)
+    scores = scores_of(results, network, results.augmentation[0], protocol)
     by_lesion = scores[scores["case_id"] == case_id].set_index("lesion")["dice"].dropna()
     parts = [f"{title} {by_lesion[name]:.2f}" for name, title in LESION_TITLES.items() if name in by_lesion]
     return f"{case_id}, {network}: {'Dice ' + ', '.join(parts) if parts else 'no lesion in truth or prediction'}"

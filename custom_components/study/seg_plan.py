@@ -25,6 +25,7 @@ NETWORKS = {
 }
 NO_AUGMENTATION = "no_augmentation.yaml"
 ARMS = {True: "augmented", False: "not_augmented"}
+AUGMENTATION = {"both": (True, False), "with": (True,), "without": (False,)}
 WEIGHTS = "models/last.pt"
 
 
@@ -62,6 +63,8 @@ class SegStudy:
         networks: which of ``NETWORKS``.
         num_folds: number of folds.
         overrides: numbers of the configs.
+        recipe: overlays beside every training's train.yaml, such as ``dice_cross_entropy.yaml``.
+        augmentation: whether networks are trained with augmentation, without, or both.
 
     Raises:
         ValueError: when the cases cannot make the folds, or two of a fold have images of one name.
@@ -74,6 +77,8 @@ class SegStudy:
     networks: tuple[str, ...] = tuple(NETWORKS)
     num_folds: int = 10
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    recipe: tuple[str, ...] = ()
+    augmentation: tuple[bool, ...] = AUGMENTATION["both"]
 
     def __post_init__(self) -> None:
         for protocol, fold in product(self.protocols, range(self.num_folds)):
@@ -93,7 +98,7 @@ class SegStudy:
 
     def arms(self) -> Iterator[Arm]:
         """All cells, protocol by protocol."""
-        for protocol, network, augmented in product(self.protocols, self.networks, (True, False)):
+        for protocol, network, augmented in product(self.protocols, self.networks, self.augmentation):
             yield from (Arm(protocol, network, augmented, fold) for fold in range(self.num_folds))
 
     def runs(self) -> list[Run]:
@@ -102,7 +107,8 @@ class SegStudy:
 
     def training(self, arm: Arm) -> Run:
         """Train a network on all folds but one."""
-        files = (TRAIN, *NETWORKS[arm.network][1], *(() if arm.augmented else (NO_AUGMENTATION,)), LAST_WEIGHTS)
+        augmentation = () if arm.augmented else (NO_AUGMENTATION,)
+        files = (TRAIN, *NETWORKS[arm.network][1], *self.recipe, *augmentation, LAST_WEIGHTS)
         run = self._run(arm, "train", TRAINING, files)
         folder = self._folder(run["name"])
         return Run(
@@ -114,11 +120,11 @@ class SegStudy:
         )
 
     def evaluation(self, arm: Arm) -> Run:
-        """Score a network on the fold that it left out; the overlays of the augmented ones are drawn."""
+        """Score a network on the fold that it left out; pictures are drawn of one way of training alone."""
         training = self.training(arm)
         run = self._run(arm, "evaluate", EVALUATING, (EVALUATE, *NETWORKS[arm.network][1]))
         folder = self._folder(run["name"])
-        if not arm.augmented:
+        if arm.augmented != self.augmentation[0]:
             run["overrides"]["overlay_slices"] = 0
         return Run(
             **run,

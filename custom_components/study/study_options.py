@@ -32,6 +32,8 @@ class StudyOptions:
         systems: of covid_cap_bundle; None for all.
         networks: of covid_seg_bundle; None for all.
         overrides: numbers of the configs.
+        recipe: of covid_seg_bundle: overlays beside every training's train.yaml; None for none.
+        augmentation: of covid_seg_bundle: ``both``, ``with`` or ``without``; None for both.
 
     Raises:
         ValueError: naming the option, what was expected and what came.
@@ -46,13 +48,16 @@ class StudyOptions:
     systems: Sequence[str] | str | None = None
     networks: Sequence[str] | str | None = None
     overrides: Mapping[str, Any] | None = None
+    recipe: Sequence[str] | str | None = None
+    augmentation: str | None = None
 
     def __post_init__(self) -> None:
         for name, data in {"dataset_dir": self.dataset_dir, "test_dir": self.test_dir}.items():
             if data and Path(data).is_dir() and self.folder.resolve().is_relative_to(Path(data).resolve()):
                 raise ValueError(f"output_dir lies in {name}. Name a folder outside, so that results are not read.")
-        unused = {"networks": self.networks} if self.is_cap else {"systems": self.systems, "test_dir": self.test_dir}
-        for name, value in unused.items():
+        of_cap = {"systems": self.systems, "test_dir": self.test_dir}
+        of_seg = {"networks": self.networks, "recipe": self.recipe, "augmentation": self.augmentation}
+        for name, value in (of_seg if self.is_cap else of_cap).items():
             if value is not None:
                 raise ValueError(f"{name} is no option of a study of {self.bundle.name}. Leave it out.")
         if self.num_folds is not None and not _is_count(self.num_folds, 2):
@@ -60,6 +65,9 @@ class StudyOptions:
         if not isinstance(self.overrides or {}, Mapping):
             raise ValueError(f"overrides is {self.overrides!r}. Expected a mapping: --overrides \"{{'epochs': 3}}\".")
         _one_of("protocol", self.protocol, CAP_PROTOCOLS if self.is_cap else SEG_PROTOCOLS)
+        _one_of("augmentation", self.augmentation, tuple(seg_plan.AUGMENTATION))
+        for name in self._recipe():
+            _one_of("recipe", name, self._overlays())
         check_overrides(self.overrides or {}, self._configs())
 
     @property
@@ -107,7 +115,24 @@ class StudyOptions:
             networks=_chosen("networks", self.networks, tuple(seg_plan.NETWORKS)),
             num_folds=self.num_folds or DEFAULT_FOLDS,
             overrides=dict(self.overrides or {}),
+            recipe=self._recipe(),
+            augmentation=seg_plan.AUGMENTATION[self.augmentation or "both"],
         )
+
+    def _recipe(self) -> tuple[str, ...]:
+        return (self.recipe,) if isinstance(self.recipe, str) else tuple(self.recipe or ())
+
+    def _overlays(self) -> list[str]:
+        """Overlays of the bundle that may stand beside every training; what a study sets itself is not among them."""
+        own = {
+            cap_plan.TRAIN,
+            cap_plan.EVALUATE,
+            cap_plan.LAST_WEIGHTS,
+            seg_plan.NO_AUGMENTATION,
+            "full_attention.yaml",
+        }
+        networks = {name for _, overlays in seg_plan.NETWORKS.values() for name in overlays}
+        return sorted({path.name for path in (self.bundle / "configs").glob("*.yaml")} - own - networks)
 
     def _configs(self) -> list[list[str]]:
         return [[str(self.bundle / "configs" / name)] for name in (cap_plan.TRAIN, cap_plan.EVALUATE)]

@@ -65,8 +65,9 @@ class SegmentationResults:
             ``precision``, ``accuracy`` (NaN where the class is in neither truth nor prediction), ``pixels_true``,
             ``pixels_pred``.
         networks: titles of the networks in the order of Table II: M, M-A, M-R, U-Net.
-        overlays: overlay figures of single cases (PNG) by (network, protocol, case id), augmented ones.
+        overlays: overlay figures of single cases (PNG) by (network, protocol, case id), of the first way of training.
         failed: runs that did not finish.
+        augmentation: whether networks were trained with augmentation, without, or both.
     """
 
     protocols: dict[str, str]
@@ -75,3 +76,4 @@ class SegmentationResults:
     networks: tuple[str, ...]
     overlays: dict[tuple[str, str, str], Path]
     failed: tuple[FailedRun, ...] = ()
+    augmentation: tuple[bool, ...] = (True, False)

@@ -55,6 +55,18 @@ def test_a_network_is_trained_with_its_overlays(study, network, augmented):
     assert bool(training["train"]["random_transforms"]) == augmented
 
 
+@pytest.mark.parametrize("augmented", [True, False])
+def test_a_recipe_stands_beside_every_training_and_takes_augmentation_to_none_that_has_none(study, augmented):
+    plan = study(recipe=("lesion_patches.yaml", "dice_cross_entropy.yaml"), augmentation=(augmented,))
+    for arm in plan.arms():
+        assert arm.augmented == augmented
+        content = config_content(plan.training(arm).config_paths, plan.training(arm).overrides)
+        assert content["loss"]["_target_"] == "custom_components.DiceCrossEntropy"
+        assert len(content["train"]["random_transforms"]) == (3 if augmented else 0)
+        assert "dice_cross_entropy.yaml" not in plan.evaluation(arm).config_files
+        assert plan.evaluation(arm).overrides.get("overlay_slices") is None
+
+
 def test_training_and_score_split_in_the_same_way(study):
     for arm in study(overrides={**SMALL, "seed": 5, "border": 1}).arms():
         both = (study().training(arm), study().evaluation(arm))

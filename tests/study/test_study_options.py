@@ -57,6 +57,9 @@ def test_by_default_a_study_is_the_papers_but_for_what_leaks(scans, slices, tmp_
 
 def test_a_part_of_a_study_can_be_asked_for(scans, slices, tmp_path):
     assert cap(scans, tmp_path, systems=["attention_ss", "plain_us"]).study().systems == ("plain_us", "attention_ss")
+    assert seg(slices, tmp_path, augmentation="with").study().augmentation == (True,)
+    recipe = ["strong_augmentation.yaml", "dice_cross_entropy.yaml"]
+    assert seg(slices, tmp_path, recipe=recipe).study().recipe == tuple(recipe)
     assert seg(slices, tmp_path, networks="unet", protocol="group", num_folds=4).study().runs()[-1].name == (
         "group/unet/not_augmented/fold_3/evaluate"
     )
@@ -69,6 +72,7 @@ def test_a_part_of_a_study_can_be_asked_for(scans, slices, tmp_path):
         ({"systems": ["attention_us", "ds"]}, "systems is 'ds'. Expected one of: plain_us, attention_us, attention_ss"),
         ({"systems": []}, "systems names none"),
         ({"networks": ["m"]}, "networks is no option of a study of covid_cap_bundle"),
+        ({"recipe": ["size_balanced.yaml"]}, "recipe is no option of a study of covid_cap_bundle"),
         ({"num_folds": 5}, r"The datalist has 3 folds and num_folds is 5. Build it with build_datalist --num_folds 5"),
         ({"num_folds": 1}, "num_folds is 1. Expected a whole number, 2 or more"),
         ({"overrides": {"epoch": 3}}, "overrides set 'epoch', which no config of the bundle has"),
@@ -87,6 +91,8 @@ def test_a_wrong_option_of_a_cap_study_is_told(scans, tmp_path, given, message):
     [
         ({"protocol": "nested"}, "protocol is 'nested'. Expected one of: group, paper, both"),
         ({"networks": ["m", "m-a"]}, "networks is 'm-a'. Expected one of: m, m_a, m_r, unet"),
+        ({"augmentation": "strong"}, "augmentation is 'strong'. Expected one of: both, with, without"),
+        ({"recipe": "unet.yaml"}, "recipe is 'unet.yaml'. Expected one of: add_attention.yaml, cosine_schedule.yaml"),
         ({"test_dir": "x"}, "test_dir is no option of a study of covid_seg_bundle"),
         ({"num_folds": 16}, "15 groups cannot make 16 folds"),
     ],

@@ -199,6 +199,15 @@ def test_one_protocol_has_nothing_beside_it(small, tmp_path):
     assert "tables/table_2_ablation_paper.csv" not in names(tmp_path)
 
 
+@pytest.mark.parametrize("augmented", [True, False])
+def test_one_way_of_training_has_no_empty_columns_of_the_other(small, tmp_path, augmented):
+    scores = small.scores[small.scores["augmented"] == augmented]
+    page = written(replace(small, scores=scores, augmentation=(augmented,)), tmp_path)
+    table = (tmp_path / "tables/table_2_ablation_group.md").read_text(encoding="utf-8")
+    assert ("With augmentation" in table, "No augmentation" in table) == (augmented, not augmented)
+    assert ("With augmentation" in page) == augmented
+
+
 def test_provenance_is_kept_with_the_list_of_files(folder):
     kept = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     listed = kept.pop(FILES_KEY)
