@@ -2,6 +2,9 @@ import torch
 from monai.utils import convert_to_tensor
 from torch.nn.modules.loss import _Loss
 
+# Attention and mask that add up to less are empty: one over their sum must be finite. T(A) is at least 4e-18.
+EMPTY = 1e-30
+
 
 class NormalizedMSELoss(_Loss):
     r"""Attention loss: squared error over the size of attention and mask (Ouyang et al. 2020, Eq. 3).
@@ -42,7 +45,7 @@ class NormalizedMSELoss(_Loss):
         axes = tuple(range(1, attention.ndim))
         error = (attention - mask).square().sum(dim=axes)
         total = attention.sum(dim=axes) + mask.sum(dim=axes)
-        losses = error / torch.where(total > 0, total, torch.ones_like(total))
+        losses = error / torch.where(total > EMPTY, total, torch.ones_like(total))
         if selected is None:
             return losses.mean()
         chosen = (selected != 0).to(losses)

@@ -13,6 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+# Trilinear interpolation in float32 rounds a constant to numbers some 1e-7 of it apart.
+LEAST_CONTRAST = 1e-5
+# The gradient is 1 / extent; times the soft mask's slope its square must fit into float32.
+LEAST_EXTENT = 1e-15
+
 
 def class_activation(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Class activation map A = ReLU(conv(f, w)), Eq. (1).
@@ -37,11 +42,19 @@ def class_activation(features: torch.Tensor, weight: torch.Tensor) -> torch.Tens
     return torch.relu((features * kernel).sum(dim=1, keepdim=True))
 
 
-def min_max_normalize(activation: torch.Tensor) -> torch.Tensor:
+def min_max_normalize(
+    activation: torch.Tensor, least_contrast: float = LEAST_CONTRAST, least_extent: float = LEAST_EXTENT
+) -> torch.Tensor:
     """Bring each scan's map to [0, 1]; a constant map, which shows nothing, becomes 0.
+
+    So does a map that is constant but for rounding, as a constant one is once it is upsampled, and one so faint that
+    its gradient, which grows as its extent falls, would overflow.
 
     Args:
         activation: shape (B, 1, D, H, W).
+        least_contrast: extent of a map by its largest number, up to which it counts as constant (a scripted function
+            cannot look the constant up itself).
+        least_extent: likewise, the extent itself.
 
     Returns:
         Same shape.
@@ -54,7 +67,9 @@ def min_max_normalize(activation: torch.Tensor) -> torch.Tensor:
     """
     low, high = activation.amin(dim=(1, 2, 3, 4), keepdim=True), activation.amax(dim=(1, 2, 3, 4), keepdim=True)
     extent = high - low
-    return (activation - low) / torch.where(extent > 0, extent, torch.ones_like(extent))
+    shows = (extent > least_contrast * torch.maximum(high.abs(), low.abs())) & (extent > least_extent)
+    normalized = (activation - low) / torch.where(shows, extent, torch.ones_like(extent))
+    return torch.where(shows, normalized, torch.zeros_like(normalized))
 
 
 def soft_mask(attention: torch.Tensor, alpha: float = 100.0, beta: float = 0.4) -> torch.Tensor:
