@@ -50,5 +50,24 @@ def case_prefix(image: Any) -> str:
     return "" if name == UNKNOWN_CASE else f"Case {name}: "
 
 
+def batch_case_ids(batch: Mapping[str, Any]) -> list[str]:
+    """Names of the cases of a batch, in its order: what is under ``case_id``, else the file names of its images.
+
+    Example:
+        >>> batch_case_ids({"case_id": ["012", "013"]}), batch_case_ids({})
+        (['012', '013'], [])
+    """
+    named = batch.get("case_id")
+    if named is None:
+        image = batch.get("image")
+        paths = image.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(image, MetaTensor) else None
+        named = [case_name(path) for path in _listed(paths)]
+    return [str(name) for name in _listed(named)]
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
+
+
 def _first(value: Any) -> Any:
     return value[0] if isinstance(value, list | tuple) and value else value

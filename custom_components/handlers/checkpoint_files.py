@@ -2,9 +2,11 @@
 
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from custom_components.handlers.not_finite import not_finite, some_names
 
 _logger = logging.getLogger(__name__)
 
@@ -51,10 +53,12 @@ def latest_checkpoint(folder: str | Path, prefix: str = "resume") -> Path | None
 
 def _unreadable(path: Path) -> str | None:
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler lets through whatever it stumbled on, such as KeyError
         return f"{type(error).__name__} {first_line(error)}"
-    return None
+    network = state.get("network") if isinstance(state, Mapping) else None
+    found = not_finite(network) if isinstance(network, Mapping) else []
+    return f"NaN or infinite numbers in the weights {some_names(found)}" if found else None
 
 
 def first_line(error: Exception) -> str:

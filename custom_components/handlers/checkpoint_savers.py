@@ -1,4 +1,5 @@
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,9 @@ class BestModelSaver(CheckpointSaver):
     :class:`AtomicSaver`. A saver that starts anew takes the first epoch after a resumption for the best and overwrites
     a better model. In a distributed training only the first process writes.
 
+    An epoch without a score (NaN: no validation case has anything to score) is never the best. As long as there is no
+    other, the newest is kept; MONAI's own saver keeps the first for ever, since no score is greater than NaN.
+
     Args:
         save_dir: folder of the file.
         network: its plain state dict is saved.
@@ -100,6 +104,7 @@ class BestModelSaver(CheckpointSaver):
         self._state: Any = None
         if self._key_metric_checkpoint is not None:
             self._key_metric_checkpoint.save_handler = AtomicSaver(save_dir, filename)  # type: ignore[assignment]
+            self._key_metric_checkpoint.score_function = self._comparable_score
 
     def attach(self, engine: Engine) -> None:
         """Save whenever the key metric of this evaluator is better than ever."""
@@ -108,8 +113,31 @@ class BestModelSaver(CheckpointSaver):
 
     def metrics_completed(self, engine: Engine) -> None:
         """Compare and save."""
-        if idist.get_rank() == 0:
-            super().metrics_completed(engine)
+        if idist.get_rank() != 0:
+            return
+        if math.isnan(self._score(engine)):
+            self._tell_no_score(engine)
+        super().metrics_completed(engine)
+
+    def _score(self, engine: Engine) -> float:
+        return float(engine.state.metrics[engine.state.key_metric_name])
+
+    def _comparable_score(self, engine: Engine) -> float:
+        """The score; less than any where there is none."""
+        score = self._score(engine)
+        return -math.inf if math.isnan(score) else score
+
+    def _tell_no_score(self, engine: Engine) -> None:
+        state, saved = engine.state, self._key_metric_checkpoint._saved  # type: ignore[union-attr]
+        if saved and saved[0].priority == -math.inf:
+            saved.clear()  # so that the newest takes its place
+        if math.isnan(state.best_metric):
+            state.best_metric, state.best_metric_epoch = -1, -1
+        kept = "has that of the best epoch before" if saved else "has this one until an epoch has a score"
+        _logger.warning(
+            "%s of epoch %d is NaN: the validation cases have nothing to score (no lesion, or one class alone). "
+            "%s %s.", state.key_metric_name, state.epoch, self.path.name, kept,
+        )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far and its epoch."""

@@ -2,6 +2,7 @@ import logging
 from pathlib import Path
 
 import torch
+from custom_components.handlers.not_finite import not_finite, some_names
 from ignite.engine import Engine, Events
 from torch import nn
 
@@ -21,7 +22,7 @@ class LoadWeights:
             more than the trained one; they keep their first values.
 
     Raises:
-        ValueError: at the start, when the file is missing or broken, or belongs to another architecture.
+        ValueError: at the start, when the file is missing or broken, belongs to another architecture, or holds NaN.
     """
 
     def __init__(self, path: str | Path, network: nn.Module, added: str = "") -> None:
@@ -60,7 +61,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         Tensors by name, on the CPU.
 
     Raises:
-        ValueError: when the file is missing, broken, or holds something else.
+        ValueError: when the file is missing, broken, or holds something else, NaN and infinity included.
     """
     if not path.is_file():
         raise ValueError(f"No checkpoint at {path}. Train one first (`run training`), or give --ckpt_path.")
@@ -75,6 +76,12 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(
             f"Checkpoint {path} holds no plain state dict. Expected tensors by name as `model.pt` has them; "
             "checkpoints to resume from are taken up by `run training --resume true`."
+        )
+    found = not_finite(state)
+    if found:
+        raise ValueError(
+            f"Checkpoint {path} holds NaN or infinite numbers in {some_names(found)} of {len(state)} tensors: the "
+            "training that wrote it had failed. Give another --ckpt_path, or train again."
         )
     return state
 
@@ -105,6 +112,4 @@ def mismatch(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) 
 
 def _some(what: str, names: list[str]) -> str:
     """``unknown: 3 (first, second, ...)``, or nothing."""
-    if not names:
-        return ""
-    return f"{what}: {len(names)} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
+    return f"{what}: {some_names(names)}" if names else ""

@@ -1,13 +1,26 @@
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
 import torch
+from custom_components.data.case_id import batch_case_ids
+from custom_components.handlers.not_finite import not_finite, some_names
 from monai.engines import IterationEvents, Workflow
 from monai.utils import CommonKeys
 
+# Least factor of fp16 gradients. They start at 65536 and are halved with each step that overflows, and skipped: after
+# 27 in a row. Gradients that overflow even so are above 6e7.
+SMALLEST_SCALE = 2.0**-10
+
 
 class StopOnNaN:
-    """Ignite handler that ends a training with an error as soon as its loss is not finite.
+    """Ignite handler that ends a training with an error as soon as a number in it is not finite.
 
-    ``ignite.handlers.TerminateOnNan`` only warns and ends the run as if it were complete. This one raises, and does so
-    between the loss and the backward pass, so that the weights are still those of the step before.
+    ``ignite.handlers.TerminateOnNan`` only warns and ends the run as if it were complete. This one raises, and looks at
+    the loss before the backward pass, at the gradients before the optimizer's step, and at weights and running
+    statistics after it. So neither validation nor checkpoint ever sees weights that are NaN: the files of before stay.
+
+    Gradients that overflow in fp16 are first the business of the gradient scaler, which skips the step and halves its
+    factor; the training ends when the factor has fallen below ``SMALLEST_SCALE``, since it would skip for ever.
     """
 
     def attach(self, engine: Workflow) -> None:
@@ -16,9 +29,11 @@ class StopOnNaN:
         Args:
             engine: a ``monai.engines.SupervisedTrainer``.
         """
-        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self.check_loss)
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self.check_gradients)
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self.check_weights)
 
-    def __call__(self, engine: Workflow) -> None:
+    def check_loss(self, engine: Workflow) -> None:
         """Check the loss of this iteration.
 
         Args:
@@ -27,10 +42,60 @@ class StopOnNaN:
         Raises:
             RuntimeError: when the loss is NaN or infinite.
         """
-        loss = engine.state.output[CommonKeys.LOSS]
+        loss = engine.state.output[CommonKeys.LOSS].detach()
         if not bool(torch.isfinite(loss).all()):
-            raise RuntimeError(
-                f"Loss is {loss.float().mean().item()} in epoch {engine.state.epoch}, iteration "
-                f"{engine.state.iteration}. Expected a finite number. Lower the learning rate, or train without mixed "
-                "precision (amp: false; bfloat16 instead of float16), from the last checkpoint."
-            )
+            _stop(engine, f"Loss is {loss.float().mean().item()}")
+
+    def check_gradients(self, engine: Any) -> None:
+        """Check the gradients of this iteration, unless a scaler does.
+
+        Args:
+            engine: the trainer.
+
+        Raises:
+            RuntimeError: when a gradient is NaN or infinite, or its square is.
+        """
+        if _gradient_scale(engine) is not None:
+            return
+        gradients = {name: weight.grad for name, weight in engine.network.named_parameters() if weight.grad is not None}
+        found = not_finite(gradients)
+        if found:
+            loss = engine.state.output[CommonKeys.LOSS].detach().float().mean().item()
+            _stop(engine, f"Loss is {loss:g}, but the gradient is not finite in {some_names(found)}")
+
+    def check_weights(self, engine: Any) -> None:
+        """Check the weights after this iteration, and what became of the scaler's factor.
+
+        Args:
+            engine: the trainer.
+
+        Raises:
+            RuntimeError: when a weight or a running statistic is NaN or infinite, or gradients overflow for ever.
+        """
+        scale = _gradient_scale(engine)
+        if scale is not None and scale < SMALLEST_SCALE:
+            _stop(engine, f"Gradients overflow in half precision even if scaled by {scale:.1g}, and steps are skipped,")
+        found = not_finite(engine.network.state_dict())
+        if found:
+            _stop(engine, f"Weights or running statistics are not finite in {some_names(found)}")
+
+
+def _gradient_scale(engine: Any) -> float | None:
+    scaler = getattr(engine, "scaler", None)
+    return scaler.get_scale() if scaler is not None and scaler.is_enabled() else None
+
+
+def _stop(engine: Any, what: str) -> NoReturn:
+    rate = engine.optimizer.param_groups[0]["lr"]
+    cases = ", ".join(dict.fromkeys(_case_ids(engine.state.batch))) or "unknown"
+    raise RuntimeError(
+        f"{what} in epoch {engine.state.epoch}, iteration {engine.state.iteration} (learning rate {rate:g}; cases: "
+        f"{cases}). Expected finite numbers. The checkpoints are those of before. Look at these cases; then train anew "
+        "with a lower --learning_rate, or go on from the last checkpoint in full precision: --amp false --resume true."
+    )
+
+
+def _case_ids(batch: Any) -> list[str]:
+    """Of a batch, or of the list of cases that MONAI makes of it once the network is through."""
+    parts = batch if isinstance(batch, list) else [batch]
+    return [name for part in parts if isinstance(part, Mapping) for name in batch_case_ids(part)]

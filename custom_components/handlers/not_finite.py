@@ -1,0 +1,47 @@
+"""Which tensors of a network hold numbers that are none."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch.nn.utils import get_total_norm
+
+
+def not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names of the tensors with NaN, infinity, or numbers whose squares float32 cannot add up (above 1e19).
+
+    The squares count because Adam keeps them: a gradient of 1e20 is finite, its square is not, and its weight would
+    never move again. Where all is well it is one pass over the numbers and one look at the device.
+
+    Args:
+        tensors: by name; those that hold integers are passed over.
+
+    Returns:
+        Names, in the order given.
+
+    Example:
+        >>> not_finite({"a": torch.ones(2), "b": torch.tensor([1.0, torch.nan]), "c": torch.tensor([1e20])})
+        ['b', 'c']
+    """
+    floating = {name: _at_least_single(tensor) for name, tensor in tensors.items() if tensor.is_floating_point()}
+    if not floating or _is_finite(get_total_norm(list(floating.values()))):
+        return []
+    found = [name for name, tensor in floating.items() if not _is_finite(torch.linalg.vector_norm(tensor))]
+    return found or list(floating)
+
+
+def some_names(names: Sequence[str]) -> str:
+    """How a message names many: ``3 (first, second, ...)``.
+
+    Example:
+        >>> some_names(["stem.weight", "stem.bias", "head.weight"])
+        '3 (stem.weight, stem.bias, ...)'
+    """
+    return f"{len(names)} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
+
+
+def _at_least_single(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.detach()
+
+
+def _is_finite(number: torch.Tensor) -> bool:
+    return bool(torch.isfinite(number))
