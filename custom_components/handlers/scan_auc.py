@@ -1,17 +1,45 @@
+import math
 from typing import Any
 
+import numpy as np
 import torch
+from custom_components.data.case_id import case_id
+from custom_components.metrics.case_numbers import covid_probability
 from monai.handlers import ROCAUC
+from monai.metrics import ROCAUCMetric, compute_roc_auc
+from numpy.typing import ArrayLike
+
+# Logits of an ensemble's branches, which are numbers whatever the ratio.
+BRANCHES = ("logit_us", "logit_ss")
 
 
 class ScanAUC(ROCAUC):
-    """MONAI's ROCAUC of the scans: of ``logit`` against ``label``, whose order the AUC alone depends on."""
+    """MONAI's ROCAUC of the scans: of ``logit`` against ``label``, whose order the AUC alone depends on.
+
+    An ensemble's scan without final probability (its ratio is unknown, so that Eq. 5 has no weight for it) is left out,
+    as it is of the report. Any other logit that is NaN or infinite is an error; MONAI would rank NaN above all numbers.
+
+    Raises:
+        ValueError: naming the case, when its logit is not finite.
+    """
 
     def __init__(self) -> None:
         super().__init__(output_transform=_scores_and_labels)
+        self.metric_fn = _AUCOfKnown()
+
+
+class _AUCOfKnown(ROCAUCMetric):
+    def aggregate(self, average: Any = None) -> np.ndarray | float | ArrayLike:
+        """AUC of the scores that are not NaN; NaN when none is left."""
+        scores, labels = self.get_buffer()
+        known = ~torch.isnan(scores[:, 0])
+        return compute_roc_auc(scores[known], labels[known]) if known.any() else math.nan
 
 
 def _scores_and_labels(output: list[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
+    for item in output:
+        for key in BRANCHES if BRANCHES[0] in item else ("logit",):
+            covid_probability(item, key, str(item.get("case_id") or case_id(item)))
     logits = torch.stack([item["logit"].reshape(1).float() for item in output])
     labels = torch.tensor([[float(item["label"])] for item in output], device=logits.device)
     return logits, labels

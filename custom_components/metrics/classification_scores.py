@@ -75,13 +75,16 @@ def attention_overlap(attention: ArrayLike, mask: ArrayLike, level: float = 0.5)
         Dice in [0, 1]; NaN when the mask is empty.
 
     Raises:
-        ValueError: when the shapes differ.
+        ValueError: when the shapes differ, or a value is NaN or infinite.
 
     Example:
         >>> attention_overlap([0.9, 0.5, 0.4, 0.0], [1, 0, 0, 0])
         0.6666666666666666
     """
-    attended, infected = _array(attention) >= level, _array(mask) != 0
+    values, inside = _array(attention), _array(mask)
+    if not (np.isfinite(values).all() and np.isfinite(inside).all()):
+        raise ValueError("Attention or infection holds NaN or infinite values. Check the weights that were loaded.")
+    attended, infected = values >= level, inside != 0
     if attended.shape != infected.shape:
         raise ValueError(
             f"Expected attention and infection on one grid, got {attended.shape} and {infected.shape}. "

@@ -29,7 +29,7 @@ def mask_scores(
         a mask is empty in both.
 
     Raises:
-        ValueError: when the shapes differ.
+        ValueError: when the shapes differ, or a label is NaN or infinite.
 
     Example:
         >>> label = torch.zeros(6, 7, 8)
@@ -43,6 +43,9 @@ def mask_scores(
             f"The prediction is {tuple(predicted.shape)} and the truth {tuple(truth.shape)}. Expected both on one grid "
             "(X, Y, Z)."
         )
+    for what, labels in (("prediction", predicted), ("truth", truth)):
+        if not torch.isfinite(labels).all():
+            raise ValueError(f"The {what} holds labels that are NaN or infinite. Expected 0, 1 and 2.")
     scores: dict[str, float | None] = {}
     for name, value in MASKS.items():
         pair = [(labels >= value)[None, None] for labels in (predicted, truth)]

@@ -70,7 +70,8 @@ def bootstrap_interval(
         The metric of all cases, its interval, and how many resamples did not define it.
 
     Raises:
-        ValueError: when a case has no group, the column is missing, or ``level`` or ``resamples`` is none.
+        ValueError: when a case has no group, the column is missing, the metric is infinite, or ``level`` or
+            ``resamples`` is none.
 
     Example:
         >>> import pandas as pd
@@ -137,7 +138,7 @@ def _interval(
     check_level(level)
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}. Expected at least 1, such as 2000.")
-    value = combine([np.array([_number(statistic(frame))]) for frame in frames])[0]
+    value = combine([np.array([_finite_number(statistic(frame))]) for frame in frames])[0]
     chunks = _draws(_codes(frames[0], groups), resamples, seed)
     values = np.concatenate([combine([_resampled(frame, statistic, draw) for frame in frames]) for draw in chunks])
     defined = values[~np.isnan(values)]
@@ -179,6 +180,12 @@ def _resampled(frame: "pd.DataFrame", statistic: Statistic, draw: np.ndarray) ->
         return statistic.weighted(frame, draw)
     rows = np.arange(len(frame))
     return np.array([_number(statistic(frame.take(np.repeat(rows, counts)))) for counts in draw])
+
+
+def _finite_number(value: float | None) -> float:
+    if value is not None and math.isinf(value):
+        raise ValueError(f"The metric of all cases is {value}. Expected finite values: look for the infinite one.")
+    return _number(value)
 
 
 def _number(value: float | None) -> float:

@@ -129,6 +129,8 @@ def _known(*columns: ArrayLike) -> list[np.ndarray]:
     if any(array.ndim != 1 or array.shape != arrays[0].shape for array in arrays):
         shapes = ", ".join(str(array.shape) for array in arrays)
         raise ValueError(f"Labels, probabilities and ratios have shapes {shapes}. Expected one of each per case: (N,).")
+    if np.isinf(arrays[3]).any():
+        raise ValueError("A ratio is infinite. Expected infection volume / lung volume, or NaN where it is unknown.")
     known = ~np.isnan(arrays[1:]).any(axis=0)
     return [array[known] for array in arrays]
 

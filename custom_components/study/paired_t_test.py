@@ -49,7 +49,7 @@ def t_test_over_folds(scores_a: ArrayLike, scores_b: ArrayLike) -> TTest:
         The mean difference, t and the two-sided p value. Equal scores in all folds have t = 0 and p = 1.
 
     Raises:
-        ValueError: when the shapes differ or a score is NaN.
+        ValueError: when the shapes differ or a score is NaN or infinite.
 
     Example:
         >>> test = t_test_over_folds([0.95, 0.94, 0.96], [0.93, 0.93, 0.93])
@@ -61,8 +61,8 @@ def t_test_over_folds(scores_a: ArrayLike, scores_b: ArrayLike) -> TTest:
         raise ValueError(
             f"Scores of the folds have shapes {first.shape} and {second.shape}. Expected one score per fold: (K,)."
         )
-    if np.isnan(first).any() or np.isnan(second).any():
-        raise ValueError("A fold has no score (NaN). Compare the folds that both systems have.")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("A fold has no score (NaN or infinite). Compare the folds that both systems have.")
     difference, degrees = float((first - second).mean()) if len(first) else math.nan, len(first) - 1
     if len(first) and np.array_equal(first, second):
         return TTest(0.0, 0.0, degrees, 1.0)
