@@ -48,6 +48,7 @@ from custom_components.networks.vbnet import VBNet
 from custom_components.transforms.attention_levels import AttentionLevelsd
 from custom_components.transforms.body_mask import body_mask
 from custom_components.transforms.check_label import CheckLabeld
+from custom_components.transforms.check_prediction import CheckPredictiond
 from custom_components.transforms.check_scan import CheckScand
 from custom_components.transforms.diagnosis_scores import DiagnosisScoresd
 from custom_components.transforms.fallback_lung_mask import FallbackLungMaskd
@@ -69,6 +70,7 @@ __all__ = [
     "CaseEvaluator",
     "CaseFolderLayout",
     "CheckLabeld",
+    "CheckPredictiond",
     "CheckScand",
     "ClassificationReport",
     "DiagnosisReport",

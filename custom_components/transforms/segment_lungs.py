@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from custom_components.data.case_id import case_id
 from custom_components.inferers.autocast_inferer import AutocastInferer
+from custom_components.transforms.check_prediction import check_finite
 from custom_components.transforms.fallback_lung_mask import FILE_SOURCE, SOURCE_KEY
 from custom_components.transforms.left_right_lungs import left_right_lungs
 from custom_components.transforms.lung_infection_label import INFECTION, LUNG
@@ -60,8 +61,8 @@ def segment_lungs_and_infection(
         shape and affine of the image.
 
     Raises:
-        ValueError: naming the case, when the image is no such volume, or the lungs measure less than 0.5 or more than
-            12 litres: no chest, no HU, or a network without training.
+        ValueError: naming the case, when the image is no such volume, the network's output is not finite, or the lungs
+            measure less than 0.5 or more than 12 litres: no chest, no HU, or a network without training.
     """
     case = case_id(image)
     _check_image(image, case)
@@ -71,6 +72,7 @@ def segment_lungs_and_infection(
     inferer = AutocastInferer(SlidingWindowInferer(tuple(patch_size), overlap=OVERLAP, mode="gaussian"), enabled=amp)
     box = _around_body(hu, tuple(patch_size)[::-1])
     scores = _scores(hu, box, network, inferer, window_hu, image.device)
+    check_finite(scores, case, "VB-Net")
     scores *= ~outside_air(hu.transpose(2, 1, 0)).transpose(2, 1, 0)
     sides = _plausible_sides(scores, hu, spacing_mm, case)
     lungs, infection = _to_image(sides, scores, image, affine, grid, spacing_mm)

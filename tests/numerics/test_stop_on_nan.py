@@ -91,7 +91,7 @@ def test_running_statistics_that_overflow_end_the_run_though_loss_and_gradient_a
     """Batch normalisation divides by them in evaluation; in training it never looks at them."""
     image = 2e19 * torch.rand(3, 1, 5, 6)
     with pytest.raises(
-        RuntimeError, match=r"not finite in 1 \(1.running_var\) in epoch 1, iteration 1 .*cases: covid_007, cap_012\)"
+        RuntimeError, match=r"not finite in 1 \(1.running_var\) in epoch 1, iteration 1 .*: covid_007, cap"
     ):
         trainer_with(image=image).run()
 
@@ -109,9 +109,7 @@ def test_steps_that_a_scaler_skips_for_ever_end_the_run_with_the_weights_of_befo
     trainer = with_scaler(trainer_with(epochs=100), scale=65536.0)
     poison_gradient(trainer, iteration=1, value=math.nan)
     before = {name: weight.clone() for name, weight in trainer.network.named_parameters()}
-    with pytest.raises(
-        RuntimeError, match=r"even if scaled by 0.0005, and steps are skipped, in epoch 14, iteration 27"
-    ):
+    with pytest.raises(RuntimeError, match=r"if scaled by 0.0005, and steps are skipped, in epoch 14, iteration 27"):
         trainer.run()
     assert trainer.scaler.get_scale() == SMALLEST_SCALE / 2
     assert all(torch.equal(weight, before[name]) for name, weight in trainer.network.named_parameters())
@@ -131,7 +129,7 @@ def test_a_training_without_names_of_cases_is_ended_too():
     trainer = trainer_with(image=torch.full((3, 1, 5, 6), math.nan))
     for batch in trainer.data_loader:
         batch.pop("case_id", None)
-    with pytest.raises(RuntimeError, match="Loss is nan in epoch 1, iteration 1 .*cases: unknown"):
+    with pytest.raises(RuntimeError, match=r"Loss is nan in epoch 1, iteration 1 .*cases: unknown"):
         trainer.run()
 
 
