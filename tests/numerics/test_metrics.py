@@ -88,7 +88,7 @@ def test_no_case_and_one_case_have_no_score_rather_than_a_wrong_one():
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf])
 def test_the_search_of_the_ensemble_refuses_an_infinite_ratio_and_leaves_an_unknown_one_out(value):
-    with pytest.raises(ValueError, match="A ratio is infinite. Expected infection volume / lung volume"):
+    with pytest.raises(ValueError, match=r"A ratio is infinite. Expected infection volume / lung volume"):
         search_ensemble(LABELS, SCORES, SCORES, [value, 0.1, 0.2, 0.3], weights=[0.5])
     rule = search_ensemble(LABELS, SCORES, SCORES, [math.nan, 0.1, 0.2, 0.3], weights=[0.5])
     assert (rule.n, rule.n_left_out) == (3, 1)
