@@ -119,7 +119,7 @@ class BestModelSaver(CheckpointSaver):
             self._tell_no_score(engine)
         super().metrics_completed(engine)
 
-    def _score(self, engine: Engine) -> float:
+    def _score(self, engine: Any) -> float:
         return float(engine.state.metrics[engine.state.key_metric_name])
 
     def _comparable_score(self, engine: Engine) -> float:
@@ -127,7 +127,7 @@ class BestModelSaver(CheckpointSaver):
         score = self._score(engine)
         return -math.inf if math.isnan(score) else score
 
-    def _tell_no_score(self, engine: Engine) -> None:
+    def _tell_no_score(self, engine: Any) -> None:
         state, saved = engine.state, self._key_metric_checkpoint._saved  # type: ignore[union-attr]
         if saved and saved[0].priority == -math.inf:
             saved.clear()  # so that the newest takes its place

@@ -19,7 +19,7 @@ def not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
         Names, in the order given.
 
     Example:
-        >>> not_finite({"a": torch.ones(2), "b": torch.tensor([1.0, torch.nan]), "c": torch.tensor([1e20])})
+        >>> not_finite({"a": torch.ones(2), "b": torch.tensor([1.0, torch.nan]), "c": torch.full((3,), 1e20)})
         ['b', 'c']
     """
     floating = {name: _at_least_single(tensor) for name, tensor in tensors.items() if tensor.is_floating_point()}
