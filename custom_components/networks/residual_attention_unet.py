@@ -31,10 +31,13 @@ from torch import nn
 def _convolution(
     spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int, act: str | None = "relu", groups: int = 1
 ) -> Convolution:
-    """Convolution, instance normalisation, activation; as groups of one channel it stays channels last on a CPU."""
+    """Convolution, instance normalisation, activation; as groups of one channel it stays channels last on a CPU.
+
+    No bias: the normalisation takes it away, and of a constant image it would leave its rounding alone, made large.
+    """
     norm = ("group", {"num_groups": out_channels})
     return Convolution(
-        spatial_dims, in_channels, out_channels, kernel_size=kernel_size, norm=norm, act=act, groups=groups
+        spatial_dims, in_channels, out_channels, kernel_size=kernel_size, norm=norm, act=act, groups=groups, bias=False
     )
 
 

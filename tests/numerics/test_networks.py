@@ -13,8 +13,6 @@ from tests.numerics.precision import DEVICES, EPSILON, EXTREMES, HALF, epsilons_
 TOLERANCE = {
     "resnet": 60, "dual": 20, "vbnet": 15, "unet full": 20, "unet none": 20, "unet lsh": 100, "unet plain": 100,
 }  # fmt: skip
-# What rounding does to an exactly black image in the U-Net is told in docs/numerics.md.
-BLACK = ("zero", "1e-30", "subnormal")
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -41,21 +39,16 @@ def test_outputs_are_finite_for_any_input_in_any_precision(name, extreme):
                 assert value.isfinite().all(), (size, dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("extreme", EXTREMES)
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_are_finite_for_any_input_in_float32(name, extreme):
+def test_gradients_are_finite_for_any_input(name, extreme, dtype):
+    if name.startswith("unet") and extreme == "subnormal":
+        pytest.skip("the normalisation enlarges 300 times a layer what is no number of any scan: docs/numerics.md")
     subject = small(name)
-    found = run_in(torch.float32, subject.network, extreme_input(extreme, subject.size))
+    found = run_in(dtype, subject.network, extreme_input(extreme, subject.size))
     assert found["gradient"].isfinite().all()
     assert found["gradient"].norm() > 0
-
-
-@pytest.mark.parametrize("extreme", [name for name in EXTREMES if name not in BLACK])
-@pytest.mark.parametrize("name", NAMES)
-def test_gradients_are_finite_for_any_input_in_bfloat16_but_an_exactly_black_one(name, extreme):
-    subject = small(name)
-    found = run_in(torch.bfloat16, subject.network, extreme_input(extreme, subject.size))
-    assert found["gradient"].isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["resnet", "vbnet", "unet lsh"])
