@@ -8,6 +8,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+from custom_components.data.dicom_padding import fill_padding
 from custom_components.data.dicom_series import check_dicom_series, is_dicom_file
 from custom_components.data.lesion_classes import LUNG_WINDOW_HU
 from monai.config import PathLike
@@ -286,6 +287,7 @@ def _read_dicom(path: Path) -> tuple[np.ndarray, np.ndarray]:
                 itk.imread(str(file))
         raise
     array, _ = ITKReader().get_data(image)
+    fill_padding(array, series.padding_hu)
     return array.reshape(series.shape), series.affine
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from custom_components.data.dicom_numbers import COUNTS, number_problem
+from custom_components.data.dicom_padding import bright_padding_hu
+from custom_components.data.dicom_pixels import PixelData, expected_bytes, find_pixels
+from custom_components.data.header_text import plain_text, told_description, untold
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -14,18 +17,13 @@ if TYPE_CHECKING:
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-REQUIRED = (
-    "SeriesInstanceUID",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "Rows",
-    "Columns",
-    "RescaleSlope",
-    "RescaleIntercept",
-)
+# How many numbers each attribute holds.
+REQUIRED = ("SeriesInstanceUID", *COUNTS)
+IDENTITY = ("PatientName", "PatientID")
 HEADER_TAGS = (
     *REQUIRED,
+    "SpecificCharacterSet",
+    *IDENTITY,
     "SOPClassUID",
     "Modality",
     "ImageType",
@@ -34,11 +32,8 @@ HEADER_TAGS = (
     "SliceThickness",
     "NumberOfFrames",
     "SamplesPerPixel",
+    "PixelPaddingValue",
 )
-PIXEL_DATA_TAG = (0x7FE0, 0x0010)
-UNDEFINED_LENGTH = 0xFFFFFFFF
-# Item that closes encapsulated pixel data, by little-endianness.
-SEQUENCE_DELIMITER = {True: b"\xfe\xff\xdd\xe0", False: b"\xff\xfe\xe0\xdd"}
 
 DUPLICATE_MM = 0.01
 SPACING_TOLERANCE = 0.1
@@ -58,6 +53,7 @@ class DicomSeries:
         spacing_mm: distance of voxel centres along x, y, z. A single slice has its SliceThickness as z spacing.
         affine: (4, 4) voxel index to patient position in RAS mm, as NIfTI has it.
         modality: DICOM Modality, "CT".
+        padding_hu: HU of padding that would glare; readers make it air. None when there is none.
     """
 
     files: tuple[Path, ...]
@@ -65,6 +61,7 @@ class DicomSeries:
     spacing_mm: tuple[float, float, float]
     affine: np.ndarray = field(compare=False)
     modality: str = "CT"
+    padding_hu: float | None = None
 
     @property
     def num_slices(self) -> int:
@@ -76,6 +73,7 @@ class DicomSeries:
 class _Slice:
     path: Path
     header: Any
+    num_bytes: int | None  # of plain pixel data
 
     @property
     def position_mm(self) -> np.ndarray:
@@ -136,8 +134,7 @@ def _read_slices(folder: Path, case: str) -> list[_Slice]:
     if not folder.is_dir():
         raise ValueError(f"Case {case}: {folder} is not a folder. Give the folder that holds one DICOM series.")
     files = _visible_files(folder)
-    read = ((path, _read_header(path, case)) for path in files)
-    slices = [_Slice(path, header) for path, header in read if header is not None]
+    slices = [one for path in files if (one := _read_slice(path, case)) is not None]
     if not slices:
         raise ValueError(
             f"Case {case}: no DICOM images among the {len(files)} files of {folder}. "
@@ -146,9 +143,10 @@ def _read_slices(folder: Path, case: str) -> list[_Slice]:
     return slices
 
 
-def _read_header(path: Path, case: str) -> Dataset | None:
-    """Header of one image; None for what is left aside."""
+def _read_slice(path: Path, case: str) -> _Slice | None:
+    """One image; None for what is left aside."""
     from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
 
     if path.suffix.lower() != ".dcm" and not is_dicom_file(path):
         return None
@@ -158,32 +156,29 @@ def _read_header(path: Path, case: str) -> Dataset | None:
             kind = header.file_meta.get("MediaStorageSOPClassUID")
             if kind == MEDIA_STORAGE_DIRECTORY:
                 return None
-            missing = _missing_pixels(file, header) if kind == CT_IMAGE or "Rows" in header else ""
+            pixels = find_pixels(file, header) if kind == CT_IMAGE or "Rows" in header else PixelData()
+            _decode(header)
+    except InvalidDicomError as error:
+        raise ValueError(_unreadable(case, path, "it has no DICOM preamble and no file meta information")) from error
+    except RecursionError:
+        raise ValueError(_unreadable(case, path, "its sequences are nested too deeply")) from None
     except Exception as error:  # pydicom lets through whatever its parsing stumbled on
-        raise ValueError(_unreadable(case, path, str(error) or type(error).__name__)) from error
-    if missing:
-        raise ValueError(_unreadable(case, path, missing))
-    return header
+        raise ValueError(_unreadable(case, path, plain_text(error) or type(error).__name__)) from error
+    if pixels.problem:
+        raise ValueError(_unreadable(case, path, pixels.problem))
+    return _Slice(path, header, pixels.num_bytes)
+
+
+def _decode(header: Dataset) -> None:
+    """Decode the values that are needed, here where what is wrong with one is the file's fault."""
+    with untold():
+        for tag in HEADER_TAGS:
+            if tag not in IDENTITY:
+                header.get(tag)
 
 
 def _unreadable(case: str, path: Path, reason: str) -> str:
     return f"Case {case}: {path.name} is truncated or not a DICOM file: {reason}. Copy or export the series again."
-
-
-def _missing_pixels(file: BinaryIO, header: Dataset) -> str:
-    """What is wrong with the pixel data that start at the file's position; empty when all are there."""
-    syntax = header.file_meta.TransferSyntaxUID
-    if syntax.is_deflated:
-        return ""
-    order = "<" if syntax.is_little_endian else ">"
-    layout = struct.Struct(order + ("HHI" if syntax.is_implicit_VR else "HH4xI"))
-    start = file.read(layout.size)
-    if len(start) < layout.size or layout.unpack(start)[:2] != PIXEL_DATA_TAG:
-        return "it ends before its pixel data"
-    length, rest = layout.unpack(start)[2], file.read()
-    if length == UNDEFINED_LENGTH:
-        return "" if SEQUENCE_DELIMITER[syntax.is_little_endian] in rest else "its compressed pixel data have no end"
-    return "" if len(rest) >= length else f"its pixel data have {len(rest):,} of {length:,} bytes"
 
 
 def _check_single_series(slices: list[_Slice], case: str) -> None:
@@ -202,9 +197,8 @@ def _check_single_series(slices: list[_Slice], case: str) -> None:
 
 
 def _describe(header: Dataset, count: int) -> str:
-    number, description = header.get("SeriesNumber"), header.get("SeriesDescription") or "without description"
-    kind = _image_type(header)[-1]
-    return f"series {'?' if number is None else number} ({description}): {count} images, {kind}"
+    number, kind = plain_text(header.get("SeriesNumber")) or "?", plain_text(_image_type(header)[-1])
+    return f"series {number} ({told_description(header)}): {count} images, {kind}"
 
 
 def _image_type(header: Dataset) -> list[str]:
@@ -214,11 +208,11 @@ def _image_type(header: Dataset) -> list[str]:
 
 def _check_ct(slices: list[_Slice], case: str) -> None:
     for one in slices:
-        modality = one.header.get("Modality") or "no modality"
+        modality = plain_text(one.header.get("Modality"))
         if str(one.header.get("SOPClassUID", "")).startswith(SECONDARY_CAPTURE):
             found = "a secondary capture (a screenshot, without HU)"
         elif modality != "CT":
-            found = f"of modality {modality}"
+            found = f"of modality {modality}" if modality else "without modality"
         elif "LOCALIZER" in _image_type(one.header):
             found = "a localizer (scout view)"
         else:
@@ -228,7 +222,8 @@ def _check_ct(slices: list[_Slice], case: str) -> None:
 
 def _check_attributes(slices: list[_Slice], case: str) -> None:
     for one in slices:
-        if int(one.header.get("NumberOfFrames") or 1) > 1:
+        frames = plain_text(one.header.get("NumberOfFrames"))
+        if frames not in ("", "0", "1"):
             raise ValueError(
                 f"Case {case}: {one.path.name} is a multi-frame (enhanced) CT. "
                 "Expected one file a slice: export the series as classic CT, or convert it to NIfTI."
@@ -239,6 +234,16 @@ def _check_attributes(slices: list[_Slice], case: str) -> None:
                 f"Case {case}: {one.path.name} lacks {', '.join(missing)}. Without them its place or its HU are "
                 "unknown. Export the series again, with whole headers."
             )
+        problem = number_problem(one.header) or _length_problem(one)
+        if problem:
+            raise ValueError(f"Case {case}: {one.path.name} {problem}. Export the series again.")
+
+
+def _length_problem(one: _Slice) -> str:
+    expected = expected_bytes(one.header)
+    if one.num_bytes in (None, expected):
+        return ""
+    return f"has {one.num_bytes:,} bytes of pixel data where its rows and columns make {expected:,}"
 
 
 def _check_same_grid(slices: list[_Slice], case: str) -> None:
@@ -327,4 +332,5 @@ def _series(slices: list[_Slice], heights_mm: np.ndarray, normal: np.ndarray) ->
         spacing_mm=(between_columns_mm, between_rows_mm, between_slices_mm),
         affine=np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine,
         modality=str(header.Modality),
+        padding_hu=bright_padding_hu(header),
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from custom_components.data.dicom_series import SECONDARY_CAPTURE, DicomSeries, check_dicom_series
+from custom_components.data.header_text import is_uid
 from custom_components.diagnosis.study_series import LOCALIZER, StudySeries, patient_of, study_series
 from custom_components.reports.scan_findings import Series
 
@@ -109,8 +110,10 @@ def why_not(series: StudySeries) -> str:
         "a localizer (scout view)": LOCALIZER in series.image_type or bool(_LOCALIZER.search(described)),
         "a projection (MIP or alike)": bool(series.image_type & PROJECTIONS or _PROJECTION.search(described)),
         "colour pictures": int(series.headers[0].get("SamplesPerPixel") or 1) > 1,
+        "a SeriesInstanceUID that is none (digits and dots, 64 at most)": not is_uid(series.uid),
         "multi-frame (enhanced) CT, one file a slice is read": int(frames or 1) > 1,
         "images without one common orientation": normal is None,
+        "images without position": normal is not None and not len(series.heights_mm),
         "not axial (a coronal, sagittal or oblique reformat)": normal is not None and abs(normal[2]) < AXIAL_COSINE,
         f"too short, {series.extent_mm:.0f} mm where a chest has {LEAST_EXTENT_MM:.0f} or more": (
             series.extent_mm < LEAST_EXTENT_MM
@@ -199,7 +202,8 @@ def _check_one_study(found: Sequence[StudySeries]) -> None:
 
 def _checked(one: StudySeries) -> DicomSeries:
     """The series as a volume, its files where they lie."""
-    with linked(one.files, one.uid, [str(header.get("SOPInstanceUID", "")) for header in one.headers]) as folder:
+    names = [str(header.get("SOPInstanceUID", "")) for header in one.headers]
+    with linked(one.files, one.uid, [name if is_uid(name) else "" for name in names]) as folder:
         volume = check_dicom_series(folder)
         targets = {link: Path(link).readlink() for link in volume.files}
     return replace(volume, files=tuple(targets[link] for link in volume.files))

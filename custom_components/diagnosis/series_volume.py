@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from custom_components.data.ct_reader import CTReader
+from custom_components.data.dicom_padding import fill_padding
 from custom_components.data.dicom_series import DicomSeries
 from custom_components.diagnosis.choose_series import linked
 
@@ -33,6 +34,7 @@ def series_volume(series: DicomSeries, uid: str) -> np.ndarray:
     for hu, path in zip(volume, series.files, strict=True):
         if not _read_plain(path, hu):
             return _read_any(series.files, uid)
+    fill_padding(volume, series.padding_hu)
     return volume.transpose(2, 1, 0)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from custom_components.data.dicom_numbers import finite_numbers
 from custom_components.data.dicom_series import MEDIA_STORAGE_DIRECTORY, is_dicom_file
+from custom_components.data.header_text import plain_text, told_description, untold
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -41,9 +41,8 @@ TAGS = (
 )
 
 LOCALIZER = "LOCALIZER"
-# Family names and IDs that are shorter occur in any description.
-LEAST_NAME_LENGTH = 3
-WITHHELD = "description withheld, it names the patient"
+# Of these a header has one value each, if any.
+SINGLE = ("StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SamplesPerPixel", "NumberOfFrames")
 
 # Positions closer than this are one slice.
 _SAME_PLACE_MM = 0.01
@@ -85,14 +84,13 @@ class StudySeries:
     @cached_property
     def description(self) -> str:
         """SeriesDescription; withheld where it holds the patient's ID or family name."""
-        header, text = self.headers[0], self.text("SeriesDescription")
-        return WITHHELD if names_patient(text, header) else text or "without description"
+        return told_description(self.headers[0])
 
     @cached_property
     def normal(self) -> np.ndarray | None:
         """Unit normal of the slices (LPS); None when an image lacks it or the images differ."""
-        found = [header.get("ImageOrientationPatient") for header in self.headers]
-        if any(value is None or len(value) != 6 for value in found):
+        found = [finite_numbers(header, "ImageOrientationPatient") for header in self.headers]
+        if any(value is None for value in found):
             return None
         directions = np.asarray(found, dtype=float)
         if np.abs(directions - directions[0]).max() > 1e-2:
@@ -103,8 +101,8 @@ class StudySeries:
     @cached_property
     def heights_mm(self) -> np.ndarray:
         """Positions of the slices along their normal, rising, each once; empty when unknown."""
-        places = [header.get("ImagePositionPatient") for header in self.headers]
-        if self.normal is None or any(value is None or len(value) != 3 for value in places):
+        places = [finite_numbers(header, "ImagePositionPatient") for header in self.headers]
+        if self.normal is None or any(value is None for value in places):
             return np.zeros(0)
         heights = np.sort(np.asarray(places, dtype=float) @ self.normal)
         return heights[np.diff(heights, prepend=-np.inf) > _SAME_PLACE_MM]
@@ -120,9 +118,8 @@ class StudySeries:
         return float(np.ptp(self.heights_mm)) if len(self.heights_mm) else 0.0
 
     def text(self, tag: str) -> str:
-        """Value of a tag of the first image, stripped; empty when it is not there."""
-        value = self.headers[0].get(tag)
-        return "" if value is None else str(value).strip()
+        """Value of a tag of the first image as one line; empty when it is not there."""
+        return plain_text(self.headers[0].get(tag))
 
     def __str__(self) -> str:
         number = "?" if self.number is None else self.number
@@ -164,28 +161,20 @@ def dicom_files(folder: str | Path) -> Iterator[Path]:
 def read_header(path: Path) -> Dataset | None:
     """Header of a DICOM file, tags as in ``TAGS``; None when it cannot be read."""
     from pydicom import dcmread
+    from pydicom.multival import MultiValue
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's warnings quote the value: the patient's name or ID
+    with untold():
         try:
             header = dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
-            for tag in TAGS:  # decoded here, where nothing is told
-                header.get(tag)
+            values = {tag: header.get(tag) for tag in TAGS}  # decoded here, where nothing is told
         except Exception:  # pydicom lets through whatever its parsing stumbled on
             return None
-    return header
+    return None if any(isinstance(values[tag], MultiValue) for tag in SINGLE) else header
 
 
 def patient_of(header: Dataset) -> str:
     """What tells one patient from another; for comparison only, never to be shown."""
     return str(header.get("PatientID") or header.get("PatientName") or "")
-
-
-def names_patient(text: str, header: Dataset) -> bool:
-    """Whether a text holds the patient's ID or a part of the family name."""
-    family = re.split(r"[\^=]", str(header.get("PatientName") or ""))[0]
-    known = [*re.split(r"[\W_]+", family), str(header.get("PatientID") or "").strip()]
-    return any(part.lower() in text.lower() for part in known if len(part) >= LEAST_NAME_LENGTH)
 
 
 def image_type(header: Dataset) -> list[str]:
