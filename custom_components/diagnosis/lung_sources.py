@@ -9,6 +9,7 @@ from typing import Any, Literal
 import nibabel as nib
 import numpy as np
 import torch
+from custom_components.handlers.load_weights import read_state_dict
 from custom_components.reports.scan_findings import Model
 from custom_components.transforms.fallback_lung_mask import FALLBACK_SOURCE, FallbackLungMaskd
 from custom_components.transforms.left_right_lungs import left_right_lungs
@@ -119,7 +120,7 @@ class Lungmask:
         weights: file of one of its models, such as ``unet_r231-d5d2fc3d.pth``.
 
     Raises:
-        ValueError: when the package is not installed or the file is not there.
+        ValueError: when the package is not installed, the file is not there, or it holds more than tensors.
     """
 
     def __init__(self, weights: str | Path) -> None:
@@ -130,6 +131,7 @@ class Lungmask:
             )
         if not Path(weights).is_file():
             raise ValueError(f"No weights of lungmask at {weights}. Download a model of it, or correct the path.")
+        read_state_dict(Path(weights))  # lungmask itself leaves it to PyTorch's default whether objects are unpickled
         from lungmask import LMInferer
 
         self._inferer = LMInferer(modelpath=str(weights), force_cpu=not torch.cuda.is_available(), tqdm_disable=True)

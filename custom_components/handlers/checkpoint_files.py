@@ -1,6 +1,7 @@
 """Epoch checkpoints in a folder."""
 
 import logging
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,10 +56,17 @@ def _unreadable(path: Path) -> str | None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler lets through whatever it stumbled on, such as KeyError
-        return f"{type(error).__name__} {first_line(error)}"
+        return unreadable(error)
     network = state.get("network") if isinstance(state, Mapping) else None
     found = not_finite(network) if isinstance(network, Mapping) else []
     return f"NaN or infinite numbers in the weights {some_names(found)}" if found else None
+
+
+def unreadable(error: Exception) -> str:
+    """Why a file could not be loaded as tensors; PyTorch's own message tells how to load objects all the same."""
+    if isinstance(error, pickle.UnpicklingError) and "unsupported" in str(error).lower():
+        return "it holds more than tensors, and objects, which could run code, are not loaded"
+    return f"{type(error).__name__} {first_line(error)}"
 
 
 def first_line(error: Exception) -> str:

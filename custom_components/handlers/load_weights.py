@@ -2,6 +2,7 @@ import logging
 from pathlib import Path
 
 import torch
+from custom_components.handlers.checkpoint_files import unreadable
 from custom_components.handlers.not_finite import not_finite, some_names
 from ignite.engine import Engine, Events
 from torch import nn
@@ -68,9 +69,8 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler lets through whatever it stumbled on, such as KeyError
-        reason = (str(error).splitlines() or [""])[0].rstrip(".")
         raise ValueError(
-            f"Checkpoint {path} cannot be read as tensors: {type(error).__name__} {reason}. Copy or train it again."
+            f"Checkpoint {path} cannot be read as tensors: {unreadable(error)}. Copy or train it again."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_components.data.atomic import atomic_path
+from custom_components.reports.spreadsheet import quoted
 from PIL import Image
 
 
@@ -27,6 +28,8 @@ def write_json(target: str | Path, content: Mapping[str, Any]) -> None:
 def write_csv(target: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ("case_id",)) -> None:
     """Write a table; its columns are ``columns`` and those of any row, in the order met. None is an empty cell.
 
+    A text that a spreadsheet would compute is quoted, see :mod:`custom_components.reports.spreadsheet`.
+
     Args:
         target: the file.
         rows: column name to value.
@@ -36,7 +39,7 @@ def write_csv(target: str | Path, rows: Sequence[Mapping[str, Any]], columns: Se
     with atomic_path(target) as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(names))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: quoted(value) for name, value in row.items()} for row in rows)
 
 
 def write_png(target: str | Path, picture: Image.Image) -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import pandas as pd
 from custom_components.study.cap_plan import ENSEMBLE_TITLE, PAPER, SIZE_BALANCED, SYSTEMS, UNIFORM, CapStudy
+from custom_components.study.case_table import read_case_table
 from custom_components.study.ensemble_search import nested_ensemble
 from custom_components.study.run_plan import Run
 from custom_components.study.runner import Outcome
@@ -78,7 +79,7 @@ def _tables(study: CapStudy, outcome: Outcome) -> Iterator[pd.DataFrame]:
 
 def _table(run: Run, system: str, name: str, fold: int, outcome: Outcome) -> Iterator[pd.DataFrame]:
     if outcome.has(run):
-        table = pd.read_csv(run.folder / PER_CASE, dtype={"case_id": str}, keep_default_na=False, na_values=[""])
+        table = read_case_table(run.folder / PER_CASE)
         known = table[["case_id", "probability", "attention_dice"]]
         yield known.assign(system=SYSTEMS[system][0], set=name, fold=fold)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from custom_components.data.ct_reader import case_name
 from custom_components.data.lesion_classes import LESION_CLASSES
+from custom_components.study.case_table import read_case_table
 from custom_components.study.collect_cap import PER_CASE
 from custom_components.study.runner import Outcome
 from custom_components.study.seg_plan import NETWORKS, Arm, SegStudy
@@ -60,8 +61,7 @@ def _cases(study: SegStudy) -> pd.DataFrame:
 
 def _scores(study: SegStudy, arm: Arm) -> pd.DataFrame:
     """Long table of a fold: a row for each case and lesion class."""
-    path = study.evaluation(arm).folder / PER_CASE
-    table = pd.read_csv(path, dtype={"case_id": str}, keep_default_na=False, na_values=[""])
+    table = read_case_table(study.evaluation(arm).folder / PER_CASE)
     ids = table["case_id"].map(_ids(study, arm))
     own: dict[str, Any] = {"network": NETWORKS[arm.network][0], "augmented": arm.augmented}
     own |= {"protocol": arm.protocol, "fold": arm.fold}

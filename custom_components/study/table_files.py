@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import accumulate, pairwise
 from typing import Any
 
+from custom_components.reports.spreadsheet import quoted
 from custom_components.study.table import DASH, Cell, Table, levels
 from tabulate import tabulate
 
@@ -72,7 +73,8 @@ def csv_text(table: Table) -> str:
     writer.writerow([*table.row_names(), *columns, *NUMBERS, "text"])
     for row, cells in zip(table.frame.index, table.frame.itertuples(index=False, name=None), strict=True):
         for column, cell in zip(table.frame.columns, cells, strict=True):
-            writer.writerow([*levels(row), *levels(column), *_numbers(cell), str(cell)])
+            names = map(quoted, (*levels(row), *levels(column)))
+            writer.writerow([*names, *_numbers(cell), str(cell)])
     return target.getvalue()
 
 

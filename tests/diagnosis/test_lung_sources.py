@@ -55,7 +55,7 @@ def package(monkeypatch, scan, tmp_path):
     monkeypatch.setattr(LMInferer, "seen", [])
     monkeypatch.setitem(sys.modules, "lungmask", module)
     weights = tmp_path / "unet.pth"
-    weights.write_bytes(b"weights")
+    torch.save({"weight": torch.zeros(1)}, weights)
     return weights
 
 
