@@ -71,10 +71,10 @@ def files_by_case(
         Path of the file by case name.
     """
     found = images_in(folder) if folder.is_dir() else []
-    counts = Counter(case_name(path) for path in found)
+    counts, listed = Counter(case_name(path) for path in found), set(names)
     lists = {
         f"{listing} without {file} in {folder.name}/": [name for name in names if name not in counts],
-        f"{folder.name}/ without {entry} in {listing}": [name for name in counts if name not in set(names)],
+        f"{folder.name}/ without {entry} in {listing}": [name for name in counts if name not in listed],
         f"{folder.name}/ with more than one file of the same name": [name for name in counts if counts[name] > 1],
     }
     problems += [f"{len(names)} in {what}: {shorten(names)}" for what, names in lists.items() if names]

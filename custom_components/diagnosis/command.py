@@ -72,6 +72,8 @@ def _conclude(result: QueueResult, count: int) -> None:
     _logger.info(
         "%d of %d scans finished, %d of them before", len(result.done) + len(result.skipped), count, len(result.skipped)
     )
+    if result.done:
+        _logger.info("%.0f s in all, %.0f scans an hour", result.seconds, result.scans_an_hour)
     if result.failed:
         reasons = "".join(f"\n  {name}: {reason}" for name, reason in result.failed.items())
         _logger.error("%d of %d scans failed:%s", len(result.failed), count, reasons)

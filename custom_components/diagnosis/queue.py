@@ -2,8 +2,9 @@
 
 import logging
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from custom_components.data.atomic import writable_folder
@@ -29,11 +30,18 @@ class QueueResult:
         done: cases that were finished now.
         skipped: cases that had been finished before.
         failed: reason by case; a scan that could not be named goes by its place in the queue.
+        seconds: that the queue took.
     """
 
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def scans_an_hour(self) -> float:
+        """How many scans as those that were finished now an hour has room for; those skipped took no time."""
+        return 3600 * len(self.done) / self.seconds if self.seconds else 0.0
 
 
 def scan_sources(path: str | Path) -> list[ScanSource]:
@@ -83,8 +91,9 @@ def run_queue(
         ValueError: when ``output_dir`` cannot be written to.
     """
     target, result = writable_folder(output_dir), QueueResult()
-    for number, source in enumerate(sources, start=1):
-        place = f"{number} of {len(sources)}"
+    started = time.monotonic()
+    for number, given in enumerate(sources, start=1):
+        place, source = f"{number} of {len(sources)}", replace(given)  # what a source has read goes with it
         try:
             _one(source, target, process, result, place)
         except Exception as error:
@@ -92,6 +101,7 @@ def run_queue(
             name = _name(source, place)
             result.failed[name] = root_cause(error, name)
             _logger.error("Case %s failed: %s", name, result.failed[name])
+    result.seconds = time.monotonic() - started
     return result
 
 
@@ -136,18 +146,20 @@ def _name(source: ScanSource, place: str) -> str:
         return f"input {place}, in the order of their names"
 
 
-def _studies(folder: Path) -> Iterator[Path]:
-    """Folders of one study each."""
+def _studies(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Folders of one study each; a link back to a folder above is not followed."""
+    above |= {folder.resolve()}
     if holds_dicom(folder):
         yield folder
         return
-    firsts = {child: next(dicom_files(child), None) for child in _children(folder) if child.is_dir()}
+    inside = [child for child in _children(folder) if child.is_dir() and child.resolve() not in above]
+    firsts = {child: next(dicom_files(child), None) for child in inside}
     children = {child: first for child, first in firsts.items() if first is not None}
     if len(children) > 1 and len({_study_uid(first) for first in children.values()}) == 1:
         yield folder
         return
     for child in children:
-        yield from _studies(child)
+        yield from _studies(child, above)
 
 
 def _study_uid(path: Path) -> str:
