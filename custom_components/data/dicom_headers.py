@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ MAY_BE_EMPTY = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
-REQUIRED = ("StudyInstanceUID", "FrameOfReferenceUID")
+REQUIRED = ("StudyInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+UID = re.compile(r"[0-9.]{1,64}")
 
 
 def complete_headers(images: Sequence[Dataset]) -> None:
@@ -32,12 +34,13 @@ def complete_headers(images: Sequence[Dataset]) -> None:
     Raises:
         ValueError: when something is missing that cannot be empty.
     """
-    for image in images:
-        missing = [name for name in REQUIRED if not image.get(name)]
+    for number, image in enumerate(images, start=1):
+        missing = [name for name in REQUIRED if not UID.fullmatch(str(image.get(name) or ""))]
         if missing:
+            name = number if "SOPInstanceUID" in missing else image.SOPInstanceUID
             raise ValueError(
-                f"Image {image.SOPInstanceUID} lacks {', '.join(missing)}, to which a DICOM SEG must refer. "
-                "Export the series again, with whole headers."
+                f"Image {name} lacks {', '.join(missing)} (digits and dots, 64 at most), to which a DICOM SEG must "
+                "refer. Export the series again, with whole headers."
             )
         for name in MAY_BE_EMPTY:
             if name not in image:

@@ -17,6 +17,7 @@ from custom_components._version import __version__
 from custom_components.data.atomic import atomic_path
 from custom_components.data.dicom_frames import image_slices
 from custom_components.data.dicom_headers import complete_headers
+from custom_components.data.header_text import plain_text, untold
 from custom_components.reports.scan_findings import Model, ScanFindings
 
 if TYPE_CHECKING:
@@ -89,13 +90,27 @@ def read_source(findings: ScanFindings) -> Source:
     files = findings.series.files
     images: list[Dataset] = [dcmread(file, stop_before_pixels=True, specific_tags=list(IMAGE_TAGS)) for file in files]
     try:
-        complete_headers(images)
+        with untold():
+            complete_headers(images)
+        _check_character_set(images[0])
         slices = image_slices(findings.image_hu.shape, findings.affine, images)
     except ValueError as error:
         raise ValueError(f"Case {findings.case_id}: {error}") from error
     images = [images[index] for index in np.argsort(slices)]
     _agree(images, findings.affine)
     return Source(findings.case_id, images, files[0])
+
+
+def _check_character_set(image: Dataset) -> None:
+    from pydicom.charset import python_encoding
+
+    given = image.get("SpecificCharacterSet") or []
+    unknown = [name for name in ([given] if isinstance(given, str) else given) if name not in python_encoding]
+    if unknown:
+        raise ValueError(
+            f"the headers are in the character set {', '.join(map(plain_text, unknown))}, which DICOM does not have. "
+            "Export the series again, or do without DICOM output."
+        )
 
 
 def _agree(images: Sequence[Dataset], affine: np.ndarray) -> None:

@@ -14,6 +14,7 @@ import pytest
 from custom_components.data.ct_reader import CTReader
 from custom_components.data.segmentation_datalist import list_cases
 from custom_components.diagnosis.queue import scan_sources
+from custom_components.diagnosis.scan_source import ScanSource
 from PIL import Image
 from pydicom import Dataset, config, dcmread, dcmwrite
 from pydicom.encaps import encapsulate
@@ -482,6 +483,43 @@ def test_a_folder_is_read_or_refused_with_a_message(name, program, tmp_path, cap
     warned = " ".join(str(one.message) for one in recwarn.list[recwarn_before:])
     assert not [part for part in IDENTITY if part in f"{told} {caplog.text} {warned}".lower()]
     assert digests(tmp_path) == before
+
+
+OBJECTS = {
+    "long_name": READ,
+    "name_with_markup": READ,
+    "name_with_control_signs": READ,
+    "name_in_unicode": READ,
+    "name_in_no_charset": "the headers are in the character set ISO_IR 4711, which DICOM does not have",
+    "no_image_uid": "Image 1 lacks SOPInstanceUID",
+    "image_uid_with_path": "Image 1 lacks SOPInstanceUID",
+}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_dicom_objects_of_a_series_are_written_or_refused_with_a_message(name, tmp_path, caplog, recwarn):
+    pytest.importorskip("highdicom")
+    from custom_components.reports.dicom_objects import write_dicom_objects
+    from custom_components.reports.scan_findings import ScanFindings
+
+    (tmp_path / "in").mkdir()
+    ROWS[name].spoil(tmp_path / "in" / "scan")
+    source = ScanSource(tmp_path / "in" / "scan")
+    image = source.image()
+    lungs = np.zeros(image.shape[1:], np.uint8)
+    lungs[10:20, 10:30, 2:6], lungs[30:40, 10:30, 2:6] = 1, 2
+    findings = ScanFindings("012", image[0].numpy(), image.affine.numpy(), lungs, "by hand", series=source.series)
+    caplog.clear()
+    recwarn.clear()
+    if OBJECTS[name] == READ:
+        write_dicom_objects(findings, tmp_path / "out")
+        original = dcmread(files(tmp_path / "in" / "scan")[0])
+        assert dcmread(tmp_path / "out" / "segmentation.dcm").PatientName == original.PatientName
+    else:
+        with pytest.raises(ValueError, match=f"^Case 012: {OBJECTS[name]}"):
+            write_dicom_objects(findings, tmp_path / "out")
+    told = " ".join([caplog.text, *(str(one.message) for one in recwarn.list)]).lower()
+    assert not [part for part in IDENTITY if part in told]
 
 
 def test_the_page_has_a_line_for_each_row_with_the_words_that_the_user_sees():
