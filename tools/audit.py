@@ -29,7 +29,7 @@ class Answer:
     """What was found out about one file.
 
     Attributes:
-        count: packages that were asked about.
+        count: packages that the service knows.
         found: a sentence for each vulnerability.
         not_known: a sentence for each package that the service could say nothing of; of the whole file, when it could
             not be asked.
@@ -99,7 +99,8 @@ def read_answer(content: Any) -> Answer:
         for flaw in package.get("vulns", [])
     )
     not_known = (f"{package['name']}: {package['skip_reason']}" for package in packages if "skip_reason" in package)
-    return Answer(len(packages), tuple(found), tuple(not_known))
+    count = sum("skip_reason" not in package for package in packages)
+    return Answer(count, tuple(found), tuple(not_known))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -110,7 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     answers = [(file, audit(file)) for file in given.files]
     for file, answer in answers:
-        sys.stdout.write(f"{file.name}: {answer.count} packages asked about, {len(answer.found)} vulnerabilities\n")
+        sys.stdout.write(
+            f"{file.name}: {len(answer.found)} vulnerabilities of {answer.count} packages that are known\n"
+        )
         sys.stdout.writelines(f"  VULNERABLE {line}\n" for line in answer.found)
         sys.stdout.writelines(f"  not known: {line}\n" for line in answer.not_known)
     if any(answer.found for _, answer in answers):

@@ -41,7 +41,7 @@ def ask(tmp_path, monkeypatch, capsys):
 def test_packages_without_flaws_pass(ask):
     assert ask("sound==1.2  # a comment\n\n# more\nother[extra]==3\n") == (
         CLEAN,
-        "pinned.txt: 2 packages asked about, 0 vulnerabilities\n",
+        "pinned.txt: 0 vulnerabilities of 2 packages that are known\n",
     )
 
 
@@ -52,7 +52,10 @@ def test_a_flaw_is_named_with_the_version_that_mends_it(ask):
 
 
 def test_what_the_service_does_not_know_is_told(ask):
-    assert "not known: own: not on PyPI" in ask("own==1\n")[1]
+    status, said = ask("own==1\nsound==2\n")
+    assert said.startswith("pinned.txt: 0 vulnerabilities of 1 packages that are known")
+    assert "not known: own: not on PyPI" in said
+    assert (status, ask("own==1\n", "--strict")[0]) == (CLEAN, UNKNOWN)
 
 
 @pytest.mark.parametrize(("options", "expected"), [((), CLEAN), (("--strict",), UNKNOWN)])
