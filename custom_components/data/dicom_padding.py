@@ -28,7 +28,7 @@ def bright_padding_hu(header: Dataset) -> float | None:
         HU above ``BRIGHTEST_HU``; None for any other padding, or none.
     """
     try:
-        stored = int(header.get("PixelPaddingValue"))  # type: ignore[arg-type]
+        stored = int(header.get("PixelPaddingValue"))
     except (TypeError, ValueError):
         return None
     if int(header.PixelRepresentation) == 0:
