@@ -93,6 +93,15 @@ def test_a_dicom_case_is_named_after_its_series_and_never_after_its_folder(phant
     assert PATIENT_NAME not in caplog.text
 
 
+def test_a_queue_keeps_nothing_of_what_it_has_read_and_knows_its_rate(phantom, tmp_path):
+    write_series(phantom, tmp_path / "scan")
+    (source,) = scan_sources(tmp_path / "scan")
+    result = run_queue([source], tmp_path / "out", finish)
+    assert "chest" not in vars(source)
+    assert result.scans_an_hour == pytest.approx(3600 / result.seconds)
+    assert run_queue([source], tmp_path / "out", finish).scans_an_hour == 0
+
+
 def test_a_bad_case_is_reported_and_the_others_go_on(scans, tmp_path, caplog):
     def process(source, folder):
         (folder / "half.nii.gz").write_text("half")
