@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from custom_components.data.case_problems import shorten
@@ -32,19 +33,21 @@ def existing_root(dataset_dir: str | Path) -> Path:
     Raises:
         ValueError: when nothing is there.
     """
-    root = Path(str(dataset_dir)).expanduser().absolute()
-    if not root.exists():
-        raise ValueError(f"Data set {root} does not exist. Check dataset_dir.")
-    return root
+    root = Path(str(dataset_dir)).absolute()
+    with suppress(OSError, RuntimeError):  # a name too long, a user without home
+        root = Path(str(dataset_dir)).expanduser().absolute()
+        if root.exists():
+            return root
+    raise ValueError(f"Data set {root} does not exist. Check dataset_dir.")
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Images (also JPEG, so that they are reported and not passed over) and DICOM folders, in natural order."""
+    """Images and DICOM folders in natural order; JPEG and folders named as images too, which are then reported."""
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
     found = [
         path
         for path in visible
-        if (holds_dicom(path) if path.is_dir() else path.name.lower().endswith((*IMAGE_SUFFIXES, ".jpg", ".jpeg")))
+        if path.name.lower().endswith((*IMAGE_SUFFIXES, ".jpg", ".jpeg")) or (path.is_dir() and holds_dicom(path))
     ]
     return sorted(found, key=lambda path: natural_key(path.name))
 

@@ -1,20 +1,25 @@
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 from custom_components.data.dicom_padding import fill_padding
-from custom_components.data.dicom_series import check_dicom_series, is_dicom_file
+from custom_components.data.dicom_series import check_dicom_series, holds_dicom, is_dicom_file
 from custom_components.data.lesion_classes import LUNG_WINDOW_HU
 from monai.config import PathLike
 from monai.data import ITKReader, NibabelReader, PILReader
 from monai.data.image_reader import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+from nibabel import Nifti1Header, Nifti2Header
+from nibabel.openers import ImageOpener
 from PIL import Image
 
 # A PNG's rows run to posterior and its columns to the patient's left; its pixel size is unknown and taken as 1 mm.
@@ -24,6 +29,17 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 IMAGE_SUFFIXES = (".png", *NIFTI_SUFFIXES)
 KNOWN_SUFFIXES = (*IMAGE_SUFFIXES, ".dcm", ".jpeg", ".jpg")
 
+# More than any CT has: 4,096 slices of 512 x 512. As float32 they take 4 GiB.
+MOST_VOXELS = 2**30
+# Times that gzip makes a file smaller, at most.
+MOST_DEFLATED = 1032
+# What may follow the voxels of a file, and what may lie between header and voxels.
+SPARE_BYTES, START_BYTES = 2**20, 2**24
+# No voxel of a CT is finer, no scan is longer: beyond, lengths are in metres or micrometres.
+LEAST_VOXEL_MM, MOST_EXTENT_MM = 0.05, 5000.0
+# A chest has air below and tissue above.
+AIR_OR_TISSUE_HU = -200.0
+
 COLOUR_MODES = {
     "1": "1-bit black and white",
     "P": "a colour palette",
@@ -31,6 +47,8 @@ COLOUR_MODES = {
     "RGBA": "colour (RGBA)",
     "LA": "grey with transparency",
 }
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -141,6 +159,7 @@ class CTReader(ImageReader):
         with np.errstate(over="ignore"):
             array = np.asarray(array, dtype=np.float32)
         _check_finite(array, path)
+        self._look(array, path)
         return array, _metadata(array.shape, affine)
 
     def _read_volume(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -149,6 +168,16 @@ class CTReader(ImageReader):
             grey, affine = _read_png(path)
             return self._from_grey(grey), affine
         return _read_nifti(path) if kind == "NIfTI" else _read_dicom(path)
+
+    def _look(self, array: np.ndarray, path: Path) -> None:
+        """Warn of values that cannot be a chest in HU; a slice beyond the lungs may look so, and is read."""
+        low, high = float(array.min()) + 0.0, float(array.max()) + 0.0
+        if not low < AIR_OR_TISSUE_HU < high:
+            _logger.warning(
+                "Case %s: values are %g to %g. Expected a chest in HU, air below %g and tissue above: check that the "
+                "rescale slope and intercept are applied, once, and that these are no greys.",
+                case_name(path), low, high, AIR_OR_TISSUE_HU,
+            )  # fmt: skip
 
     def _from_grey(self, grey: np.ndarray) -> np.ndarray:
         low, high = self.window_hu
@@ -180,6 +209,9 @@ class LabelReader(CTReader):
     def _from_grey(self, grey: np.ndarray) -> np.ndarray:
         return grey
 
+    def _look(self, array: np.ndarray, path: Path) -> None:
+        """Labels have no HU."""
+
 
 def _kind(path: Path) -> str:
     """PNG, NIfTI or DICOM, or an error that says what to give instead."""
@@ -187,7 +219,10 @@ def _kind(path: Path) -> str:
     if not path.exists():
         raise ValueError(f"Case {case}: {path} does not exist. Check the path or the datalist.")
     if path.is_dir():
+        _check_folder(path)
         return "DICOM"
+    if not path.is_file():
+        raise ValueError(f"Case {case}: {path.name} is neither a file nor a folder. Give the file itself.")
     if name.endswith(".png"):
         return "PNG"
     if name.endswith(NIFTI_SUFFIXES):
@@ -205,11 +240,20 @@ def _kind(path: Path) -> str:
     )
 
 
+def _check_folder(path: Path) -> None:
+    if path.name.lower().endswith(IMAGE_SUFFIXES) and not holds_dicom(path):
+        raise ValueError(
+            f"Case {case_name(path)}: {path.name} is a folder without DICOM files. Expected a file: give the one in it."
+        )
+
+
 @contextmanager
 def _readable(path: Path, kind: str, case: str = "") -> Iterator[None]:
     """Turn whatever a library raises over a broken file into one message that names the file."""
     try:
         yield
+    except (MemoryError, Image.DecompressionBombError):
+        raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
@@ -219,8 +263,19 @@ def _readable(path: Path, kind: str, case: str = "") -> Iterator[None]:
 
 
 def _png_header(path: Path) -> ImageHeader:
-    with _readable(path, "PNG"), Image.open(path, formats=["PNG"]) as image:
-        mode, (width, height) = image.mode, image.size
+    try:
+        with _readable(path, "PNG"), Image.open(path, formats=["PNG"]) as image:
+            mode, (width, height), frames = image.mode, image.size, getattr(image, "n_frames", 1)
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"Case {case_name(path)}: {path.name} has more pixels than are opened "
+            f"({2 * (Image.MAX_IMAGE_PIXELS or 0):,}). Expected one CT slice: export it again."
+        ) from error
+    if frames > 1:
+        raise ValueError(
+            f"Case {case_name(path)}: {path.name} is animated ({frames} pictures). Expected one slice: save each as a "
+            "file of its own, or the CT as NIfTI in HU."
+        )
     if mode != "L":
         found = COLOUR_MODES.get(mode, f"of mode {mode} (16 or 32 bits)")
         raise ValueError(
@@ -239,11 +294,15 @@ def _read_png(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _nifti_header(path: Path) -> ImageHeader:
     with _readable(path, "NIfTI"):
+        _check_start(path)
         image: Any = nibabel.load(path)
         shape, affine, dtype = tuple(image.shape), np.asarray(image.affine, dtype=float), image.get_data_dtype()
     case = case_name(path)
     if dtype.kind not in "biuf":
-        raise ValueError(f"Case {case}: {path.name} stores {dtype} values. Expected one number a voxel (grey, HU).")
+        kind = "complex" if dtype.kind == "c" else "colour"
+        raise ValueError(
+            f"Case {case}: {path.name} stores {kind} values. Expected one number a voxel (grey, HU): save it as such."
+        )
     if len(shape) < 2 or any(size > 1 for size in shape[3:]):
         raise ValueError(
             f"Case {case}: {path.name} has shape {shape}. Expected one slice (X, Y) or one volume (X, Y, Z): "
@@ -251,27 +310,80 @@ def _nifti_header(path: Path) -> ImageHeader:
         )
     if 0 in shape:
         raise ValueError(f"Case {case}: {path.name} is empty, its shape is {shape}. Export the file again.")
+    _check_size(path, math.prod(shape), image.dataobj.offset + math.prod(shape) * dtype.itemsize)
     _check_affine(affine, path)
+    _check_extent(affine, shape, path)
     x, y, z = (*shape, 1)[:3]
     return ImageHeader((x, y, z), affine)
 
 
+def _check_start(path: Path) -> None:
+    """Parse the header from the first bytes: of a file, nibabel would inflate an extension of any size."""
+    with ImageOpener(path) as file:
+        start = file.read(Nifti2Header.template_dtype.itemsize)
+        has_extensions = start[Nifti1Header.template_dtype.itemsize :][:1] not in (b"", b"\0")
+        start += file.read(START_BYTES) if has_extensions else b""
+    if len(start) < Nifti1Header.template_dtype.itemsize:
+        raise ValueError(f"it has {len(start)} bytes, fewer than a header")
+    is_second = Nifti2Header.may_contain_header(start)
+    (Nifti2Header if is_second else Nifti1Header).from_fileobj(BytesIO(start))
+
+
+def _check_size(path: Path, voxels: int, told_bytes: int) -> None:
+    """Refuse, before anything is read, voxels that memory cannot hold and a file that cannot be what it tells."""
+    has = path.stat().st_size
+    most = has * MOST_DEFLATED if path.name.lower().endswith(".gz") else has
+    case = case_name(path)
+    if voxels > MOST_VOXELS:
+        raise ValueError(
+            f"Case {case}: {path.name} has {voxels:,} voxels by its header. Expected one CT, at most {MOST_VOXELS:,}: "
+            "check the header, or cut the volume."
+        )
+    if told_bytes > most:
+        raise ValueError(
+            f"Case {case}: {path.name} is truncated or not a NIfTI file: its header tells of {told_bytes:,} bytes, and "
+            f"{has:,} are there. Copy or export the file again."
+        )
+    if has > told_bytes + SPARE_BYTES:
+        raise ValueError(
+            f"Case {case}: {path.name} has {has:,} bytes, its header tells of {told_bytes:,}. Expected a header that "
+            "fits the voxels: export the file again."
+        )
+
+
+def _check_extent(affine: np.ndarray, shape: tuple[int, ...], path: Path) -> None:
+    """Refuse a volume whose lengths cannot be in mm; on a grid in mm it would need more memory than there is."""
+    voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    extent_mm = voxel_mm[: len(shape)] * shape[:3]
+    if voxel_mm.min() >= LEAST_VOXEL_MM and extent_mm.max() <= MOST_EXTENT_MM:
+        return
+    raise ValueError(
+        f"Case {case_name(path)}: {path.name} has voxels of {_sizes(voxel_mm)} mm and is {_sizes(extent_mm)} mm large. "
+        f"Expected {LEAST_VOXEL_MM:g} mm or more and {MOST_EXTENT_MM:g} mm or less: write the header in mm."
+    )
+
+
+def _sizes(lengths: np.ndarray) -> str:
+    return " x ".join(f"{length:g}" for length in lengths)
+
+
 def _check_affine(affine: np.ndarray, path: Path) -> None:
     axes = affine[:3, :3]
+    shown = ", ".join(str(np.round(row, 3).tolist()) for row in affine[:3])
     lengths = np.linalg.norm(axes, axis=0)
     if np.all(np.isfinite(affine)) and np.all(lengths > 0) and abs(np.linalg.det(axes / lengths)) > 1e-3:
         return
     raise ValueError(
         f"Case {case_name(path)}: {path.name} has a singular affine, so its voxel size or orientation is unknown: "
-        f"{np.round(axes, 3).tolist()}. Copy the header of the image it was made from."
+        f"{shown}. Copy the header of the image it was made from."
     )
 
 
 def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     header, reader = _nifti_header(path), NibabelReader()
     with _readable(path, "NIfTI"):
-        array, meta = reader.get_data(reader.read(path))
-    return array.reshape(header.shape), np.asarray(meta[MetaKeys.AFFINE], dtype=float)
+        array, _ = reader.get_data(reader.read(path))  # its affine is 1 mm where pixdim contradicts the sform
+    return array.reshape(header.shape), header.affine
 
 
 def _read_dicom(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -76,6 +76,7 @@ class CheckScand(MapTransform):
         case = str(item.get("case_id") or case_id(item))
         image = self._volume(item, self.image_key, case)
         lung = self._mask(item, self.lung_key, image, case)
+        _check_slices(image, case)
         _check_lung(lung, case)
         _check_hu(_array(image)[lung], case)
         if item.get(self.infection_key) is not None:
@@ -142,6 +143,12 @@ def _not_binary(array: np.ndarray, wrong: int, key: str, case: str) -> str:
         f"Case {case}: {key} has {wrong:,} voxels that are neither 0 nor 1 ({shown}{more}). "
         "Expected a mask of 0 and 1: binarise it, 1 for every label that belongs to it."
     )
+
+
+def _check_slices(image: MetaTensor, case: str) -> None:
+    if 1 in image.shape[1:]:
+        size = " x ".join(map(str, image.shape[1:]))
+        raise ValueError(f"Case {case}: the image is one slice ({size}). Expected a CT volume of the whole chest.")
 
 
 def _check_lung(lung: np.ndarray, case: str) -> None:
