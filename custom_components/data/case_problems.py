@@ -1,5 +1,6 @@
 """What is wrong with a data set's cases, gathered and reported together."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,10 @@ from custom_components.data.ct_reader import ImageHeader, case_name, image_heade
 from custom_components.data.mask_geometry import mask_mismatch
 
 SHOWN_PROBLEMS, SHOWN_NAMES = 10, 5
+# Of a case id: what is written after it in a file's name has to fit as well.
+MOST_NAME_BYTES = 200
+# Of a case id that is no name, in a message.
+MOST_NAME_LETTERS = 40
 
 
 def shorten(names: Sequence[str]) -> str:
@@ -27,13 +32,25 @@ def id_problems(case_ids: Iterable[str]) -> list[str]:
     """Case ids that occur more than once or cannot be file names."""
     counts = Counter(case_ids)
     doubled = [name for name, count in counts.items() if count > 1]
-    unsafe = [name for name in counts if not name or name in (".", "..") or re.search(r"[/\\\0]", name)]
+    unsafe = [name for name in counts if not can_be_file_name(name)]
     problems = []
     if doubled:
         problems.append(f"{len(doubled)} case ids occur more than once: {shorten(doubled)}. Rename the files or ids")
     if unsafe:
-        problems.append(f"{len(unsafe)} case ids cannot be file names: {shorten(unsafe)}. Use letters and digits")
+        shown = shorten([json.dumps(name, ensure_ascii=False)[:MOST_NAME_LETTERS] for name in unsafe])
+        problems.append(f"{len(unsafe)} case ids cannot be file names: {shown}. Use letters and digits")
     return problems
+
+
+def can_be_file_name(case_id: str) -> bool:
+    r"""Whether files can be named after a case: one name, neither empty nor too long, without control characters.
+
+    Example:
+        >>> [can_be_file_name(name) for name in ("covid 1", "", "..", "../../x", "a\nb")]
+        [True, False, False, False, False]
+    """
+    is_one = case_id not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f]", case_id)
+    return is_one and len(case_id.encode(errors="replace")) <= MOST_NAME_BYTES
 
 
 def output_name_problems(cases: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -28,6 +28,7 @@ MASK_FOLDERS = {"lung": "lungs", "infection": "infections"}
 PATH_KEYS = ("image", *MASK_FOLDERS)
 REQUIRED = (*PATH_KEYS, "label", "fold", "ratio")
 SLICE_SUFFIXES = (".png", ".jpg", ".jpeg")
+MOST_FOLDS = 10**6
 BUILD = "python -m custom_components build_datalist --dataset_dir"
 
 UNLABELLED_LAYOUTS = (
@@ -149,10 +150,10 @@ def fold_number(value: Any) -> int:
     """A fold as whole number.
 
     Raises:
-        ValueError: when it is none, or negative.
+        ValueError: when it is none, negative, or more than any list has.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"fold is {value!r}. Expected a whole number, 0 or more")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MOST_FOLDS:
+        raise ValueError(f"fold is {repr(value)[:40]}. Expected a whole number, 0 or more")
     return value
 
 
@@ -205,7 +206,7 @@ def _from_entry(entry: Any, folder: Path, labelled: bool) -> Scan:
     if missing:
         hint = f". Make the datalist with: {BUILD} ..." if labelled else ""
         raise ValueError(f"has no {' and no '.join(repr(key) for key in missing)}{hint}")
-    paths = {key: str(path_inside(folder, entry[key])) for key in PATH_KEYS if entry.get(key)}
+    paths = {key: str(path_inside(folder, entry[key])) for key in PATH_KEYS if entry.get(key) not in (None, "")}
     case_id = case_name(paths["image"]) if entry.get("case_id") is None else str(entry["case_id"])
     known = _known(entry)
     if not labelled:
@@ -228,7 +229,9 @@ def _known(entry: dict[str, Any]) -> Scan:
     ratio = entry.get("ratio")
     if ratio is not None:
         if isinstance(ratio, bool) or not isinstance(ratio, int | float):
-            raise ValueError(f"ratio is {ratio!r}. Expected infection volume / lung volume, a number from 0 to 1")
+            raise ValueError(
+                f"ratio is {repr(ratio)[:40]}. Expected infection volume / lung volume, a number from 0 to 1"
+            )
         check_ratio(ratio)
         known["ratio"] = float(ratio)
     return known

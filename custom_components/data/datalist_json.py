@@ -1,6 +1,8 @@
 """A datalist: the JSON file that names the cases of a data set, its paths relative to itself."""
 
 import json
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,11 @@ from typing import Any
 from custom_components.data.atomic import atomic_path, writable_folder
 
 DATALIST_NAME = "datalist.json"
+
+# A list of 100,000 cases is smaller.
+MOST_DATALIST_BYTES = 2**25
+# Bytes of a path and of a name in it, on every common file system.
+MOST_PATH_BYTES, MOST_NAME_BYTES = 4095, 255
 
 
 def datalist_file(root: Path) -> Path | None:
@@ -20,12 +27,29 @@ def datalist_content(path: Path) -> Any:
     """What a datalist holds.
 
     Raises:
-        ValueError: when it cannot be read.
+        ValueError: when it cannot be read, is too large, or has an object with a key twice, of which one would be lost.
     """
+    size = path.stat().st_size
+    if size > MOST_DATALIST_BYTES:
+        raise ValueError(
+            f"Datalist {path} has {size:,} bytes. Expected at most {MOST_DATALIST_BYTES:,}: check or split the file."
+        )
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
+    except RecursionError:
+        raise ValueError(
+            f"Datalist {path} cannot be read as JSON: it is nested too deeply. Check it with a JSON editor."
+        ) from None
     except (OSError, ValueError) as error:
         raise ValueError(f"Datalist {path} cannot be read as JSON: {error}. Check it with a JSON editor.") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        [(name, count)] = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"an object has the key {json.dumps(name)[:40]} {count} times")
+    return made
 
 
 def new_datalist(path: str | Path) -> Path:
@@ -84,11 +108,22 @@ def path_inside(folder: Path, name: Any) -> Path:
     """Path of a file that a list in ``folder`` names: absolute, or relative to the folder.
 
     Raises:
-        ValueError: when it is no string, or relative and leads out of the folder.
+        ValueError: when it is no string, no file can be named so, or it is relative and leads out of the folder.
     """
     if not isinstance(name, str):
         raise ValueError(f"has the path {json.dumps(name)[:40]}. Expected one string")
+    if not _can_name_a_file(folder, name):
+        raise ValueError(f"no file can have the path {json.dumps(name)[:40]} ({len(name):,} characters). Correct it")
     path = Path(name)
     if not path.is_absolute() and ".." in path.parts:
         raise ValueError(f"path {name} leaves the datalist's folder. Give an absolute path, or move the files below it")
     return folder / path
+
+
+def _can_name_a_file(folder: Path, name: str) -> bool:
+    try:
+        path = os.fsencode(folder / name)
+    except UnicodeEncodeError:
+        return False
+    parts = path.split(b"/")
+    return b"\0" not in path and len(path) <= MOST_PATH_BYTES and max(map(len, parts)) <= MOST_NAME_BYTES

@@ -13,6 +13,9 @@ REQUIRED_COLUMNS = ("case_id", "label")
 # Columns that, when a table has them, have a value in every row.
 NEEDED_VALUES = (*REQUIRED_COLUMNS, "fold", *PATH_KEYS)
 
+# Of a whole number that is read.
+MOST_DIGITS = 9
+
 COMPUTED_COLUMNS = ("ratio", "group")
 
 
@@ -95,5 +98,6 @@ def _case(values: Sequence[str], columns: Sequence[str], folder: Path) -> dict[s
     row["patient_id"] = row.get("patient_id") or row["case_id"]
     row["label"] = class_label(row["label"])
     if "fold" in row:
-        row["fold"] = fold_number(int(row["fold"]) if row["fold"].isdecimal() else row["fold"])
+        is_number = row["fold"].isdecimal() and len(row["fold"]) <= MOST_DIGITS
+        row["fold"] = fold_number(int(row["fold"]) if is_number else row["fold"])
     return row | {key: str(path_inside(folder, row[key])) for key in PATH_KEYS if key in row}

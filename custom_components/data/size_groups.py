@@ -13,6 +13,9 @@ CAP_LARGE_ABOVE = 0.001
 
 SIZE_GROUPS = ("covid_small", "covid_large", "cap_small", "cap_large")
 
+# Of a whole number in a message.
+MOST_DIGITS = 12
+
 # Bands of the ratio in the paper's tables; both ends belong to the middle one.
 RATIO_BANDS = ("< 0.005", "0.005 - 0.030", "> 0.030")
 
@@ -67,7 +70,8 @@ def check_ratio(ratio: float, case: str = "") -> None:
     """
     if not 0 <= ratio <= 1:
         prefix = f"Case {case}: " if case else ""
+        number = f"{ratio:g}" if isinstance(ratio, float) else str(ratio)[:MOST_DIGITS]
         raise ValueError(
-            f"{prefix}infection ratio is {ratio:g}. Expected infection volume / lung volume, 0 to 1. Check that the "
+            f"{prefix}infection ratio is {number}. Expected infection volume / lung volume, 0 to 1. Check that the "
             "two masks are not exchanged and that the lung mask covers both lungs, diseased parts included."
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from custom_components.data.atomic import writable_folder
 from custom_components.data.case_files import natural_key
+from custom_components.data.case_problems import can_be_file_name
 from custom_components.data.ct_reader import NIFTI_SUFFIXES
 from custom_components.data.dicom_series import holds_dicom
 from custom_components.diagnosis.scan_source import EXPECTED, ScanSource
@@ -111,6 +112,8 @@ def _one(
     case = source.case_id
     if case in (*result.done, *result.skipped):
         raise ValueError("Another scan of this run has the same name or is the same series. Rename or remove one.")
+    if not can_be_file_name(case):
+        raise ValueError("No folder can be named after this scan. Rename it: letters and digits, 200 bytes at most.")
     if (target / case / REPORT).is_file():
         result.skipped.append(case)
         _logger.info("Case %s (%s) was finished before: skipped", case, place)
