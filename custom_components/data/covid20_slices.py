@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import nibabel
 import numpy as np
@@ -26,6 +26,9 @@ COLUMNS = ("name", "patient_id", "slice_mm", "rows_to")
 
 # Neighbouring slices of one scan correlate with 0.71 or more, the seams between two scans with 0.55 or less.
 SEAM_CORRELATION = 0.65
+# Of a run unpacked: 1,000 slices of 1,024 x 1,024 with both masks.
+MOST_BYTES = 3 * 2**30
+
 # Pixels left out between two that are compared.
 SEAM_STEP = 4
 
@@ -178,10 +181,14 @@ def _runs(path: Path) -> Iterator[Run]:
 
 def _load(path: Path) -> list[np.ndarray]:
     try:
+        _check_unpacked(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = [file[name] for name in ARRAYS]
-    except (OSError, KeyError, ValueError, BadZipFile) as error:
-        raise ValueError(f"{path.name} cannot be read: {error}. Expected the arrays {', '.join(ARRAYS)}.") from error
+    except Exception as error:  # zip, zlib and NumPy each have their own
+        reason = str(error) or type(error).__name__
+        raise ValueError(
+            f"{path.name} cannot be read: {reason}. Expected an .npz with the arrays {', '.join(ARRAYS)}."
+        ) from error
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1 or arrays[0].ndim != 3 or any(array.dtype != np.uint8 for array in arrays):
         found = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in zip(ARRAYS, arrays, strict=True))
@@ -190,6 +197,13 @@ def _load(path: Path) -> list[np.ndarray]:
         if mask.max(initial=0) > 1:
             raise ValueError(f"{path.name}: {name} goes up to {mask.max()}. Expected a mask of 0 and 1.")
     return arrays
+
+
+def _check_unpacked(path: Path) -> None:
+    with ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > MOST_BYTES:
+        raise ValueError(f"unpacked it has {size:,} bytes, at most {MOST_BYTES:,} are expected")
 
 
 def _write(run: Run, folder: Path, spacing_mm: Sequence[float], row: Mapping[str, str]) -> dict[str, Any]:
@@ -219,11 +233,19 @@ def _affine(run: Run, spacing_mm: Sequence[float], row: Mapping[str, str]) -> np
     down = {"P": -1.0, "A": 1.0}.get((row.get("rows_to") or "P").strip().upper())
     if down is None:
         raise ValueError(f"Case {run.name}: rows_to is {row['rows_to']!r}. Expected P (anterior is up) or A.")
-    slice_mm = float(row.get("slice_mm") or spacing_mm[2])
-    _check_spacing((*spacing_mm[:2], slice_mm))
+    slice_mm = _number(row.get("slice_mm") or spacing_mm[2])
+    if not 0 < slice_mm < np.inf:
+        raise ValueError(f"Case {run.name}: slice_mm is {row['slice_mm']!r}. Expected a size in mm, such as 1.5.")
     affine = np.diag([-spacing_mm[0], down * spacing_mm[1], slice_mm, 1.0])
     affine[:3, 3] = -affine[:3, :3] @ (np.array(run.grey.shape[::-1]) - 1) / 2
     return affine
+
+
+def _number(value: str | float) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return float("nan")
 
 
 def _save(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
@@ -243,12 +265,15 @@ def _with_folds(cases: Sequence[dict[str, Any]], num_folds: int) -> list[dict[st
 def _table(path: str | Path) -> dict[str, dict[str, str]]:
     if not path:
         return {}
-    with existing_root(path).open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        unknown = [name for name in reader.fieldnames or [] if name not in COLUMNS]
-        if "name" not in (reader.fieldnames or []) or unknown:
-            raise ValueError(f"Table {path} has the columns {reader.fieldnames}. Expected {', '.join(COLUMNS)}.")
-        return {row["name"]: row for row in reader}
+    try:
+        with Path(str(path)).open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            rows, columns = list(reader), reader.fieldnames or []
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"Table {path} cannot be read: {error}. Expected a CSV in UTF-8.") from error
+    if "name" not in columns or not set(columns) <= set(COLUMNS) or any(None in row for row in rows):
+        raise ValueError(f"Table {path} has the columns {columns}. Expected {', '.join(COLUMNS)}, no more in any row.")
+    return {row["name"]: row for row in rows}
 
 
 def _check_spacing(spacing_mm: Sequence[float]) -> None:

@@ -41,7 +41,7 @@ def pseudo_hu(grey: np.ndarray, air_grey: float, fat_grey: float) -> np.ndarray:
         >>> pseudo_hu(np.array([58, 135, 212]), air_grey=58, fat_grey=212).tolist()
         [-1000.0, -550.0, -100.0]
     """
-    if not air_grey < fat_grey:
+    if not -np.inf < air_grey < fat_grey < np.inf:
         raise ValueError(
             f"air_grey is {air_grey} and fat_grey {fat_grey}. Expected air darker than fat: "
             "measure both in the image, outside the patient and under the skin."
@@ -200,7 +200,7 @@ def _table(path: Path) -> dict[str, tuple[float, float]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         return {Path(row["name"]).stem: (float(row["air_grey"]), float(row["fat_grey"])) for row in rows}
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(
             f"Table {path} cannot be read: {error!r}. Expected CSV with the columns name, air_grey, fat_grey."
         ) from error
