@@ -36,7 +36,7 @@ def write_csv(target: str | Path, rows: Sequence[Mapping[str, Any]], columns: Se
         columns: columns that come first, also of a table without rows.
     """
     names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
-    with atomic_path(target) as path, path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(target) as path, path.open("w", newline="", encoding="utf-8", errors="replace") as file:
         writer = csv.DictWriter(file, list(names))
         writer.writeheader()
         writer.writerows({name: quoted(value) for name, value in row.items()} for row in rows)

@@ -153,6 +153,8 @@ def _scores(case_id: str, scores: Scores) -> dict[str, Any]:
 
 def _check_scores(case_id: str, scores: Scores) -> None:
     known = {"p_us": scores.p_us, "p_ss": scores.p_ss, "p_final": scores.p_final, "weight_us": scores.weight_us}
+    if not 0 <= scores.threshold <= 1:
+        raise ValueError(f"Case {case_id}: threshold is {scores.threshold:g}. Expected a probability, 0 to 1.")
     for name, value in known.items():
         if value is not None and not 0 <= value <= 1:
             raise ValueError(f"Case {case_id}: {name} is {value:g}. Expected 0 to 1: take the sigmoid of the logit.")

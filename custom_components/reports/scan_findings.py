@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 
 LEFT, RIGHT = 1, 2
+
+# Of an affine: beyond, lengths and volumes are no numbers any more.
+MOST_MM = 1e9
 
 
 @dataclass(frozen=True)
@@ -118,3 +122,8 @@ class ScanFindings:
                     f"Case {self.case_id}: {name} has shape {array.shape}, the CT {self.image_hu.shape}. Expected all "
                     "on the CT's own grid: bring it back there first."
                 )
+        if not np.abs(self.affine).max() < MOST_MM or np.isnan(nib.io_orientation(self.affine)).any():
+            raise ValueError(
+                f"Case {self.case_id}: the affine is {np.asarray(self.affine).tolist()}. Expected finite numbers and "
+                "three axes, voxel index to mm: take that of the CT's file."
+            )

@@ -1,6 +1,9 @@
 """Report of one scan for people and for programs: report.html and report.json."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from custom_components.data.atomic import atomic_path, writable_folder
 from custom_components.reports.displayed_scan import DisplayedScan
@@ -29,9 +32,17 @@ def write_report(findings: ScanFindings, folder: str | Path) -> tuple[Path, Path
     """
     scan = DisplayedScan.of(findings)
     report = describe_displayed(findings, scan)
+    _check_json(report, findings.case_id)
     page = render_page(report, scan)
     target = writable_folder(folder)
     with atomic_path(target / HTML_NAME) as path:
         path.write_text(page, encoding="utf-8", errors="replace")  # a file's name may hold what Unicode does not
     write_json(target / JSON_NAME, report)
     return target / JSON_NAME, target / HTML_NAME
+
+
+def _check_json(report: Mapping[str, Any], case_id: str) -> None:
+    try:
+        json.dumps(report, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"Case {case_id}: its report is no JSON ({error}). Expected finite numbers only.") from error

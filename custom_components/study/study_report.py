@@ -144,7 +144,7 @@ def _written(folder: Path, files: Mapping[str, str | bytes], listed: Mapping[str
     (folder / HTML_NAME).unlink(missing_ok=True)
     for name, content in files.items():
         with atomic_path(folder / name) as path:
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+            path.write_bytes(content if isinstance(content, bytes) else content.encode(errors="replace"))
     for name in before - set(files):
         (folder / name).unlink(missing_ok=True)
     write_json(folder / PROVENANCE_NAME, listed)
