@@ -1,5 +1,6 @@
 """A data set of a study: its cases, what its datalist says of them beyond, and its fingerprint."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def further_columns(root: Path, cases: Sequence[Any], own: Sequence[str]) -> lis
         own: columns that the bundles read.
 
     Returns:
-        One mapping a case; empty ones without a datalist.
+        One mapping a case; empty ones without a datalist. Lists and objects become text, their JSON.
     """
     path = datalist_file(root)
     if path is None:
@@ -87,7 +88,11 @@ def further_columns(root: Path, cases: Sequence[Any], own: Sequence[str]) -> lis
     content = datalist_content(path)
     entries = content.get("cases", content.get("training"))
     hidden = {_letters(key) for key in own} | IDENTITY
-    return [{key: value for key, value in entry.items() if _letters(key) not in hidden} for entry in entries]
+    return [{key: _plain(value) for key, value in entry.items() if _letters(key) not in hidden} for entry in entries]
+
+
+def _plain(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | dict) else value
 
 
 def _letters(column: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from custom_components.data.classification_datalist import list_scans
 from custom_components.data.label_table import read_label_table
@@ -61,7 +62,9 @@ def fuzzed(reader: tuple[Callable[[Path], Any], Path], content: Any) -> Any:
     found = read_or_refused(read, path)
     if found is not None:
         assert all({"case_id", "image"} <= case.keys() for case in found)
-        assert len(further_columns(path, found, KEYS)) == len(found)
+        further = further_columns(path, found, KEYS)
+        assert len(further) == len(found)
+        assert not [value for case in further for value in case.values() if isinstance(value, list | dict)]
     return found
 
 
@@ -84,6 +87,17 @@ def test_a_good_list_with_one_value_changed_is_read_or_refused(reader, place, ke
     cases = json.loads((reader[1] / "datalist.json").read_text(encoding="utf-8"))["cases"]
     cases[place][key] = value
     fuzzed(reader, {"cases": cases})
+
+
+def test_a_study_reads_lists_and_objects_of_a_column_as_text(reader):
+    content = json.loads((reader[1] / "datalist.json").read_text(encoding="utf-8"))
+    for case in content["cases"]:
+        case |= {"findings": ["fever", "cough"], "scanner": {"maker": "x"}}
+    (reader[1] / "fuzzed.json").write_text(json.dumps(content), encoding="utf-8")
+    found = reader[0](reader[1] / "fuzzed.json")
+    further = further_columns(reader[1] / "fuzzed.json", found, KEYS)
+    assert further[0] == {"findings": '["fever", "cough"]', "scanner": '{"maker": "x"}'}
+    assert pd.DataFrame(further).nunique().to_dict() == {"findings": 1, "scanner": 1}
 
 
 def test_the_list_that_is_changed_is_a_good_one(reader):
