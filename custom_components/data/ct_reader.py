@@ -319,7 +319,7 @@ def _nifti_header(path: Path) -> ImageHeader:
 
 def _check_start(path: Path) -> None:
     """Parse the header from the first bytes: of a file, nibabel would inflate an extension of any size."""
-    with ImageOpener(path) as file:
+    with ImageOpener(str(path)) as file:
         start = file.read(Nifti2Header.template_dtype.itemsize)
         has_extensions = start[Nifti1Header.template_dtype.itemsize :][:1] not in (b"", b"\0")
         start += file.read(START_BYTES) if has_extensions else b""

@@ -241,7 +241,7 @@ ROWS = [
         "bomb_behind_header",
         "10 GB in a .nii.gz of 10 MB, by its header 14 x 12 x 9",
         "diagnose",
-        "bad.nii.gz has 10,440,070 bytes, its header tells of 3,376. Expected a header that fits the voxels: ",
+        "bad.nii.gz has … bytes, its header tells of 3,376. Expected a header that fits the voxels: ",
         alone(bomb(header((14, 12, 9)))),
     ),
     Row(
