@@ -7,10 +7,12 @@ from pathlib import Path
 
 import fire
 from custom_components import phantom
+from custom_components.command_line import ended_with_a_message
 from custom_components.data.build_datalist import build_datalist
 from custom_components.data.covid20_slices import convert_covid20_slices
 from custom_components.data.covid_ct_md import convert_covid_ct_md
 from custom_components.data.medseg import convert_jpg, convert_medseg
+from custom_components.data.new_folder import new_folder
 from custom_components.diagnosis.command import diagnose
 from custom_components.reports.diagnosis_table import diagnosis_table
 from custom_components.reports.score_table import score_table
@@ -30,7 +32,10 @@ def phantom_dicom(
     Returns:
         The folder.
     """
-    return phantom.write_dicom(phantom.make_volume(seed, shape, spacing_mm), folder)
+    volume = phantom.make_volume(seed, shape, spacing_mm)
+    with new_folder(folder) as draft:
+        phantom.write_dicom(volume, draft)
+    return Path(folder)
 
 
 VERBS = {
@@ -63,9 +68,10 @@ def verbs(words: Sequence[str]) -> dict[str, Callable]:
 
 
 def main() -> None:
-    """Run one verb."""
+    """Run one verb. What a user can mend ends it with a message and status 1; COVID_TRACEBACK=1 shows where."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    fire.Fire(verbs(sys.argv[1:]), name="python -m custom_components")
+    with ended_with_a_message():
+        fire.Fire(verbs(sys.argv[1:]), name="python -m custom_components")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
 import csv
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel
 import numpy as np
-from custom_components.data.atomic import writable_folder
 from custom_components.data.case_files import natural_key
 from custom_components.data.ct_reader import PNG_AFFINE, CTReader, LabelReader
 from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
+from custom_components.data.new_folder import new_folder
 from PIL import Image
 from tqdm import tqdm
 
@@ -120,21 +118,12 @@ def convert_jpg(
 @contextmanager
 def _new_folder(output_dir: str | Path) -> Iterator[Path]:
     """Yield a temporary folder with images/ and masks/; on success it becomes ``output_dir``."""
-    target = Path(str(output_dir)).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"Output folder {target} exists and is not empty. Name a new folder.")
-    temporary = writable_folder(target.parent) / f".partial-{os.getpid()}-{target.name}"
-    try:
+    with new_folder(output_dir) as folder:
         for part in ("images", "masks"):
-            (temporary / part).mkdir(parents=True)
-        yield temporary
-        if not any((temporary / "masks").iterdir()):
-            (temporary / "masks").rmdir()
-        if target.is_dir():
-            target.rmdir()
-        temporary.replace(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            (folder / part).mkdir()
+        yield folder
+        if not any((folder / "masks").iterdir()):
+            (folder / "masks").rmdir()
 
 
 def _stack(reader: CTReader, path: Path) -> tuple[np.ndarray, np.ndarray]:

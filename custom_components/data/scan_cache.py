@@ -50,7 +50,7 @@ class ScanCache(PersistentDataset):
         """Where the cache keeps an item; None without a cache folder."""
         if self.cache_dir is None:
             return None
-        files = [_file_state(Path(item[key])) for key in FILE_KEYS if item.get(key)]
+        files = [_file_state(Path(item[key]), _name(item)) for key in FILE_KEYS if item.get(key)]
         others = {key: value for key, value in item.items() if key not in FILE_KEYS}
         text = json.dumps([self._settings, files, others], sort_keys=True, default=str)
         return self.cache_dir / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.pt"
@@ -95,10 +95,13 @@ def _load(path: Path, case: str) -> dict[str, Any] | None:
         return None
 
 
-def _file_state(path: Path) -> list[Any]:
+def _file_state(path: Path, case: str) -> list[Any]:
     """Names, sizes and times of a file or of the files of a DICOM folder."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [[str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        return [[str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    except FileNotFoundError as error:
+        raise ValueError(f"Case {case}: {error.filename} does not exist. Check the path or the datalist.") from error
 
 
 def _settings(thing: Any) -> Any:

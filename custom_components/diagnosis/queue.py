@@ -1,9 +1,10 @@
 """Scans one after the other: a bad one is reported and the rest go on; what is finished is not done again."""
 
 import logging
-import tempfile
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from custom_components.data.case_files import natural_key
 from custom_components.data.case_problems import can_be_file_name
 from custom_components.data.ct_reader import NIFTI_SUFFIXES
 from custom_components.data.dicom_series import holds_dicom
+from custom_components.data.disk_errors import named_when_not_written
+from custom_components.data.left_behind import temporary_beside
 from custom_components.diagnosis.scan_source import EXPECTED, ScanSource
 from custom_components.diagnosis.study_series import dicom_files, read_header
 from custom_components.engines.case_evaluator import raise_out_of_memory
@@ -118,13 +121,23 @@ def _one(
         result.skipped.append(case)
         _logger.info("Case %s (%s) was finished before: skipped", case, place)
         return
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target) as partial:
-        folder = Path(partial, case)
-        folder.mkdir()
+    with _draft(target / case) as folder:
         process(source, folder)
         _publish(folder, target / case)
     result.done.append(case)
     _logger.info("Case %s (%s) is finished", case, place)
+
+
+@contextmanager
+def _draft(target: Path) -> Iterator[Path]:
+    """Yield a hidden folder beside that of the case; it is gone afterwards."""
+    folder = temporary_beside(target)
+    with named_when_not_written(target):
+        try:
+            folder.mkdir()
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _publish(folder: Path, target: Path) -> None:

@@ -31,8 +31,14 @@ class ScanSource:
 
     @cached_property
     def chest(self) -> ChestSeries | None:
-        """The series that is taken; None for a NIfTI file."""
+        """The series that is taken; None for a NIfTI file.
+
+        Raises:
+            ValueError: when the folder holds none, or is gone. Its name is not told, it may be the patient's.
+        """
         if not self.path.is_dir():
+            if not self.path.exists() and not _is_nifti(self.path):
+                raise ValueError("The folder of the scan was removed meanwhile. Put it back, and start again.")
             return None
         with self.clock.stage("find the series"):
             return find_chest_series(self.path)
@@ -57,7 +63,7 @@ class ScanSource:
             ValueError: naming the case, when there is no CT volume that can be read.
         """
         if self.chest is None:
-            if not self.path.name.lower().endswith(NIFTI_SUFFIXES):
+            if not _is_nifti(self.path):
                 raise ValueError(f"Case {self.case_id}: {self.path.name} is of a kind that is not read. {EXPECTED}.")
             reader = CTReader()
             hu, meta = reader.get_data(reader.read(self.path))
@@ -71,3 +77,7 @@ class ScanSource:
             )
         meta = {ImageMetaKey.FILENAME_OR_OBJ: self.case_id}
         return MetaTensor(torch.from_numpy(hu)[None], affine=torch.from_numpy(np.array(affine, float)), meta=meta)
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith(NIFTI_SUFFIXES)

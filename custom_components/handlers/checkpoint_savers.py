@@ -7,6 +7,7 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from custom_components.data.atomic import atomic_path
+from custom_components.data.left_behind import remove_left_behind
 from custom_components.handlers.checkpoint_files import epoch_checkpoints
 from ignite.engine import Engine, Events
 from ignite.handlers.checkpoint import BaseSaveHandler
@@ -67,8 +68,7 @@ class ResumableCheckpointSaver(CheckpointSaver):
     def _count_earlier(self, engine: Engine) -> None:
         if self._interval_checkpoint is None:
             return
-        for half_written in Path(self.save_dir).glob(".partial-*"):  # by a training that was killed
-            half_written.unlink(missing_ok=True)
+        remove_left_behind(Path(self.save_dir))  # by a training that was killed
         found = epoch_checkpoints(self.save_dir, self._interval_checkpoint.filename_prefix)
         if engine.state.epoch > 0:
             earlier = [(epoch, path.name) for epoch, path in sorted(found.items()) if epoch <= engine.state.epoch]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from custom_components.data.atomic import writable_folder
+from custom_components.data.left_behind import temporary_beside
 
 CACHE_VARIABLE = "COVID_PHANTOM_CACHE"
 
@@ -28,7 +29,8 @@ def cached_folder(name: str, write: Callable[[Path], object]) -> Path:
     final = cache / name
     if final.is_dir():
         return final
-    draft = Path(tempfile.mkdtemp(prefix=f".partial-{name}-", dir=cache))
+    draft = temporary_beside(final)
+    draft.mkdir()
     try:
         write(draft)
         draft.chmod(0o755)

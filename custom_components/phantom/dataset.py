@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from custom_components.data.atomic import atomic_path, writable_folder
+from custom_components.data.atomic import atomic_path
 from custom_components.data.lesion_classes import LUNG_WINDOW_HU
+from custom_components.data.new_folder import new_folder
 from custom_components.phantom.cache import cached_folder
 from custom_components.phantom.generate import SLICE_LEVELS_MM, make_slice, make_volume
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
@@ -165,47 +166,26 @@ def patient_seed(seed: int, patient: int) -> int:
 
 
 def _write_dataset(folder: str | Path, cases: Sequence[_Case], phantoms: Iterator[Phantom], suffix: str) -> Path:
-    root = empty_folder(folder)
     entries = []
     progress = tqdm(phantoms, "phantom", total=len(cases), disable=len(cases) <= PROGRESS_FROM, unit="case")
-    for case, phantom in zip(cases, progress, strict=True):
-        paths = {kind: f"{part}/{case.case_id}.{suffix}" for kind, part in _FOLDERS.items()}
-        _write_case(phantom, {kind: root / path for kind, path in paths.items()}, suffix)
-        entries.append({"case_id": case.case_id, **paths, "group": case.group})
-    return write_datalist(root, entries)
+    with new_folder(folder) as root:
+        for case, phantom in zip(cases, progress, strict=True):
+            paths = {kind: f"{part}/{case.case_id}.{suffix}" for kind, part in _FOLDERS.items()}
+            _write_case(phantom, {kind: root / path for kind, path in paths.items()}, suffix)
+            entries.append({"case_id": case.case_id, **paths, "group": case.group})
+        write_datalist(root, entries)
+    return Path(folder)
 
 
-def empty_folder(folder: str | Path) -> Path:
-    """Make the folder of a new data set.
-
-    Args:
-        folder: new or empty folder.
-
-    Returns:
-        The folder.
-
-    Raises:
-        ValueError: when it holds anything or cannot be written into.
-    """
-    root = writable_folder(folder)
-    if any(root.iterdir()):
-        raise ValueError(f"Phantom data set: folder {root} is not empty. Name a new or an empty folder.")
-    return root
-
-
-def write_datalist(root: Path, entries: Sequence[Mapping[str, object]]) -> Path:
-    """Write ``datalist.json``, last of all: whoever finds it finds the whole data set.
+def write_datalist(root: Path, entries: Sequence[Mapping[str, object]]) -> None:
+    """Write ``datalist.json``.
 
     Args:
         root: folder of the data set.
         entries: its cases.
-
-    Returns:
-        The folder.
     """
     with atomic_path(root / "datalist.json") as temporary:
         temporary.write_text(json.dumps({"cases": entries}, indent=1) + "\n", encoding="utf-8")
-    return root
 
 
 def _write_case(phantom: Phantom, paths: dict[str, Path], suffix: str) -> None:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from custom_components.data.new_folder import new_folder
 from custom_components.data.size_groups import size_group
 from custom_components.phantom.cache import cached_folder
 from custom_components.phantom.dataset import (
     GENERATOR_VERSION,
     PROGRESS_FROM,
     check_count,
-    empty_folder,
     patient_seed,
     write_datalist,
 )
@@ -89,10 +89,10 @@ def write_scan_dataset(
     check_count("seed", seed, 0)
     scans = plan_scans(num_scans, minority, num_folds)
     Grid.centred(shape, spacing_mm)
-    root = empty_folder(folder)
     progress = tqdm(scans, "phantom", disable=num_scans <= PROGRESS_FROM, unit="scan")
-    cases = [_write_scan(root, scan, _make(scan, seed, shape, spacing_mm), seed) for scan in progress]
-    return write_datalist(root, cases)
+    with new_folder(folder) as root:
+        write_datalist(root, [_write_scan(root, scan, _make(scan, seed, shape, spacing_mm), seed) for scan in progress])
+    return Path(folder)
 
 
 def phantom_scan_dataset(num_scans: int = 40, shape: Sequence[int] = (96, 96, 40), seed: int = 0) -> Path:

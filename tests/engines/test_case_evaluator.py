@@ -232,4 +232,4 @@ def test_a_full_disk_is_told_in_one_line(tmp_path):
     save = SaveImaged("pred", output_dir=tmp_path, writer=NoSpace, print_log=False)
     with pytest.raises(RuntimeError, match="1 of 1 cases failed") as caught:
         evaluator_of(("a",), postprocessing=save).run()
-    assert str(caught.value).endswith("\n  a: [Errno 28] No space left on device")
+    assert str(caught.value).endswith("\n  a: No space left on device. Free space, or name another folder.")

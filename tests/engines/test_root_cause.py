@@ -67,10 +67,19 @@ def test_the_cause_is_logged_below_the_traceback(shown, caplog):
     assert caplog.record_tuples == [(module.__name__, logging.ERROR, "Case 012: label has value 7.")]
 
 
-def test_an_interrupt_is_no_error(shown, caplog):
+def test_an_interrupt_is_one_line_without_a_traceback(shown, caplog):
     log_root_cause()
     sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
-    assert (len(shown), caplog.records) == (1, [])
+    assert shown == []
+    assert caplog.messages == ["Stopped. What is written is whole; a training goes on with --resume true."]
+
+
+def test_one_of_several_processes_says_which_it_is(shown, caplog, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", "2")
+    log_root_cause()
+    sys.excepthook(ValueError, ValueError("Case 012: label has value 7."), None)
+    assert caplog.messages == ["Process 2 of 3: Case 012: label has value 7."]
 
 
 def test_lack_of_memory_is_told_as_such():
