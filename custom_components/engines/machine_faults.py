@@ -16,7 +16,7 @@ OTHER_PROCESS = (
 )
 
 _LOADER_BUS = re.compile(r"DataLoader worker \(pid.*Bus error")
-_LOADER_KILLED = re.compile(r"DataLoader worker \(pid[^)]*\)+ (?:is killed by signal: [\w ]+|exited unexpectedly)")
+_LOADER_KILLED = re.compile(r"DataLoader worker \(pid.*\) (?:is killed by signal|exited unexpectedly)")
 _PEER = re.compile(r"gloo/transport|Connection closed by peer|Connection reset by peer|NCCL.*remote process exited")
 _SYSTEM = re.compile(r"^\[Errno (\d+)\] ([^:\n]+)(?:: '([^'\n]+)')?")
 

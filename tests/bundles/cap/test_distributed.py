@@ -5,8 +5,9 @@ import pytest
 from custom_components.data.classification_datalist import list_scans
 from custom_components.data.size_balanced_sampler import SizeBalancedSampler
 
-from tests.bundles.cap.conftest import GOLDEN, NO_WORKERS, SMALL, config_files, datalist_of
+from tests.bundles.cap.conftest import BUNDLE, GOLDEN, NO_WORKERS, SMALL, config_files, datalist_of
 from tests.bundles.conftest import TORCHRUN, rows_of, scalars
+from tests.bundles.two_processes import TwoProcesses
 
 VALIDATION = 11
 """An odd number of scans: one process validates six, the other five."""
@@ -78,3 +79,11 @@ def test_two_processes_train_one_size_balanced_branch(run_command, bundle, odd, 
     assert len(rows_of(tmp_path / "eval" / "per_case.csv")) == VALIDATION
     summary = json.loads((tmp_path / "eval" / "summary.json").read_text(encoding="utf-8"))
     assert summary["overall"]["auc"] == pytest.approx(max(auc), abs=1e-5)
+
+
+class TestTwoProcesses(TwoProcesses):
+    bundle = BUNDLE
+
+    @pytest.fixture
+    def options(self, odd, cache_dir):
+        return {**GOLDEN, "batch_size": 2, "dataset_dir": odd, "cache_dir": cache_dir}

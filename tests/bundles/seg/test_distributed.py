@@ -7,7 +7,8 @@ import torch
 from custom_components.handlers.checkpoint_files import latest_checkpoint
 
 from tests.bundles.conftest import TORCHRUN, scalars
-from tests.bundles.seg.conftest import SMALL, config_files
+from tests.bundles.seg.conftest import BUNDLE, SMALL, config_files
+from tests.bundles.two_processes import TwoProcesses
 
 FOLD = {"num_folds": 5, "fold": 2}
 """Five of 24 cases: two processes validate three and two of them."""
@@ -72,3 +73,18 @@ def test_two_processes_make_the_steps_of_one_with_as_many_slices_together(run_co
         weights[name] = last_weights(folders["ckpt_dir"])
     alone, together = weights.values()
     assert np.abs(alone - together).max() < TOLERANCE
+
+
+class TestTwoProcesses(TwoProcesses):
+    bundle = BUNDLE
+
+    @pytest.fixture
+    def options(self, without_groups):
+        return {
+            **NETWORK,
+            **FOLD,
+            "dataset_dir": without_groups,
+            "batch_size": 3,
+            "num_workers": 0,
+            "draws_per_image": 1,
+        }

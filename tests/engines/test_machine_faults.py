@@ -1,0 +1,65 @@
+import os
+import signal
+
+import pytest
+import torch
+from custom_components.engines.machine_faults import machine_fault
+from custom_components.engines.root_cause import root_cause
+from monai.data import DataLoader, Dataset
+
+
+def die(item):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def full(item):
+    raise OSError(28, "No space left on device", "/cache/a.pt")
+
+
+def cause_of(transform) -> str:
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        list(DataLoader(Dataset([{"image": 1.0}] * 3, transform), num_workers=1))
+    return root_cause(caught.value)
+
+
+def test_a_killed_process_that_loads_is_told_with_what_to_do():
+    assert cause_of(die) == (
+        "A process that loads data was killed. The system does that when memory runs out: lower --num_workers "
+        "(0 loads in the program itself), and --cache_rate where the config has it."
+    )
+
+
+def test_a_full_disk_is_told_as_well_from_a_process_that_loads():
+    assert cause_of(full) == "/cache/a.pt: No space left on device. Free space, or name another folder."
+
+
+def test_too_little_shared_memory_is_told_as_such():
+    message = "DataLoader worker (pid 77) is killed by signal: Bus error. It is possible that dataloader's workers are"
+    assert machine_fault(message).startswith("A process that loads data ran out of shared memory. Lower --num_workers")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:26111",
+        "NCCL error in: ProcessGroupNCCL.cpp:3690, remote process exited or there was a network error",
+    ],
+)
+def test_the_end_of_another_process_is_told_with_where_to_look(message):
+    told = machine_fault(message)
+    assert told.startswith("Another process of this training has ended")
+    assert told.endswith(f"({message})")
+
+
+def test_a_full_disk_without_a_file_names_the_folder_that_is_on_it(monkeypatch, tmp_path):
+    monkeypatch.setattr("custom_components.engines.machine_faults.full_folders", lambda: [tmp_path / "output"])
+    error = OSError(28, "No space left on device")
+    assert root_cause(error) == f"{tmp_path / 'output'}: No space left on device. Free space, or name another folder."
+
+
+def test_what_is_gone_is_named_and_what_is_unknown_stays_as_it_is():
+    assert root_cause(FileNotFoundError(2, "No such file or directory", "/a")).startswith(
+        "/a: No such file or directory."
+    )
+    assert root_cause(OSError(98, "Address already in use")) == "OSError: [Errno 98] Address already in use"
+    assert root_cause(torch.OutOfMemoryError("CUDA out of memory.")) == "CUDA out of memory."
