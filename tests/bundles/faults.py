@@ -24,8 +24,8 @@ class Faults:
     """What holds in both bundles.
 
     A subclass names the bundle, what lists its cases, what its training reads them through in a process that loads, and
-    a file of an evaluation; its fixtures are ``data``, a copy of cases to spoil, ``training`` and ``evaluation``
-    (overrides), and ``weights`` (of the inference).
+    a file of an evaluation; its fixtures are ``data``, a copy of cases to spoil, and ``training``, ``evaluation`` and
+    ``inference``, the overrides of each.
     """
 
     bundle: Bundle
@@ -36,6 +36,19 @@ class Faults:
     @pytest.fixture
     def places(self, tmp_path: Path, data: Path) -> dict[str, Path]:
         return {"dataset_dir": data, "output_dir": tmp_path / "out", "ckpt_dir": tmp_path / "models"}
+
+    @pytest.fixture(scope="class")
+    def weights(self, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+        """Random weights of a config's network."""
+
+        def call(config: str) -> Path:
+            path = tmp_path_factory.mktemp("weights") / "model.pt"
+            parser = self.bundle.parser_of(config)
+            parser.update({"bundle_root": str(self.bundle.folder), **self.bundle.small})
+            torch.save(parser.get_parsed_content("network_def").state_dict(), path)
+            return path
+
+        return call
 
     @pytest.fixture
     def fails(self, places: dict[str, Path]) -> Callable[..., str]:

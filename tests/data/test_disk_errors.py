@@ -79,8 +79,7 @@ def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
     with pytest.raises(NotWrittenError, match=message), atomic_path(folder / "a.pt"):
         shutil.rmtree(folder)
     with pytest.raises(NotWrittenError, match=message), atomic_path(folder / "a.pt") as temporary:
-        shutil.rmtree(folder)
-        torch.save({}, temporary)
+        torch.save({}, shutil.rmtree(folder) or temporary)
 
 
 def test_a_read_only_disk_is_told(tmp_path):

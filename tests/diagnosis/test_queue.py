@@ -1,10 +1,13 @@
 import json
+import shutil
 
 import pytest
 from custom_components.diagnosis.queue import run_queue, scan_sources
 from custom_components.diagnosis.scan_source import ScanSource
+from custom_components.reports.report_files import write_json
 
 from tests.diagnosis.conftest import PATIENT_NAME, thin_phantom, write_nifti, write_series
+from tests.full_disk import fill_disk
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +178,42 @@ def test_lack_of_memory_ends_the_queue(scans, tmp_path):
 
     with pytest.raises(MemoryError):
         run_queue(scans, tmp_path / "out", process)
+
+
+def test_a_file_that_vanishes_fails_alone(scans, tmp_path):
+    def process(source, folder):
+        source.image()
+        finish(source, folder)
+
+    scans[1].path.unlink()
+    result = run_queue(scans, tmp_path / "out", process)
+    assert result.done == ["a2", "b"]
+    assert result.failed["a10"].endswith("a10.nii.gz does not exist. Check the path or the datalist.")
+
+
+def test_a_folder_that_vanishes_fails_alone_and_is_not_named(phantom, tmp_path, caplog):
+    for number, name in enumerate(("1", PATIENT_NAME)):
+        write_series(phantom, tmp_path / "all" / name, study=f"1.2{number}")
+    sources = scan_sources(tmp_path / "all")
+    shutil.rmtree(tmp_path / "all" / PATIENT_NAME)
+    result = run_queue(sources, tmp_path / "out", finish)
+    assert len(result.done) == 1
+    ((name, reason),) = result.failed.items()
+    assert name == "input 2 of 2, in the order of their names"
+    assert reason == "The folder of the scan was removed meanwhile. Put it back, and start again."
+    assert PATIENT_NAME not in caplog.text + reason
+
+
+def test_a_full_disk_is_told_with_the_folder_of_the_case_and_leaves_nothing_of_it(scans, tmp_path, monkeypatch):
+    def process(source, folder):
+        write_json(folder / f"{source.case_id}.json", {})
+        finish(source, folder)
+
+    fill_disk(monkeypatch, "a10.json")
+    result = run_queue(scans, tmp_path / "out", process)
+    assert result.done == ["a2", "b"]
+    told = (
+        f"{tmp_path / 'out' / 'a10'} could not be written: No space left on device. Free space, or name another folder."
+    )
+    assert result.failed == {"a10": told}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a2", "b"]

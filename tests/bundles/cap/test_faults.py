@@ -1,7 +1,8 @@
 import pytest
 
 from tests.bundles.cap.conftest import BUNDLE, NO_WORKERS, TRAINING, copy_scans, datalist_of, write_datalist
-from tests.bundles.faults import Faults
+from tests.bundles.faults import NO_SPACE, Faults
+from tests.full_disk import fill_disk, left
 
 NAMES = ["cap_000", "cap_001", "covid_000", "covid_001"]
 
@@ -14,9 +15,8 @@ class TestFaults(Faults):
     def data(self, scans, tmp_path):
         """Two scans of each disease, one of each in two folds."""
         copy_scans(scans, tmp_path / "data", NAMES)
-        cases = sorted(
-            (case for case in datalist_of(scans) if case["case_id"] in NAMES), key=lambda case: case["case_id"]
-        )
+        cases = sorted(datalist_of(scans), key=lambda case: case["case_id"])
+        cases = [case for case in cases if case["case_id"] in NAMES]
         return write_datalist(tmp_path / "data", [{**case, "fold": number % 2} for number, case in enumerate(cases)])
 
     @pytest.fixture
@@ -24,18 +24,16 @@ class TestFaults(Faults):
         return {**TRAINING, "epochs": 1, "batch_size": 2, "fold": 0, "cache_dir": tmp_path / "cache"}
 
     @pytest.fixture
-    def evaluation(self, trained, tmp_path):
-        return {**NO_WORKERS, "ckpt_path": trained.model, "cache_dir": tmp_path / "cache"}
+    def evaluation(self, weights, tmp_path):
+        return {**NO_WORKERS, "ckpt_path": weights("evaluate.yaml"), "cache_dir": tmp_path / "cache"}
 
     @pytest.fixture
-    def inference(self, ensemble):
-        return {"ckpt_path": ensemble.model_path}
+    def inference(self, weights):
+        return {"ckpt_path": weights("inference.json")}
 
     def test_a_full_disk_of_the_cache_ends_a_training(self, fails, training, tmp_path, monkeypatch):
-        from tests.full_disk import fill_disk, left
-
         fill_disk(monkeypatch, "????????????????????????????????.pt")
         message = fails("train.yaml", "training", **training)
         assert message.startswith(str(tmp_path / "cache"))
-        assert message.endswith("Free space, or name another folder.")
+        assert message.endswith(NO_SPACE)
         assert left(tmp_path / "cache") == []

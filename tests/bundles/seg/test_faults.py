@@ -27,9 +27,9 @@ class TestFaults(Faults):
         return {**TRAINING, "num_folds": 3, "epochs": 1, "draws_per_image": 1}
 
     @pytest.fixture
-    def evaluation(self, trained):
-        return {"ckpt_path": trained.model, "overlay_slices": 0}
+    def evaluation(self, weights):
+        return {"ckpt_path": weights("evaluate.yaml"), "overlay_slices": 0}
 
     @pytest.fixture
-    def inference(self, trained):
-        return {"ckpt_path": trained.model, "overlay_slices": 1, "progress": False}
+    def inference(self, weights):
+        return {"ckpt_path": weights("inference.json"), "overlay_slices": 1, "progress": False}
