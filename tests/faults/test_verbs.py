@@ -11,19 +11,10 @@ from custom_components.study import study_data
 from tests.full_disk import fill_disk, left
 from tests.study.small_data import write_scans
 
+GRID = ("--shape", "[64, 60, 28]", "--spacing_mm", "[5.6, 6.0, 10.0]")
 SLICES = ("phantom_slices", "--num_slices", "2", "--size", "[32, 33]")
-SCANS = (
-    "phantom_scans",
-    "--num_scans",
-    "2",
-    "--num_folds",
-    "1",
-    "--shape",
-    "[64, 60, 28]",
-    "--spacing_mm",
-    "[5.6, 6.0, 10.0]",
-)
-DICOM = ("phantom_dicom", "--shape", "[20, 22, 4]", "--spacing_mm", "[18, 17, 70]")
+SCANS = ("phantom_scans", "--num_scans", "4", "--num_folds", "2", *GRID)
+DICOM = ("phantom_dicom", "--shape", "[32, 34, 4]", "--spacing_mm", "[11, 10, 70]")
 NO_SPACE = "could not be written: No space left on device. Free space, or name another folder."
 
 
@@ -32,9 +23,9 @@ def runs(tmp_path):
     """A folder of slices as published."""
     folder = tmp_path / "runs"
     folder.mkdir()
-    grey = np.random.default_rng(0).integers(0, 255, (4, 40, 41)).astype(np.uint8)
+    grey = np.full((4, 40, 41), 150, np.uint8)
     lung = np.zeros_like(grey)
-    lung[:, 10:30, 10:30] = 1
+    lung[:, 14:26, 14:27] = 1
     grey[lung == 1], grey[:, :4] = 60, 20
     np.savez(folder / "volume_0001.npz", ct=grey, lung=lung, infection=np.zeros_like(lung))
     return folder
@@ -53,14 +44,12 @@ def runs(tmp_path):
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
-def test_wrong_input_ends_a_verb_with_one_message_and_status_1(
-    command_line, tmp_path, monkeypatch, caplog, words, message
-):
+def test_wrong_input_ends_a_verb_with_one_message(command_line, tmp_path, monkeypatch, caplog, words, message):
     monkeypatch.chdir(tmp_path)
     assert command_line(*words) == 1
     assert message in caplog.records[-1].getMessage()
     assert caplog.records[-1].exc_info is None
-    assert not (tmp_path / "out").exists()
+    assert not [name for name in left(tmp_path) if not name.startswith("out/study.")]  # a study locks its folder first
 
 
 def test_the_traceback_is_shown_when_it_is_asked_for(command_line, monkeypatch):
