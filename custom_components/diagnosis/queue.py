@@ -103,7 +103,7 @@ def run_queue(
         except Exception as error:
             raise_out_of_memory(error)
             name = _name(source, place)
-            result.failed[name] = root_cause(error, name)
+            result.failed[name] = _reason(error, source, name)
             _logger.error("Case %s failed: %s", name, result.failed[name])
     result.seconds = time.monotonic() - started
     return result
@@ -152,6 +152,12 @@ def _publish(folder: Path, target: Path) -> None:
         place = target / path.relative_to(folder)
         place.parent.mkdir(parents=True, exist_ok=True)
         path.replace(place)
+
+
+def _reason(error: Exception, source: ScanSource, name: str) -> str:
+    """Why a scan failed, without the name of its folder, which may be the patient's."""
+    reason = root_cause(error, name)
+    return reason if _is_nifti(source.path) else reason.replace(str(source.path), "<the folder of the scan>")
 
 
 def _name(source: ScanSource, place: str) -> str:

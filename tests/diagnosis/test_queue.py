@@ -217,3 +217,16 @@ def test_a_full_disk_is_told_with_the_folder_of_the_case_and_leaves_nothing_of_i
     )
     assert result.failed == {"a10": told}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a2", "b"]
+
+
+def test_a_slice_that_vanishes_is_told_without_the_name_of_its_folder(phantom, tmp_path, caplog):
+    folder = tmp_path / PATIENT_NAME
+    uid = write_series(phantom, folder)
+
+    def process(source, _):
+        raise FileNotFoundError(2, "No such file or directory", str(folder / "IM0001.dcm"))
+
+    result = run_queue(scan_sources(folder), tmp_path / "out", process)
+    reason = "No such file or directory. Check the path, and whether it was removed meanwhile."
+    assert result.failed == {uid: f"<the folder of the scan>/IM0001.dcm: {reason}"}
+    assert PATIENT_NAME not in caplog.text
