@@ -134,8 +134,9 @@ class TwoProcesses:
 
     @pytest.mark.slow
     def test_a_job_that_starts_again_after_a_killed_process_ends_in_the_same_weights(
-        self, run_command: Callable[..., Any], options: dict[str, Any], tmp_path: Path
+        self, run_command: Callable[..., Any], options: dict[str, Any], tmp_path: Path, monkeypatch
     ):
+        monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # as docs/faults.md says
         overlay = write_overlay(tmp_path)
         configs = self.bundle.config_files("train.yaml", "multi_gpu_train.json")
         checkpoints = []
