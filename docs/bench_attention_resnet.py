@@ -86,7 +86,7 @@ def table(grid: Sequence[int] = (138, 256, 256), repeats: int = 3) -> None:
     for _ in range(repeats):
         for system in SYSTEMS:
             command = [sys.executable, __file__, "measure", system, str(list(grid))]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
             found[system].append(json.loads(done.stdout.splitlines()[-1]))
     sys.stdout.write(
         f"CPU, {torch.get_num_threads()} threads, float32, 1 x 1 x {' x '.join(map(str, grid))}, forward + backward; "

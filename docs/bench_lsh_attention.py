@@ -91,7 +91,7 @@ def run(system: str, length: int, repeats: int) -> dict[str, float] | None:
     if length > LONGEST[system]:
         return None
     command = [sys.executable, __file__, "measure", system, str(length), str(repeats)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    finished = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     return json.loads(finished.stdout.splitlines()[-1]) if finished.returncode == 0 else None
 
 

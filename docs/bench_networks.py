@@ -51,7 +51,9 @@ def table(size: int = 369, repeats: int = 3) -> None:
     )
     for name in NETWORKS:
         command = [sys.executable, __file__, "measure", name, str(size), str(repeats)]
-        f = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+        f = json.loads(
+            subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.splitlines()[-1]
+        )
         cells = [f"{f[f'{step}_s']:.2f} | {f[f'{step}_bytes'] / 2**30:.2f}" for step in ("forward", "training")]
         sys.stdout.write(f"| {name} | {f['parameters'] / 1e6:.2f} M | {' | '.join(cells)} |\n")
         sys.stdout.flush()

@@ -182,7 +182,12 @@ def test_a_command_of_the_package_in_the_readmes_runs_as_written(bundle, line, r
         words = [here.get(word, word) for word in words]
     elif words[0] == "study":  # tests/study runs whole ones
         others = phantom.write_scan_dataset(tmp_path / "test", 4, (56, 56, 24), (6.7, 6.7, 11.7), num_folds=2, seed=77)
-        here = {"/path/to/train": root / CAP / "data", "/path/to/test": others, "/path/to/study": tmp_path / "study"}
+        here = {
+            "/path/to/data": root / bundle / "data",
+            "/path/to/train": root / CAP / "data",
+            "/path/to/test": others,
+            "/path/to/study": tmp_path / "study",
+        }
         words = [*(str(here.get(word, word)) for word in words), "--dry_run"]
     elif words[0] == "diagnosis_table":
         evaluation = "python -m monai.bundle run evaluating --config_file configs/evaluate.yaml --dataset_dir data"
@@ -197,7 +202,7 @@ def test_a_command_of_the_package_in_the_readmes_runs_as_written(bundle, line, r
 
 
 def test_the_make_verbs_of_the_readme_exist_and_bare_make_lists_them():
-    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
     named = set(re.findall(r"make ([a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8") + listed))
     for verb in named:
         subprocess.run(["make", "-n", verb], cwd=ROOT, capture_output=True, check=True)
@@ -212,7 +217,7 @@ def test_the_demo_runs_from_phantom_to_report(tmp_path):
     small.append("DEMO_SCAN_EPOCHS=1")
     (tmp_path / "none").touch()
     command = ["make", "-f", str(ROOT / "Makefile"), "-o", "none", "demo", *small]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
     assert "| pleural effusion |" in done.stdout
     assert "| all | ensemble |" in done.stdout
     assert (tmp_path / "demo/results/scan/scan_seg.nii.gz").is_file()

@@ -57,7 +57,7 @@ def audit(pinned: Path) -> Answer:
         command = [sys.executable, "-m", "pip_audit", "--requirement", str(plain), "--format", "json"]
         command += ["--no-deps", "--disable-pip", "--progress-spinner", "off"]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
             return Answer(0, not_known=(f"the service did not answer within {TIMEOUT_S} s",))
     try:

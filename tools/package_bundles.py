@@ -191,7 +191,7 @@ def verify(folder: Path, weights: Path, scratch: Path, schema: Path | None) -> N
     command = [sys.executable, "-P", str(ROOT / "tools" / "check_package.py"), str(copy)]
     command += ["--schema", str(schema.resolve())] if schema else []
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         said = done.stdout if "FAILED" in done.stdout else done.stdout + done.stderr
         raise ValueError(f"{folder.name} is not packaged, it does not pass its checks:\n{said}")

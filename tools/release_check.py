@@ -170,7 +170,7 @@ def versions(check: Check) -> str:
     if not Path(check.interpreter).is_file():
         return "-"
     command = [check.interpreter, "-c", VERSIONS, *check.packages]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     return ", ".join(done.stdout.splitlines())
 
 

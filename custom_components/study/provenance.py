@@ -131,7 +131,9 @@ def _package_root() -> Path:
 
 
 def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(
+        ["git", "-C", str(folder), *words], capture_output=True, encoding="utf-8", check=True, timeout=30
+    )
     return done.stdout
 
 

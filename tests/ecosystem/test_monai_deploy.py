@@ -87,7 +87,7 @@ def run_app(python, tmp_path_factory) -> Callable[..., Done]:
             env={**environment, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
         return Done(done.returncode, done.stdout, output)
@@ -396,7 +396,9 @@ def test_the_packager_accepts_the_packaging_command(python):
     program = "import sys; from holoscan_cli.__main__ import parse_args; print(parse_args(sys.argv[1:]).application)"
     for line in lines:
         words = [word.replace("/path/to/models", str(ROOT / "docs")) for word in shlex.split(line)]
-        done = subprocess.run([python, "-c", program, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [python, "-c", program, *words], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
+        )
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip().endswith("_app")
 
@@ -571,13 +573,13 @@ def test_the_package_has_the_version_of_the_bundle(kind):
 )
 def test_make_runs_the_app_of_the_bundle(bundle, app):
     command = ["make", "-n", "deploy", "INPUT=a b", "OUTPUT=out", f"BUNDLE={bundle}"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
     assert f'deploy/{app} -i "a b" -o "out" -m "{bundle}"' in said
 
 
 def test_make_without_input_says_what_it_needs(tmp_path):
     (tmp_path / "none").touch()
     command = ["make", "-o", "none", "deploy", "DEPLOY_STAMP=none"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 2
     assert "Name both: make deploy INPUT=" in done.stdout

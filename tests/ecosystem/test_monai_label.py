@@ -94,7 +94,7 @@ def served(bundles, studies, tmp_path_factory):
 
 def shim() -> list[str]:
     """Declares what torchvision lacks, where it does not import."""
-    done = subprocess.run([PYTHON, "-c", "import torchvision"], capture_output=True, text=True, check=False)
+    done = subprocess.run([PYTHON, "-c", "import torchvision"], capture_output=True, encoding="utf-8", check=False)
     return [str(SHIM)] if "torchvision::" in done.stderr else []
 
 

@@ -571,7 +571,11 @@ def program() -> Callable[..., str]:
         if found is None:
             pytest.skip(f"{name} is not there: pip install '.[dicom-check]'")
         done = subprocess.run(
-            [found, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            [found, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            check=False,
         )
         assert done.returncode == 0, done.stdout
         return done.stdout

@@ -177,7 +177,7 @@ LOADS = r"torch\.load|np\.load|pickle\.load|joblib|yaml\.(?!safe_)\w*load|(?<![.
 def test_nothing_that_is_shipped_unpickles_or_evaluates():
     """Each loading of the code says that it wants tensors alone."""
     command = ["git", "grep", "-nP", LOADS, "--", "custom_components", "deploy", "tools", "covid_*_bundle/configs"]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     if found.returncode > 1:
         pytest.skip("needs a git checkout")
     safe = ("weights_only=True", "allow_pickle=False")

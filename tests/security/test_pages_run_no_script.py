@@ -31,7 +31,7 @@ def shown(chromium, tmp_path) -> Callable[[str], str]:
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
         options += ["--virtual-time-budget=2000", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
         done = subprocess.run(
-            [chromium, *options, path.as_uri()], capture_output=True, text=True, check=True, timeout=120
+            [chromium, *options, path.as_uri()], capture_output=True, encoding="utf-8", check=True, timeout=120
         )
         return done.stdout
 

@@ -47,5 +47,5 @@ def test_a_name_that_is_not_public_is_not_there():
 
 
 def test_delong_needs_neither_pandas_nor_statsmodels():
-    done = subprocess.run([sys.executable, "-c", WITHOUT_PANDAS], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", WITHOUT_PANDAS], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "1.0"

@@ -39,4 +39,4 @@ def tiny(name: str, parent: Path) -> Path:
 
 def run(command: list[str], cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", **variables}
-    return subprocess.run([sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True)
+    return subprocess.run([sys.executable, *command], cwd=cwd, env=environment, capture_output=True, encoding="utf-8")

@@ -153,12 +153,12 @@ def test_a_check_says_what_is_missing_and_makes_nothing(bundles, tmp_path, capsy
 
 def test_without_weights_make_label_refuses_before_it_installs_anything(tmp_path):
     bare = ["make", "-o", "none", f"BIN={Path(sys.executable).parent}", "STAMP=none", "PYTHON=false", "label"]
-    unnamed = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True, check=False)
+    unnamed = subprocess.run(bare, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert unnamed.returncode == 2
     assert "make label STUDIES=/path/to/studies" in unnamed.stdout
     write(tmp_path / "weightless_bundle/configs/inference.json")
     named = [*bare, f"STUDIES={tmp_path}", f"BUNDLES={tmp_path / 'weightless_bundle'}", "LABEL_STAMP=never"]
-    refused = subprocess.run(named, cwd=ROOT, capture_output=True, text=True, check=False)
+    refused = subprocess.run(named, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert refused.returncode == 2
     assert "weightless_bundle has no weights" in refused.stderr
 
