@@ -81,7 +81,7 @@ demo: $(STAMP)  ## train, score and apply small networks of both bundles on synt
 	@echo "at $(DEMO)/diagnosis/*/*.png (attention beside infection) with *_diagnosis.json, and $(DEMO)/eval/ensemble/roc.png."
 
 audit: $(STAMP)  ## known vulnerabilities of the pinned packages, where the service can be reached
-	$(BIN)/python -m pip install --quiet pip-audit
+	-$(BIN)/python -m pip install --quiet pip-audit
 	$(BIN)/python -m tools.audit
 
 study: $(STAMP)  ## a paper's experiments, as tables and figures: DATA=folder OUTPUT=folder [BUNDLE=covid_cap_bundle] [OPTIONS=...]

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PINNED = ("constraints.txt", "requirements/label.txt", "requirements/deploy.txt")
 CLEAN, VULNERABLE, UNKNOWN = 0, 1, 2
 INSTALL = "pip-audit is not installed: pip install pip-audit"
-TIMEOUT_S = 600
+TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
