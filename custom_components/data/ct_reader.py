@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,11 @@ import numpy as np
 from custom_components.data.dicom_padding import fill_padding
 from custom_components.data.dicom_series import check_dicom_series, holds_dicom, is_dicom_file
 from custom_components.data.lesion_classes import LUNG_WINDOW_HU
+from custom_components.data.nifti_header import check_affine, check_extent, check_size, check_start
 from monai.config import PathLike
 from monai.data import ITKReader, NibabelReader, PILReader
 from monai.data.image_reader import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
-from nibabel import Nifti1Header, Nifti2Header
-from nibabel.openers import ImageOpener
 from PIL import Image
 
 # A PNG's rows run to posterior and its columns to the patient's left; its pixel size is unknown and taken as 1 mm.
@@ -29,14 +27,6 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 IMAGE_SUFFIXES = (".png", *NIFTI_SUFFIXES)
 KNOWN_SUFFIXES = (*IMAGE_SUFFIXES, ".dcm", ".jpeg", ".jpg")
 
-# More than any CT has: 4,096 slices of 512 x 512. As float32 they take 4 GiB.
-MOST_VOXELS = 2**30
-# Times that gzip makes a file smaller, at most.
-MOST_DEFLATED = 1032
-# What may follow the voxels of a file, and what may lie between header and voxels.
-SPARE_BYTES, START_BYTES = 2**20, 2**24
-# No voxel of a CT is finer, no scan is longer: beyond, lengths are in metres or micrometres.
-LEAST_VOXEL_MM, MOST_EXTENT_MM = 0.05, 5000.0
 # A chest has air below and tissue above.
 AIR_OR_TISSUE_HU = -200.0
 
@@ -294,7 +284,7 @@ def _read_png(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _nifti_header(path: Path) -> ImageHeader:
     with _readable(path, "NIfTI"):
-        _check_start(path)
+        check_start(path)
         image: Any = nibabel.load(path)
         shape, affine, dtype = tuple(image.shape), np.asarray(image.affine, dtype=float), image.get_data_dtype()
     case = case_name(path)
@@ -310,73 +300,12 @@ def _nifti_header(path: Path) -> ImageHeader:
         )
     if 0 in shape:
         raise ValueError(f"Case {case}: {path.name} is empty, its shape is {shape}. Export the file again.")
-    _check_size(path, math.prod(shape), image.dataobj.offset + math.prod(shape) * dtype.itemsize)
-    _check_affine(affine, path)
-    _check_extent(affine, shape, path)
+    voxels = math.prod(shape)
+    check_size(path, case, voxels, image.dataobj.offset + voxels * dtype.itemsize)
+    check_affine(path, case, affine)
+    check_extent(path, case, affine, shape)
     x, y, z = (*shape, 1)[:3]
     return ImageHeader((x, y, z), affine)
-
-
-def _check_start(path: Path) -> None:
-    """Parse the header from the first bytes: of a file, nibabel would inflate an extension of any size."""
-    with ImageOpener(str(path)) as file:
-        start = file.read(Nifti2Header.template_dtype.itemsize)
-        has_extensions = start[Nifti1Header.template_dtype.itemsize :][:1] not in (b"", b"\0")
-        start += file.read(START_BYTES) if has_extensions else b""
-    if len(start) < Nifti1Header.template_dtype.itemsize:
-        raise ValueError(f"it has {len(start)} bytes, fewer than a header")
-    is_second = Nifti2Header.may_contain_header(start)
-    (Nifti2Header if is_second else Nifti1Header).from_fileobj(BytesIO(start))
-
-
-def _check_size(path: Path, voxels: int, told_bytes: int) -> None:
-    """Refuse, before anything is read, voxels that memory cannot hold and a file that cannot be what it tells."""
-    has = path.stat().st_size
-    most = has * MOST_DEFLATED if path.name.lower().endswith(".gz") else has
-    case = case_name(path)
-    if voxels > MOST_VOXELS:
-        raise ValueError(
-            f"Case {case}: {path.name} has {voxels:,} voxels by its header. Expected one CT, at most {MOST_VOXELS:,}: "
-            "check the header, or cut the volume."
-        )
-    if told_bytes > most:
-        raise ValueError(
-            f"Case {case}: {path.name} is truncated or not a NIfTI file: its header tells of {told_bytes:,} bytes, and "
-            f"{has:,} are there. Copy or export the file again."
-        )
-    if has > told_bytes + SPARE_BYTES:
-        raise ValueError(
-            f"Case {case}: {path.name} has {has:,} bytes, its header tells of {told_bytes:,}. Expected a header that "
-            "fits the voxels: export the file again."
-        )
-
-
-def _check_extent(affine: np.ndarray, shape: tuple[int, ...], path: Path) -> None:
-    """Refuse a volume whose lengths cannot be in mm; on a grid in mm it would need more memory than there is."""
-    voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    extent_mm = voxel_mm[: len(shape)] * shape[:3]
-    if voxel_mm.min() >= LEAST_VOXEL_MM and extent_mm.max() <= MOST_EXTENT_MM:
-        return
-    raise ValueError(
-        f"Case {case_name(path)}: {path.name} has voxels of {_sizes(voxel_mm)} mm and is {_sizes(extent_mm)} mm large. "
-        f"Expected {LEAST_VOXEL_MM:g} mm or more and {MOST_EXTENT_MM:g} mm or less: write the header in mm."
-    )
-
-
-def _sizes(lengths: np.ndarray) -> str:
-    return " x ".join(f"{length:g}" for length in lengths)
-
-
-def _check_affine(affine: np.ndarray, path: Path) -> None:
-    axes = affine[:3, :3]
-    shown = ", ".join(str(np.round(row, 3).tolist()) for row in affine[:3])
-    lengths = np.linalg.norm(axes, axis=0)
-    if np.all(np.isfinite(affine)) and np.all(lengths > 0) and abs(np.linalg.det(axes / lengths)) > 1e-3:
-        return
-    raise ValueError(
-        f"Case {case_name(path)}: {path.name} has a singular affine, so its voxel size or orientation is unknown: "
-        f"{shown}. Copy the header of the image it was made from."
-    )
 
 
 def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
