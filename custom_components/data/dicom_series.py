@@ -253,21 +253,24 @@ def _check_same_grid(slices: list[_Slice], case: str) -> None:
         "pixel spacing": (("PixelSpacing",), 1e-4),
     }
     for what, (names, tolerance) in grids.items():
-        first = _numbers(slices[0].header, names)
-        others = [one for one in slices if not _same(_numbers(one.header, names), first, tolerance)]
+        of_slices = [_numbers(one.header, names) for one in slices]
+        usual, _ = Counter(of_slices).most_common(1)[0]
+        others = [(one, own) for one, own in zip(slices, of_slices, strict=True) if not _same(own, usual, tolerance)]
         if others:
+            odd, own = others[0]
             raise ValueError(
-                f"Case {case}: {len(others)} of {len(slices)} images differ in {what}, e.g. {others[0].path.name} has "
-                f"{_numbers(others[0].header, names)} and {slices[0].path.name} {first}. "
+                f"Case {case}: {len(others)} of {len(slices)} images differ in {what}, e.g. {odd.path.name} has "
+                f"{list(own)} where most have {list(usual)}. "
                 "Expected one axial series: move the other images away."
             )
 
 
-def _numbers(header: Dataset, names: tuple[str, ...]) -> list[float]:
-    return [float(number) for name in names for number in np.atleast_1d(np.asarray(header.get(name, 1), dtype=float))]
+def _numbers(header: Dataset, names: tuple[str, ...]) -> tuple[float, ...]:
+    values = [np.atleast_1d(np.asarray(header.get(name, 1), dtype=float)) for name in names]
+    return tuple(np.concatenate(values).tolist())
 
 
-def _same(first: list[float], second: list[float], tolerance: float) -> bool:
+def _same(first: tuple[float, ...], second: tuple[float, ...], tolerance: float) -> bool:
     return len(first) == len(second) and bool(np.allclose(first, second, rtol=0, atol=tolerance))
 
 

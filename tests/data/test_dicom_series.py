@@ -112,6 +112,13 @@ def test_slices_of_another_grid_are_refused(write_series, hu, changes, message):
         check_dicom_series(write_series(hu, edit={2: changes}))
 
 
+def test_the_odd_slice_is_named_even_where_it_is_read_first(write_series, hu):
+    with pytest.raises(
+        ValueError, match=r"1 of 7 images differ in pixel spacing, e.g. 0_slice0.dcm has \[0.75, 0.51\]"
+    ):
+        check_dicom_series(write_series(hu, edit={0: {"PixelSpacing": [0.75, 0.51]}}))
+
+
 def test_a_slice_that_is_there_twice_is_refused(write_series, hu):
     folder = write_series(hu)
     shutil.copy(folder / "3_slice1.dcm", folder / "copy.dcm")
