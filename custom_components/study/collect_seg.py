@@ -10,7 +10,7 @@ from custom_components.data.lesion_classes import LESION_CLASSES
 from custom_components.study.case_table import read_case_table
 from custom_components.study.collect_cap import PER_CASE
 from custom_components.study.runner import Outcome
-from custom_components.study.seg_plan import NETWORKS, Arm, SegStudy
+from custom_components.study.seg_plan import ALL_NETWORKS, Arm, SegStudy
 from custom_components.study.study_results import SegmentationResults
 
 NUMBERS = ("dice", "precision", "accuracy", "pixels_true", "pixels_pred")
@@ -42,7 +42,7 @@ def collect_seg(study: SegStudy, outcome: Outcome) -> SegmentationResults:
         protocols=study.words(),
         cases=_cases(study),
         scores=scores[list(SCORE_COLUMNS)].astype(SCORE_COLUMNS).reset_index(drop=True),
-        networks=tuple(NETWORKS[network][0] for network in study.networks),
+        networks=tuple(ALL_NETWORKS[network][0] for network in study.networks),
         overlays={
             key: path
             for arm in finished
@@ -63,7 +63,7 @@ def _scores(study: SegStudy, arm: Arm) -> pd.DataFrame:
     """Long table of a fold: a row for each case and lesion class."""
     table = read_case_table(study.evaluation(arm).folder / PER_CASE)
     ids = table["case_id"].map(_ids(study, arm))
-    own: dict[str, Any] = {"network": NETWORKS[arm.network][0], "augmented": arm.augmented}
+    own: dict[str, Any] = {"network": ALL_NETWORKS[arm.network][0], "augmented": arm.augmented}
     own |= {"protocol": arm.protocol, "fold": arm.fold}
     parts = []
     for lesion in LESION_CLASSES:
@@ -82,4 +82,4 @@ def _overlays(study: SegStudy, arm: Arm) -> Iterator[tuple[tuple[str, str, str],
     for name, case_id in _ids(study, arm).items():
         drawn = sorted((folder / name).glob(f"{name}_overlay_*.png"))
         if drawn:
-            yield (NETWORKS[arm.network][0], arm.protocol, case_id), drawn[0]
+            yield (ALL_NETWORKS[arm.network][0], arm.protocol, case_id), drawn[0]

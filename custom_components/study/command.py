@@ -51,7 +51,7 @@ def study(
         protocol: nested (default) or paper for covid_cap_bundle; group, paper or both (default) for covid_seg_bundle.
         num_folds: 10 by default (covid_seg_bundle); those of the datalist (covid_cap_bundle).
         systems: some of plain_us, attention_us, attention_ss; all by default (covid_cap_bundle).
-        networks: some of m, m_a, m_r, unet; all by default (covid_seg_bundle).
+        networks: some of m, m_a, m_r, unet (these by default) and flexible_unet (covid_seg_bundle).
         overrides: numbers for every training and evaluation whose config has them, such as "{'epochs': 3}".
         recipe: overlays beside every training, such as "[dice_cross_entropy.yaml]"; none by default (covid_seg_bundle).
         augmentation: with, without or both (default) (covid_seg_bundle).

@@ -23,6 +23,9 @@ NETWORKS = {
     "m_r": ("M-R", ("no_resnext.yaml",)),
     "unet": ("U-Net", ("unet.yaml",)),
 }
+# Networks of others, trained and scored by the same configs where a study names them.
+PEERS = {"flexible_unet": ("FlexibleUNet", ("flexible_unet.yaml",))}
+ALL_NETWORKS = {**NETWORKS, **PEERS}
 NO_AUGMENTATION = "no_augmentation.yaml"
 ARMS = {True: "augmented", False: "not_augmented"}
 AUGMENTATION = {"both": (True, False), "with": (True,), "without": (False,)}
@@ -35,7 +38,7 @@ class Arm:
 
     Args:
         protocol: ``group`` or ``paper``.
-        network: one of ``NETWORKS``.
+        network: one of ``ALL_NETWORKS``.
         augmented: whether its training augments.
         fold: that is left out.
     """
@@ -60,7 +63,7 @@ class SegStudy:
         folder: of the study.
         data: cases.
         protocols: ``group``, ``paper``, or both.
-        networks: which of ``NETWORKS``.
+        networks: which of ``ALL_NETWORKS``.
         num_folds: number of folds.
         overrides: numbers of the configs.
         recipe: overlays beside every training's train.yaml, such as ``dice_cross_entropy.yaml``.
@@ -108,7 +111,7 @@ class SegStudy:
     def training(self, arm: Arm) -> Run:
         """Train a network on all folds but one."""
         augmentation = () if arm.augmented else (NO_AUGMENTATION,)
-        files = (TRAIN, *NETWORKS[arm.network][1], *self.recipe, *augmentation, LAST_WEIGHTS)
+        files = (TRAIN, *ALL_NETWORKS[arm.network][1], *self.recipe, *augmentation, LAST_WEIGHTS)
         run = self._run(arm, "train", TRAINING, files)
         folder = self._folder(run["name"])
         return Run(
@@ -122,7 +125,7 @@ class SegStudy:
     def evaluation(self, arm: Arm) -> Run:
         """Score a network on the fold that it left out; pictures are drawn of one way of training alone."""
         training = self.training(arm)
-        run = self._run(arm, "evaluate", EVALUATING, (EVALUATE, *NETWORKS[arm.network][1]))
+        run = self._run(arm, "evaluate", EVALUATING, (EVALUATE, *ALL_NETWORKS[arm.network][1]))
         folder = self._folder(run["name"])
         if arm.augmented != self.augmentation[0]:
             run["overrides"]["overlay_slices"] = 0

@@ -30,7 +30,7 @@ class StudyOptions:
         protocol: None for the bundle's default.
         num_folds: None for the bundle's default.
         systems: of covid_cap_bundle; None for all.
-        networks: of covid_seg_bundle; None for all.
+        networks: of covid_seg_bundle; None for those of Table II.
         overrides: numbers of the configs.
         recipe: of covid_seg_bundle: overlays beside every training's train.yaml; None for none.
         augmentation: of covid_seg_bundle: ``both``, ``with`` or ``without``; None for both.
@@ -107,12 +107,13 @@ class StudyOptions:
 
     def _seg_study(self, known: Path | None) -> SegStudy:
         both = (seg_plan.GROUP, seg_plan.PAPER)
+        networks = tuple(seg_plan.NETWORKS) if self.networks is None else self.networks
         return SegStudy(
             bundle=self.bundle,
             folder=self.folder,
             data=slice_data(self.dataset_dir, known),
             protocols=both if self.protocol in (None, seg_plan.BOTH) else (str(self.protocol),),
-            networks=_chosen("networks", self.networks, tuple(seg_plan.NETWORKS)),
+            networks=_chosen("networks", networks, tuple(seg_plan.ALL_NETWORKS)),
             num_folds=self.num_folds or DEFAULT_FOLDS,
             overrides=dict(self.overrides or {}),
             recipe=self._recipe(),
@@ -131,7 +132,7 @@ class StudyOptions:
             seg_plan.NO_AUGMENTATION,
             "full_attention.yaml",
         }
-        networks = {name for _, overlays in seg_plan.NETWORKS.values() for name in overlays}
+        networks = {name for _, overlays in seg_plan.ALL_NETWORKS.values() for name in overlays}
         return sorted({path.name for path in (self.bundle / "configs").glob("*.yaml")} - own - networks)
 
     def _configs(self) -> list[list[str]]:

@@ -55,6 +55,15 @@ def test_a_network_is_trained_with_its_overlays(study, network, augmented):
     assert bool(training["train"]["random_transforms"]) == augmented
 
 
+def test_a_peer_is_trained_and_scored_by_the_same_configs_where_it_is_named(study):
+    assert "flexible_unet" not in study().networks
+    plan = study(networks=("m", "flexible_unet"))
+    arm = next(arm for arm in plan.arms() if arm.network == "flexible_unet")
+    contents = [config_content(run.config_paths, run.overrides) for run in (plan.training(arm), plan.evaluation(arm))]
+    assert [content["network_def"]["_target_"] for content in contents] == ["FlexibleUNet"] * 2
+    assert contents[0]["spatial_size"] == contents[1]["spatial_size"]
+
+
 @pytest.mark.parametrize("augmented", [True, False])
 def test_a_recipe_stands_beside_every_training_and_takes_augmentation_to_none_that_has_none(study, augmented):
     plan = study(recipe=("lesion_patches.yaml", "dice_cross_entropy.yaml"), augmentation=(augmented,))

@@ -90,7 +90,7 @@ def test_a_wrong_option_of_a_cap_study_is_told(scans, tmp_path, given, message):
     ("given", "message"),
     [
         ({"protocol": "nested"}, "protocol is 'nested'. Expected one of: group, paper, both"),
-        ({"networks": ["m", "m-a"]}, "networks is 'm-a'. Expected one of: m, m_a, m_r, unet"),
+        ({"networks": ["m", "m-a"]}, "networks is 'm-a'. Expected one of: m, m_a, m_r, unet, flexible_unet"),
         ({"augmentation": "strong"}, "augmentation is 'strong'. Expected one of: both, with, without"),
         ({"recipe": "unet.yaml"}, "recipe is 'unet.yaml'. Expected one of: add_attention.yaml, cosine_schedule.yaml"),
         ({"test_dir": "x"}, "test_dir is no option of a study of covid_seg_bundle"),

@@ -16,14 +16,15 @@ RECIPES = (
     "cosine_schedule.yaml",
     "lesion_patches.yaml",
 )
-TRAINING_OVERLAYS = (*ABLATIONS, *RECIPES, "add_attention.yaml", "last_weights.yaml")
+NETWORKS = (*ABLATIONS, "flexible_unet.yaml")
+TRAINING_OVERLAYS = (*NETWORKS, *RECIPES, "add_attention.yaml", "last_weights.yaml")
 TRAIN = [
     ("train.yaml",),
     *(("train.yaml", overlay) for overlay in TRAINING_OVERLAYS),
     ("train.yaml", *RECIPES[1:], "last_weights.yaml"),
 ]
-EVALUATE = [("evaluate.yaml",), *(("evaluate.yaml", overlay) for overlay in ABLATIONS)]
-INFER = [("inference.json",), *(("inference.json", overlay) for overlay in ABLATIONS)]
+EVALUATE = [("evaluate.yaml",), *(("evaluate.yaml", overlay) for overlay in NETWORKS)]
+INFER = [("inference.json",), *(("inference.json", overlay) for overlay in NETWORKS)]
 MULTI_GPU = ("train.yaml", "multi_gpu_train.json")
 PLACES = {
     "train": ("train.yaml", "train::deterministic_transforms"),
@@ -32,6 +33,11 @@ PLACES = {
     "inference": ("inference.json", "preprocessing::transforms"),
 }
 QUICK = {"num_workers": 0, "cache_rate": 0.0}
+
+
+def small(names: tuple[str, ...]) -> dict[str, Any]:
+    """What makes the network small, where it is ours."""
+    return {"spatial_size": [64, 64]} if "flexible_unet.yaml" in names else SMALL
 
 
 def test_every_shipped_config_is_tested_here():
@@ -48,7 +54,7 @@ def test_every_target_can_be_located(names):
 @pytest.mark.parametrize("names", TRAIN, ids=" ".join)
 def test_a_training_is_made_and_has_all_properties(workflow_of, slices, tmp_path, names):
     folders = {"dataset_dir": slices, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
-    workflow = workflow_of(*names, **SMALL, **QUICK, **folders)
+    workflow = workflow_of(*names, **small(names), **QUICK, **folders)
     workflow.initialize()
     assert workflow.check_properties() == []
     assert workflow.trainer.network is workflow.evaluator.network
@@ -57,7 +63,9 @@ def test_a_training_is_made_and_has_all_properties(workflow_of, slices, tmp_path
 
 @pytest.mark.parametrize("names", [*EVALUATE, *INFER], ids=" ".join)
 def test_an_evaluation_or_inference_is_made_and_has_all_properties(workflow_of, slices, tmp_path, names):
-    workflow = workflow_of(*names, workflow_type="infer", **SMALL, dataset_dir=slices, output_dir=tmp_path / "eval")
+    workflow = workflow_of(
+        *names, workflow_type="infer", **small(names), dataset_dir=slices, output_dir=tmp_path / "eval"
+    )
     workflow.initialize()
     assert workflow.check_properties() == []
     assert workflow.evaluator.network is workflow.parser.get_parsed_content("network")
@@ -170,6 +178,7 @@ KNOBS = {
     "network_def#encoder": ("plain", lambda get: class_name(get("network_def").encoder[0]), "DoubleConvolution"),
     "network_def#attention": ("full", lambda get: class_name(get("network_def").decoder[0].attention), "FullAttention"),
     "network_def#features": ([8, 16], lambda get: len(get("network_def").encoder), 2),
+    "compile": (True, lambda get: get("train#trainer").compile, True),
     "optimizer#betas": ([0.8, 0.9], lambda get: get("optimizer").param_groups[0]["betas"], (0.8, 0.9)),
     "loss#sigmoid": (True, lambda get: get("loss").sigmoid, True),
 }  # fmt: skip

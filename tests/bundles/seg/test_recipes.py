@@ -1,11 +1,12 @@
 """The overlays beside the paper's recipe."""
 
+import json
 from collections import Counter
 
 import pytest
 import torch
 
-from tests.bundles.conftest import scalars
+from tests.bundles.conftest import Bundle, scalars
 from tests.bundles.seg.conftest import GOLDEN, SMALL, TRAINING
 
 PATCH = [24, 20]
@@ -55,3 +56,25 @@ def test_a_training_goes_on_from_the_weights_of_the_network_without_attention(bu
     bundle.run(["train.yaml", "add_attention.yaml"], "training", **{**GOLDEN, **start, **second})
     reached = max(value for _, value in scalars(first["output_dir"], "val_mean_dice"))
     assert scalars(second["output_dir"], "val_mean_dice")[0][1] == pytest.approx(reached, abs=0.01)
+
+
+def test_a_peer_is_trained_and_scored_by_the_same_configs(bundle, slices, tmp_path):
+    peer = {"num_workers": 0, "num_folds": 4, "spatial_size": [64, 64], "amp": False, "dataset_dir": slices, "fold": 0}
+    network = Bundle(bundle.folder, {})
+    folders = {"ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
+    network.run(["train.yaml", "flexible_unet.yaml"], "training", epochs=1, draws_per_image=1, **peer, **folders)
+    del peer["num_workers"]
+    scored = {"ckpt_path": tmp_path / "models/model.pt", "output_dir": tmp_path / "eval"}
+    network.run(["evaluate.yaml", "flexible_unet.yaml"], "evaluating", **peer, **scored)
+    assert len((tmp_path / "eval/per_case.csv").read_text().splitlines()) == 1 + 6
+
+
+@pytest.mark.slow  # compiles for a minute
+def test_a_compiled_training_gives_weights_that_the_network_itself_loads(bundle, slices, tmp_path):
+    folders = {"dataset_dir": slices, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
+    bundle.run(["train.yaml", "no_attention.yaml"], "training", **GOLDEN, **folders, compile=True)
+    scored = {"ckpt_path": tmp_path / "models/model.pt", "output_dir": tmp_path / "eval", "dataset_dir": slices}
+    bundle.run(["evaluate.yaml", "no_attention.yaml"], "evaluating", **scored, num_folds=4, fold=0)
+    summary = json.loads((tmp_path / "eval/summary.json").read_text())
+    reached = max(value for _, value in scalars(folders["output_dir"], "val_mean_dice"))
+    assert summary["mean"]["dice"] == pytest.approx(reached, abs=1e-3)
