@@ -16,10 +16,11 @@ class SaveWeights:
     Args:
         network: whose weights.
         path: file to write, atomically; an older one is replaced.
+        half: whether floating-point tensors are written in half precision, for a file of half the size.
     """
 
-    def __init__(self, network: nn.Module, path: str | Path) -> None:
-        self.network, self.path = network, Path(path)
+    def __init__(self, network: nn.Module, path: str | Path, half: bool = False) -> None:
+        self.network, self.path, self.half = network, Path(path), half
 
     def attach(self, engine: Engine) -> None:
         """Write when the engine has run."""
@@ -29,7 +30,10 @@ class SaveWeights:
         """Write now, in the first process."""
         if idist.get_rank() != 0:
             return
-        state = {name: tensor.detach().cpu() for name, tensor in self.network.state_dict().items()}
+        state = {name: self._written(tensor.detach().cpu()) for name, tensor in self.network.state_dict().items()}
         with atomic_path(self.path) as temporary:
             torch.save(state, temporary)
         _logger.info("Weights written to %s", self.path)
+
+    def _written(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.half() if self.half and tensor.is_floating_point() else tensor

@@ -17,6 +17,20 @@ def test_the_weights_are_written_when_the_run_is_complete(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["model.pt"]
 
 
+def test_half_precision_is_of_the_floats_alone_and_loads_as_float32(tmp_path):
+    network, path = torch.nn.BatchNorm1d(3), tmp_path / "model.pt"
+    network.running_mean.fill_(1 / 3)
+    network.num_batches_tracked.fill_(70001)
+    SaveWeights(network, path, half=True)()
+    state = torch.load(path, weights_only=True)
+    assert {tensor.dtype for tensor in state.values()} == {torch.float16, torch.int64}
+    other = torch.nn.BatchNorm1d(3)
+    LoadWeights(path, other)()
+    assert other.running_mean.dtype == torch.float32
+    torch.testing.assert_close(other.running_mean, network.running_mean, rtol=2**-11, atol=0)
+    assert other.num_batches_tracked == 70001
+
+
 def test_a_failing_run_leaves_the_old_file(tmp_path):
     path = tmp_path / "model.pt"
     path.write_bytes(b"old")

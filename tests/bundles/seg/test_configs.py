@@ -17,7 +17,7 @@ RECIPES = (
     "lesion_patches.yaml",
 )
 NETWORKS = (*ABLATIONS, "flexible_unet.yaml")
-TRAINING_OVERLAYS = (*NETWORKS, *RECIPES, "add_attention.yaml", "last_weights.yaml")
+TRAINING_OVERLAYS = (*NETWORKS, *RECIPES, "add_attention.yaml", "all_cases.yaml", "last_weights.yaml")
 TRAIN = [
     ("train.yaml",),
     *(("train.yaml", overlay) for overlay in TRAINING_OVERLAYS),
@@ -134,7 +134,9 @@ def test_the_inference_config_stands_alone():
 @pytest.mark.parametrize("name", [*TRAINING_OVERLAYS, "multi_gpu_train.json"])
 def test_an_overlay_overrides_and_never_repeats(name):
     overlay = ConfigParser.load_config_file(BUNDLE.folder / "configs" / name)
-    check_overlay(parser_of("train.yaml"), overlay, new=("#sampler", "finalize", "#zero_init_attention", "#added"))
+    check_overlay(
+        parser_of("train.yaml"), overlay, new=("#sampler", "finalize", "#zero_init_attention", "#added", "#half")
+    )
 
 
 def test_the_papers_numbers_are_the_defaults(workflow_of, slices, tmp_path):

@@ -58,6 +58,15 @@ def test_a_training_goes_on_from_the_weights_of_the_network_without_attention(bu
     assert scalars(second["output_dir"], "val_mean_dice")[0][1] == pytest.approx(reached, abs=0.01)
 
 
+def test_all_cases_train_and_the_last_weights_are_kept_in_half_precision(bundle, slices, tmp_path):
+    folders = {"dataset_dir": slices, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
+    bundle.run(["train.yaml", "all_cases.yaml"], "training", **{**TRAINING, **folders, "epochs": 1})
+    split = json.loads((tmp_path / "models/split.json").read_text())
+    assert (len(split["training"]), split["validation"]) == (24, [])
+    state = torch.load(tmp_path / "models/model.pt", weights_only=True)
+    assert {tensor.dtype for tensor in state.values() if tensor.is_floating_point()} == {torch.float16}
+
+
 def test_a_peer_is_trained_and_scored_by_the_same_configs(bundle, slices, tmp_path):
     peer = {"num_workers": 0, "num_folds": 4, "spatial_size": [64, 64], "amp": False, "dataset_dir": slices, "fold": 0}
     network = Bundle(bundle.folder, {})
