@@ -1,13 +1,15 @@
-"""How well masks of `diagnose` tell the slices that radiologists of COVID-CT-MD marked as infected: AUC and a figure.
+"""How well masks tell the slices that radiologists of COVID-CT-MD marked as infected: AUC and a figure.
 
-python docs/score_slice_labels.py DATA_DIR RESULTS_DIR [--mask infection] [--figure slices.png] [--from_feet]
+python docs/score_slice_labels.py DATA_DIR RESULTS_DIR [--mask infection] [--values "[1, 2]"] [--figure PNG] [--from_feet]
 
 DATA_DIR holds, for each patient, a DICOM folder and `<patient>_slices.csv` (slice_index_sorted_by_SliceLocation and
-infected); RESULTS_DIR is the output folder of `diagnose`. The data set does not say at which end index 0 lies. It is
+infected); RESULTS_DIR is the output folder of `diagnose`, or of covid_seg_bundle's inference (then `--mask seg`).
+`--values` are the labels that count; any but 0 by default. The data set does not say at which end index 0 lies. It is
 read from the head, the largest SliceLocation: so read, the marked slices are those on which disease is to be seen.
 """
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +33,7 @@ class SliceScores:
     marked: np.ndarray
     area_cm2: np.ndarray
     location_mm: np.ndarray
-    lungs_ml: tuple[float, float]
+    lungs_ml: tuple[float, ...]  # left and right; nothing where they were not segmented
 
     @property
     def auc(self) -> float:
@@ -39,23 +41,26 @@ class SliceScores:
         return float(roc_auc_score(self.marked, self.area_cm2))
 
     def __str__(self) -> str:
-        left, right = self.lungs_ml
         found = self.area_cm2 > 0
+        lungs = "; left lung {:.0f} ml, right lung {:.0f} ml".format(*self.lungs_ml) if self.lungs_ml else ""
         return (
             f"{self.patient}: AUC {self.auc:.3f}; {len(self.marked)} slices, {self.marked.sum()} marked, {found.sum()} "
-            f"with mask, {(found & self.marked).sum()} with both; left lung {left:.0f} ml, right lung {right:.0f} ml"
+            f"with mask, {(found & self.marked).sum()} with both{lungs}"
         )
 
 
-def score(dicom_dir: Path, labels: Path, results_dir: Path, mask: str, from_feet: bool = False) -> SliceScores:
+def score(
+    dicom_dir: Path, labels: Path, results_dir: Path, mask: str, from_feet: bool = False, values: Sequence[int] = ()
+) -> SliceScores:
     """Areas of a mask beside the labels of one patient."""
     files = check_dicom_series(dicom_dir).files
     headers = [dcmread(file, specific_tags=["SliceLocation", "SeriesInstanceUID"]) for file in files]
     case = str(headers[0].SeriesInstanceUID)
+    case = case if (results_dir / case).is_dir() else dicom_dir.name
     image = nibabel.load(results_dir / case / f"{case}_{mask}.nii.gz")
-    lungs = np.asarray(nibabel.load(results_dir / case / f"{case}_lungs.nii.gz").dataobj)
-    size_mm = voxel_sizes(image.affine)
-    areas = (np.asarray(image.dataobj) > 0).sum(axis=(0, 1)) * size_mm[0] * size_mm[1] / 100
+    found, size_mm = np.asarray(image.dataobj), voxel_sizes(image.affine)
+    counted = np.isin(found, values) if values else found > 0
+    areas = counted.sum(axis=(0, 1)) * size_mm[0] * size_mm[1] / 100
     locations = np.array([float(header.SliceLocation) for header in headers])
     with labels.open(encoding="utf-8") as file:
         rows = {int(row["slice_index_sorted_by_SliceLocation"]): row["infected"] == "1" for row in csv.DictReader(file)}
@@ -64,9 +69,20 @@ def score(dicom_dir: Path, labels: Path, results_dir: Path, mask: str, from_feet
             f"{labels.name} has {len(rows)} slices, the series {len(areas)}. Give the labels of the series."
         )
     order = np.argsort(locations if from_feet else -locations)
-    volumes = [float((lungs == side).sum() * np.prod(size_mm) / 1000) for side in (1, 2)]
     marked = np.array([rows[rank] for rank in range(len(rows))])
-    return SliceScores(labels.stem.removesuffix("_slices"), marked, areas[order], locations[order], tuple(volumes))
+    return SliceScores(
+        labels.stem.removesuffix("_slices"), marked, areas[order], locations[order], lungs_ml(results_dir / case)
+    )
+
+
+def lungs_ml(folder: Path) -> tuple[float, ...]:
+    """Volumes of the left and the right lung, where `diagnose` has segmented them."""
+    path = folder / f"{folder.name}_lungs.nii.gz"
+    if not path.is_file():
+        return ()
+    image = nibabel.load(path)
+    lungs, voxel_ml = np.asarray(image.dataobj), float(np.prod(voxel_sizes(image.affine))) / 1000
+    return tuple(float((lungs == side).sum() * voxel_ml) for side in (1, 2))
 
 
 def draw(axes: Axes, one: SliceScores, mask: str) -> None:
@@ -79,13 +95,20 @@ def draw(axes: Axes, one: SliceScores, mask: str) -> None:
     axes.legend(loc="upper left", frameon=False)
 
 
-def main(data_dir: str, results_dir: str, mask: str = "infection", figure: str = "", from_feet: bool = False) -> None:
+def main(
+    data_dir: str,
+    results_dir: str,
+    mask: str = "infection",
+    values: Sequence[int] = (),
+    figure: str = "",
+    from_feet: bool = False,
+) -> None:
     """Print a line for each patient and draw the areas over the slices."""
     tables = sorted(Path(data_dir).glob("*_slices.csv"))
     if not tables:
         raise ValueError(f"{data_dir} has no *_slices.csv. Give the folder of the slice labels.")
     patients = [
-        score(table.with_name(table.stem.removesuffix("_slices")), table, Path(results_dir), mask, from_feet)
+        score(table.with_name(table.stem.removesuffix("_slices")), table, Path(results_dir), mask, from_feet, values)
         for table in tables
     ]
     print("\n".join(map(str, patients)))  # noqa: T201

@@ -2,6 +2,7 @@ import csv
 import runpy
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from custom_components.data.dicom_series import check_dicom_series
@@ -58,6 +59,16 @@ def test_a_line_and_a_figure_come_out(patient, capsys):
     SCRIPT["main"](str(patient), str(patient / "out"), figure=str(patient / "slices.png"))
     assert capsys.readouterr().out.startswith("P7: AUC 0.733; 8 slices, 3 marked, 3 with mask, 2 with both")
     assert (patient / "slices.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_label_maps_of_the_segmentation_count_with_the_labels_that_are_named(patient, capsys):
+    (diagnosed,) = (patient / "out").iterdir()
+    image = nibabel.load(diagnosed / f"{diagnosed.name}_infection.nii.gz")
+    labels = np.asarray(image.dataobj) * np.where(np.arange(8) == 5, 3, 1)
+    (patient / "seg/P7").mkdir(parents=True)
+    nibabel.save(nibabel.Nifti1Image(labels.astype(np.uint8), image.affine), patient / "seg/P7/P7_seg.nii.gz")
+    SCRIPT["main"](str(patient), str(patient / "seg"), mask="seg", values=[1, 2])
+    assert capsys.readouterr().out == "P7: AUC 0.533; 8 slices, 3 marked, 2 with mask, 1 with both\n"
 
 
 def test_labels_of_another_series_are_refused(patient):
