@@ -1,9 +1,9 @@
 """How well masks tell the slices that radiologists of COVID-CT-MD marked as infected: AUC and a figure.
 
-python docs/score_slice_labels.py DATA_DIR RESULTS_DIR [--mask infection] [--values "[1, 2]"] [--figure PNG] [--from_feet]
+python docs/score_slice_labels.py DATA RESULTS [--mask infection] [--values "[1, 2]"] [--figure PNG] [--from_feet]
 
-DATA_DIR holds, for each patient, a DICOM folder and `<patient>_slices.csv` (slice_index_sorted_by_SliceLocation and
-infected); RESULTS_DIR is the output folder of `diagnose`, or of covid_seg_bundle's inference (then `--mask seg`).
+DATA holds, for each patient, a DICOM folder and `<patient>_slices.csv` (slice_index_sorted_by_SliceLocation and
+infected); RESULTS is the output folder of `diagnose`, or of covid_seg_bundle's inference (then `--mask seg`).
 `--values` are the labels that count; any but 0 by default. The data set does not say at which end index 0 lies. It is
 read from the head, the largest SliceLocation: so read, the marked slices are those on which disease is to be seen.
 """
