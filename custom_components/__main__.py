@@ -55,7 +55,7 @@ VERBS = {
 
 
 def verbs(words: Sequence[str]) -> dict[str, Callable]:
-    """The verbs; that of studies, whose libraries no other needs, unless another one is asked for.
+    """The verbs; those of studies, whose libraries no other needs, unless another one is asked for.
 
     Args:
         words: of the command line.
@@ -63,8 +63,9 @@ def verbs(words: Sequence[str]) -> dict[str, Callable]:
     if words[:1] and words[0] in VERBS:
         return VERBS
     from custom_components.study.command import study
+    from custom_components.study.joined_scores import joined_scores
 
-    return {**VERBS, "study": study}
+    return {**VERBS, "joined_scores": joined_scores, "study": study}
 
 
 def main() -> None:
