@@ -1,6 +1,7 @@
-"""Seconds and memory of one slice of 369 x 369 through the networks of Table II; prints a Markdown table.
+"""Seconds and memory of one slice of 369 x 369 through the networks of Table II and a peer; prints a Markdown table.
 
-Each network in a process of its own, float32, batch 1; the median of the repeats.
+Each network in a process of its own, float32, batch 1; the median of the repeats. FlexibleUNet, whose sizes are
+multiples of 32, gets the next larger one.
 
     python docs/bench_networks.py [--size 369] [--repeats 3]
 """
@@ -14,15 +15,25 @@ import time
 import fire
 import torch
 from custom_components import ResidualAttentionUNet
+from monai.networks.nets import FlexibleUNet
 from process_memory import memory, reset_peak
 
-NETWORKS = {"M": ("resnext", "lsh"), "M-A": ("resnext", "none"), "M-R": ("plain", "lsh"), "U-Net": ("plain", "none")}
+OURS = {"M": ("resnext", "lsh"), "M-A": ("resnext", "none"), "M-R": ("plain", "lsh"), "U-Net": ("plain", "none")}
+PEER = "FlexibleUNet"  # as configs/flexible_unet.yaml of covid_seg_bundle has it
+
+
+def network_of(name: str) -> torch.nn.Module:
+    """A network of the table, with first weights."""
+    if name == PEER:
+        return FlexibleUNet(in_channels=1, out_channels=4, backbone="resnet18", spatial_dims=2)
+    encoder, attention = OURS[name]
+    return ResidualAttentionUNet(encoder=encoder, attention=attention)
 
 
 def measure(name: str, size: int, repeats: int) -> None:
     """Run one network in this process; print its figures as JSON."""
-    encoder, attention = NETWORKS[name]
-    network = ResidualAttentionUNet(encoder=encoder, attention=attention)
+    network = network_of(name)
+    size = -(-size // 32) * 32 if name == PEER else size
     figures: dict[str, float] = {"parameters": sum(parameter.numel() for parameter in network.parameters())}
     image = torch.rand(1, 1, size, size)
     for step in ("forward", "training"):
@@ -49,7 +60,7 @@ def table(size: int = 369, repeats: int = 3) -> None:
     sys.stdout.write(
         "| network | parameters | forward: s | GiB | forward + backward: s | GiB |\n|---|---|---|---|---|---|\n"
     )
-    for name in NETWORKS:
+    for name in (*OURS, PEER):
         command = [sys.executable, __file__, "measure", name, str(size), str(repeats)]
         f = json.loads(
             subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.splitlines()[-1]
