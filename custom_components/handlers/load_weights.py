@@ -19,16 +19,16 @@ class LoadWeights:
     Args:
         path: file with the plain state dict of ``network``.
         network: network to fill; a ``DistributedDataParallel`` wrapper is looked through.
-        added: part of the names of tensors that the file need not have, such as ``attention``: what this network has
-            more than the trained one; they keep their first values.
+        own: part of the names of tensors that keep their first values, whether or not the file has them, such as
+            ``attention`` (which the trained network had not) or ``output`` (whose classes were others).
 
     Raises:
         ValueError: at the start, when the file is missing or broken, belongs to another architecture, or holds NaN.
     """
 
-    def __init__(self, path: str | Path, network: nn.Module, added: str = "") -> None:
+    def __init__(self, path: str | Path, network: nn.Module, own: str = "") -> None:
         self.path = Path(path)
-        self.added = added
+        self.own = own
         self.network = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
     def attach(self, engine: Engine) -> None:
@@ -38,7 +38,7 @@ class LoadWeights:
     def __call__(self, engine: Engine | None = None) -> None:
         """Load now."""
         expected = self.network.state_dict()
-        state = {**self._added(expected), **read_state_dict(self.path)}
+        state = {**read_state_dict(self.path), **self._own(expected)}
         problem = mismatch(state, expected)
         if problem:
             raise ValueError(
@@ -48,8 +48,8 @@ class LoadWeights:
         self.network.load_state_dict(state)
         _logger.info("Weights loaded from %s", self.path)
 
-    def _added(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: value for name, value in tensors.items() if self.added and self.added in name}
+    def _own(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: value for name, value in tensors.items() if self.own and self.own in name}
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:

@@ -80,12 +80,21 @@ def test_a_checkpoint_to_resume_from_is_no_model(tmp_path):
         read_state_dict(saved({"network": network().state_dict(), "trainer": {"epoch": 3}}, tmp_path))
 
 
+def test_what_was_trained_on_other_classes_keeps_its_first_values(tmp_path):
+    fresh = network()
+    first = {name: tensor.detach().clone() for name, tensor in fresh.state_dict().items()}
+    trained = {**network().state_dict(), "1.weight": torch.full((7, 5), 9.0)}
+    LoadWeights(saved(trained, tmp_path), fresh, own="1.")()
+    for name, tensor in fresh.state_dict().items():
+        assert tensor.equal(first[name] if name.startswith("1.") else trained[name])
+
+
 def test_what_the_network_has_more_keeps_its_first_values(tmp_path):
     smaller = torch.nn.Sequential(torch.nn.Linear(3, 5))
     fresh = network()
     more = fresh[1].weight.detach().clone()
-    LoadWeights(saved(smaller.state_dict(), tmp_path), fresh, added="1.")()
+    LoadWeights(saved(smaller.state_dict(), tmp_path), fresh, own="1.")()
     assert fresh[0].weight.equal(smaller[0].weight)
     assert fresh[1].weight.equal(more)
     with pytest.raises(ValueError, match=r"tensors missing: 1 \(1.weight\)"):
-        LoadWeights(saved(smaller.state_dict(), tmp_path), fresh, added="1.bias")()
+        LoadWeights(saved(smaller.state_dict(), tmp_path), fresh, own="1.bias")()

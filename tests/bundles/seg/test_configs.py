@@ -17,7 +17,14 @@ RECIPES = (
     "lesion_patches.yaml",
 )
 NETWORKS = (*ABLATIONS, "flexible_unet.yaml")
-TRAINING_OVERLAYS = (*NETWORKS, *RECIPES, "add_attention.yaml", "all_cases.yaml", "last_weights.yaml")
+TRAINING_OVERLAYS = (
+    *NETWORKS,
+    *RECIPES,
+    "add_attention.yaml",
+    "new_output.yaml",
+    "all_cases.yaml",
+    "last_weights.yaml",
+)
 TRAIN = [
     ("train.yaml",),
     *(("train.yaml", overlay) for overlay in TRAINING_OVERLAYS),
@@ -135,7 +142,7 @@ def test_the_inference_config_stands_alone():
 def test_an_overlay_overrides_and_never_repeats(name):
     overlay = ConfigParser.load_config_file(BUNDLE.folder / "configs" / name)
     check_overlay(
-        parser_of("train.yaml"), overlay, new=("#sampler", "finalize", "#zero_init_attention", "#added", "#half")
+        parser_of("train.yaml"), overlay, new=("#sampler", "finalize", "#zero_init_attention", "#own", "#half")
     )
 
 
