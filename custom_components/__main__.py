@@ -9,6 +9,7 @@ import fire
 from custom_components import phantom
 from custom_components.command_line import ended_with_a_message
 from custom_components.data.build_datalist import build_datalist
+from custom_components.data.check_datalist import check_datalist
 from custom_components.data.covid20_slices import convert_covid20_slices
 from custom_components.data.covid_ct_md import convert_covid_ct_md
 from custom_components.data.medseg import convert_jpg, convert_medseg
@@ -40,6 +41,7 @@ def phantom_dicom(
 
 VERBS = {
     "build_datalist": build_datalist,
+    "check_datalist": check_datalist,
     "convert_covid20_slices": convert_covid20_slices,
     "convert_covid_ct_md": convert_covid_ct_md,
     "convert_jpg": convert_jpg,

@@ -169,6 +169,8 @@ def test_a_command_of_the_package_in_the_readmes_runs_as_written(bundle, line, r
         make_classifier_data(tmp_path / "data")
         here = [str(tmp_path / "data") if word == "/path/to/data" else word for word in words]
         words = with_options(here, {"--num_folds": "2"})
+    elif words[0] == "check_datalist":
+        words = [str(root / CAP / "data") if word == "/path/to/data" else word for word in words]
     elif words[0] == "phantom_scans":
         here = [str(tmp_path / "new") if word.startswith("/path/to/") else word for word in words]
         words = with_options(here, {"--num_scans": "4", "--num_folds": "2"})

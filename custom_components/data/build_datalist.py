@@ -152,15 +152,25 @@ def _measured(case: Scan, problems: list[str]) -> Scan:
     if own:
         return case
     try:
-        ratio = _checked_ratio(case)
+        ratio = checked_ratio(case)
     except ValueError as error:
         problems.append(str(error))
         return case
     return {**case, "ratio": ratio, "group": size_group(case["label"], ratio)}
 
 
-def _checked_ratio(case: Scan) -> float:
-    """Infection ratio of a case whose CT and masks were read and found to be what training needs."""
+def checked_ratio(case: Scan) -> float:
+    """Read a case's CT and masks, check that they are what training needs, and measure the infection.
+
+    Args:
+        case: ``case_id`` and the paths ``image``, ``lung``, ``infection``.
+
+    Returns:
+        Infection volume / lung volume.
+
+    Raises:
+        ValueError: naming the case, when a file cannot be read or is not what ``CheckScand`` expects.
+    """
     readers = {"image": CTReader(), "lung": LabelReader(), "infection": LabelReader()}
     volumes = {key: _read(reader, case[key]) for key, reader in readers.items()}
     item: dict[Hashable, Any] = {"case_id": case["case_id"]}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_components.data.build_datalist import build_datalist
+from custom_components.data.check_datalist import check_datalist
 from custom_components.data.classification_datalist import list_scans
 from custom_components.data.covid20_slices import convert_covid20_slices
 from custom_components.data.folds import select_fold
@@ -95,6 +96,7 @@ PLACES: dict[str, Callable[[Path], Any]] = {
     "cap: fold": cap_split,
     "cap: inference": cap_inference,
     "build_datalist": build_datalist,
+    "check_datalist": check_datalist,
     "convert_covid20_slices": converted_runs,
     "convert_jpg": converted_jpg,
     "convert_medseg": converted_stack,

@@ -98,6 +98,13 @@ def stored(array: np.ndarray) -> np.ndarray:
     return (array + 1024).astype(np.uint16)
 
 
+def padded_lungs(array: np.ndarray) -> np.ndarray:
+    """The field of view ends within one lung, in its lowest slice."""
+    changed = array.copy()
+    changed[2:6, 3:9, 1] = -3024
+    return changed
+
+
 def windowed(array: np.ndarray) -> np.ndarray:
     return np.clip((array + 1350.0) / 1500 * 255, 0, 255).astype(np.uint8)
 
@@ -262,6 +269,14 @@ ROWS = [
         in_lungs,
     ),
     Row(
+        "padding_in_lungs",
+        "padding of -3024 inside the lung mask",
+        CAP_TRAIN,
+        "Case bad: 7.1 % of the lung mask is below -1100 HU (down to -3024 HU). Expected at most 1 %: "
+        "this is padding of the scanner",
+        cap(array_of(padded_lungs), "image"),
+    ),
+    Row(
         "sizes_differ",
         "a mask of another size",
         TRAIN,
@@ -286,6 +301,13 @@ ROWS = [
         "no_lung",
         "an empty lung mask",
         CAP_TRAIN,
+        "Case bad: lung mask is empty (0 of 1,512 voxels). Check the mask file or segment the lungs again.",
+        cap(array_of(lambda a: a * 0), "lung"),
+    ),
+    Row(
+        "no_lung_checked",
+        "the same, before a training",
+        "check_datalist",
         "Case bad: lung mask is empty (0 of 1,512 voxels). Check the mask file or segment the lungs again.",
         cap(array_of(lambda a: a * 0), "lung"),
     ),

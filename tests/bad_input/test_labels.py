@@ -215,6 +215,14 @@ ROWS = [
         in_cases(ratio="0.1"),
     ),
     Row(
+        "ratio_of_no_masks",
+        "a ratio that is not that of the masks",
+        "check_datalist",
+        "Case bad: ratio is 0.0200 but that of the masks is 0.0536. Expected at most 0.0001 between them. "
+        "Correct it, or make the datalist anew",
+        in_cases(ratio=0.02),
+    ),
+    Row(
         "group_contradicts",
         "a size group that is not the ratio's",
         CAP_TRAIN,
