@@ -1,4 +1,5 @@
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -21,6 +22,8 @@ class SizeBalancedSampler(DistributedSampler):
 
     Torch's WeightedRandomSampler draws. The class is a DistributedSampler, also for a single process, because that is
     what MONAI's engines tell the epoch to.
+
+    Its table is logged when the sampler of the first process is made, that is at the start of a training.
 
     Departs from the paper, which does not say: an empty group is left out with a warning, the other group of its class
     gets weight 1, and the probabilities are taken over what is there.
@@ -66,6 +69,8 @@ class SizeBalancedSampler(DistributedSampler):
         )
         replicas, own = _process(num_replicas, rank)
         super().__init__(range(len(groups)), num_replicas=replicas, rank=own, shuffle=True, seed=seed)  # type: ignore[arg-type]
+        if own == 0:
+            _logger.info("Size-balanced sampling, draws of an epoch: %d\n%s", len(groups), self.table())
 
     def __iter__(self) -> Iterator[int]:
         """This process's part of the epoch's draw."""
@@ -107,7 +112,8 @@ def _group_weights(counts: dict[str, int]) -> dict[str, float]:
     for rare, common in (("covid_small", "covid_large"), ("cap_large", "cap_small")):
         for name in (rare, common):
             if counts[name] == 0:
-                _logger.warning("No scan is in the group %s: it is left out of size-balanced sampling.", name)
+                message = f"No scan is in the group {name}: it is left out of size-balanced sampling."
+                warnings.warn(message, stacklevel=3)
         weights[rare] = counts[common] / counts[rare] if counts[rare] and counts[common] else float(counts[rare] > 0)
         weights[common] = float(counts[common] > 0)
     return {name: weights[name] for name in SIZE_GROUPS}

@@ -1,4 +1,5 @@
 import json
+import logging
 from collections import Counter
 from typing import Any
 
@@ -264,9 +265,12 @@ def test_every_knob_of_the_training_is_among_those():
     assert knobs - set(KNOBS) == {"imports", "bundle_root", "dataset_dir", "ckpt_dir", "output_dir"}
 
 
-def test_size_balanced_sampling_knows_the_training_side_alone(training, scans):
+def test_size_balanced_sampling_knows_the_training_side_alone(training, scans, caplog):
     _, get = training("train.yaml", "size_balanced.yaml", fold=1, seed=5)
+    with caplog.at_level(logging.INFO):
+        get("train#trainer")
     sampler = get("train#sampler")
+    assert sampler.table() in caplog.text  # before the first step
     assert (class_name(sampler), sampler.seed) == ("SizeBalancedSampler", 5)
     groups = [case["group"] for case in datalist_of(scans) if case["fold"] != 1]
     assert sampler.group_counts == dict(Counter(groups))
