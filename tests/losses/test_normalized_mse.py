@@ -77,12 +77,15 @@ def test_the_gradient_is_that_of_the_equation():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_at_full_size_half_precision_neither_overflows_nor_drifts(dtype):
-    attention = torch.full((1, 1, 138, 256, 256), 0.25, dtype=dtype)
+    attention = torch.full((1, 1, 138, 256, 256), 0.25, dtype=dtype, requires_grad=True)
     mask = torch.ones(1, 1, 138, 256, 256, dtype=torch.uint8)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=dtype):
         loss = NormalizedMSELoss()(attention, mask)
+    loss.backward()
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(0.5625 / 1.25, rel=1e-4)
+    slope = -(1.5 * 1.25 + 0.5625) / 1.25**2 / mask.numel()  # of Eq. 3 in one voxel, 1.7e-7
+    assert bool(((attention.grad.float() - slope).abs() < 2**-25).all())  # half a step of the smallest numbers of fp16
 
 
 def test_masks_of_another_size_are_refused():

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from custom_components.losses.normalized_mse import NormalizedMSELoss
 from custom_components.networks.online_attention import OnlineAttention, class_activation, min_max_normalize, soft_mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,12 +90,36 @@ def test_only_scans_with_an_empty_map_are_empty():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_features_give_a_float32_map(dtype):
     features, weight = (tensor.float() for tensor in draw(4))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=dtype):
         found = OnlineAttention().attention(features.to(dtype), weight, [5, 6, 7])
     assert found.dtype == torch.float32
     torch.testing.assert_close(
         found, OnlineAttention().attention(features.to(dtype).float(), weight, [5, 6, 7]), rtol=0, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_at_full_size_the_attention_loss_and_its_gradient_are_finite_under_autocast(dtype):
+    """From the feature map of the paper's network to Eq. 3 on its grid, against the same without autocast."""
+    generator = torch.Generator().manual_seed(6)
+    features = torch.rand(1, 512, 9, 16, 16, generator=generator).to(dtype)
+    weight, size = torch.randn(1, 512, generator=generator), [138, 256, 256]
+    mask = torch.zeros(1, 1, *size, dtype=torch.uint8)
+    mask[..., 40:80, 60:120, 60:120] = 1
+    losses, gradients = [], []
+    for tensor, is_half in ((features, True), (features.float(), False)):
+        leaf = tensor.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=dtype, enabled=is_half):
+            loss = NormalizedMSELoss()(OnlineAttention()(leaf, weight, size), mask)
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(leaf.grad.float())
+    assert 0 < losses[1] < 1
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert bool(gradients[0].isfinite().all())
+    assert float(gradients[1].norm()) > 0
+    off = (gradients[0] - gradients[1]).norm() / gradients[1].norm()
+    assert float(off) < torch.finfo(dtype).eps
 
 
 def test_large_half_precision_features_do_not_overflow():
