@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from custom_components.engines.root_cause import root_cause
 from custom_components.phantom import Phantom, make_scan, write_dicom
+from custom_components.phantom.nifti import write_nifti_array
 
 from tests.bundles.cap.conftest import (
     EVALUATION,
@@ -109,6 +110,10 @@ def spoil(kind: str, data: Path) -> None:
             change_file(path, lambda array, affine: (array[:, :, 9:10], affine))
     elif kind == "stored values":
         change_file(image, lambda array, affine: (array + 1024, affine))
+    elif kind == "padding in the lungs":
+        inside = np.asarray(nib.load(lung).dataobj) > 0
+        inside[:, :, 14:] = False
+        change_file(image, lambda array, affine: (np.where(inside, -3024, array).astype(np.int16), affine))
     elif kind == "NaN":
         change_file(image, with_nan)
     elif kind == "truncated":
@@ -131,6 +136,8 @@ LOADED = {
     "infection outside the lungs": r"^Case covid_001: 100.0 % of the infection \(.*\) lies outside the lung mask.",
     "labels in the mask": r"^Case covid_001: lung has .* voxels that are neither 0 nor 1 \(2\). .*: binarise it",
     "stored values": r"^Case covid_001: median inside the lung mask is \d+ HU. .* without the rescale intercept",
+    "padding in the lungs": r"^Case covid_001: \d+.\d % of the lung mask is below -1100 HU \(down to -3024 HU\). .*: "
+    r"this is padding of the scanner, no lung. Check that the mask belongs to this scan and ends at its field of view",
     "NaN": r"^Case covid_001: 2 of 107,520 values are NaN or infinite. Expected finite values: fill them in",
     "truncated": r"Case covid_001: covid_001.nii.gz is truncated or not a NIfTI file: .* Copy or export the file again",
 }
@@ -335,15 +342,30 @@ def truncated_slice(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-@pytest.mark.parametrize(
-    ("spoil_series", "expected"),
-    [
-        (missing_slice, r"bad: slice spacing is uneven at 1 places, first between .* Slices are missing"),
-        (magnetic_resonance, r"bad: IM0000.dcm is of modality MR. Expected one axial CT series: give its folder"),
-        (gantry_tilt, r"bad: the slices are sheared by 14.9 degrees \(gantry tilt\), .* Resample the series to"),
-        (truncated_slice, r"bad: IM0002.dcm is truncated or not a DICOM file: its pixel data have .* Copy or export"),
-    ],
-)
+BAD_SERIES = [
+    (missing_slice, r"slice spacing is uneven at 1 places, first between .* Slices are missing"),
+    (magnetic_resonance, r"IM0000.dcm is of modality MR. Expected one axial CT series: give its folder"),
+    (gantry_tilt, r"the slices are sheared by 14.9 degrees \(gantry tilt\), .* Resample the series to"),
+]
+TRUNCATED = (truncated_slice, r"IM0002.dcm is truncated or not a DICOM file: its pixel data have .* Copy or export")
+
+
+@pytest.mark.parametrize(("spoil_series", "expected"), BAD_SERIES)
+def test_a_bad_series_of_a_datalist_stops_a_training_before_it_starts(
+    training_message, data, coarse, tmp_path, spoil_series, expected
+):
+    series = write_dicom(coarse, data / "series" / "bad", shuffle=False)
+    for kind in ("lung", "infection"):
+        write_nifti_array(getattr(coarse, kind), coarse, data / f"{kind}s" / f"{BAD}.nii.gz")
+    relist(data, image="series/bad")
+    spoil_series(series)
+    message = training_message(data)
+    assert re.match(rf"Data set .* has 1 problem:\n  - image: Case bad: {expected}", message)
+    assert "PHANTOM" not in message.upper()
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+@pytest.mark.parametrize(("spoil_series", "expected"), [*BAD_SERIES, TRUNCATED])
 def test_a_bad_series_is_told_and_the_patient_is_not(
     inference_message, ensemble, coarse, tmp_path, spoil_series, expected
 ):
@@ -351,7 +373,7 @@ def test_a_bad_series_is_told_and_the_patient_is_not(
     spoil_series(folder)
     message = inference_message(folder, ensemble.model_path)
     assert message.startswith("1 of 1 cases failed:")
-    assert re.search(expected, message)
+    assert re.search(rf"bad: {expected}", message)
     assert "PHANTOM" not in message.upper()
     assert list((tmp_path / "out").iterdir()) == []
 
