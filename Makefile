@@ -93,6 +93,7 @@ bench: $(STAMP)  ## seconds and memory: LSH attention against full attention and
 	$(BIN)/python docs/bench_lsh_attention.py
 	$(BIN)/python docs/bench_networks.py
 	$(BIN)/python docs/bench_attention_resnet.py
+	$(BIN)/python docs/bench_paper_grid.py
 
 package: $(STAMP)  ## write dist/<bundle> and its zip, once verified (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python tools/package_bundles.py --dist dist

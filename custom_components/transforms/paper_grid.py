@@ -38,8 +38,8 @@ class PaperGridd(MapTransform, InvertibleTransform):
     268 voxels wide at one half), so that nothing is ever cut; the sizes in between are not rounded.
 
     A lesion smaller than a grid voxel (2.5 x 1.43 x 1.43 mm at one half) may vanish from its mask; take its volume
-    from the native grid. Sampled axis by axis with NumPy, because the grid's axes are the scan's: about 0.3 CPU seconds
-    for 512 x 512 x 300 voxels, where MONAI's SpatialResample needs 1.2.
+    from the native grid. Sampled axis by axis with NumPy, because the grid's axes are the scan's: 0.5 to 0.8 CPU
+    seconds for 512 x 512 x 300 voxels, where MONAI's SpatialResample needs 3 to 4 (docs/bench_paper_grid.py).
 
     The inverse takes what lies on the grid, such as an attention map of any number of channels, back to the array of
     the scan: linearly, or by the nearest voxel for what was a mask and with ``nearest_interp`` of ``Invertd``. It does
