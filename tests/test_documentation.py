@@ -35,9 +35,13 @@ CONVERTERS = ("convert_medseg", "convert_jpg", "convert_covid20_slices")
 
 
 def commands(readme):
-    """Bundle whose folder is the current one, and command, of the fenced blocks' lines that start a program."""
+    """Bundle whose folder is the current one, and command, of the fenced blocks' lines that start a program.
+
+    A block that names its language is none of the shell.
+    """
     own = next((bundle for bundle in (SEG, CAP) if readme.startswith(bundle)), "")
-    for block in re.findall(r"^```\n(.*?)^```", (ROOT / readme).read_text(encoding="utf-8"), re.S | re.M):
+    blocks = re.findall(r"^```(.*?)\n(.*?)^```$", (ROOT / readme).read_text(encoding="utf-8"), re.S | re.M)
+    for block in (block for language, block in blocks if not language):
         bundle = own
         for line in (line.split("  #")[0].strip() for line in block.splitlines()):
             if line.startswith("cd "):
@@ -131,6 +135,13 @@ def in_place(line, root, bundle):
     places |= dict.fromkeys((f"/path/to/{name}" for name in ("data", "train", "test", "converted", "both")), data)
     places["/path/to/first/model.pt"] = root / bundle / "models/segment/model.pt"
     return shlex.join([str(places.get(word, word)) for word in shlex.split(line)])
+
+
+def test_every_command_of_the_readmes_is_among_those_that_run():
+    for readme in READMES:
+        lines = (ROOT / readme).read_text(encoding="utf-8").splitlines()
+        written = {line.split("  #")[0].strip() for line in lines if re.match(r"(python|torchrun)\b.* -m ", line)}
+        assert written <= {line for _, line in commands(readme)}
 
 
 @pytest.mark.parametrize(("bundle", "line"), all_commands("monai.bundle"))
