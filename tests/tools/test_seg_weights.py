@@ -1,0 +1,88 @@
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigParser
+
+from tests.study.test_joined_scores import write_fold
+from tools import seg_weights as tool
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Commands that would have run; each leaves what its step is to leave."""
+    commands = []
+
+    def run(command, **_):
+        options = dict(zip(command[7::2], command[8::2], strict=True))
+        commands.append(command)
+        if command[4] == "training":
+            for name in ("last.pt", "model.pt"):
+                write(Path(options["--ckpt_dir"]) / name)
+        else:
+            folder = Path(options["--output_dir"])
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            write_fold(folder, {f"{folder.parent.name}": (0.5, 0.25, None)})
+            write(folder / "summary.json")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return commands
+
+
+@pytest.fixture
+def runs(tmp_path):
+    (tmp_path / "runs").mkdir()
+    cases = [{"image": "images/a.nii.gz", "infection": "infections/a.nii.gz", "lung": "lungs/a.nii.gz"}]
+    (tmp_path / "runs/datalist.json").write_text(json.dumps({"cases": cases}), encoding="utf-8")
+    return tmp_path / "runs"
+
+
+def write(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+
+
+def kinds(commands):
+    return [(words[4], "no_attention.yaml" in words[6], "all_cases.yaml" in words[6]) for words in commands]
+
+
+def test_folds_are_trained_and_scored_and_all_slices_trained_last(ran, runs, tmp_path, capsys):
+    tool.seg_weights("slices", str(tmp_path / "out"), str(runs), folds=(1, 3))
+    fold = [("training", True, False), ("training", False, False), ("evaluating", False, False)]
+    assert kinds(ran) == [("training", True, False), *fold, *fold, ("training", True, True), ("training", False, True)]
+    assert "| ground glass | 0.500" in capsys.readouterr().out
+    assert (tmp_path / "out/all/m/model.pt").is_file()
+    (case,) = json.loads((tmp_path / "out/pretraining.json").read_text())["cases"]
+    assert case == {"image": str(runs / "images/a.nii.gz"), "label": str(runs / "infections/a.nii.gz")}
+
+
+def test_what_is_done_is_left(ran, tmp_path):
+    tool.seg_weights("slices", str(tmp_path), folds=2)
+    assert len(ran) == 5
+    (tmp_path / "fold_2/m/last.pt").unlink()
+    tool.seg_weights("slices", str(tmp_path), folds=2)
+    assert kinds(ran[5:]) == [("training", False, False)]
+
+
+def test_a_dry_run_prints_the_commands_alone(ran, runs, tmp_path, capsys):
+    tool.seg_weights("slices", str(tmp_path / "out"), str(runs), dry_run=True)
+    assert ran == []
+    assert not (tmp_path / "out").exists()
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 5 * 3 + 2
+
+
+def test_a_step_that_fails_ends_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(tool.Step, "command", lambda self: ["false"])
+    with pytest.raises(subprocess.CalledProcessError):
+        tool.seg_weights("slices", str(tmp_path))
+
+
+def test_every_option_is_one_of_the_configs():
+    for step in tool.steps(Path("a"), Path("b"), (0,), Path("c"), {"compile": True}):
+        parser = ConfigParser()
+        parser.read_config([str(tool.BUNDLE / "configs" / name) for name in step.configs])
+        for name in step.options:
+            assert name in ("network_def#num_rounds", "loss#weight") or parser.get(name, "absent") != "absent", name
+        if step.verb == "training":
+            assert parser["train#random_transforms#8#_target_"] == "RandCropByLabelClassesd"

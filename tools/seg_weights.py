@@ -1,0 +1,151 @@
+"""Train weights for covid_seg_bundle by its best recipe, and score the recipe on blocks of slices that are left out.
+
+    python -m tools.seg_weights SLICES OUTPUT [--runs RUNS] [--folds 0,1,2,3,4] [--dry_run]
+
+SLICES is the data set, RUNS what `convert_covid20_slices` wrote (without it nothing is pre-trained). Three steps, each
+the bundle's own training: M-A on the infection of RUNS; M-A on lesion patches of slices at half size; M from its
+weights at full size. Folds come first, then all slices, whose weights are `OUTPUT/all/m/model.pt`, in half precision.
+The same command goes on where it was stopped: steps that are done are left, a training goes on from its newest
+checkpoint.
+"""
+
+import json
+import logging
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fire
+from custom_components.command_line import ended_with_a_message
+from custom_components.data.atomic import atomic_path, writable_folder
+from custom_components.study.joined_scores import joined_scores
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLE = ROOT / "covid_seg_bundle"
+ALL = "all"
+RECIPE = ("strong_augmentation.yaml", "lesion_patches.yaml", "dice_cross_entropy.yaml", "cosine_schedule.yaml")
+COMMON = {"draws_per_image": 1, "batch_size": 2, "num_workers": 0}
+SPLIT = {"num_folds": 5, "border": 1}
+# In the cross-entropy: background, ground-glass, consolidation, effusion; the last is 0.2 % of the pixels.
+WEIGHT = {"loss#weight": [0.5, 1, 1, 4]}
+PRETRAINING = {
+    **COMMON,
+    "batch_size": 4,
+    "draws_per_image": 30,
+    "epochs": 6,
+    "val_interval": 6,
+    "num_folds": 10,
+    "fold": 8,
+}
+HALF_SIZE = {"spatial_size": [192, 192], "train#random_transforms#8#spatial_size": [160, 160]}
+FIRST = {**COMMON, **WEIGHT, **HALF_SIZE, "learning_rate": 0.003, "epochs": 60, "val_interval": 20}
+SECOND = {**COMMON, **WEIGHT, "network_def#num_rounds": 1, "epochs": 6, "val_interval": 6}
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A run of the bundle.
+
+    Attributes:
+        verb: `training` or `evaluating`.
+        configs: names of config files.
+        options: what is set in them.
+        output: file that is there when the step is done.
+    """
+
+    verb: str
+    configs: Sequence[str]
+    output: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def command(self) -> list[str]:
+        """The command line, in the bundle's folder."""
+        files = str([f"configs/{name}" for name in self.configs])
+        words = [sys.executable, "-m", "monai.bundle", "run", self.verb, "--config_file", files]
+        for name, value in self.options.items():
+            words += [f"--{name}", str(value)]
+        return words
+
+
+def steps(
+    slices: Path, output: Path, folds: Sequence[int], runs: Path | None, more: Mapping[str, Any]
+) -> Iterator[Step]:
+    """All steps, in order."""
+    start = output / "pretraining" / "last.pt"
+    if runs is not None:
+        places = {"dataset_dir": output / "pretraining.json", "ckpt_dir": start.parent}
+        configs = ("train.yaml", "no_attention.yaml", *RECIPE, "last_weights.yaml")
+        yield training(configs, start, {**PRETRAINING, "num_folds": 10, "fold": 8, **places, **more})
+    begin = {"init_path": start} if runs is not None else {}
+    for name in (*folds, ALL):
+        last = ("all_cases.yaml", "last_weights.yaml") if name == ALL else ("last_weights.yaml",)
+        own = {"dataset_dir": slices, **SPLIT, **({} if name == ALL else {"fold": name})}
+        place = output / (ALL if name == ALL else f"fold_{name}")
+        first, second = place / "m_a" / "last.pt", place / "m" / "last.pt"
+        configs = ("train.yaml", "no_attention.yaml", *RECIPE, *(("new_output.yaml",) if begin else ()), *last)
+        yield training(configs, first, {**own, **FIRST, **begin, **more})
+        configs = ("train.yaml", *RECIPE, "add_attention.yaml", *last)
+        yield training(configs, second, {**own, **SECOND, "init_path": first, **more})
+        if name != ALL:
+            scored = {**own, "ckpt_path": second, "output_dir": place / "eval"}
+            yield Step("evaluating", ("evaluate.yaml",), place / "eval" / "summary.json", scored)
+
+
+def training(configs: Sequence[str], weights: Path, options: Mapping[str, Any]) -> Step:
+    """A training that leaves `weights` when it is done, and goes on where it was stopped."""
+    places = {"ckpt_dir": weights.parent, "output_dir": weights.parent / "tensorboard", "resume": True}
+    return Step("training", configs, weights, {**places, **options})
+
+
+def write_infections(runs: Path, path: Path) -> None:
+    """Data list of the infection masks, which are label 1 of the pre-training."""
+    cases = json.loads((runs / "datalist.json").read_text(encoding="utf-8"))["cases"]
+    listed = [{"image": str(runs / case["image"]), "label": str(runs / case["infection"])} for case in cases]
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps({"cases": listed}, indent=2) + "\n", encoding="utf-8")
+
+
+def seg_weights(
+    slices: str, output: str, runs: str = "", folds: Sequence[int] = (0, 1, 2, 3, 4), dry_run: bool = False, **more: Any
+) -> None:
+    """Train and score; see the top of this file.
+
+    Args:
+        slices: data set of the lesion classes.
+        output: folder for weights, scores and logs.
+        runs: what `convert_covid20_slices` wrote.
+        folds: blocks of slices that are left out in turn.
+        dry_run: print the commands, and do nothing.
+        more: set in every training, such as `--compile True` or `--device cuda`.
+    """
+    folder, base = Path(output).expanduser().absolute(), Path(slices).expanduser().absolute()
+    source = Path(runs).expanduser().absolute() if runs else None
+    listed = [folds] if isinstance(folds, int) else list(folds)
+    planned = list(steps(base, folder, listed, source, more))
+    if dry_run:
+        print("\n".join(shlex.join(step.command()) for step in planned))  # noqa: T201
+        return
+    if source is not None:
+        write_infections(source, writable_folder(folder) / "pretraining.json")
+    for number, step in enumerate(planned, 1):
+        if step.output.is_file():
+            _logger.info("%d of %d is done: %s", number, len(planned), step.output)
+            continue
+        _logger.info("%d of %d: %s", number, len(planned), step.output)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run(step.command(), cwd=BUNDLE, env=environment, check=True)
+    if listed:
+        print(joined_scores(*(str(folder / f"fold_{fold}" / "eval") for fold in listed)))  # noqa: T201
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    with ended_with_a_message():
+        fire.Fire(seg_weights)
