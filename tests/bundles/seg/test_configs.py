@@ -22,6 +22,7 @@ TRAINING_OVERLAYS = (
     *RECIPES,
     "add_attention.yaml",
     "new_output.yaml",
+    "mild_augmentation.yaml",
     "all_cases.yaml",
     "last_weights.yaml",
 )
