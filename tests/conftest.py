@@ -1,5 +1,6 @@
 import logging
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 
@@ -15,6 +16,14 @@ settings.load_profile("patient")
 def _same_random_numbers():
     """Each test draws the same numbers, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heard():
+    """A program that was started in the background may ignore it, and so do those that it starts."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
 
 
 @pytest.fixture

@@ -131,6 +131,8 @@ class StudyOptions:
             cap_plan.LAST_WEIGHTS,
             seg_plan.NO_AUGMENTATION,
             "full_attention.yaml",
+            "all_cases.yaml",
+            "onnx_export.yaml",
         }
         networks = {name for _, overlays in seg_plan.ALL_NETWORKS.values() for name in overlays}
         return sorted({path.name for path in (self.bundle / "configs").glob("*.yaml")} - own - networks)

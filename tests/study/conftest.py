@@ -1,5 +1,3 @@
-import signal
-
 import pytest
 
 from tests.study.results_by_hand import classification_results, segmentation_results
@@ -13,11 +11,3 @@ def diagnoses(tmp_path_factory):
 @pytest.fixture(scope="session")
 def segmentations(tmp_path_factory):
     return segmentation_results(tmp_path_factory.mktemp("overlays"))
-
-
-@pytest.fixture(autouse=True)
-def _ctrl_c_is_heard():
-    """A program that was started in the background may ignore it, and so do those that it starts."""
-    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, earlier)
