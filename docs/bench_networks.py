@@ -11,21 +11,23 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import fire
 import torch
 from custom_components import ResidualAttentionUNet
-from monai.networks.nets import FlexibleUNet
+from monai.bundle import ConfigParser
 from process_memory import memory, reset_peak
 
 OURS = {"M": ("resnext", "lsh"), "M-A": ("resnext", "none"), "M-R": ("plain", "lsh"), "U-Net": ("plain", "none")}
-PEER = "FlexibleUNet"  # as configs/flexible_unet.yaml of covid_seg_bundle has it
+PEER = "FlexibleUNet"
+PEER_CONFIG = Path(__file__).resolve().parents[1] / "covid_seg_bundle" / "configs" / "flexible_unet.yaml"
 
 
 def network_of(name: str) -> torch.nn.Module:
     """A network of the table, with first weights."""
     if name == PEER:
-        return FlexibleUNet(in_channels=1, out_channels=4, backbone="resnet18", spatial_dims=2)
+        return ConfigParser(ConfigParser.load_config_file(PEER_CONFIG)).get_parsed_content("network_def")
     encoder, attention = OURS[name]
     return ResidualAttentionUNet(encoder=encoder, attention=attention)
 

@@ -21,14 +21,9 @@ from tests.real_data import real_data
 
 SMALL = {**BUNDLE.small, "grid": [69, 128, 128], "spacing_mm": [1.25, 0.7168, 0.7168]}
 NAMES = ["P001", "cap001"]
-STRIDE = 4
-"""Of the voxels that are compared, along each axis."""
-
-FAR_MM = 80
-"""From the lungs: farther than this network sees."""
-
-LEGEND_PX = -40
-"""Rows of the picture above its legend."""
+STRIDE = 4  # of the voxels that are compared, along each axis
+FAR_MM = 80  # from the lungs: farther than this network sees
+LEGEND_PX = -40  # rows of the picture above its legend
 
 
 def random_weights(path: Path) -> Path:
