@@ -18,6 +18,7 @@ from custom_components.data.split import split_cases
 from custom_components.engines.case_evaluator import CaseDataset, CaseEvaluator
 from custom_components.engines.prepare_scan_batch import PrepareScanBatch
 from custom_components.engines.root_cause import log_root_cause
+from custom_components.engines.switches import check_switches
 from custom_components.handlers.checkpoint_savers import BestModelSaver, ResumableCheckpointSaver
 from custom_components.handlers.classification_report import ClassificationReport
 from custom_components.handlers.diagnosis_report import DiagnosisReport
@@ -115,6 +116,7 @@ __all__ = [
     "WithSoftMask",
     "__version__",
     "body_mask",
+    "check_switches",
     "hold_out_fold",
     "list_cases",
     "list_scans",
