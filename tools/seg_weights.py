@@ -3,8 +3,8 @@
     python -m tools.seg_weights SLICES OUTPUT [--runs RUNS] [--folds 0,1,2,3,4] [--dry_run]
 
 SLICES is the data set, RUNS what `convert_covid20_slices` wrote (without it nothing is pre-trained). Three steps, each
-the bundle's own training: M-A on the infection of RUNS; M-A on lesion patches of slices at half size; M from its
-weights at full size. Folds come first, then all slices, whose weights are `OUTPUT/all/m/model.pt`, in half precision.
+the bundle's own training: M-A on lungs and infection of RUNS at 128 x 128; M-A on SLICES at 128 x 128; M from its
+weights at 256 x 256. Folds come first, then all slices, whose weights are `OUTPUT/all/m/model.pt`, in half precision.
 The same command goes on where it was stopped: steps that are done are left, a training goes on from its newest
 checkpoint.
 """
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import fire
+import nibabel
+import numpy as np
 from custom_components.command_line import ended_with_a_message
 from custom_components.data.atomic import atomic_path, writable_folder
 from custom_components.study.joined_scores import joined_scores
@@ -28,7 +30,8 @@ from custom_components.study.joined_scores import joined_scores
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "covid_seg_bundle"
 ALL = "all"
-RECIPE = ("strong_augmentation.yaml", "lesion_patches.yaml", "dice_cross_entropy.yaml", "cosine_schedule.yaml")
+RECIPE = ("dice_cross_entropy.yaml", "cosine_schedule.yaml")
+MILD = ("mild_augmentation.yaml", "contrast_augmentation.yaml", *RECIPE)
 COMMON = {"draws_per_image": 1, "batch_size": 2, "num_workers": 0}
 SPLIT = {"num_folds": 5, "border": 1}
 # In the cross-entropy: background, ground-glass, consolidation, effusion; the last is 0.2 % of the pixels.
@@ -36,15 +39,20 @@ WEIGHT = {"loss#weight": [0.5, 1, 1, 4]}
 PRETRAINING = {
     **COMMON,
     "batch_size": 4,
-    "draws_per_image": 30,
-    "epochs": 6,
-    "val_interval": 6,
+    "draws_per_image": 120,
+    "spatial_size": [128, 128],
+    "body_crop": False,  # the runs are cropped already
+    "learning_rate": 0.003,
     "num_folds": 10,
     "fold": 8,
+    "epochs": 10,
+    "val_interval": 10,
 }
-HALF_SIZE = {"spatial_size": [192, 192], "train#random_transforms#8#spatial_size": [160, 160]}
-FIRST = {**COMMON, **WEIGHT, **HALF_SIZE, "learning_rate": 0.003, "epochs": 60, "val_interval": 20}
-SECOND = {**COMMON, **WEIGHT, "network_def#num_rounds": 1, "epochs": 6, "val_interval": 6}
+FIRST = {**COMMON, **WEIGHT, "spatial_size": [128, 128], "learning_rate": 0.003}
+SECOND = {**COMMON, **WEIGHT, "spatial_size": [256, 256], "network_def#num_rounds": 1}
+FOLD_EPOCHS, ALL_EPOCHS = (32, 2), (40, 3)  # of FIRST and SECOND
+# Labels of the pre-training.
+INFECTION, LUNG = 1, 2
 
 _logger = logging.getLogger(__name__)
 
@@ -80,19 +88,20 @@ def steps(
     """All steps, in order."""
     start = output / "pretraining" / "last.pt"
     if runs is not None:
-        places = {"dataset_dir": output / "pretraining.json", "ckpt_dir": start.parent}
-        configs = ("train.yaml", "no_attention.yaml", *RECIPE, "last_weights.yaml")
-        yield training(configs, start, {**PRETRAINING, "num_folds": 10, "fold": 8, **places, **more})
+        places = {"dataset_dir": start.parent / "datalist.json", "ckpt_dir": start.parent}
+        configs = ("train.yaml", "no_attention.yaml", "strong_augmentation.yaml", *RECIPE, "last_weights.yaml")
+        yield training(configs, start, {**PRETRAINING, **places, **more})
     begin = {"init_path": start} if runs is not None else {}
     for name in (*folds, ALL):
         last = ("all_cases.yaml", "last_weights.yaml") if name == ALL else ("last_weights.yaml",)
         own = {"dataset_dir": slices, **SPLIT, **({} if name == ALL else {"fold": name})}
         place = output / (ALL if name == ALL else f"fold_{name}")
         first, second = place / "m_a" / "last.pt", place / "m" / "last.pt"
-        configs = ("train.yaml", "no_attention.yaml", *RECIPE, *(("new_output.yaml",) if begin else ()), *last)
-        yield training(configs, first, {**own, **FIRST, **begin, **more})
-        configs = ("train.yaml", *RECIPE, "add_attention.yaml", *last)
-        yield training(configs, second, {**own, **SECOND, "init_path": first, **more})
+        epochs = [{"epochs": count, "val_interval": count} for count in (ALL_EPOCHS if name == ALL else FOLD_EPOCHS)]
+        configs = ("train.yaml", "no_attention.yaml", *MILD, *(("new_output.yaml",) if begin else ()), *last)
+        yield training(configs, first, {**own, **FIRST, **epochs[0], **begin, **more})
+        configs = ("train.yaml", *MILD, "add_attention.yaml", *last)
+        yield training(configs, second, {**own, **SECOND, **epochs[1], "init_path": first, **more})
         if name != ALL:
             scored = {**own, "ckpt_path": second, "output_dir": place / "eval"}
             yield Step("evaluating", ("evaluate.yaml",), place / "eval" / "summary.json", scored)
@@ -104,11 +113,18 @@ def training(configs: Sequence[str], weights: Path, options: Mapping[str, Any]) 
     return Step("training", configs, weights, {**places, **options})
 
 
-def write_infections(runs: Path, path: Path) -> None:
-    """Data list of the infection masks, which are label 1 of the pre-training."""
-    cases = json.loads((runs / "datalist.json").read_text(encoding="utf-8"))["cases"]
-    listed = [{"image": str(runs / case["image"]), "label": str(runs / case["infection"])} for case in cases]
-    with atomic_path(path) as temporary:
+def write_labels(runs: Path, folder: Path) -> None:
+    """Labels of the pre-training, infection and the rest of the lungs, and the data list that names them."""
+    listed = []
+    for case in json.loads((runs / "datalist.json").read_text(encoding="utf-8"))["cases"]:
+        infection = nibabel.load(runs / case["infection"])
+        lung = nibabel.load(runs / case["lung"])
+        labels = np.where(np.asarray(infection.dataobj) > 0, INFECTION, LUNG * (np.asarray(lung.dataobj) > 0))
+        path = writable_folder(folder / "labels") / Path(case["infection"]).name
+        with atomic_path(path) as temporary:
+            nibabel.save(nibabel.Nifti1Image(labels.astype(np.uint8), infection.affine), temporary)
+        listed.append({"image": str(runs / case["image"]), "label": str(path)})
+    with atomic_path(folder / "datalist.json") as temporary:
         temporary.write_text(json.dumps({"cases": listed}, indent=2) + "\n", encoding="utf-8")
 
 
@@ -133,7 +149,7 @@ def seg_weights(
         print("\n".join(shlex.join(step.command()) for step in planned))  # noqa: T201
         return
     if source is not None:
-        write_infections(source, writable_folder(folder) / "pretraining.json")
+        write_labels(source, writable_folder(folder / "pretraining"))
     for number, step in enumerate(planned, 1):
         if step.output.is_file():
             _logger.info("%d of %d is done: %s", number, len(planned), step.output)
