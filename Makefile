@@ -116,7 +116,7 @@ deploy: $(DEPLOY_STAMP)  ## DICOM study in, DICOM SEG out: INPUT=study OUTPUT=fo
 
 LABEL_VENV := .venv-label
 LABEL_STAMP := $(LABEL_VENV)/.installed
-BUNDLES ?= $(SEG) $(CAP)
+BUNDLES ?= $(SEG) $(if $(wildcard $(CAP)/models/model.pt),$(CAP))
 PORT ?= 8000
 
 $(LABEL_STAMP): requirements/label.txt

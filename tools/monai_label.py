@@ -64,8 +64,8 @@ def check_bundle(bundle: Path) -> None:
         name = bundle.name
         others = [other for other in BUNDLES if other != name]
         raise ValueError(
-            f"{name} has no weights: {bundle / WEIGHTS} is missing, and none are shipped. Train them as "
-            f"{name}/docs/README.md says, or copy a model.pt of yours there. To serve the other bundle alone: "
+            f"{name} has no weights: {bundle / WEIGHTS} is missing. Train them as {name}/docs/README.md says, "
+            f"or copy a model.pt of yours there. To serve the other bundle alone: "
             f"make label BUNDLES={others[0]} STUDIES=..."
         )
 

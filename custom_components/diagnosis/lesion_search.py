@@ -12,6 +12,7 @@ import torch
 from custom_components.diagnosis.bundle_network import BundleNetwork
 from custom_components.reports.case_lesions import turn_to_display
 from monai.data import MetaTensor
+from monai.transforms import Compose, CropForegroundd, Invertd
 
 # Slices that are looked at together; the probabilities of so many are held at once.
 CHUNK = 16
@@ -40,6 +41,8 @@ def slices_with(mask: np.ndarray, affine: np.ndarray) -> tuple[int, ...]:
 def find_lesions(image: MetaTensor, slices: Sequence[int], bundle: BundleNetwork) -> np.ndarray:
     """Classify the pixels of some slices; the network sees each slice alone, so the others do not matter.
 
+    They do for the crop to the body, which is one box for the volume, as in the bundle's own inference.
+
     Args:
         image: CT in HU, (1, X, Y, Z), stored in any orientation.
         slices: indices along the body's axis.
@@ -48,16 +51,44 @@ def find_lesions(image: MetaTensor, slices: Sequence[int], bundle: BundleNetwork
     Returns:
         0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion, uint8 (X, Y, Z); 0 on all other slices.
     """
-    axis = slice_axis_of(image.affine.numpy())
-    lesions = np.zeros(image.shape[1:], np.uint8)
+    if not slices:
+        return np.zeros(image.shape[1:], np.uint8)
+    whole, each = _split(bundle)
+    cropped: MetaTensor = whole({"image": image})["image"]
+    chosen = _places(image, slices, cropped)
+    axis = slice_axis_of(cropped.affine.numpy())
+    lesions = torch.zeros(cropped.shape, dtype=torch.uint8)
     with _workers() as spread:
-        for start in range(0, len(slices), CHUNK):
-            chosen = list(slices[start : start + CHUNK])
-            item = bundle.prepare({"image": image.index_select(axis + 1, torch.tensor(chosen))})
-            found = bundle.predict(item) if bundle.device.type != "cpu" else _predict_slices(item, bundle, spread)
-            classes = np.asarray(torch.as_tensor(bundle.restore(found)["pred"])[0].cpu()).astype(np.uint8)
-            np.moveaxis(lesions, axis, 0)[chosen] = np.moveaxis(classes, axis, 0)
-    return lesions
+        for start in range(0, len(chosen), CHUNK):
+            places = torch.tensor(chosen[start : start + CHUNK])
+            part = MetaTensor(cropped.as_tensor().index_select(axis + 1, places), cropped.affine)
+            item = each.prepare({"image": part})
+            found = each.predict(item) if each.device.type != "cpu" else _predict_slices(item, each, spread)
+            classes = torch.as_tensor(each.restore(found)["pred"]).cpu().to(torch.uint8)
+            lesions.index_copy_(axis + 1, places, classes)
+    restored = whole.inverse({"image": MetaTensor(lesions).copy_meta_from(cropped)})["image"]
+    return np.asarray(restored[0]).astype(np.uint8)
+
+
+def _split(bundle: BundleNetwork) -> tuple[Compose, BundleNetwork]:
+    """What is done to the volume, up to its crop, and the bundle that does the rest to any of its slices."""
+    steps = bundle.before.flatten().transforms
+    crops = [place for place, step in enumerate(steps) if isinstance(step, CropForegroundd)]
+    first = crops[-1] + 1 if crops else 0
+    before, after = Compose(steps[first:]), deepcopy(bundle.after)
+    for step in after.flatten().transforms:
+        if isinstance(step, Invertd):
+            step.transform = before
+    return Compose(steps[:first]), replace(bundle, before=before, after=after)
+
+
+def _places(image: MetaTensor, slices: Sequence[int], cropped: MetaTensor) -> list[int]:
+    """Where slices of a volume lie in what was cropped and turned; those that were cropped away are left out."""
+    own, other = slice_axis_of(image.affine.numpy()), slice_axis_of(cropped.affine.numpy())
+    points = np.zeros((4, cropped.shape[other + 1]))
+    points[other], points[3] = np.arange(points.shape[1]), 1
+    indices = np.rint((np.linalg.inv(image.affine.numpy()) @ cropped.affine.numpy() @ points)[own]).astype(int)
+    return np.flatnonzero(np.isin(indices, slices)).tolist()
 
 
 def _predict_slices(

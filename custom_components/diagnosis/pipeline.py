@@ -36,7 +36,7 @@ NO_CLASSIFIER = (
     "without. There are no clinical weights to come with it; train it (covid_cap_bundle), or give --cap_weights."
 )
 NO_LESIONS = (
-    "Lesion classes: not done. Their network has no weights; train it (covid_seg_bundle), or give --seg_weights."
+    "Lesion classes: not done. Their network has no weights; restore those of covid_seg_bundle, or give --seg_weights."
 )
 LESIONS_LEFT_OUT = "Lesion classes: left out, as asked for (--no-lesion_classes)."
 NO_SLICES = "Lesion classes: no slice was searched, since no infection was found."

@@ -11,7 +11,7 @@ import torch
 from custom_components.data.ct_reader import CTReader
 from custom_components.diagnosis.bundle_network import BundleNetwork, bundle_parser, describe_model, find_bundle
 from custom_components.diagnosis.classification import classify
-from custom_components.diagnosis.lesion_search import CHUNK, find_lesions, slices_with
+from custom_components.diagnosis.lesion_search import CHUNK, _split, find_lesions, slices_with
 from custom_components.diagnosis.lung_sources import LungMasks
 from custom_components.diagnosis.pipeline import (
     LESIONS_LEFT_OUT,
@@ -109,6 +109,27 @@ def test_lesions_are_those_of_the_bundle_on_the_slices_searched_and_none_elsewhe
     assert not found[..., ::4].any()
     last = find_lesions(image, slices, lesion_network)
     assert (last == found).mean() > 0.999
+
+
+def test_one_crop_serves_the_volume_and_slices_that_it_leaves_out_stay_empty(scan, bundles, lesion_network, tmp_path):
+    """Air beside, above and below the body; the first slices with body show little of it, and would be cropped more."""
+    hu = scan.image_hu.copy()
+    hu[..., 6:10] = -1000
+    hu[30:60, 20:60, 6:10] = 40
+    around = {"image_hu": -1000, "label": 0, "lung": 0}
+    width = [(20, 30), (11, 19), (12, 13)]
+    arrays = {"image_hu": hu, "label": scan.label, "lung": scan.lung}
+    padded = {key: np.pad(array[..., 6:], width, constant_values=around[key]) for key, array in arrays.items()}
+    wide = replace(scan, **padded)
+    whole = whole_by_the_bundle(wide, bundles, tmp_path)
+    slices = range(whole.shape[2])
+    image = ScanSource(write_nifti(wide, tmp_path / "b.nii.gz")).image()
+    cropped = _split(lesion_network)[0]({"image": image})["image"]
+    assert all(kept < there for kept, there in zip(cropped.shape[1:], image.shape[1:], strict=True))
+    found = find_lesions(image, slices, lesion_network)
+    assert whole.any()
+    assert (found == whole).mean() > 0.999
+    assert not found[..., [0, -1]].any()
 
 
 @pytest.mark.parametrize("threads", [1, 3])

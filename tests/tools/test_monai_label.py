@@ -95,7 +95,7 @@ def test_another_start_renews_code_and_configs_and_keeps_trained_weights(bundles
 
 def test_a_bundle_without_weights_is_refused_before_anything_is_made(bundles, python, tmp_path, fetched):
     (bundles[0] / WEIGHTS).unlink()
-    with pytest.raises(ValueError, match=rf"{bundles[0].name} has no weights: .*none are shipped. Train them as .*"):
+    with pytest.raises(ValueError, match=rf"{bundles[0].name} has no weights: .* is missing. Train them as .*"):
         prepare_app(tmp_path / "label", bundles, python)
     assert fetched == []
     assert not (tmp_path / "label").exists()
