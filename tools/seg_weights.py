@@ -2,9 +2,10 @@
 
     python -m tools.seg_weights SLICES OUTPUT [--runs RUNS] [--folds 0,1,2,3,4] [--dry_run]
 
-SLICES is the data set, RUNS what `convert_covid20_slices` wrote (without it nothing is pre-trained). Three steps, each
+SLICES is the data set, RUNS what `convert_covid20_slices` wrote (without it nothing is pre-trained). Four steps, each
 the bundle's own training: M-A on lungs and infection of RUNS at 128 x 128; M-A on SLICES at 128 x 128; M from its
-weights at 256 x 256. Folds come first, then all slices, whose weights are `OUTPUT/all/m/model.pt`, in half precision.
+weights at 256 x 256; and at full size. Folds come first, then all slices, whose weights are
+`OUTPUT/all/full_size/model.pt`, in half precision.
 The same command goes on where it was stopped: steps that are done are left, a training goes on from its newest
 checkpoint.
 """
@@ -30,12 +31,13 @@ from custom_components.study.joined_scores import joined_scores
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "covid_seg_bundle"
 ALL = "all"
-RECIPE = ("dice_cross_entropy.yaml", "cosine_schedule.yaml")
-MILD = ("mild_augmentation.yaml", "contrast_augmentation.yaml", *RECIPE)
+LOSS, SCHEDULE = "dice_cross_entropy.yaml", "cosine_schedule.yaml"
+MILD = ("mild_augmentation.yaml", "contrast_augmentation.yaml", LOSS)
 COMMON = {"draws_per_image": 1, "batch_size": 2, "num_workers": 0}
 SPLIT = {"num_folds": 5, "border": 1}
 # In the cross-entropy: background, ground-glass, consolidation, effusion; the last is 0.2 % of the pixels.
 WEIGHT = {"loss#weight": [0.5, 1, 1, 4]}
+ONE_ROUND = {"network_def#num_rounds": 1}  # of hashing, in training; cheaper
 PRETRAINING = {
     **COMMON,
     "batch_size": 4,
@@ -48,9 +50,12 @@ PRETRAINING = {
     "epochs": 10,
     "val_interval": 10,
 }
-FIRST = {**COMMON, **WEIGHT, "spatial_size": [128, 128], "learning_rate": 0.003}
-SECOND = {**COMMON, **WEIGHT, "spatial_size": [256, 256], "network_def#num_rounds": 1}
-FOLD_EPOCHS, ALL_EPOCHS = (32, 2), (40, 3)  # of FIRST and SECOND
+# By the name of the step: its overlays, its options, its epochs with a block left out and on all slices.
+STEPS: dict[str, tuple[tuple[str, ...], dict[str, Any], tuple[int, int]]] = {
+    "m_a": (("no_attention.yaml", *MILD, SCHEDULE), {"spatial_size": [128, 128], "learning_rate": 0.003}, (32, 40)),
+    "m": ((*MILD, SCHEDULE, "add_attention.yaml"), {"spatial_size": [256, 256], **ONE_ROUND}, (2, 3)),
+    "full_size": (MILD, {"learning_rate": 0.0003, **ONE_ROUND}, (1, 1)),
+}
 # Labels of the pre-training.
 INFECTION, LUNG = 1, 2
 
@@ -89,21 +94,23 @@ def steps(
     start = output / "pretraining" / "last.pt"
     if runs is not None:
         places = {"dataset_dir": start.parent / "datalist.json", "ckpt_dir": start.parent}
-        configs = ("train.yaml", "no_attention.yaml", "strong_augmentation.yaml", *RECIPE, "last_weights.yaml")
+        configs = ("train.yaml", "no_attention.yaml", "strong_augmentation.yaml", LOSS, SCHEDULE, "last_weights.yaml")
         yield training(configs, start, {**PRETRAINING, **places, **more})
-    begin = {"init_path": start} if runs is not None else {}
     for name in (*folds, ALL):
-        last = ("all_cases.yaml", "last_weights.yaml") if name == ALL else ("last_weights.yaml",)
-        own = {"dataset_dir": slices, **SPLIT, **({} if name == ALL else {"fold": name})}
-        place = output / (ALL if name == ALL else f"fold_{name}")
-        first, second = place / "m_a" / "last.pt", place / "m" / "last.pt"
-        epochs = [{"epochs": count, "val_interval": count} for count in (ALL_EPOCHS if name == ALL else FOLD_EPOCHS)]
-        configs = ("train.yaml", "no_attention.yaml", *MILD, *(("new_output.yaml",) if begin else ()), *last)
-        yield training(configs, first, {**own, **FIRST, **epochs[0], **begin, **more})
-        configs = ("train.yaml", *MILD, "add_attention.yaml", *last)
-        yield training(configs, second, {**own, **SECOND, **epochs[1], "init_path": first, **more})
-        if name != ALL:
-            scored = {**own, "ckpt_path": second, "output_dir": place / "eval"}
+        is_all = name == ALL
+        own = {"dataset_dir": slices, **SPLIT, **({} if is_all else {"fold": name})}
+        last = ("all_cases.yaml", "last_weights.yaml") if is_all else ("last_weights.yaml",)
+        place = output / (ALL if is_all else f"fold_{name}")
+        weights = start if runs is not None else None
+        for step, (overlays, options, epochs) in STEPS.items():
+            begin = {} if weights is None else {"init_path": weights}
+            anew = ("new_output.yaml",) if weights == start else ()
+            weights = place / step / "last.pt"
+            long = {"epochs": epochs[is_all], "val_interval": epochs[is_all]}
+            configs = ("train.yaml", *overlays, *anew, *last)
+            yield training(configs, weights, {**own, **COMMON, **WEIGHT, **options, **long, **begin, **more})
+        if not is_all:
+            scored = {**own, "ckpt_path": weights, "output_dir": place / "eval"}
             yield Step("evaluating", ("evaluate.yaml",), place / "eval" / "summary.json", scored)
 
 

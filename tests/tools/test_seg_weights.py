@@ -54,10 +54,15 @@ def kinds(commands):
 
 def test_folds_are_trained_and_scored_and_all_slices_trained_last(ran, runs, tmp_path, capsys):
     tool.seg_weights("slices", str(tmp_path / "out"), str(runs), folds=(1, 3))
-    fold = [("training", True, False), ("training", False, False), ("evaluating", False, False)]
-    assert kinds(ran) == [("training", True, False), *fold, *fold, ("training", True, True), ("training", False, True)]
+    steps = [("training", True), ("training", False), ("training", False)]
+    of_fold, of_all = ([(*step, on_all) for step in steps] for on_all in (False, True))
+    fold = [*of_fold, ("evaluating", False, False)]
+    assert kinds(ran) == [("training", True, False), *fold, *fold, *of_all]
+    assert ["new_output.yaml" in words[6] for words in ran[:5]] == [False, True, False, False, False]
+    starts = [words[words.index("--init_path") + 1] if "--init_path" in words else "" for words in ran[:4]]
+    assert [Path(start).parent.name for start in starts] == ["", "pretraining", "m_a", "m"]
     assert "| ground glass | 0.500" in capsys.readouterr().out
-    assert (tmp_path / "out/all/m/model.pt").is_file()
+    assert (tmp_path / "out/all/full_size/model.pt").is_file()
     (case,) = json.loads((tmp_path / "out/pretraining/datalist.json").read_text())["cases"]
     assert case["image"] == str(runs / "images/a.nii.gz")
     assert np.asarray(nibabel.load(case["label"]).dataobj).ravel().tolist() == [0, 1, 2]
@@ -65,17 +70,17 @@ def test_folds_are_trained_and_scored_and_all_slices_trained_last(ran, runs, tmp
 
 def test_what_is_done_is_left(ran, tmp_path):
     tool.seg_weights("slices", str(tmp_path), folds=2)
-    assert len(ran) == 5
+    assert len(ran) == 3 + 1 + 3
     (tmp_path / "fold_2/m/last.pt").unlink()
     tool.seg_weights("slices", str(tmp_path), folds=2)
-    assert kinds(ran[5:]) == [("training", False, False)]
+    assert kinds(ran[7:]) == [("training", False, False)]
 
 
 def test_a_dry_run_prints_the_commands_alone(ran, runs, tmp_path, capsys):
     tool.seg_weights("slices", str(tmp_path / "out"), str(runs), dry_run=True)
     assert ran == []
     assert not (tmp_path / "out").exists()
-    assert len(capsys.readouterr().out.splitlines()) == 1 + 5 * 3 + 2
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 5 * 4 + 3
 
 
 def test_a_step_that_fails_ends_it(monkeypatch, tmp_path):
