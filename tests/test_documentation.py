@@ -186,7 +186,7 @@ def test_a_command_of_the_package_in_the_readmes_runs_as_written(bundle, line, r
         here = [str(tmp_path / "new") if word.startswith("/path/to/") else word for word in words]
         words = with_options(here, {"--num_scans": "4", "--num_folds": "2"})
     elif words[0] == "diagnose":
-        phantom.write_dicom(phantom.make_volume(shape=(64, 64, 110), spacing_mm=(5.9, 5.9, 2.6)), tmp_path / "study")
+        phantom.write_dicom(phantom.make_volume(shape=(64, 64, 30), spacing_mm=(5.9, 5.9, 9.5)), tmp_path / "study")
         here = {"/path/to/results": str(tmp_path / "out")}
         here |= dict.fromkeys(("/path/to/scan", "/path/to/covid_ct_md"), str(tmp_path / "study"))
         if "--cap_weights" in words:  # of the full size, which nobody has here

@@ -23,6 +23,7 @@ from custom_components.diagnosis.stage_clock import StageClock
 from custom_components.reports.scan_findings import Model, ScanFindings
 from custom_components.transforms.check_scan import CheckScand
 from custom_components.transforms.infection_ratio import infection_ratio
+from custom_components.transforms.lesions_in_lungs import lesions_in_lungs
 from monai.data import MetaTensor
 
 CAP_BUNDLE, SEG_BUNDLE = "covid_cap_bundle", "covid_seg_bundle"
@@ -147,7 +148,8 @@ class Diagnosis:
             return (), None
         with clock.stage("lesion classes"):
             slices = self._slices(image, masks)
-            return slices, find_lesions(image, slices, self.lesions)
+            lesions = find_lesions(image, slices, self.lesions)
+            return slices, lesions_in_lungs(lesions, masks.lungs, image.affine.numpy())
 
     def _slices(self, image: MetaTensor, masks: LungMasks) -> tuple[int, ...]:
         """Those with infection, or with lung where it is unknown."""

@@ -91,7 +91,7 @@ def _stop(engine: Any, what: str) -> NoReturn:
     raise RuntimeError(
         f"{what} in epoch {engine.state.epoch}, iteration {engine.state.iteration} (learning rate {rate:g}; cases: "
         f"{cases}). Expected finite numbers. The checkpoints are those of before. Look at these cases; then train anew "
-        "with a lower --learning_rate, or go on from the last checkpoint in full precision: --amp false --resume true."
+        "with a lower --learning_rate, or go on from the last checkpoint in full precision: --amp False --resume true."
     )
 
 

@@ -24,7 +24,7 @@ class CheckPredictiond(MapTransform):
         Traceback (most recent call last):
         ...
         ValueError: Case 012: 1 of 2 values of the network's output pred are NaN or infinite. Expected finite numbers: \
-check the weights that were loaded, and try --amp false (no mixed precision).
+check the weights that were loaded, and try --amp False (no mixed precision).
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -61,5 +61,5 @@ def check_finite(output: Any, case: str, name: str) -> None:
     if wrong:
         raise ValueError(
             f"Case {case}: {wrong:,} of {values.numel():,} values of the network's output {name} are NaN or infinite. "
-            "Expected finite numbers: check the weights that were loaded, and try --amp false (no mixed precision)."
+            "Expected finite numbers: check the weights that were loaded, and try --amp False (no mixed precision)."
         )

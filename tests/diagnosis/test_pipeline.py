@@ -88,7 +88,14 @@ def test_without_ratio_both_branches_are_given_and_nothing_that_needs_it(scan, c
 def whole_by_the_bundle(phantom, bundles, tmp_path) -> np.ndarray:
     image = write_nifti(phantom, tmp_path / "a.nii.gz")
     weights = bundles / "covid_seg_bundle" / "models" / "model.pt"
-    SEG.run("inference.json", dataset_dir=image, output_dir=tmp_path / "out", ckpt_path=weights, progress=False)
+    SEG.run(
+        "inference.json",
+        dataset_dir=image,
+        output_dir=tmp_path / "out",
+        ckpt_path=weights,
+        progress=False,
+        within_lungs=False,
+    )
     return np.asarray(nib.load(tmp_path / "out" / "a" / "a_seg.nii.gz").dataobj)
 
 

@@ -6,9 +6,9 @@ from tests.bundles.conftest import ROOT, Bundle
 # The configs that run something, and the switches of each.
 SWITCHES = {
     "covid_seg_bundle": {
-        "train.yaml": ("amp", "compile", "resume", "body_crop"),
-        "evaluate.yaml": ("amp", "body_crop"),
-        "inference.json": ("amp", "progress", "body_crop"),
+        "train.yaml": ("amp", "compile", "resume", "body_crop", "within_lungs"),
+        "evaluate.yaml": ("amp", "body_crop", "within_lungs"),
+        "inference.json": ("amp", "progress", "body_crop", "within_lungs"),
     },
     "covid_cap_bundle": {
         "train.yaml": ("amp", "resume", "no_max_pool"),

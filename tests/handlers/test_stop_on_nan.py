@@ -27,7 +27,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_the_weights_change(value)
     trainer.optimizer.register_step_post_hook(
         lambda *_: kept.update({name: weight.clone() for name, weight in trainer.network.state_dict().items()})
     )
-    with pytest.raises(RuntimeError, match=f"Loss is {value} in epoch 2, iteration 3.*learning rate.*--amp false"):
+    with pytest.raises(RuntimeError, match=f"Loss is {value} in epoch 2, iteration 3.*learning rate.*--amp False"):
         trainer.run()
     assert all(torch.equal(weight, kept[name]) for name, weight in trainer.network.state_dict().items())
 

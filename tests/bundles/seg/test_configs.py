@@ -110,7 +110,17 @@ def test_the_image_is_prepared_as_in_training(place):
     assert image_transforms(place) == expected
 
 
-SHARED = ["network_def", "spatial_size", "window_hu", "body_crop", "flip_axes", "batch_size", "network", "device"]
+SHARED = [
+    "network_def",
+    "spatial_size",
+    "window_hu",
+    "body_crop",
+    "flip_axes",
+    "within_lungs",
+    "batch_size",
+    "network",
+    "device",
+]
 
 
 @pytest.mark.parametrize("key", SHARED)
@@ -179,6 +189,7 @@ KNOBS = {
     "val_interval": (4, lambda get: get("train#handlers")[1].interval, 4),
     "body_crop": (False, lambda get: class_name(get("train#deterministic_transforms")[5]), "Resized"),
     "flip_axes": ([0], lambda get: get("validate#inferer").inferer.axes, (0,)),
+    "within_lungs": (False, lambda get: class_name(get("validate#postprocessing").transforms[-1]), "AsDiscreted"),
     "init_path": ("weights.pt", lambda get: class_name(get("train#handlers")[0]), "LoadWeights"),
     "window_hu": ([-1000, 500], lambda get: get("train#deterministic_transforms")[4].scaler.a_max, 500),
     "num_workers": (1, lambda get: get("train#dataloader").num_workers, 1),

@@ -1,0 +1,124 @@
+"""Lesions belong to the lungs: what a network that sees single slices finds in belly and shoulders is taken away."""
+
+import logging
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from custom_components.data.case_id import case_id
+from custom_components.transforms.fallback_lung_mask import FallbackLungMaskd
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from nibabel.affines import voxel_sizes
+from scipy import ndimage
+
+IN_LUNG, BESIDE_LUNG = (1, 2), (3,)  # ground-glass and consolidation; pleural effusion
+MARGIN_MM = 2.0  # beyond the mask
+
+_logger = logging.getLogger(__name__)
+
+
+def lesions_in_lungs(
+    lesions: np.ndarray, lungs: np.ndarray, affine: np.ndarray, margin_mm: float = MARGIN_MM
+) -> np.ndarray:
+    """Take away ground-glass and consolidation far from the lungs, and effusion that touches no lung.
+
+    Args:
+        lesions: 0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion; (X, Y, Z).
+        lungs: not 0 in the lungs; same shape.
+        affine: of both, millimetres.
+        margin_mm: how far from the mask counts as the lungs.
+
+    Returns:
+        The labels that stay, in the same type.
+
+    Raises:
+        ValueError: when the shapes differ.
+
+    Example:
+        >>> lesions = np.array([[[1, 0, 1, 0, 3, 3]]])
+        >>> lesions_in_lungs(lesions, np.array([[[1, 1, 0, 0, 0, 0]]]), np.eye(4), margin_mm=0).tolist()
+        [[[1, 0, 0, 0, 0, 0]]]
+        >>> lesions_in_lungs(lesions, np.array([[[1, 1, 0, 0, 1, 0]]]), np.eye(4), margin_mm=0).tolist()
+        [[[1, 0, 0, 0, 3, 3]]]
+    """
+    if lesions.shape != lungs.shape:
+        raise ValueError(f"Lesions are {lesions.shape}, lungs {lungs.shape}. Expected one shape: resample the mask.")
+    if not lesions.any():
+        return lesions
+    near = lungs != 0
+    if near.any() and margin_mm > 0:
+        near = ndimage.distance_transform_edt(~near, sampling=voxel_sizes(affine)) <= margin_mm
+    parts, _ = ndimage.label(np.isin(lesions, BESIDE_LUNG), np.ones((3, 3, 3)))
+    touching = np.isin(parts, np.setdiff1d(parts[near], 0))
+    return np.where((np.isin(lesions, IN_LUNG) & near) | touching, lesions, 0).astype(lesions.dtype)
+
+
+class LesionsInLungsd(MapTransform):
+    """Limit the lesions of a volume to its lungs, by :func:`lesions_in_lungs`; a single slice stays as it is.
+
+    The lungs are those of the case's mask, or without one those of threshold and morphology
+    (:class:`~custom_components.FallbackLungMaskd`). Where they show no plausible lungs, the lesions stay, and a warning
+    names the case. A departure from Chen et al. 2020, whose slices all show lungs.
+
+    Args:
+        keys: label maps (1, X, Y, Z), on the grid of the CT.
+        image_key: the CT in HU, (1, X, Y, Z); a case without it stays as it is.
+        lung_key: its mask, on the same grid, where there is one.
+        margin_mm: how far from the mask counts as the lungs.
+        allow_missing_keys: whether a label map may be missing.
+
+    Example:
+        >>> slice_alone = {"pred": torch.ones(1, 4, 4, 1), "native": torch.zeros(1, 4, 4, 1)}
+        >>> int(LesionsInLungsd("pred")(slice_alone)["pred"].sum())
+        16
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        image_key: str = "native",
+        lung_key: str = "lung",
+        margin_mm: float = MARGIN_MM,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.image_key, self.lung_key, self.margin_mm = image_key, lung_key, margin_mm
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Limit the lesions of one case.
+
+        Args:
+            data: the case.
+
+        Returns:
+            A shallow copy with other label maps.
+
+        Raises:
+            ValueError: when a mask is not on the grid of the label map.
+        """
+        item: dict[Any, Any] = dict(data)
+        image = item.get(self.image_key)
+        if not isinstance(image, MetaTensor) or image.ndim != 4 or min(image.shape[1:]) < 2:
+            return item
+        found = [key for key in self.key_iterator(item) if bool((item[key] != 0).any())]
+        lungs = self._lungs(item, image) if found else None
+        if lungs is None:
+            return item
+        for key in found:
+            labels = item[key].cpu().numpy()
+            limited = lesions_in_lungs(labels[0], lungs, image.affine.cpu().numpy(), self.margin_mm)
+            kept = torch.from_numpy(limited)[None].to(item[key].device)
+            item[key] = MetaTensor(kept).copy_meta_from(item[key]) if isinstance(item[key], MetaTensor) else kept
+        return item
+
+    def _lungs(self, item: Mapping[Any, Any], image: MetaTensor) -> np.ndarray | None:
+        case = str(item.get("case_id") or case_id(image))
+        given: dict[Hashable, Any] = {"image": image, "lung": item.get(self.lung_key), "case_id": case}
+        try:
+            return np.asarray(FallbackLungMaskd()(given)["lung"][0].cpu())
+        except ValueError as error:
+            _logger.warning("%s So its lesions are not limited to the lungs.", error)
+            return None

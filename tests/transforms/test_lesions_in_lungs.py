@@ -1,0 +1,91 @@
+import logging
+
+import numpy as np
+import pytest
+import torch
+from custom_components import LesionsInLungsd
+from custom_components.phantom import make_scan
+from custom_components.transforms.lesions_in_lungs import lesions_in_lungs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.data import MetaTensor
+from scipy import ndimage
+
+AFFINE = np.diag([2.0, 3.0, 5.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def scan():
+    return make_scan("covid", 0.2, 3, (96, 84, 40), (3.9, 4.4, 7.0))
+
+
+@pytest.fixture
+def case(scan):
+    """Everything is consolidation, as the network has it in a slice without lungs."""
+    image = MetaTensor(torch.from_numpy(scan.image_hu)[None], affine=torch.from_numpy(scan.affine))
+    return {"native": image, "pred": MetaTensor(torch.full((1, *scan.image_hu.shape), 2, dtype=torch.uint8))}
+
+
+def oracle(lesions, lungs, margin_mm):
+    """Every voxel by itself; effusion by its part."""
+    places, inside = np.argwhere(lesions > 0), np.argwhere(lungs)
+    steps = (places[:, None] - inside[None]) * [2.0, 3.0, 5.0]
+    near = {
+        tuple(place) for place, away in zip(places, steps, strict=True) if (np.hypot.reduce(away, 1) <= margin_mm).any()
+    }
+    parts, _ = ndimage.label(lesions == 3, np.ones((3, 3, 3)))
+    touched = {parts[place] for place in near} - {0}
+    kept = np.zeros_like(lesions)
+    for place in map(tuple, places):
+        stays = parts[place] in touched if lesions[place] == 3 else place in near
+        kept[place] = lesions[place] if stays else 0
+    return kept
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 2.0, 4.0, 9.0]))
+def test_it_does_what_the_slow_oracle_does_once_and_for_all(seed, margin_mm):
+    random = np.random.default_rng(seed)
+    lesions = random.choice(4, (6, 5, 4), p=[0.6, 0.1, 0.1, 0.2]).astype(np.uint8)
+    lungs = random.random((6, 5, 4)) < 0.05
+    found = lesions_in_lungs(lesions, lungs, AFFINE, margin_mm)
+    assert np.array_equal(found, oracle(lesions, lungs, margin_mm))
+    assert found.dtype == lesions.dtype
+    assert np.array_equal(lesions_in_lungs(found, lungs, AFFINE, margin_mm), found)
+
+
+def test_masks_of_another_grid_are_refused():
+    with pytest.raises(ValueError, match=r"Lesions are \(2, 2, 2\), lungs \(2, 2, 3\). Expected one shape"):
+        lesions_in_lungs(np.ones((2, 2, 2)), np.ones((2, 2, 3)), AFFINE)
+
+
+def test_lesions_of_a_ct_are_limited_to_the_lungs_that_it_shows(case, scan):
+    kept = LesionsInLungsd("pred")(case)["pred"][0].numpy()
+    infected = scan.infection > 0
+    assert (kept[infected] == 2).mean() > 0.9  # its voxels are larger than the margin
+    far = ndimage.distance_transform_edt(scan.lung == 0, sampling=(3.9, 4.4, 7.0)) > 25
+    assert far.any()
+    assert not kept[far].any()
+
+
+def test_a_mask_that_is_given_counts(case):
+    lung = torch.zeros_like(case["pred"])
+    lung[:, 40:50, 40:50, 20:30] = 1
+    (kept,) = LesionsInLungsd("pred", margin_mm=0)({**case, "lung": lung})["pred"].numpy()
+    assert np.array_equal(kept > 0, lung[0].numpy() > 0)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda case: {"pred": case["pred"]}, lambda case: {**case, "native": case["native"][..., :1]}]
+)
+def test_what_is_no_volume_stays_as_it_is(case, change):
+    assert LesionsInLungsd("pred")(change(case))["pred"] is case["pred"]
+
+
+def test_without_plausible_lungs_lesions_stay_and_the_case_is_named(case, caplog):
+    case["native"] = MetaTensor(torch.full_like(case["native"].as_tensor(), 40.0), affine=case["native"].affine)
+    with caplog.at_level(logging.WARNING):
+        found = LesionsInLungsd("pred")({**case, "case_id": "a7"})["pred"]
+    assert found is case["pred"]
+    assert "Case a7" in caplog.text
+    assert "its lesions are not limited to the lungs" in caplog.text
