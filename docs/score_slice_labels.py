@@ -1,6 +1,7 @@
 """How well masks tell the slices that radiologists of COVID-CT-MD marked as infected: AUC and a figure.
 
-python docs/score_slice_labels.py DATA RESULTS [--mask infection] [--values "[1, 2]"] [--figure PNG] [--from_feet]
+python docs/score_slice_labels.py DATA RESULTS [--mask infection] [--values "[1, 2]"] [--figure PNG] [--legend TEXT]
+    [--from_feet]
 
 DATA holds, for each patient, a DICOM folder and `<patient>_slices.csv` (slice_index_sorted_by_SliceLocation and
 infected); RESULTS is the output folder of `diagnose`, or of covid_seg_bundle's inference (then `--mask seg`).
@@ -85,12 +86,12 @@ def lungs_ml(folder: Path) -> tuple[float, ...]:
     return tuple(float((lungs == side).sum() * voxel_ml) for side in (1, 2))
 
 
-def draw(axes: Axes, one: SliceScores, mask: str) -> None:
+def draw(axes: Axes, one: SliceScores, legend: str) -> None:
     """Area by slice, marked slices shaded."""
     ranks = np.arange(len(one.marked))
     top = max(float(one.area_cm2.max()), 1.0) * 1.08
     axes.fill_between(ranks, 0, top, where=one.marked, step="mid", color="0.85", label="marked by radiologists")
-    axes.step(ranks, one.area_cm2, where="mid", color="C3", label=f"area of {mask}")
+    axes.step(ranks, one.area_cm2, where="mid", color="C3", label=f"area of {legend}")
     axes.set(title=f"{one.patient}: AUC {one.auc:.3f}", ylabel="cm²", ylim=(0, top), xlim=(0, len(ranks) - 1))
     axes.legend(loc="upper left", frameon=False)
 
@@ -101,6 +102,7 @@ def main(
     mask: str = "infection",
     values: Sequence[int] = (),
     figure: str = "",
+    legend: str = "",
     from_feet: bool = False,
 ) -> None:
     """Print a line for each patient and draw the areas over the slices."""
@@ -115,7 +117,7 @@ def main(
     if figure:
         page = Figure(figsize=(8, 2.6 * len(patients)), layout="constrained")
         for axes, one in zip(np.atleast_1d(page.subplots(len(patients), 1)), patients, strict=True):
-            draw(axes, one, mask)
+            draw(axes, one, legend or mask)
         page.axes[-1].set_xlabel(f"slice, from the {'feet' if from_feet else 'head'}")
         with atomic_path(figure) as path:
             page.savefig(path, format="png", dpi=110)
