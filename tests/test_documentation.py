@@ -100,7 +100,7 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("readme")
     for bundle in (SEG, CAP):
         shutil.copytree(ROOT / bundle, root / bundle, symlinks=False, ignore=shutil.ignore_patterns("models", "cache"))
-    phantom.write_slice_dataset(root / SEG / "data", num_slices=8, size=(40, 40), seed=1, num_patients=4)
+    phantom.write_slice_dataset(root / SEG / "data", num_slices=10, size=(40, 40), seed=1, num_patients=5)
     train = "python -m monai.bundle run training --config_file {} --dataset_dir data"
     run_bundle(train.format("configs/train.yaml"), root, SEG, {"--ckpt_dir": "models"})
     make_classifier_data(root / CAP / "data")
