@@ -59,6 +59,7 @@ from custom_components.transforms.lung_infection_label import LungInfectionLabel
 from custom_components.transforms.paper_grid import PaperGridd
 from custom_components.transforms.ratio_channel import RatioChanneld
 from custom_components.transforms.segment_lungs import SegmentLungsd
+from custom_components.transforms.small_lesions import RemoveSmallLesionsd
 
 __all__ = [
     "AtomicNibabelWriter",
@@ -99,6 +100,7 @@ __all__ = [
     "PixelCrossEntropy",
     "PrepareScanBatch",
     "RatioChanneld",
+    "RemoveSmallLesionsd",
     "ResidualAttentionUNet",
     "ResumableCheckpointSaver",
     "ResumeTraining",

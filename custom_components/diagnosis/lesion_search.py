@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from custom_components.diagnosis.bundle_network import BundleNetwork
 from custom_components.reports.case_lesions import turn_to_display
+from custom_components.transforms.lesions_in_lungs import LesionsInLungsd
+from custom_components.transforms.small_lesions import RemoveSmallLesionsd
 from monai.data import MetaTensor
 from monai.transforms import Compose, CropForegroundd, Invertd
 
@@ -19,6 +21,8 @@ CHUNK = 16
 # Slices that a CPU works on at once, each on one core: much of the network's work is sorting and small products, which
 # several cores do not share well. Each takes about 0.6 GB.
 MAX_WORKERS = 8
+# Steps that need the whole volume.
+OF_VOLUMES = (LesionsInLungsd, RemoveSmallLesionsd)
 
 
 def slice_axis_of(affine: np.ndarray) -> int:
@@ -49,7 +53,8 @@ def find_lesions(image: MetaTensor, slices: Sequence[int], bundle: BundleNetwork
         bundle: ``covid_seg_bundle``.
 
     Returns:
-        0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion, uint8 (X, Y, Z); 0 on all other slices.
+        0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion, uint8 (X, Y, Z); 0 on all other slices. Not
+        limited to the lungs, and with small lesions, unlike what the bundle's own inference gives.
     """
     if not slices:
         return np.zeros(image.shape[1:], np.uint8)
@@ -71,14 +76,18 @@ def find_lesions(image: MetaTensor, slices: Sequence[int], bundle: BundleNetwork
 
 
 def _split(bundle: BundleNetwork) -> tuple[Compose, BundleNetwork]:
-    """What is done to the volume, up to its crop, and the bundle that does the rest to any of its slices."""
+    """What is done to the volume, up to its crop, and the bundle that does the rest to any of its slices.
+
+    What needs the whole volume afterwards is left to the caller.
+    """
     steps = bundle.before.flatten().transforms
     crops = [place for place, step in enumerate(steps) if isinstance(step, CropForegroundd)]
     first = crops[-1] + 1 if crops else 0
-    before, after = Compose(steps[first:]), deepcopy(bundle.after)
-    for step in after.flatten().transforms:
+    before, restored = Compose(steps[first:]), deepcopy(bundle.after).flatten().transforms
+    for step in restored:
         if isinstance(step, Invertd):
             step.transform = before
+    after = Compose([step for step in restored if not isinstance(step, OF_VOLUMES)])
     return Compose(steps[:first]), replace(bundle, before=before, after=after)
 
 

@@ -24,6 +24,7 @@ from custom_components.reports.scan_findings import Model, ScanFindings
 from custom_components.transforms.check_scan import CheckScand
 from custom_components.transforms.infection_ratio import infection_ratio
 from custom_components.transforms.lesions_in_lungs import lesions_in_lungs
+from custom_components.transforms.small_lesions import smallest_part, without_small_lesions
 from monai.data import MetaTensor
 
 CAP_BUNDLE, SEG_BUNDLE = "covid_cap_bundle", "covid_seg_bundle"
@@ -149,7 +150,8 @@ class Diagnosis:
         with clock.stage("lesion classes"):
             slices = self._slices(image, masks)
             lesions = find_lesions(image, slices, self.lesions)
-            return slices, lesions_in_lungs(lesions, masks.lungs, image.affine.numpy())
+            limited = lesions_in_lungs(lesions, masks.lungs, image.affine.numpy())
+            return slices, without_small_lesions(limited, smallest_part(limited.shape))
 
     def _slices(self, image: MetaTensor, masks: LungMasks) -> tuple[int, ...]:
         """Those with infection, or with lung where it is unknown."""

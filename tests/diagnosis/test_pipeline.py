@@ -95,6 +95,7 @@ def whole_by_the_bundle(phantom, bundles, tmp_path) -> np.ndarray:
         ckpt_path=weights,
         progress=False,
         within_lungs=False,
+        smallest_lesion=0,
     )
     return np.asarray(nib.load(tmp_path / "out" / "a" / "a_seg.nii.gz").dataobj)
 
