@@ -1,11 +1,11 @@
 """Train weights for covid_seg_bundle by its best recipe, and score the recipe on blocks of slices that are left out.
 
-    python -m tools.seg_weights SLICES OUTPUT [--runs RUNS] [--folds 0,1,2,3,4] [--dry_run]
+    python -m tools.seg_weights SLICES OUTPUT [--runs RUNS] [--folds 0,1,2,3,4] [--jobs 1] [--dry_run]
 
 SLICES is the data set, RUNS what `convert_covid20_slices` wrote (without it nothing is pre-trained). Four steps, each
-the bundle's own training: M-A on lungs and infection of RUNS at 128 x 128; M-A on SLICES at 128 x 128; M from its
-weights at 256 x 256; and at full size. Folds come first, then all slices, whose weights are
-`OUTPUT/all/full_size/model.pt`, in half precision.
+the bundle's own training: M-A on lungs and infection of RUNS at 128 x 128; M-A on SLICES at 128 x 128; the same at
+256 x 256; M from its weights at full size. Folds come first, then all slices, whose weights are
+`OUTPUT/all/m/model.pt`, in half precision.
 The same command goes on where it was stopped: steps that are done are left, a training goes on from its newest
 checkpoint.
 """
@@ -17,8 +17,11 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import fire
@@ -27,12 +30,13 @@ import numpy as np
 from custom_components.command_line import ended_with_a_message
 from custom_components.data.atomic import atomic_path, writable_folder
 from custom_components.study.joined_scores import joined_scores
+from custom_components.study.workers import worker_environments
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "covid_seg_bundle"
 ALL = "all"
 LOSS, SCHEDULE = "dice_cross_entropy.yaml", "cosine_schedule.yaml"
-MILD = ("mild_augmentation.yaml", "contrast_augmentation.yaml", LOSS)
+OVERLAYS = ("mild_augmentation.yaml", "contrast_augmentation.yaml", LOSS, SCHEDULE)
 COMMON = {"draws_per_image": 1, "batch_size": 2, "num_workers": 0}
 SPLIT = {"num_folds": 5, "border": 1}
 # In the cross-entropy: background, ground-glass, consolidation, effusion; the last is 0.2 % of the pixels.
@@ -50,11 +54,12 @@ PRETRAINING = {
     "epochs": 10,
     "val_interval": 10,
 }
-# By the name of the step: its overlays, its options, its epochs with a block left out and on all slices.
-STEPS: dict[str, tuple[tuple[str, ...], dict[str, Any], tuple[int, int]]] = {
-    "m_a": (("no_attention.yaml", *MILD, SCHEDULE), {"spatial_size": [128, 128], "learning_rate": 0.003}, (32, 40)),
-    "m": ((*MILD, SCHEDULE, "add_attention.yaml"), {"spatial_size": [256, 256], **ONE_ROUND}, (2, 3)),
-    "full_size": (MILD, {"learning_rate": 0.0003, **ONE_ROUND}, (1, 1)),
+# By the name of the step: its overlays, its options, and those that it does not take from the command line.
+STEPS: dict[str, tuple[tuple[str, ...], dict[str, Any], tuple[str, ...]]] = {
+    "m_a_128": (("no_attention.yaml",), {"spatial_size": [128, 128], "learning_rate": 0.003, "epochs": 32}, ()),
+    "m_a_256": (("no_attention.yaml",), {"spatial_size": [256, 256], "learning_rate": 0.002, "epochs": 24}, ()),
+    # to compile the attention takes longer than its two epochs
+    "m": (("add_attention.yaml",), {"learning_rate": 0.0005, "epochs": 2, **ONE_ROUND}, ("compile",)),
 }
 # Labels of the pre-training.
 INFECTION, LUNG = 1, 2
@@ -87,31 +92,30 @@ class Step:
         return words
 
 
-def steps(
-    slices: Path, output: Path, folds: Sequence[int], runs: Path | None, more: Mapping[str, Any]
-) -> Iterator[Step]:
-    """All steps, in order."""
-    start = output / "pretraining" / "last.pt"
-    if runs is not None:
-        places = {"dataset_dir": start.parent / "datalist.json", "ckpt_dir": start.parent}
-        configs = ("train.yaml", "no_attention.yaml", "strong_augmentation.yaml", LOSS, SCHEDULE, "last_weights.yaml")
-        yield training(configs, start, {**PRETRAINING, **places, **more})
-    for name in (*folds, ALL):
-        is_all = name == ALL
-        own = {"dataset_dir": slices, **SPLIT, **({} if is_all else {"fold": name})}
-        last = ("all_cases.yaml", "last_weights.yaml") if is_all else ("last_weights.yaml",)
-        place = output / (ALL if is_all else f"fold_{name}")
-        weights = start if runs is not None else None
-        for step, (overlays, options, epochs) in STEPS.items():
-            begin = {} if weights is None else {"init_path": weights}
-            anew = ("new_output.yaml",) if weights == start else ()
-            weights = place / step / "last.pt"
-            long = {"epochs": epochs[is_all], "val_interval": epochs[is_all]}
-            configs = ("train.yaml", *overlays, *anew, *last)
-            yield training(configs, weights, {**own, **COMMON, **WEIGHT, **options, **long, **begin, **more})
-        if not is_all:
-            scored = {**own, "ckpt_path": weights, "output_dir": place / "eval"}
-            yield Step("evaluating", ("evaluate.yaml",), place / "eval" / "summary.json", scored)
+def pretraining(start: Path, more: Mapping[str, Any]) -> Step:
+    """M-A on lungs and infection, which leaves the weights `start`."""
+    places = {"dataset_dir": start.parent / "datalist.json", "ckpt_dir": start.parent}
+    configs = ("train.yaml", "no_attention.yaml", "strong_augmentation.yaml", LOSS, SCHEDULE, "last_weights.yaml")
+    return training(configs, start, {**PRETRAINING, **places, **more})
+
+
+def chain(slices: Path, output: Path, block: int | str, start: Path | None, more: Mapping[str, Any]) -> Iterator[Step]:
+    """The steps without a block of slices, in order, and the scores of that block; or those on all slices."""
+    own = {"dataset_dir": slices, **SPLIT, **({} if block == ALL else {"fold": block})}
+    last = ("all_cases.yaml", "last_weights.yaml") if block == ALL else ("last_weights.yaml",)
+    place = output / (ALL if block == ALL else f"fold_{block}")
+    weights = start
+    for name, (overlays, options, unwanted) in STEPS.items():
+        begin = {} if weights is None else {"init_path": weights}
+        anew = ("new_output.yaml",) if weights is not None and weights == start else ()
+        weights = place / name / "last.pt"
+        configs = ("train.yaml", *overlays, *OVERLAYS, *anew, *last)
+        long = {"val_interval": options["epochs"]}
+        asked = {option: value for option, value in more.items() if option not in unwanted}
+        yield training(configs, weights, {**own, **COMMON, **WEIGHT, **options, **long, **begin, **asked})
+    if block != ALL:
+        scored = {**own, "ckpt_path": weights, "output_dir": place / "eval"}
+        yield Step("evaluating", ("evaluate.yaml",), place / "eval" / "summary.json", scored)
 
 
 def training(configs: Sequence[str], weights: Path, options: Mapping[str, Any]) -> Step:
@@ -135,8 +139,30 @@ def write_labels(runs: Path, folder: Path) -> None:
         temporary.write_text(json.dumps({"cases": listed}, indent=2) + "\n", encoding="utf-8")
 
 
+def run(steps: Sequence[Step], environment: Mapping[str, str], quiet: bool) -> None:
+    """Run the steps that are not done, one after the other; if `quiet`, each writes a file instead of the screen."""
+    for step in steps:
+        if step.output.is_file():
+            _logger.info("Done before: %s", step.output)
+            continue
+        log = writable_folder(step.output.parent.parent) / f"{step.output.parent.name}.log" if quiet else None
+        _logger.info("Begins: %s%s", step.output, f"; its log: {log}" if log else "")
+        child = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
+        with log.open("a", encoding="utf-8") if log else nullcontext() as screen:
+            ended = subprocess.run(step.command(), cwd=BUNDLE, env=child, stdout=screen, stderr=screen)
+        if ended.returncode:
+            _logger.error("Failed: %s%s", step.output, f"; see {log}" if log else "")
+            raise subprocess.CalledProcessError(ended.returncode, step.command())
+
+
 def seg_weights(
-    slices: str, output: str, runs: str = "", folds: Sequence[int] = (0, 1, 2, 3, 4), dry_run: bool = False, **more: Any
+    slices: str,
+    output: str,
+    runs: str = "",
+    folds: Sequence[int] = (0, 1, 2, 3, 4),
+    jobs: int = 1,
+    dry_run: bool = False,
+    **more: Any,
 ) -> None:
     """Train and score; see the top of this file.
 
@@ -145,25 +171,44 @@ def seg_weights(
         output: folder for weights, scores and logs.
         runs: what `convert_covid20_slices` wrote.
         folds: blocks of slices that are left out in turn.
+        jobs: blocks at a time, after the pre-training; they share the cores.
         dry_run: print the commands, and do nothing.
         more: set in every training, such as `--compile True` or `--device cuda`.
+
+    Raises:
+        ValueError: when `jobs` is less than 1.
+        subprocess.CalledProcessError: when a step fails; what other jobs have begun is finished first.
     """
     folder, base = Path(output).expanduser().absolute(), Path(slices).expanduser().absolute()
     source = Path(runs).expanduser().absolute() if runs else None
+    start = folder / "pretraining" / "last.pt" if source is not None else None
     listed = [folds] if isinstance(folds, int) else list(folds)
-    planned = list(steps(base, folder, listed, source, more))
+    first = [pretraining(start, more)] if start is not None else []
+    chains = [list(chain(base, folder, block, start, more)) for block in (*listed, ALL)]
+    free: SimpleQueue[dict[str, str]] = SimpleQueue()
+    for environment in worker_environments(jobs):
+        free.put(environment)
     if dry_run:
-        print("\n".join(shlex.join(step.command()) for step in planned))  # noqa: T201
+        print("\n".join(shlex.join(step.command()) for steps in (first, *chains) for step in steps))  # noqa: T201
         return
     if source is not None:
         write_labels(source, writable_folder(folder / "pretraining"))
-    for number, step in enumerate(planned, 1):
-        if step.output.is_file():
-            _logger.info("%d of %d is done: %s", number, len(planned), step.output)
-            continue
-        _logger.info("%d of %d: %s", number, len(planned), step.output)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run(step.command(), cwd=BUNDLE, env=environment, check=True)
+    run(first, {}, quiet=False)
+
+    def run_chain(steps: Sequence[Step]) -> None:
+        environment = free.get()
+        try:
+            run(steps, environment, quiet=jobs > 1)
+        finally:
+            free.put(environment)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        begun = [pool.submit(run_chain, steps) for steps in chains]
+        try:
+            for job in begun:
+                job.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
     if listed:
         print(joined_scores(*(str(folder / f"fold_{fold}" / "eval") for fold in listed)))  # noqa: T201
 

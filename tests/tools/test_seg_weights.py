@@ -1,5 +1,6 @@
 import json
 import subprocess
+import threading
 from pathlib import Path
 
 import nibabel
@@ -27,6 +28,7 @@ def ran(monkeypatch):
             folder.parent.mkdir(parents=True, exist_ok=True)
             write_fold(folder, {f"{folder.parent.name}": (0.5, 0.25, None)})
             write(folder / "summary.json")
+        return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(subprocess, "run", run)
     return commands
@@ -54,15 +56,15 @@ def kinds(commands):
 
 def test_folds_are_trained_and_scored_and_all_slices_trained_last(ran, runs, tmp_path, capsys):
     tool.seg_weights("slices", str(tmp_path / "out"), str(runs), folds=(1, 3))
-    steps = [("training", True), ("training", False), ("training", False)]
+    steps = [("training", True), ("training", True), ("training", False)]
     of_fold, of_all = ([(*step, on_all) for step in steps] for on_all in (False, True))
     fold = [*of_fold, ("evaluating", False, False)]
     assert kinds(ran) == [("training", True, False), *fold, *fold, *of_all]
     assert ["new_output.yaml" in words[6] for words in ran[:5]] == [False, True, False, False, False]
     starts = [words[words.index("--init_path") + 1] if "--init_path" in words else "" for words in ran[:4]]
-    assert [Path(start).parent.name for start in starts] == ["", "pretraining", "m_a", "m"]
+    assert [Path(start).parent.name for start in starts] == ["", "pretraining", "m_a_128", "m_a_256"]
     assert "| ground glass | 0.500" in capsys.readouterr().out
-    assert (tmp_path / "out/all/full_size/model.pt").is_file()
+    assert (tmp_path / "out/all/m/model.pt").is_file()
     (case,) = json.loads((tmp_path / "out/pretraining/datalist.json").read_text())["cases"]
     assert case["image"] == str(runs / "images/a.nii.gz")
     assert np.asarray(nibabel.load(case["label"]).dataobj).ravel().tolist() == [0, 1, 2]
@@ -76,6 +78,11 @@ def test_what_is_done_is_left(ran, tmp_path):
     assert kinds(ran[7:]) == [("training", False, False)]
 
 
+def test_m_is_not_compiled_for_its_two_epochs(ran, tmp_path):
+    tool.seg_weights("slices", str(tmp_path), folds=2, compile=True)
+    assert ["--compile" in command for command in ran[:4]] == [True, True, False, False]
+
+
 def test_a_dry_run_prints_the_commands_alone(ran, runs, tmp_path, capsys):
     tool.seg_weights("slices", str(tmp_path / "out"), str(runs), dry_run=True)
     assert ran == []
@@ -83,14 +90,43 @@ def test_a_dry_run_prints_the_commands_alone(ran, runs, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 1 + 5 * 4 + 3
 
 
-def test_a_step_that_fails_ends_it(monkeypatch, tmp_path):
+def test_jobs_run_side_by_side_and_share_the_cores(monkeypatch, ran, tmp_path):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(tool, "worker_environments", lambda jobs: [{"WORKER": str(job)} for job in range(jobs)])
+    together, seen, one_by_one = threading.Barrier(2, timeout=30), set(), subprocess.run
+
+    def run(command, **options):
+        place = Path(dict(zip(command[7::2], command[8::2], strict=True)).get("--ckpt_dir", ""))
+        if place.name == "m_a_128" and place.parent.name != "all":
+            together.wait()
+            seen.add(options["env"]["WORKER"])
+        assert options["stdout"].name.endswith(".log")
+        return one_by_one(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    tool.seg_weights("slices", str(tmp_path), folds=(0, 1), jobs=2)
+    assert seen == {"0", "1"}
+    assert len(ran) == 3 * 3 + 2
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_step_that_fails_ends_it(monkeypatch, tmp_path, jobs, caplog):
     monkeypatch.setattr(tool.Step, "command", lambda self: ["false"])
     with pytest.raises(subprocess.CalledProcessError):
-        tool.seg_weights("slices", str(tmp_path))
+        tool.seg_weights("slices", str(tmp_path), jobs=jobs)
+    assert "Failed: " in caplog.text
+    assert (".log" in caplog.text) == (jobs == 2)
+
+
+def test_no_job_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="1 or more"):
+        tool.seg_weights("slices", str(tmp_path), jobs=0)
 
 
 def test_every_option_is_one_of_the_configs():
-    for step in tool.steps(Path("a"), Path("b"), (0,), Path("c"), {"compile": True}):
+    start = Path("c/last.pt")
+    chains = [tool.chain(Path("a"), Path("b"), block, start, {"compile": True}) for block in (0, tool.ALL)]
+    for step in (tool.pretraining(start, {}), *chains[0], *chains[1]):
         parser = ConfigParser()
         parser.read_config([str(tool.BUNDLE / "configs" / name) for name in step.configs])
         for name in step.options:
