@@ -19,6 +19,7 @@ from scipy import ndimage
 
 EDGE = 3  # pixels of skin and partial volume
 HALF = 120  # between lungs and soft tissue in an 8-bit picture
+WHITE = 250  # from here on greys were cut off
 
 
 def greys(image: np.ndarray, mask: np.ndarray) -> tuple[float, float, float, float]:
@@ -27,7 +28,7 @@ def greys(image: np.ndarray, mask: np.ndarray) -> tuple[float, float, float, flo
     counts = np.bincount(image[ndimage.binary_erosion(inside, iterations=EDGE)], minlength=256)
     smooth = ndimage.gaussian_filter1d(counts.astype(float), 3)
     lesions = [float(np.median(image[mask == label])) if (mask == label).any() else np.nan for label in (1, 2)]
-    return float(smooth[:HALF].argmax()), float(HALF + smooth[HALF:250].argmax()), lesions[0], lesions[1]
+    return float(smooth[:HALF].argmax()), float(HALF + smooth[HALF:WHITE].argmax()), lesions[0], lesions[1]
 
 
 def d_prime(low: np.ndarray, high: np.ndarray) -> float:
@@ -40,7 +41,9 @@ def main(slices: str) -> None:
     rows = []
     print("slice, lungs, soft tissue, ground-glass, consolidation")  # noqa: T201
     for path in sorted(Path(slices, "images").glob("*.png")):
-        image, mask = (np.asarray(Image.open(place / path.name).convert("L")) for place in (path.parent, masks(path)))
+        image, mask = (
+            np.asarray(Image.open(Path(slices, kind, path.name)).convert("L")) for kind in ("images", "masks")
+        )
         rows.append(greys(image, mask))
         print(path.stem, *(f"{grey:.0f}" for grey in rows[-1]))  # noqa: T201
     lungs, soft, glass, solid = np.array(rows).T
@@ -48,11 +51,6 @@ def main(slices: str) -> None:
         print(f"{name}: {np.nanmean(values):.0f}, standard deviation {np.nanstd(values):.0f}")  # noqa: T201
     relative = [(values - lungs) / (soft - lungs) for values in (glass, solid)]
     print(f"d': {d_prime(glass, solid):.2f}; between the peaks of each slice: {d_prime(*relative):.2f}")  # noqa: T201
-
-
-def masks(path: Path) -> Path:
-    """Folder of the masks of a picture."""
-    return path.parents[1] / "masks"
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from custom_components.data.case_id import case_id
 from custom_components.transforms.fallback_lung_mask import FallbackLungMaskd
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from monai.utils import convert_to_dst_type
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
@@ -71,6 +71,7 @@ class LesionsInLungsd(MapTransform):
         allow_missing_keys: whether a label map may be missing.
 
     Example:
+        >>> import torch
         >>> slice_alone = {"pred": torch.ones(1, 4, 4, 1), "native": torch.zeros(1, 4, 4, 1)}
         >>> int(LesionsInLungsd("pred")(slice_alone)["pred"].sum())
         16
@@ -110,8 +111,7 @@ class LesionsInLungsd(MapTransform):
         for key in found:
             labels = item[key].cpu().numpy()
             limited = lesions_in_lungs(labels[0], lungs, image.affine.cpu().numpy(), self.margin_mm)
-            kept = torch.from_numpy(limited)[None].to(item[key].device)
-            item[key] = MetaTensor(kept).copy_meta_from(item[key]) if isinstance(item[key], MetaTensor) else kept
+            item[key] = convert_to_dst_type(limited[None], item[key])[0]
         return item
 
     def _lungs(self, item: Mapping[Any, Any], image: MetaTensor) -> np.ndarray | None:

@@ -4,10 +4,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from monai.utils import convert_to_dst_type
 from scipy import ndimage
 
 SMALLEST = 0.0004  # of a slice's area: 105 pixels of 512 x 512
@@ -65,6 +64,7 @@ class RemoveSmallLesionsd(MapTransform):
         ValueError: when ``smallest`` is no number from 0 to 1.
 
     Example:
+        >>> import torch
         >>> lesions = torch.zeros(1, 10, 10, 1)
         >>> lesions[0, 1, 1], lesions[0, 4:8, 4:8] = 1, 1
         >>> int(RemoveSmallLesionsd("pred", smallest=0.05)({"pred": lesions})["pred"].sum())
@@ -93,6 +93,5 @@ class RemoveSmallLesionsd(MapTransform):
         for key in self.key_iterator(item) if self.smallest else ():
             labels = item[key][0].cpu().numpy()
             large = without_small_lesions(labels, smallest_part(labels.shape, self.smallest))
-            kept = torch.from_numpy(large)[None].to(item[key].device)
-            item[key] = MetaTensor(kept).copy_meta_from(item[key]) if isinstance(item[key], MetaTensor) else kept
+            item[key] = convert_to_dst_type(large[None], item[key])[0]
         return item
