@@ -10,12 +10,13 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from custom_components.data.dicom_padding import fill_padding
 from custom_components.data.dicom_series import check_dicom_series, holds_dicom, is_dicom_file
+from custom_components.data.dicom_volume import series_volume
 from custom_components.data.lesion_classes import LUNG_WINDOW_HU
 from custom_components.data.nifti_header import check_affine, check_extent, check_size, check_start
+from custom_components.data.surround import MEASURED_HU, fill_surround, surround_note
 from monai.config import PathLike
-from monai.data import ITKReader, NibabelReader, PILReader
+from monai.data import NibabelReader, PILReader
 from monai.data.image_reader import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 from PIL import Image
@@ -27,8 +28,13 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 IMAGE_SUFFIXES = (".png", *NIFTI_SUFFIXES)
 KNOWN_SUFFIXES = (*IMAGE_SUFFIXES, ".dcm", ".jpeg", ".jpg")
 
+# Key of the metadata: what is odd about a scan that was read all the same, as one text; empty when nothing is.
+NOTES = "reading_notes"
+
 # A chest has air below and tissue above.
 AIR_OR_TISSUE_HU = -200.0
+# Metal takes less of a scan.
+MOST_BRIGHT = 0.01
 
 COLOUR_MODES = {
     "1": "1-bit black and white",
@@ -39,6 +45,7 @@ COLOUR_MODES = {
 }
 
 _logger = logging.getLogger(__name__)
+_warned: set[tuple[str, tuple[str, ...]]] = set()
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class CTReader(ImageReader):
     |---|---|---|
     | ``.png``, 8-bit grey | MONAI's PILReader | the window's lower end at grey 0, its upper end at grey 255 |
     | ``.nii``, ``.nii.gz``; a slice or a volume | MONAI's NibabelReader | as stored |
-    | folder of one DICOM series | ITK and MONAI's ITKReader, after ``check_dicom_series`` | rescaled |
+    | folder of one DICOM series | ``series_volume``, after ``check_dicom_series`` | rescaled |
 
     A slice comes with z = 1. Only geometry goes into the metadata, never a DICOM header. The work is
     done in ``get_data``: ``LoadImage`` passes on its errors, while it buries those of ``read`` in its own.
@@ -145,19 +152,26 @@ class CTReader(ImageReader):
         if len(img) != 1:
             raise ValueError(f"Got {len(img)} files for one case. Expected one PNG, NIfTI file or DICOM folder.")
         path = img[0]
-        array, affine = self._read_volume(path)
+        array, affine, notes = self._read_volume(path)
         with np.errstate(over="ignore"):
             array = np.asarray(array, dtype=np.float32)
         _check_finite(array, path)
+        notes = self._mend(array, affine, path) + notes
         self._look(array, path)
-        return array, _metadata(array.shape, affine)
+        warn_once(case_name(path), notes)
+        return array, {**_metadata(array.shape, affine), NOTES: "; ".join(notes)}
 
-    def _read_volume(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    def _read_volume(self, path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        """Values, affine, and what is odd about the file, in phrases."""
         kind = _kind(path)
         if kind == "PNG":
             grey, affine = _read_png(path)
-            return self._from_grey(grey), affine
-        return _read_nifti(path) if kind == "NIfTI" else _read_dicom(path)
+            return self._from_grey(grey), affine, ()
+        return (*_read_nifti(path), ()) if kind == "NIfTI" else _read_dicom(path)
+
+    def _mend(self, array: np.ndarray, affine: np.ndarray, path: Path) -> tuple[str, ...]:
+        """Change, in place, what is no measurement; a DICOM series is mended as it is read, and has none left."""
+        return () if path.name.lower().endswith(".png") else surround_to_air(array, affine)
 
     def _look(self, array: np.ndarray, path: Path) -> None:
         """Warn of values that cannot be a chest in HU; a slice beyond the lungs may look so, and is read."""
@@ -167,6 +181,12 @@ class CTReader(ImageReader):
                 "Case %s: values are %g to %g. Expected a chest in HU, air below %g and tissue above: check that the "
                 "rescale slope and intercept are applied, once, and that these are no greys.",
                 case_name(path), low, high, AIR_OR_TISSUE_HU,
+            )  # fmt: skip
+        elif high > MEASURED_HU[1] and (bright := np.count_nonzero(array > MEASURED_HU[1])) > MOST_BRIGHT * array.size:
+            _logger.warning(
+                "Case %s: %.1f %% of the voxels are above %g HU, brighter than tissue, contrast and bone. Check the "
+                "rescale slope and intercept, and how the surround of the field of view is stored.",
+                case_name(path), 100 * bright / array.size, MEASURED_HU[1],
             )  # fmt: skip
 
     def _from_grey(self, grey: np.ndarray) -> np.ndarray:
@@ -191,7 +211,7 @@ class LabelReader(CTReader):
     def __init__(self) -> None:
         super().__init__()
 
-    def _read_volume(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    def _read_volume(self, path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
         if path.is_dir():
             raise ValueError(f"Case {case_name(path)}: the label is a folder. Expected a PNG or NIfTI mask.")
         return super()._read_volume(path)
@@ -199,8 +219,41 @@ class LabelReader(CTReader):
     def _from_grey(self, grey: np.ndarray) -> np.ndarray:
         return grey
 
+    def _mend(self, array: np.ndarray, affine: np.ndarray, path: Path) -> tuple[str, ...]:
+        """Labels are kept as stored."""
+        return ()
+
     def _look(self, array: np.ndarray, path: Path) -> None:
         """Labels have no HU."""
+
+
+def warn_once(case: str, notes: Sequence[str]) -> None:
+    """Log what is odd about a case, once in a process however often the case is read.
+
+    Args:
+        case: its name.
+        notes: phrases that do not name the patient; none logs nothing.
+    """
+    key = (case, tuple(notes))
+    if notes and key not in _warned:
+        _warned.add(key)
+        _logger.warning("Case %s is read, although: %s.", case, "; ".join(notes))
+
+
+def surround_to_air(array: np.ndarray, affine: np.ndarray) -> tuple[str, ...]:
+    """Turn what surrounds the field of view of a CT's axial slices into air, in place.
+
+    Args:
+        array: HU (X, Y, Z), stored in any orientation.
+        affine: (4, 4) voxel index to RAS mm.
+
+    Returns:
+        What was done, in a phrase, if anything.
+    """
+    along_body = int(np.argmax(np.abs(affine[2, :3]) / np.linalg.norm(affine[:3, :3], axis=0)))
+    slices = np.moveaxis(array, along_body, 0)
+    changed, found = fill_surround(slices)
+    return (note,) if (note := surround_note(changed, len(slices), found)) else ()
 
 
 def _kind(path: Path) -> str:
@@ -315,21 +368,10 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return array.reshape(header.shape), header.affine
 
 
-def _read_dicom(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read the very files that were checked, in the order found; GDCM's own sorting could split the series."""
-    import itk
-
+def _read_dicom(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     series = check_dicom_series(path)
-    try:
-        image = itk.imread([str(file) for file in series.files], pixel_type=itk.F)
-    except RuntimeError:  # it does not tell which file
-        for file in series.files:
-            with _readable(file, "DICOM", case_name(path)):
-                itk.imread(str(file))
-        raise
-    array, _ = ITKReader().get_data(image)
-    fill_padding(array, series.padding_hu)
-    return array.reshape(series.shape), series.affine
+    array, notes = series_volume(series, case_name(path))
+    return array, series.affine, notes
 
 
 def _check_finite(array: np.ndarray, path: Path) -> None:

@@ -1,29 +1,36 @@
 from __future__ import annotations
 
+import filecmp
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from custom_components.data.dicom_headers import CT_IMAGE, OF_SERIES, identifier_problems, raw_uid
 from custom_components.data.dicom_numbers import COUNTS, number_problem
-from custom_components.data.dicom_padding import bright_padding_hu
 from custom_components.data.dicom_pixels import PixelData, expected_bytes, find_pixels
-from custom_components.data.header_text import plain_text, told_description, untold
+from custom_components.data.dicom_values import StoredValues
+from custom_components.data.header_text import drop_undecodable, plain_text, told_description, untold
+from custom_components.data.slice_positions import distance_from_even_mm, half_last_digit_mm
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
-CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-# How many numbers each attribute holds.
-REQUIRED = ("SeriesInstanceUID", *COUNTS)
+SUBSTITUTES = "identifiers in DICOM objects are made from the source's own (2.25. and a hash)"
+# What voxels and geometry are made of.
+REQUIRED = tuple(COUNTS)
 IDENTITY = ("PatientName", "PatientID")
+SHAPES = ("SOPClassUID", "NumberOfFrames", "SamplesPerPixel")
 HEADER_TAGS = (
     *REQUIRED,
     "SpecificCharacterSet",
     *IDENTITY,
+    "SOPInstanceUID",
+    *OF_SERIES,
     "SOPClassUID",
     "Modality",
     "ImageType",
@@ -33,7 +40,23 @@ HEADER_TAGS = (
     "NumberOfFrames",
     "SamplesPerPixel",
     "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "ConvolutionKernel",
 )
+# Images that share these may be of one series, where its UID does not say so.
+LOOK = (
+    "StudyInstanceUID",
+    "PatientID",
+    "SeriesNumber",
+    "SeriesDescription",
+    "ConvolutionKernel",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "ImageOrientationPatient",
+)
+# So many images that each have a SeriesInstanceUID of their own are one series with wrong identifiers.
+LEAST_SINGLES = 5
 
 DUPLICATE_MM = 0.01
 SPACING_TOLERANCE = 0.1
@@ -53,7 +76,9 @@ class DicomSeries:
         spacing_mm: distance of voxel centres along x, y, z. A single slice has its SliceThickness as z spacing.
         affine: (4, 4) voxel index to patient position in RAS mm, as NIfTI has it.
         modality: DICOM Modality, "CT".
-        padding_hu: HU of padding that would glare; readers make it air. None when there is none.
+        names: of the files in messages.
+        values: how the stored values of each slice become HU.
+        notes: what is odd and was read all the same, in phrases that do not name the patient.
     """
 
     files: tuple[Path, ...]
@@ -61,7 +86,9 @@ class DicomSeries:
     spacing_mm: tuple[float, float, float]
     affine: np.ndarray = field(compare=False)
     modality: str = "CT"
-    padding_hu: float | None = None
+    names: tuple[str, ...] = field(default=(), repr=False)
+    values: tuple[StoredValues, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def num_slices(self) -> int:
@@ -72,6 +99,7 @@ class DicomSeries:
 @dataclass(frozen=True)
 class _Slice:
     path: Path
+    name: str  # in messages
     header: Any
     num_bytes: int | None  # of plain pixel data
 
@@ -91,37 +119,74 @@ def holds_dicom(folder: str | Path) -> bool:
     return any(path.suffix.lower() == ".dcm" or is_dicom_file(path) for path in _visible_files(Path(folder)))
 
 
-def check_dicom_series(folder: str | Path) -> DicomSeries:
-    """Read the headers of a folder and prove that they are one CT series that makes a volume.
+def check_dicom_series(
+    files: str | Path | Sequence[Path], case: str = "", names: Sequence[str] | None = None
+) -> DicomSeries:
+    """Read the headers of a series and prove that they are one CT series that makes a volume.
 
     Only headers are decoded; the pixel data are checked for being there in full. Files that are not DICOM
-    (text, previews, DICOMDIR) and hidden files are left aside. Oblique series are fine, sheared ones
-    (gantry tilt) are not. Nothing that identifies the patient is kept or named.
+    (text, previews, DICOMDIR) and hidden files are left aside, and so is a second copy of an image. Oblique series are
+    fine, sheared ones (gantry tilt) are not. Positions that a scanner rounded are fine as long as all lie within half
+    a last digit of an even grid. Identifiers that break the standard are no reason to refuse. Nothing that identifies
+    the patient is kept or named.
 
     Args:
-        folder: holds the files of one series, in any order and under any name.
+        files: folder of the files of one series, in any order and under any name; or the files.
+        case: name of the case in messages; by default that of the folder.
+        names: of the files in messages; by default their own.
 
     Returns:
-        The series, its files in slice order.
+        The series, its files in slice order; what is odd about it is in ``notes``.
 
     Raises:
         ValueError: when there is no DICOM file or more than one series, when it is not CT or a localizer, when
             a file is truncated or lacks an attribute, when slices are doubled, missing, sheared or differ in
             size, orientation or pixel spacing.
     """
-    folder = Path(folder)
-    case = folder.resolve().name
-    slices = _read_slices(folder, case)
+    if isinstance(files, str | Path):
+        case = case or Path(files).resolve().name
+        slices = _read_folder(Path(files), case)
+    else:
+        names = names or [file.name for file in files]
+        slices = [one for file, name in zip(files, names, strict=True) if (one := _read_slice(file, name, case))]
+    slices, notes = _without_copies(slices)
     _check_single_series(slices, case)
-    _check_ct(slices, case)
+    notes += _check_ct(slices, case)
     _check_attributes(slices, case)
     _check_same_grid(slices, case)
+    problems = identifier_problems([one.header for one in slices])
+    notes += [*problems, SUBSTITUTES] if problems else []
     normal = _normal(slices[0])
     slices.sort(key=lambda one: float(one.position_mm @ normal))
     heights_mm = np.array([one.position_mm @ normal for one in slices])
-    _check_positions(slices, heights_mm, case)
-    _check_shear(slices, normal, case)
-    return _series(slices, heights_mm, normal)
+    rounding_mm = np.array([half_last_digit_mm(along) for along in np.stack([one.position_mm for one in slices]).T])
+    is_rounded = _check_positions(slices, heights_mm, float(rounding_mm @ np.abs(normal)), case)
+    if is_rounded:
+        heights_mm = np.polyval(np.polyfit(range(len(slices)), heights_mm, 1), range(len(slices)))
+        notes.append(f"slice positions are rounded, taken as {np.diff(heights_mm)[0]:.4g} mm apart")
+    _check_shear(slices, normal, max(ROUNDING_MM, 2 * float(np.linalg.norm(rounding_mm)) if is_rounded else 0.0), case)
+    return _series(slices, heights_mm, normal, notes)
+
+
+def same_image(header: Any, path: Path, other: Any, other_path: Path) -> bool:
+    """Whether two files that name the same image are copies: same identifiers, same place, same bytes."""
+    return (
+        raw_uid(header, "SOPInstanceUID") == raw_uid(other, "SOPInstanceUID")
+        and header.get("ImagePositionPatient") == other.get("ImagePositionPatient")
+        and filecmp.cmp(path, other_path, shallow=False)
+    )
+
+
+def series_key(header: Any) -> tuple[str, ...]:
+    """What an image shares with those of its series: its UID, without one what ``LOOK`` names."""
+    uid = raw_uid(header, "SeriesInstanceUID")
+    return (uid,) if uid else look(header)
+
+
+def look(header: Any) -> tuple[str, ...]:
+    """The attributes of ``LOOK``; for comparison only, never to be shown."""
+    with untold():
+        return ("", *(str(header.get(name) or "") for name in LOOK))
 
 
 def _visible_files(folder: Path) -> list[Path]:
@@ -130,11 +195,11 @@ def _visible_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
-def _read_slices(folder: Path, case: str) -> list[_Slice]:
+def _read_folder(folder: Path, case: str) -> list[_Slice]:
     if not folder.is_dir():
         raise ValueError(f"Case {case}: {folder} is not a folder. Give the folder that holds one DICOM series.")
     files = _visible_files(folder)
-    slices = [one for path in files if (one := _read_slice(path, case)) is not None]
+    slices = [one for path in files if (one := _read_slice(path, path.name, case)) is not None]
     if not slices:
         raise ValueError(
             f"Case {case}: no DICOM images among the {len(files)} files of {folder}. "
@@ -143,7 +208,7 @@ def _read_slices(folder: Path, case: str) -> list[_Slice]:
     return slices
 
 
-def _read_slice(path: Path, case: str) -> _Slice | None:
+def _read_slice(path: Path, name: str, case: str) -> _Slice | None:
     """One image; None for what is left aside."""
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
@@ -159,41 +224,59 @@ def _read_slice(path: Path, case: str) -> _Slice | None:
             pixels = find_pixels(file, header) if kind == CT_IMAGE or "Rows" in header else PixelData()
             _decode(header)
     except InvalidDicomError as error:
-        raise ValueError(_unreadable(case, path, "it has no DICOM preamble and no file meta information")) from error
+        raise ValueError(_unreadable(case, name, "it has no DICOM preamble and no file meta information")) from error
     except RecursionError:
-        raise ValueError(_unreadable(case, path, "its sequences are nested too deeply")) from None
+        raise ValueError(_unreadable(case, name, "its sequences are nested too deeply")) from None
     except Exception as error:  # pydicom lets through whatever its parsing stumbled on
-        raise ValueError(_unreadable(case, path, plain_text(error) or type(error).__name__)) from error
+        raise ValueError(_unreadable(case, name, plain_text(error) or type(error).__name__)) from error
     if pixels.problem:
-        raise ValueError(_unreadable(case, path, pixels.problem))
-    return _Slice(path, header, pixels.num_bytes)
+        raise ValueError(_unreadable(case, name, pixels.problem))
+    return _Slice(path, name, header, pixels.num_bytes)
 
 
 def _decode(header: Dataset) -> None:
     """Decode the values that are needed, here where what is wrong with one is the file's fault."""
+    drop_undecodable(header, set(HEADER_TAGS) - {*REQUIRED, *IDENTITY, *SHAPES})
     with untold():
-        for tag in HEADER_TAGS:
-            if tag not in IDENTITY:
-                header.get(tag)
+        for tag in (*REQUIRED, *SHAPES):
+            header.get(tag)
 
 
-def _unreadable(case: str, path: Path, reason: str) -> str:
-    return f"Case {case}: {path.name} is truncated or not a DICOM file: {reason}. Copy or export the series again."
+def _without_copies(slices: list[_Slice]) -> tuple[list[_Slice], list[str]]:
+    """Each image once; what was left out, in a phrase."""
+    kept: dict[str, list[_Slice]] = {}
+    for one in slices:
+        others = kept.setdefault(raw_uid(one.header, "SOPInstanceUID"), [])
+        if not any(same_image(one.header, one.path, other.header, other.path) for other in others):
+            others.append(one)
+    once = [one for others in kept.values() for one in others]
+    copies = len(slices) - len(once)
+    return once, [f"{copies} files are copies of others, and left out"] if copies else []
+
+
+def _unreadable(case: str, name: str, reason: str) -> str:
+    return f"Case {case}: {name} is truncated or not a DICOM file: {reason}. Copy or export the series again."
 
 
 def _check_single_series(slices: list[_Slice], case: str) -> None:
-    counts = Counter(str(one.header.get("SeriesInstanceUID", "")) for one in slices)
-    if len(counts) == 1:
+    counts = Counter(series_key(one.header) for one in slices)
+    if len(counts) == 1 or is_one_in_pieces(counts.values(), [one.header for one in slices]):
         return
-    firsts: dict[str, _Slice] = {}
+    firsts: dict[tuple[str, ...], _Slice] = {}
     for one in slices:
-        firsts.setdefault(str(one.header.get("SeriesInstanceUID", "")), one)
+        firsts.setdefault(series_key(one.header), one)
     lines = [_describe(firsts[uid].header, count) for uid, count in counts.most_common(10)]
     listing = "\n".join(f"  - {line}" for line in lines)
     raise ValueError(
         f"Case {case}: the folder holds {len(counts)} series, expected one:\n{listing}\n"
         "Move the files of one axial series into a folder of their own and give that folder."
     )
+
+
+def is_one_in_pieces(sizes: Iterable[int], headers: Sequence[Any]) -> bool:
+    """Whether series of one image each are one, whose images wrongly have a SeriesInstanceUID of their own."""
+    looks = {look(header)[3:] for header in headers}  # study and patient may be as wrong
+    return len(headers) >= LEAST_SINGLES and set(sizes) == {1} and len(looks) == 1
 
 
 def _describe(header: Dataset, count: int) -> str:
@@ -206,9 +289,12 @@ def _image_type(header: Dataset) -> list[str]:
     return [value] if isinstance(value, str) else [str(part) for part in value]
 
 
-def _check_ct(slices: list[_Slice], case: str) -> None:
+def _check_ct(slices: list[_Slice], case: str) -> list[str]:
+    """Notes on images that are CT by their SOP class alone."""
+    unnamed = 0
     for one in slices:
-        modality = plain_text(one.header.get("Modality"))
+        modality = modality_of(one.header)
+        unnamed += not one.header.get("Modality")
         if str(one.header.get("SOPClassUID", "")).startswith(SECONDARY_CAPTURE):
             found = "a secondary capture (a screenshot, without HU)"
         elif modality != "CT":
@@ -217,7 +303,14 @@ def _check_ct(slices: list[_Slice], case: str) -> None:
             found = "a localizer (scout view)"
         else:
             continue
-        raise ValueError(f"Case {case}: {one.path.name} is {found}. Expected one axial CT series: give its folder.")
+        raise ValueError(f"Case {case}: {one.name} is {found}. Expected one axial CT series: give its folder.")
+    return [f"{unnamed} images lack Modality, CT by their SOP class"] if unnamed else []
+
+
+def modality_of(header: Any) -> str:
+    """Modality of an image; CT where only the SOP class says so."""
+    named = plain_text(header.get("Modality"))
+    return named or ("CT" if str(header.get("SOPClassUID", "")) == CT_IMAGE else "")
 
 
 def _check_attributes(slices: list[_Slice], case: str) -> None:
@@ -225,18 +318,18 @@ def _check_attributes(slices: list[_Slice], case: str) -> None:
         frames = plain_text(one.header.get("NumberOfFrames"))
         if frames not in ("", "0", "1"):
             raise ValueError(
-                f"Case {case}: {one.path.name} is a multi-frame (enhanced) CT. "
+                f"Case {case}: {one.name} is a multi-frame (enhanced) CT. "
                 "Expected one file a slice: export the series as classic CT, or convert it to NIfTI."
             )
         missing = [name for name in REQUIRED if one.header.get(name) in (None, "")]
         if missing:
             raise ValueError(
-                f"Case {case}: {one.path.name} lacks {', '.join(missing)}. Without them its place or its HU are "
+                f"Case {case}: {one.name} lacks {', '.join(missing)}. Without them its place or its HU are "
                 "unknown. Export the series again, with whole headers."
             )
         problem = number_problem(one.header) or _length_problem(one)
         if problem:
-            raise ValueError(f"Case {case}: {one.path.name} {problem}. Export the series again.")
+            raise ValueError(f"Case {case}: {one.name} {problem}. Export the series again.")
 
 
 def _length_problem(one: _Slice) -> str:
@@ -259,7 +352,7 @@ def _check_same_grid(slices: list[_Slice], case: str) -> None:
         if others:
             odd, own = others[0]
             raise ValueError(
-                f"Case {case}: {len(others)} of {len(slices)} images differ in {what}, e.g. {odd.path.name} has "
+                f"Case {case}: {len(others)} of {len(slices)} images differ in {what}, e.g. {odd.name} has "
                 f"{list(own)} where most have {list(usual)}. "
                 "Expected one axial series: move the other images away."
             )
@@ -279,35 +372,39 @@ def _normal(one: _Slice) -> np.ndarray:
     return np.cross(row, column)
 
 
-def _check_positions(slices: list[_Slice], heights_mm: np.ndarray, case: str) -> None:
+def _check_positions(slices: list[_Slice], heights_mm: np.ndarray, rounding_mm: float, case: str) -> bool:
+    """Whether the positions are even only but for their rounding."""
     steps_mm = np.diff(heights_mm)
     doubled = np.flatnonzero(steps_mm < DUPLICATE_MM)
     if doubled.size:
-        one, other = slices[doubled[0]].path.name, slices[doubled[0] + 1].path.name
+        one, other = slices[doubled[0]].name, slices[doubled[0] + 1].name
         raise ValueError(
             f"Case {case}: {doubled.size} slice positions occur twice, e.g. {one} and {other} at "
             f"{heights_mm[doubled[0]]:.2f} mm. Keep one reconstruction (or one phase) in the folder."
         )
     if not steps_mm.size:
-        return
+        return False
     usual_mm = float(np.median(steps_mm))
     uneven = np.flatnonzero(np.abs(steps_mm - usual_mm) > SPACING_TOLERANCE * usual_mm + 1e-6)
-    if uneven.size:
-        k = int(uneven[0])
-        raise ValueError(
-            f"Case {case}: slice spacing is uneven at {uneven.size} places, first between {slices[k].path.name} "
-            f"({heights_mm[k]:.2f} mm) and {slices[k + 1].path.name} ({heights_mm[k + 1]:.2f} mm): "
-            f"{steps_mm[k]:.2f} mm where {usual_mm:.2f} mm is usual. Slices are missing, or two series are mixed: "
-            "export the series again."
-        )
+    if not uneven.size:
+        return False
+    if distance_from_even_mm(heights_mm) <= rounding_mm + 1e-6:
+        return True
+    k = int(uneven[0])
+    raise ValueError(
+        f"Case {case}: slice spacing is uneven at {uneven.size} places, first between {slices[k].name} "
+        f"({heights_mm[k]:.2f} mm) and {slices[k + 1].name} ({heights_mm[k + 1]:.2f} mm): "
+        f"{steps_mm[k]:.2f} mm where {usual_mm:.2f} mm is usual. Slices are missing, or two series are mixed: "
+        "export the series again."
+    )
 
 
-def _check_shear(slices: list[_Slice], normal: np.ndarray, case: str) -> None:
+def _check_shear(slices: list[_Slice], normal: np.ndarray, rounding_mm: float, case: str) -> None:
     """Compare each slice's sideways shift with its way along the normal."""
     offsets_mm = np.stack([one.position_mm - slices[0].position_mm for one in slices])
     along_mm = offsets_mm @ normal
     sideways_mm = np.linalg.norm(offsets_mm - np.outer(along_mm, normal), axis=1)
-    allowed_mm = np.tan(np.deg2rad(SHEAR_TOLERANCE_DEGREES)) * along_mm + ROUNDING_MM
+    allowed_mm = np.tan(np.deg2rad(SHEAR_TOLERANCE_DEGREES)) * along_mm + rounding_mm
     if np.any(sideways_mm > allowed_mm):
         k = int(np.argmax(sideways_mm - allowed_mm))
         degrees = np.rad2deg(np.arctan2(sideways_mm[k], along_mm[k]))
@@ -318,7 +415,7 @@ def _check_shear(slices: list[_Slice], normal: np.ndarray, case: str) -> None:
         )
 
 
-def _series(slices: list[_Slice], heights_mm: np.ndarray, normal: np.ndarray) -> DicomSeries:
+def _series(slices: list[_Slice], heights_mm: np.ndarray, normal: np.ndarray, notes: Sequence[str]) -> DicomSeries:
     header = slices[0].header
     between_rows_mm, between_columns_mm = (float(value) for value in header.PixelSpacing)
     row, column = np.asarray(header.ImageOrientationPatient, dtype=float).reshape(2, 3)
@@ -328,12 +425,15 @@ def _series(slices: list[_Slice], heights_mm: np.ndarray, normal: np.ndarray) ->
         between_slices_mm = float(header.get("SliceThickness") or 1.0)
     affine = np.eye(4)
     affine[:3, :3] = np.stack([row * between_columns_mm, column * between_rows_mm, normal * between_slices_mm], axis=1)
-    affine[:3, 3] = slices[0].position_mm
+    first_mm = slices[0].position_mm
+    affine[:3, 3] = first_mm + (heights_mm[0] - first_mm @ normal) * normal
     return DicomSeries(
         files=tuple(one.path for one in slices),
         shape=(int(header.Columns), int(header.Rows), len(slices)),
         spacing_mm=(between_columns_mm, between_rows_mm, between_slices_mm),
         affine=np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine,
-        modality=str(header.Modality),
-        padding_hu=bright_padding_hu(header),
+        modality="CT",
+        names=tuple(one.name for one in slices),
+        values=tuple(StoredValues.of(one.header) for one in slices),
+        notes=tuple(notes),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ LEAST_NAME_LENGTH = 3
 # DICOM allows a description 64 letters; what is longer is no description.
 MAX_LETTERS = 128
 WITHHELD = "description withheld, it names the patient"
-_UID = re.compile(r"[0-9.]{1,64}")
 
 
 @contextmanager
@@ -43,14 +42,19 @@ def plain_text(value: object) -> str:
     return line if len(line) <= MAX_LETTERS else line[: MAX_LETTERS - 1] + "…"
 
 
-def is_uid(text: str) -> bool:
-    """Whether a text is made of digits and dots, 64 at most, as a UID is; it can then name files and folders.
+def drop_undecodable(header: Dataset, tags: Iterable[str]) -> None:
+    """Remove, in memory, attributes whose value cannot be decoded, such as a SeriesNumber of letters.
 
-    Example:
-        >>> is_uid("1.2.840.10008"), is_uid("../../etc"), is_uid("..")
-        (True, False, False)
+    Args:
+        header: of one image; changed.
+        tags: keywords of attributes that voxels and geometry do not need.
     """
-    return bool(_UID.fullmatch(text)) and not text.startswith(".")
+    with untold():
+        for tag in tags:
+            try:
+                header.get(tag)
+            except Exception:  # pydicom lets through whatever its parsing stumbled on
+                del header[tag]
 
 
 def told_description(header: Dataset) -> str:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-import tempfile
 from collections.abc import Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from custom_components.data.dicom_series import SECONDARY_CAPTURE, DicomSeries, check_dicom_series
-from custom_components.data.header_text import is_uid
+from custom_components.data.dicom_headers import is_uid, raw_uid, series_uid
+from custom_components.data.dicom_series import SECONDARY_CAPTURE, DicomSeries, check_dicom_series, modality_of
 from custom_components.diagnosis.study_series import LOCALIZER, StudySeries, patient_of, study_series
 from custom_components.reports.scan_findings import Series
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Shorter is no chest: bolus tracking, a few slices of a biopsy.
 LEAST_EXTENT_MM = 120.0
@@ -78,9 +72,9 @@ def find_chest_series(folder: str | Path) -> ChestSeries:
             f"No DICOM images in the folder ({unreadable} files without readable header). Expected the folder of one "
             "study, its series at any depth: check the path, or export the study again."
         )
-    _check_one_study(found)
     left_out = {one: why for one in found if (why := why_not(one))}
     candidates = sorted((one for one in found if one not in left_out), key=preference)
+    _check_one_study(candidates)
     for one in candidates:
         try:
             volume = _checked(one)
@@ -101,7 +95,7 @@ def find_chest_series(folder: str | Path) -> ChestSeries:
 def why_not(series: StudySeries) -> str:
     """Why a series is no axial chest CT; empty when it may be one."""
     kind, described = series.text("SOPClassUID"), series.text("SeriesDescription")
-    modality, frames = series.text("Modality"), series.headers[0].get("NumberOfFrames")
+    modality, frames = modality_of(series.headers[0]), series.headers[0].get("NumberOfFrames")
     normal = series.normal
     reasons = {
         "a dose report": kind == RADIATION_DOSE_REPORT,
@@ -110,7 +104,6 @@ def why_not(series: StudySeries) -> str:
         "a localizer (scout view)": LOCALIZER in series.image_type or bool(_LOCALIZER.search(described)),
         "a projection (MIP or alike)": bool(series.image_type & PROJECTIONS or _PROJECTION.search(described)),
         "colour pictures": int(series.headers[0].get("SamplesPerPixel") or 1) > 1,
-        "a SeriesInstanceUID that is none (digits and dots, 64 at most)": not is_uid(series.uid),
         "multi-frame (enhanced) CT, one file a slice is read": int(frames or 1) > 1,
         "images without one common orientation": normal is None,
         "images without position": normal is not None and not len(series.heights_mm),
@@ -186,13 +179,15 @@ def _told(reasons: dict[StudySeries, str], found: Sequence[StudySeries], unreada
     return told
 
 
-def _check_one_study(found: Sequence[StudySeries]) -> None:
-    studies = sorted({one.study_uid for one in found})
-    patients = {patient_of(header) for one in found for header in one.headers} - {""}
-    if len(studies) == 1 and len(patients) < 2:
+def _check_one_study(series: Sequence[StudySeries]) -> None:
+    """Series that may be the chest must be of one patient; without identifiers nothing tells them apart."""
+    study_of = {one: series_uid(one.headers, "StudyInstanceUID") for one in series}
+    studies = sorted(set(study_of.values()) - {""})
+    patients = {patient_of(one.headers[0]) for one in series} - {""}
+    if len(studies) < 2 and len(patients) < 2:
         return
-    counts = {uid: sum(len(one.files) for one in found if one.study_uid == uid) for uid in studies}
-    listing = "\n".join(f"  - study {uid or 'without UID'}: {count} images" for uid, count in counts.items())
+    counts = {uid: sum(len(one.files) for one in series if study_of[one] == uid) for uid in studies}
+    listing = "\n".join(f"  - study {uid}: {count} images" for uid, count in counts.items())
     raise ValueError(
         f"The folder holds {len(studies)} studies and {len(patients)} patients, expected one study of one patient:\n"
         f"{listing}\n"
@@ -201,29 +196,7 @@ def _check_one_study(found: Sequence[StudySeries]) -> None:
 
 
 def _checked(one: StudySeries) -> DicomSeries:
-    """The series as a volume, its files where they lie."""
-    names = [str(header.get("SOPInstanceUID", "")) for header in one.headers]
-    with linked(one.files, one.uid, [name if is_uid(name) else "" for name in names]) as folder:
-        volume = check_dicom_series(folder)
-        targets = {link: Path(link).readlink() for link in volume.files}
-    return replace(volume, files=tuple(targets[link] for link in volume.files))
-
-
-@contextmanager
-def linked(files: Sequence[Path], name: str, file_names: Sequence[str]) -> Iterator[Path]:
-    """A folder of links to the files of a series, for what reads folders and tells their names.
-
-    Args:
-        files: the files.
-        name: of the folder.
-        file_names: of the links, without suffix; a number where one is empty.
-
-    Yields:
-        The folder; it is removed afterwards.
-    """
-    with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent, name or "series")
-        folder.mkdir()
-        for number, (file, file_name) in enumerate(zip(files, file_names, strict=True)):
-            (folder / f"{file_name or number}.dcm").symlink_to(file.absolute())
-        yield folder
+    """The series as a volume; in messages a file goes by its SOPInstanceUID, since its name may be the patient's."""
+    uids = [raw_uid(header, "SOPInstanceUID") for header in one.headers]
+    names = [uid if is_uid(uid) else f"image {number}" for number, uid in enumerate(uids, start=1)]
+    return check_dicom_series(one.files, one.uid, names)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from custom_components.data.ct_reader import NOTES
 from custom_components.diagnosis.bundle_network import (
     BundleNetwork,
     bundle_parser,
@@ -131,6 +132,7 @@ class Diagnosis:
             models=self._models(masks),
             seconds=dict(clock.seconds),
             not_done=self._not_done(masks, slices),
+            warnings=(f"The scan was read, although: {odd}.",) if (odd := image.meta.get(NOTES)) else (),
             patient_id=self._patient_id(source),
         )
         return _with_scores(findings, found)

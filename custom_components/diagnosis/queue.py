@@ -12,11 +12,12 @@ from custom_components.data.atomic import writable_folder
 from custom_components.data.case_files import natural_key
 from custom_components.data.case_problems import can_be_file_name
 from custom_components.data.ct_reader import NIFTI_SUFFIXES
+from custom_components.data.dicom_headers import raw_uid
 from custom_components.data.dicom_series import holds_dicom
 from custom_components.data.disk_errors import named_when_not_written
 from custom_components.data.left_behind import temporary_beside
 from custom_components.diagnosis.scan_source import EXPECTED, ScanSource
-from custom_components.diagnosis.study_series import dicom_files, read_header
+from custom_components.diagnosis.study_series import dicom_files, patient_of, read_header
 from custom_components.engines.case_evaluator import raise_out_of_memory
 from custom_components.engines.root_cause import root_cause
 
@@ -177,16 +178,18 @@ def _studies(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Pat
     inside = [child for child in _children(folder) if child.is_dir() and child.resolve() not in above]
     firsts = {child: next(dicom_files(child), None) for child in inside}
     children = {child: first for child, first in firsts.items() if first is not None}
-    if len(children) > 1 and len({_study_uid(first) for first in children.values()}) == 1:
+    if len(children) > 1 and len({_study(first) for first in children.values()}) == 1:
         yield folder
         return
     for child in children:
         yield from _studies(child, above)
 
 
-def _study_uid(path: Path) -> str:
+def _study(path: Path) -> tuple[str, ...]:
+    """What tells the study of a file from others: its UID and the patient; without a UID its own path."""
     header = read_header(path)
-    return str(path) if header is None else str(header.get("StudyInstanceUID"))
+    uid = "" if header is None else raw_uid(header, "StudyInstanceUID")
+    return (uid, patient_of(header)) if header is not None and uid else (str(path),)
 
 
 def _children(folder: Path) -> list[Path]:

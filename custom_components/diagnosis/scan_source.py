@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from custom_components.data.ct_reader import NIFTI_SUFFIXES, CTReader, case_name
+from custom_components.data.ct_reader import NIFTI_SUFFIXES, NOTES, CTReader, case_name, warn_once
+from custom_components.data.dicom_volume import series_volume
 from custom_components.diagnosis.choose_series import ChestSeries, find_chest_series
-from custom_components.diagnosis.series_volume import series_volume
 from custom_components.diagnosis.stage_clock import StageClock
 from custom_components.reports.scan_findings import Series
 from monai.data import MetaTensor
@@ -57,7 +57,8 @@ class ScanSource:
         """Read the CT.
 
         Returns:
-            HU, float32 (1, X, Y, Z) with its RAS affine; it carries the case's name and no DICOM header.
+            HU, float32 (1, X, Y, Z) with its RAS affine; it carries the case's name, what is odd about the scan
+            (``reading_notes``), and no DICOM header.
 
         Raises:
             ValueError: naming the case, when there is no CT volume that can be read.
@@ -67,15 +68,18 @@ class ScanSource:
                 raise ValueError(f"Case {self.case_id}: {self.path.name} is of a kind that is not read. {EXPECTED}.")
             reader = CTReader()
             hu, meta = reader.get_data(reader.read(self.path))
-            affine = meta["affine"]
+            affine, odd = meta["affine"], meta[NOTES]
         else:
-            hu, affine = series_volume(self.chest.volume, self.case_id), self.chest.volume.affine
+            hu, notes = series_volume(self.chest.volume, self.case_id)
+            affine = self.chest.volume.affine
+            warn_once(self.case_id, notes)
+            odd = "; ".join(notes)
         if min(hu.shape) < 2:
             size = " x ".join(map(str, hu.shape))
             raise ValueError(
                 f"Case {self.case_id}: the image is {size} voxels. Expected a CT volume of the whole chest."
             )
-        meta = {ImageMetaKey.FILENAME_OR_OBJ: self.case_id}
+        meta = {ImageMetaKey.FILENAME_OR_OBJ: self.case_id, NOTES: odd}
         return MetaTensor(torch.from_numpy(hu)[None], affine=torch.from_numpy(np.array(affine, float)), meta=meta)
 
 

@@ -10,39 +10,47 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from custom_components.data.dicom_headers import OF_SERIES, common_uid, raw_uid
 from custom_components.data.dicom_numbers import finite_numbers
-from custom_components.data.dicom_series import MEDIA_STORAGE_DIRECTORY, is_dicom_file
-from custom_components.data.header_text import plain_text, told_description, untold
+from custom_components.data.dicom_series import (
+    LOOK,
+    MEDIA_STORAGE_DIRECTORY,
+    is_dicom_file,
+    is_one_in_pieces,
+    look,
+    same_image,
+    series_key,
+)
+from custom_components.data.header_text import drop_undecodable, plain_text, told_description, untold
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 # What tells series, studies and patients apart, and which of the series is the chest.
 TAGS = (
+    *LOOK,
+    *OF_SERIES,
     "SpecificCharacterSet",
-    "PatientID",
     "PatientName",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
     "SOPInstanceUID",
     "SOPClassUID",
     "Modality",
     "ImageType",
-    "SeriesNumber",
-    "SeriesDescription",
     "ProtocolName",
     "BodyPartExamined",
-    "ConvolutionKernel",
     "SliceThickness",
     "ImagePositionPatient",
-    "ImageOrientationPatient",
     "SamplesPerPixel",
     "NumberOfFrames",
 )
 
 LOCALIZER = "LOCALIZER"
 # Of these a header has one value each, if any.
-SINGLE = ("StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SamplesPerPixel", "NumberOfFrames")
+SINGLE = ("SamplesPerPixel", "NumberOfFrames")
+# What the values of these are made of is no concern of voxels and geometry.
+DISPENSABLE = frozenset(TAGS) - {*SINGLE, "PatientID", "PatientName", "ImagePositionPatient", "ImageOrientationPatient"}
+
+_Image = tuple[Any, Path]
 
 # Positions closer than this are one slice.
 _SAME_PLACE_MM = 0.01
@@ -60,21 +68,26 @@ class StudySeries:
     headers: tuple[Any, ...] = field(repr=False)  # names the patient
     files: tuple[Path, ...]
 
-    @property
+    @cached_property
     def uid(self) -> str:
-        """SeriesInstanceUID."""
-        return self.text("SeriesInstanceUID")
+        """SeriesInstanceUID; where it is not valid, the substitute that DICOM objects have for it."""
+        return common_uid(self.headers, "SeriesInstanceUID", self._content)
 
-    @property
+    @cached_property
     def study_uid(self) -> str:
-        """StudyInstanceUID."""
-        return self.text("StudyInstanceUID")
+        """StudyInstanceUID, likewise."""
+        return common_uid(self.headers, "StudyInstanceUID", self._content)
+
+    def _content(self, number: int) -> bytes:
+        return self.files[number].read_bytes()
 
     @property
     def number(self) -> int | None:
-        """SeriesNumber."""
-        found = self.headers[0].get("SeriesNumber")
-        return None if found in (None, "") else int(found)
+        """SeriesNumber; None when it is not there or not one number."""
+        try:
+            return int(self.headers[0].get("SeriesNumber"))
+        except (TypeError, ValueError):
+            return None
 
     @cached_property
     def image_type(self) -> frozenset[str]:
@@ -136,17 +149,49 @@ def study_series(folder: str | Path) -> tuple[list[StudySeries], int]:
     Returns:
         The series in the order of their numbers, and how many files have no readable header.
     """
-    groups: dict[tuple[str, str, bool], dict[str, tuple[Any, Path]]] = {}
+    groups: dict[tuple[object, ...], list[_Image]] = {}
     unreadable = 0
     for path in dicom_files(folder):
         header = read_header(path)
         if header is None:
             unreadable += 1
         elif str(header.file_meta.get("MediaStorageSOPClassUID", "")) != MEDIA_STORAGE_DIRECTORY:
-            uid = str(header.get("SOPInstanceUID") or path)
-            groups.setdefault(_group(header), {}).setdefault(uid, (header, path))
-    series = [StudySeries(*zip(*images.values(), strict=True)) for images in groups.values()]
+            key = (*series_key(header), LOCALIZER in image_type(header))
+            groups.setdefault(key, []).append((header, path))
+    images = [part for group in _joined(list(groups.values())) for part in _parted(_without_copies(group))]
+    series = [StudySeries(*zip(*group, strict=True)) for group in images]
     return sorted(series, key=lambda one: (one.number is None, one.number or 0, one.uid)), unreadable
+
+
+def _joined(groups: list[list[_Image]]) -> list[list[_Image]]:
+    """Series of one image each that look alike are one, whose images wrongly have a UID each."""
+    alike: dict[tuple[str, ...], list[_Image]] = {}
+    for group in groups:
+        if len(group) == 1:
+            alike.setdefault((*look(group[0][0])[3:], *image_type(group[0][0])), []).extend(group)
+    wholes = [images for images in alike.values() if is_one_in_pieces([1] * len(images), [one for one, _ in images])]
+    joined = {id(header) for images in wholes for header, _ in images}
+    return [*(group for group in groups if id(group[0][0]) not in joined), *wholes]
+
+
+def _without_copies(images: list[_Image]) -> list[_Image]:
+    kept: dict[str, list[_Image]] = {}
+    for header, path in images:
+        others = kept.setdefault(raw_uid(header, "SOPInstanceUID"), [])
+        if not any(same_image(header, path, *other) for other in others):
+            others.append((header, path))
+    return [image for others in kept.values() for image in others]
+
+
+def _parted(images: list[_Image]) -> list[list[_Image]]:
+    """Several series with one UID, which take the same places, parted by what else tells them apart."""
+    places = {str(header.get("ImagePositionPatient")) for header, _ in images}
+    if len(places) == len(images):
+        return [images]
+    parts: dict[tuple[str, ...], list[_Image]] = {}
+    for header, path in images:
+        parts.setdefault(look(header), []).append((header, path))
+    return list(parts.values())
 
 
 def dicom_files(folder: str | Path) -> Iterator[Path]:
@@ -166,6 +211,7 @@ def read_header(path: Path) -> Dataset | None:
     with untold():
         try:
             header = dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
+            drop_undecodable(header, DISPENSABLE)
             values = {tag: header.get(tag) for tag in TAGS}  # decoded here, where nothing is told
         except Exception:  # pydicom lets through whatever its parsing stumbled on
             return None
@@ -181,11 +227,6 @@ def image_type(header: Dataset) -> list[str]:
     """Values of ImageType, upper case."""
     value = header.get("ImageType") or []
     return [part.upper() for part in ([value] if isinstance(value, str) else [str(part) for part in value])]
-
-
-def _group(header: Dataset) -> tuple[str, str, bool]:
-    uids = (str(header.get(tag, "")) for tag in ("StudyInstanceUID", "SeriesInstanceUID"))
-    return (*uids, LOCALIZER in image_type(header))  # type: ignore[return-value]
 
 
 def _begins_as_dicom(path: Path) -> bool:

@@ -91,7 +91,7 @@ def read_source(findings: ScanFindings) -> Source:
     images: list[Dataset] = [dcmread(file, stop_before_pixels=True, specific_tags=list(IMAGE_TAGS)) for file in files]
     try:
         with untold():
-            complete_headers(images)
+            complete_headers(images, lambda number: files[number].read_bytes())
         _check_character_set(images[0])
         slices = image_slices(findings.image_hu.shape, findings.affine, images)
     except ValueError as error:
@@ -214,11 +214,13 @@ def save(source: Source, dataset: SOPClass, path: Path, deflated: bool = False) 
 
 
 def _identify(source: Source, dataset: SOPClass) -> None:
-    """Copy patient and study, neither checked nor told: a check that fails would quote them."""
+    """Copy patient and study, neither checked nor told: a check that fails would quote them; identifiers as made."""
     from pydicom import config, dcmread
 
     with config.disable_value_validation():
         header = dcmread(source.patient_file, stop_before_pixels=True)
+        for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+            setattr(header, name, source.images[0].get(name))
         try:
             dataset.copy_patient_and_study_information(header)
         except Exception:

@@ -60,7 +60,8 @@ def describe_displayed(findings: ScanFindings, scan: DisplayedScan) -> dict[str,
         "seconds": {stage: round(seconds, _VOLUME_DECIMALS) for stage, seconds in findings.seconds.items()},
     }
     report |= {"summary": summary_of(report), "done": done_sentences(report)}
-    return report | {"not_done": list(findings.not_done), "notes": notes_of(report)}
+    told = {"warnings": list(findings.warnings), "not_done": list(findings.not_done), "notes": notes_of(report)}
+    return report | told
 
 
 def _series(series: Series) -> dict[str, Any]:

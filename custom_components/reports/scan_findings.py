@@ -93,6 +93,7 @@ class ScanFindings:
         models: networks that were applied.
         seconds: wall-clock time of each stage, in their order.
         not_done: what was left out, and why, in sentences.
+        warnings: what is odd about the scan or its masks, and may make the findings wrong, in sentences.
         patient_id: PatientID; None unless the user asked for it.
     """
 
@@ -112,6 +113,7 @@ class ScanFindings:
     models: tuple[Model, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     not_done: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     patient_id: str | None = None
 
     def __post_init__(self) -> None:

@@ -74,7 +74,7 @@ class BundleWorkflowOperator(Operator):
         """Run the bundle on the selected series and emit what it wrote."""
         series = selected_series(op_input.receive("study_selected_series_list"), self.input_folder)
         images = [instance.get_native_sop_instance() for instance in series.get_sop_instances()]
-        complete_headers(images)
+        complete_headers(images, lambda number: images[number].PixelData)
         label, affine, report = self.infer(str(series.SeriesInstanceUID))
         op_output.emit(label_frames(label, affine, images), "seg_image")
         op_output.emit(report, "report")

@@ -105,6 +105,20 @@ def one_uid_for_all(folder: Path) -> None:
     tagged(folder, SOPInstanceUID="1.2.9")
 
 
+def series_number_of_letters(folder: Path) -> None:
+    tagged(folder, SeriesNumber="4711")
+    for path in files(folder):
+        path.write_bytes(path.read_bytes().replace(b"4711", b"N/A "))
+
+
+def series_uid_for_each(folder: Path) -> None:
+    """A de-identification that draws a new SeriesInstanceUID for every file."""
+    images = slices()
+    for number, image in enumerate(images):
+        image.SeriesInstanceUID = f"1.2.77.{number}"
+    save(images, folder)
+
+
 def without_a_slice(folder: Path) -> None:
     images = slices()
     save([*images[:3], *images[4:]], folder)
@@ -320,7 +334,15 @@ def with_tags(words: str, diagnose: str | None = None, **tags: Any) -> Row:
 
 NO_ORIENTATION = "images without one common orientation"
 NO_POSITION = "images without position"
-NO_UID = "a SeriesInstanceUID that is none"
+UUID = "0b5f3a9e-64c1-4f4e-9d0a-3f8d1f1c2b6e"
+EMPTIED = (
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "FrameOfReferenceUID",
+    "SOPInstanceUID",
+    "SeriesNumber",
+    "PatientID",
+)
 UNEVEN = "slice spacing is uneven at"
 PIXEL_BYTES = 2 * SIZE[0] * SIZE[1]
 NAN, FOREVER = "NaN", "1e999"
@@ -335,12 +357,16 @@ ROWS = {
     "no_bits_stored": without("BitsStored"),
     "no_pixel_representation": without("PixelRepresentation"),
     "no_image_uid": with_tags(READ, SOPInstanceUID=None),
-    "no_series_uid": without("SeriesInstanceUID", NO_UID),
-    "no_modality": with_tags("is without modality", "no CT (modality unknown)", Modality=None),
+    "no_series_uid": with_tags(READ, SeriesInstanceUID=None),
+    "no_study_uid": with_tags(READ, StudyInstanceUID=None),
+    "uuids": with_tags(READ, SeriesInstanceUID=UUID, StudyInstanceUID=UUID, FrameOfReferenceUID=UUID),
+    "empty_identifiers": with_tags(READ, **dict.fromkeys(EMPTIED, "")),
+    "series_uid_for_each_image": both(series_uid_for_each, READ),
+    "no_modality": with_tags(READ, Modality=None),
     "mixed_series": Row(mixed_series, "holds 2 series, expected one", READ),
     "same_place_twice": both(same_place, "1 slice positions occur twice"),
-    "copied_files": Row(copied_files, "3 slice positions occur twice", READ),
-    "one_uid_for_all": Row(one_uid_for_all, READ, "too short, 0 mm"),
+    "copied_files": both(copied_files, READ),
+    "one_uid_for_all": both(one_uid_for_all, READ),
     "missing_slice": both(without_a_slice, UNEVEN),
     "unequal_spacing": both(uneven, UNEVEN),
     "gantry_tilt": both(tilted_gantry, "the slices are sheared by 14.0 degrees"),
@@ -390,8 +416,8 @@ ROWS = {
     "name_with_control_signs": with_tags(READ, PatientName="Secret^\x1b[2J\nERROR Person\x00"),
     "name_in_unicode": with_tags(READ, PatientName="Sécret^Person=秘密^人", SpecificCharacterSet="ISO_IR 192"),
     "name_in_no_charset": with_tags(READ, PatientName="Sécret^Person", SpecificCharacterSet="ISO_IR 4711"),
-    "series_uid_with_path": with_tags(READ, NO_UID, SeriesInstanceUID="../../../Secret"),
-    "series_uid_too_long": with_tags(READ, NO_UID, SeriesInstanceUID="1." + "2" * 5000),
+    "series_uid_with_path": with_tags(READ, SeriesInstanceUID="../../../Secret"),
+    "series_uid_too_long": with_tags(READ, SeriesInstanceUID="1." + "2" * 5000),
     "image_uid_with_path": both(
         lambda folder: save([slices(SOPInstanceUID=f"../../../Secret{k}")[k] for k in range(SIZE[2])], folder), READ
     ),
@@ -415,9 +441,8 @@ ROWS = {
     "spacing_zero": with_tags("has a PixelSpacing that is not above 0", PixelSpacing=["0", "1"]),
     "spacing_negative": with_tags("has a PixelSpacing that is not above 0", PixelSpacing=["-1", "1"]),
     "too_many_rows": with_tags("has 60000 rows and 60000 columns", Rows=60000, Columns=60000),
-    "two_series_numbers": with_tags(
-        READ, "No DICOM images in the folder (8 files without readable header)", SeriesNumber=["1", "2"]
-    ),
+    "two_series_numbers": with_tags(READ, SeriesNumber=["1", "2"]),
+    "series_number_of_letters": both(series_number_of_letters, READ),
     "nested_of_known_length": both(partial(nested, undefined_length=False), READ),
     "nested_of_unknown_length": Row(
         partial(nested, undefined_length=True),
@@ -434,7 +459,7 @@ ROWS = {
     "preamble_alone": Row(
         partial(of_bytes, content=b"\0" * 128 + b"DICM", name="IM0"), "is without modality", "no CT (modality unknown)"
     ),
-    "padding_signed": both(partial(padded, is_signed=True), READ, padded_hu(-3024)),
+    "padding_signed": both(partial(padded, is_signed=True), READ, padded_hu(-1024)),
     "padding_unsigned": both(partial(padded, is_signed=False), READ, padded_hu(-1024)),
     "signed_12_bits": both(signed, READ, np.clip(HU, -2048, 2047)),
     "signed_12_bits_not_extended": both(partial(signed, extended=False), READ, np.clip(HU, -2048, 2047)),
@@ -491,9 +516,22 @@ OBJECTS = {
     "name_with_control_signs": READ,
     "name_in_unicode": READ,
     "name_in_no_charset": "the headers are in the character set ISO_IR 4711, which DICOM does not have",
-    "no_image_uid": "Image 1 lacks SOPInstanceUID",
-    "image_uid_with_path": "Image 1 lacks SOPInstanceUID",
+    **dict.fromkeys(
+        ["no_image_uid", "image_uid_with_path", "no_series_uid", "no_study_uid", "uuids", "empty_identifiers"], READ
+    ),
+    **dict.fromkeys(["one_uid_for_all", "series_uid_for_each_image", "series_uid_too_long", "no_modality"], READ),
 }
+
+
+def assert_refers_consistently(segmentation, measurements, series) -> None:
+    """All identifiers are valid, each image has one of its own, and both objects name the same study and series."""
+    (referred,) = segmentation.ReferencedSeriesSequence
+    images = [item.ReferencedSOPInstanceUID for item in referred.ReferencedInstanceSequence]
+    assert len(set(images)) == SIZE[2]
+    assert all(uid.is_valid for uid in (*images, referred.SeriesInstanceUID, segmentation.FrameOfReferenceUID))
+    assert referred.SeriesInstanceUID == series.uid
+    assert segmentation.StudyInstanceUID == measurements.StudyInstanceUID == series.study_uid
+    assert segmentation.StudyInstanceUID.is_valid
 
 
 @pytest.mark.parametrize("name", OBJECTS)
@@ -514,7 +552,9 @@ def test_dicom_objects_of_a_series_are_written_or_refused_with_a_message(name, t
     if OBJECTS[name] == READ:
         write_dicom_objects(findings, tmp_path / "out")
         original = dcmread(files(tmp_path / "in" / "scan")[0])
-        assert dcmread(tmp_path / "out" / "segmentation.dcm").PatientName == original.PatientName
+        segmentation = dcmread(tmp_path / "out" / "segmentation.dcm")
+        assert segmentation.PatientName == original.PatientName
+        assert_refers_consistently(segmentation, dcmread(tmp_path / "out" / "measurements.dcm"), source.series)
     else:
         with pytest.raises(ValueError, match=f"^Case 012: {OBJECTS[name]}"):
             write_dicom_objects(findings, tmp_path / "out")

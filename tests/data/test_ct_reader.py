@@ -99,6 +99,7 @@ def test_dicom_metadata_hold_geometry_and_no_patient(write_series, hu):
 
     assert {str(key) for key in image.meta} == {
         "affine", "original_affine", "spatial_shape", "space", "original_channel_dim", "filename_or_obj",
+        "reading_notes",
     }  # fmt: skip
     assert "secret" not in str(image.meta).lower()
 
@@ -322,3 +323,31 @@ def test_the_air_of_a_public_png_is_near_minus_1000_hu(real_data):
     assert image.shape == (1, 512, 512, 1)
     values_hu, counts = np.unique(np.asarray(image), return_counts=True)
     assert -1020 < values_hu[np.argmax(counts)] < -980
+
+
+@pytest.mark.parametrize("turned", ["RAS", "LPS", "SPL"])
+@pytest.mark.parametrize("surround", [-3024, 62512])
+def test_the_surround_of_a_nifti_is_air_however_it_is_stored(tmp_path, write_nifti, turned, surround):
+    hu = np.full((40, 36, 9), -900.0, np.float32)
+    hu[12:28, 12:24] = 40
+    hu[20, 18, 4] = 9000  # metal
+    expected = hu.copy()
+    hu[:6], expected[:6] = surround, -1024
+    affine = np.diag([-1.0, -1, 2, 1])
+    image = nibabel.Nifti1Image(hu, affine)
+    stored = nibabel.orientations.ornt_transform(
+        nibabel.io_orientation(affine), nibabel.orientations.axcodes2ornt(tuple(turned))
+    )
+    image = image.as_reoriented(stored)
+    read = load(write_nifti(tmp_path / "012.nii.gz", np.asarray(image.dataobj), image.affine))
+    np.testing.assert_array_equal(np.asarray(read[0]), nibabel.apply_orientation(expected, stored))
+    assert "surround of 9 of 9 slices" in read.meta["reading_notes"]
+
+
+def test_what_is_odd_is_warned_of_once_however_often_a_scan_is_read(write_series, hu, caplog):
+    folder = write_series(hu, name="P077", StudyInstanceUID="0b5f3a9e-64c1-4f4e-9d0a-3f8d1f1c2b6e")
+    for _ in range(3):
+        load(folder)
+    warnings = [one.getMessage() for one in caplog.records if "P077" in one.getMessage()]
+    assert len(warnings) == 1
+    assert "StudyInstanceUID is not a DICOM UID" in warnings[0]

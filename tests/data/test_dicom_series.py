@@ -8,6 +8,7 @@ from custom_components.data.dicom_series import check_dicom_series, holds_dicom
 from pydicom import dcmread
 from pydicom.uid import RLELossless, SecondaryCaptureImageStorage
 
+AXIAL = (1, 0, 0, 0, 1, 0)
 TILTED = (1, 0, 0, 0, np.cos(0.3), np.sin(0.3))
 
 
@@ -119,9 +120,19 @@ def test_the_odd_slice_is_named_even_where_it_is_read_first(write_series, hu):
         check_dicom_series(write_series(hu, edit={0: {"PixelSpacing": [0.75, 0.51]}}))
 
 
-def test_a_slice_that_is_there_twice_is_refused(write_series, hu):
+def test_a_copy_of_a_file_counts_once(write_series, hu):
     folder = write_series(hu)
     shutil.copy(folder / "3_slice1.dcm", folder / "copy.dcm")
+
+    series = check_dicom_series(folder)
+    assert (series.num_slices, series.notes) == (7, ("1 files are copies of others, and left out",))
+
+
+def test_two_images_at_one_place_are_refused(write_series, hu):
+    folder = write_series(hu)
+    image = dcmread(folder / "3_slice1.dcm")
+    image.PixelData = (image.pixel_array + 1).astype("<u2").tobytes()
+    image.save_as(folder / "copy.dcm")
 
     with pytest.raises(ValueError, match=r"1 slice positions occur twice, e.g. .*at -298.00 mm"):
         check_dicom_series(folder)
@@ -145,6 +156,32 @@ def test_a_tenth_of_the_spacing_is_the_tolerance(write_series, hu, last_mm, is_e
     else:
         with pytest.raises(ValueError, match="uneven"):
             check_dicom_series(folder)
+
+
+@pytest.mark.parametrize(("step_mm", "decimals"), [(0.625, 1), (0.75, 1), (2.5, 0), (1.5, 0), (3.75, 0)])
+@pytest.mark.parametrize("orientation", [AXIAL, (0.8, 0.6, 0, -0.6, 0.8, 0)])
+def test_positions_that_the_scanner_rounded_are_read_on_their_even_grid(write_series, step_mm, decimals, orientation):
+    count = 60
+    series = check_dicom_series(
+        write_series(
+            np.zeros((5, 6, count)),
+            spacing_mm=(0.5, 0.75, step_mm),
+            origin_mm=(-10.25, -20.125, 0),
+            steps_mm=np.round(-171.3 + step_mm * np.arange(count), decimals),
+            orientation=orientation,
+        )
+    )
+
+    assert series.spacing_mm[2] == pytest.approx(step_mm, rel=2e-3)
+    assert "slice positions are rounded" in series.notes[0]
+
+
+@pytest.mark.parametrize(("step_mm", "decimals"), [(0.625, 1), (2.5, 0), (1.5, 0)])
+@pytest.mark.parametrize("missing", [1, 17, 30, 58])
+def test_a_slice_that_is_missing_among_rounded_positions_is_refused(write_series, step_mm, decimals, missing):
+    steps_mm = np.delete(np.round(-171.3 + step_mm * np.arange(60), decimals), missing)
+    with pytest.raises(ValueError, match="slice spacing is uneven"):
+        check_dicom_series(write_series(np.zeros((5, 6, 59)), origin_mm=(-10.25, -20.125, 0), steps_mm=steps_mm))
 
 
 def test_a_sheared_series_is_refused_with_its_angle(write_series, hu):

@@ -511,14 +511,16 @@ def test_headers_are_completed_with_empty_values_and_nothing_else(module):
     images = headers(oblique(), SHAPE)
     for image in images:
         image.StudyInstanceUID, image.FrameOfReferenceUID, image.PatientID = "1.2", "1.3", "kept"
-    module("headers").complete_headers(images)
+    assert module("headers").complete_headers(images, lambda number: b"") == []
     assert all((image.PatientID, image.PatientName, image.StudyDate) == ("kept", "", "") for image in images)
 
 
-def test_an_image_without_frame_of_reference_is_refused(module):
+def test_images_without_frame_of_reference_share_one_that_is_made_for_them(module):
     images = headers(oblique(), SHAPE)
-    with pytest.raises(ValueError, match=r"Image 1\.2\.1 lacks StudyInstanceUID, FrameOfReferenceUID"):
-        module("headers").complete_headers(images)
+    problems = module("headers").complete_headers(images, lambda number: b"")
+    assert "FrameOfReferenceUID is missing" in problems
+    assert len({image.FrameOfReferenceUID for image in images}) == 1
+    assert images[0].FrameOfReferenceUID.is_valid
 
 
 SEG_NAME = "COVID-19 lesion segmentation"

@@ -70,6 +70,7 @@ def wordy(findings):
         infection_source=WORDS,
         models=tuple(replace(model, name=WORDS, weights="w" * 90, trained_on=WORDS) for model in findings.models * 3),
         seconds={f"stage {index} {'x' * 40}": 1.0 for index in range(20)},
+        warnings=(WORDS,) * 5,
         not_done=(WORDS,) * 12,
     )
 

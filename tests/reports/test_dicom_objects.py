@@ -507,10 +507,11 @@ def test_a_missing_file_is_refused(axial, tmp_path):
         write_dicom_objects(fewer, tmp_path / "out")
 
 
-def test_images_without_frame_of_reference_are_refused(tmp_path):
+def test_identifiers_made_for_a_series_are_the_same_each_time(tmp_path):
     findings = findings_of(series_files(tmp_path / "ct", FrameOfReferenceUID=None))
-    with pytest.raises(ValueError, match=r"^Case 012: Image .* lacks FrameOfReferenceUID"):
-        write_dicom_objects(findings, tmp_path / "out")
+    made = [dcmread(write_dicom_objects(findings, tmp_path / out)["segmentation"]) for out in ("one", "other")]
+    assert made[0].FrameOfReferenceUID == made[1].FrameOfReferenceUID
+    assert made[0].FrameOfReferenceUID.startswith("2.25.")
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, np.nan])

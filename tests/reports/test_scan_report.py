@@ -303,7 +303,7 @@ def test_a_slice_that_was_not_searched_is_no_finding(written):
 
 def test_lists_too_long_for_the_page_are_whole_in_the_json(written):
     report, page, _ = written["wordy"]
-    assert len(report["not_done"]) == 12
+    assert (len(report["warnings"]), len(report["not_done"])) == (5, 12)
     assert len(report["series"]["left_out"]) == 60
     assert "more, in report.json" in page
 
@@ -334,7 +334,13 @@ def test_hostile_texts_stay_texts(findings_of, tmp_path):
     series = replace(full.series, description=HOSTILE, reason=HOSTILE, left_out={HOSTILE: HOSTILE})
     model = replace(full.models[0], name=HOSTILE, version=HOSTILE, weights=HOSTILE, trained_on=HOSTILE)
     texts = dict.fromkeys(("case_id", "lung_source", "infection_source", "patient_id"), HOSTILE)
-    more = {"series": series, "models": (model,), "not_done": (HOSTILE,), "seconds": {HOSTILE: 1.0}}
+    more = {
+        "series": series,
+        "models": (model,),
+        "warnings": (HOSTILE,),
+        "not_done": (HOSTILE,),
+        "seconds": {HOSTILE: 1.0},
+    }
     tags = Tags(page_of(replace(full, **texts, **more), tmp_path))
     plain = Tags(page_of(full, tmp_path))
     assert {tag for tag, _ in tags.found} == {tag for tag, _ in plain.found}
