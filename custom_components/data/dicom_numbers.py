@@ -59,6 +59,8 @@ def _problems(header: Dataset) -> Iterator[str]:
             yield f"has a {name} that is not above 0"
     if float(header.RescaleSlope) == 0:
         yield "has a RescaleSlope of 0, which makes every value the same"
+    if int(header.BitsStored) > int(header.BitsAllocated):
+        yield "has a BitsStored that is more than its BitsAllocated"
     if max(int(header.Rows), int(header.Columns)) > MAX_SIZE:
         yield f"has {int(header.Rows)} rows and {int(header.Columns)} columns, more than any CT"
     axes = np.asarray(header.ImageOrientationPatient, dtype=float).reshape(2, 3)
