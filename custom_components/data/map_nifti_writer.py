@@ -6,6 +6,22 @@ from custom_components.data.atomic_nifti_writer import AtomicNibabelWriter
 STEPS = 255
 
 
+def stored_map(values: np.ndarray) -> np.ndarray:
+    """A map as it comes back from its file.
+
+    Args:
+        values: map in [0, 1].
+
+    Returns:
+        float32, in steps of 1/255.
+
+    Example:
+        >>> stored_map(np.array([0.0, 0.5, 1.0])) * STEPS
+        array([  0., 128., 255.], dtype=float32)
+    """
+    return _steps(values) / np.float32(STEPS)
+
+
 class MapNibabelWriter(AtomicNibabelWriter):
     """Writes a map of [0, 1] with one byte a voxel: NIfTI's own scaling (slope 1/255) gives the values back.
 
@@ -26,7 +42,10 @@ class MapNibabelWriter(AtomicNibabelWriter):
         Returns:
             A nibabel image.
         """
-        steps = np.rint(np.clip(np.asarray(data_array, dtype=np.float32), 0, 1) * STEPS)
-        image = super().create_backend_obj(steps, affine=affine, dtype=np.uint8, **kwargs)
+        image = super().create_backend_obj(_steps(data_array), affine=affine, dtype=np.uint8, **kwargs)
         image.header.set_slope_inter(1 / STEPS, 0)
         return image
+
+
+def _steps(values: Any) -> np.ndarray:
+    return np.rint(np.clip(np.asarray(values, dtype=np.float32), 0, 1) * STEPS)

@@ -1,9 +1,12 @@
 """COVID-19 or CAP: both branches of covid_cap_bundle and their attention, for a CT with its masks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from custom_components.data.map_nifti_writer import stored_map
 from custom_components.diagnosis.bundle_network import BundleNetwork
 from custom_components.diagnosis.lung_sources import LungMasks
 from custom_components.diagnosis.stage_clock import StageClock
@@ -19,13 +22,23 @@ class Classification:
 
     Args:
         scores: probabilities of COVID-19.
-        attention_us: A in [0, 1], float32 (X, Y, Z), of the branch with uniform sampling.
+        attention_us: A in [0, 1], float32 (X, Y, Z), of the branch with uniform sampling, in the steps of its file.
         attention_ss: that of the size-balanced branch.
     """
 
     scores: Scores
     attention_us: np.ndarray
     attention_ss: np.ndarray
+
+
+def classification_again(scores: Mapping[str, Any], **maps: np.ndarray) -> Classification:
+    """The same from plain values.
+
+    Args:
+        scores: of :class:`Scores`, by their names.
+        maps: ``attention_us`` and ``attention_ss``.
+    """
+    return Classification(Scores(**scores), **maps)
 
 
 def classify(
@@ -51,8 +64,9 @@ def classify(
         item = bundle.predict(item)
     with clock.stage("attention to the CT's grid"):
         item = bundle.restore(item)
-    maps = (np.asarray(torch.as_tensor(item[f"attention_{name}"])[0]) for name in ("us", "ss"))
-    return Classification(_scores(item, bundle, case), *maps)
+    scores = _scores(item, bundle, case)
+    maps = (stored_map(np.asarray(torch.as_tensor(item[f"attention_{name}"])[0])) for name in ("us", "ss"))
+    return Classification(scores, *maps)
 
 
 def _scores(item: dict, bundle: BundleNetwork, case: str) -> Scores:

@@ -4,9 +4,10 @@ import logging
 from pathlib import Path
 
 from custom_components.command_line import check_flags, ended_by_ctrl_c
+from custom_components.data.atomic import writable_folder
 from custom_components.diagnosis.pipeline import Diagnosis, Weights
 from custom_components.diagnosis.queue import QueueResult, run_queue, scan_sources
-from custom_components.diagnosis.scan_files import write_scan
+from custom_components.diagnosis.scan_run import diagnose_scan
 from custom_components.diagnosis.scan_source import ScanSource
 from fire.decorators import SetParseFn
 
@@ -33,7 +34,8 @@ def diagnose(
     """Segment, classify and report chest CT that come without masks. Research use only.
 
     Each scan gets a folder <output_dir>/<case> with report.json, report.html, masks and maps as NIfTI and, for a DICOM
-    series, DICOM objects. A finished scan is skipped, so that a queue that was stopped goes on with the same command.
+    series, DICOM objects. Each is written when it is ready, into <case>.incomplete, which becomes <case> when all are
+    there. The same command skips a finished scan, and does what an unfinished one lacks.
 
     Args:
         scan: NIfTI file, folder of a DICOM study or series, or a folder of these.
@@ -54,12 +56,13 @@ def diagnose(
     )
     _check_apart(Path(scan), Path(output_dir))
     sources = scan_sources(scan)
+    writable_folder(output_dir)
     files = (cap_weights, seg_weights, segment_weights, lungmask_weights)
     weights = Weights(*(None if file is None else Path(file) for file in files))
     diagnosis = Diagnosis(weights, bundles_dir, not no_lesion_classes, precision, include_patient_id)
 
     def process(source: ScanSource, folder: Path) -> None:
-        write_scan(diagnosis(source), folder, dicom, source.clock)
+        diagnose_scan(source, folder, diagnosis, dicom)
         if profile:
             _logger.info("Case %s:\n%s", source.case_id, source.clock.table())
 

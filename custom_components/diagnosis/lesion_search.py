@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,20 @@ CHUNK = 16
 MAX_WORKERS = 8
 # Steps that need the whole volume.
 OF_VOLUMES = (LesionsInLungsd, RemoveSmallLesionsd)
+
+
+@dataclass(frozen=True)
+class LesionMap:
+    """Lesion classes of a CT.
+
+    Args:
+        slices: that were searched, as indices of the array along the body's axis.
+        lesions: 0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion, uint8 (X, Y, Z); None when they
+            were left out.
+    """
+
+    slices: tuple[int, ...] = ()
+    lesions: np.ndarray | None = None
 
 
 def slice_axis_of(affine: np.ndarray) -> int:

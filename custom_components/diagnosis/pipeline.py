@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from custom_components._version import __version__
 from custom_components.data.ct_reader import NOTES
 from custom_components.diagnosis.bundle_network import (
+    INFERENCE,
     BundleNetwork,
     bundle_parser,
     describe_model,
@@ -16,9 +20,11 @@ from custom_components.diagnosis.bundle_network import (
     load_network,
     precision_settings,
 )
-from custom_components.diagnosis.classification import Classification, classify
-from custom_components.diagnosis.lesion_search import find_lesions, slices_with
+from custom_components.diagnosis.classification import Classification, classification_again, classify
+from custom_components.diagnosis.kept_results import Stage, computed, file_digest, volume_digest
+from custom_components.diagnosis.lesion_search import LesionMap, find_lesions, slices_with
 from custom_components.diagnosis.lung_sources import Lungmask, LungMasks, Segmenter, find_lungs
+from custom_components.diagnosis.scan_files import MAPS
 from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.diagnosis.stage_clock import StageClock
 from custom_components.reports.scan_findings import Model, ScanFindings
@@ -87,6 +93,8 @@ class Diagnosis:
     ) -> None:
         weights = weights or Weights()
         precision_settings(precision)
+        if weights.seg is not None and not lesion_classes:
+            raise ValueError(f"{weights.seg.name} is for the lesion classes, which are left out. Leave out one option.")
         cap = _bundle(CAP_BUNDLE, bundles_dir, weights.cap or weights.segment)
         seg = _bundle(SEG_BUNDLE, bundles_dir, weights.seg)
         segment_weights = _weights(cap, weights.segment, SEGMENT_WEIGHTS)
@@ -96,6 +104,12 @@ class Diagnosis:
         self.lesions = _network(seg, seg_weights, LESIONS, precision, 2)
         self.segmenter = load_segmenter(cap, segment_weights, precision) if cap and segment_weights else None
         self.lungmask = Lungmask(weights.lungmask) if weights.lungmask else None
+        self._settings = {
+            "version": __version__,
+            "precision": precision,
+            "configs": {bundle.name: file_digest(bundle / INFERENCE) for bundle in (cap, seg) if bundle is not None},
+            "lungmask": file_digest(weights.lungmask) if weights.lungmask else None,
+        }
 
     def __call__(self, source: ScanSource) -> ScanFindings:
         """Find out about one scan.
@@ -109,15 +123,42 @@ class Diagnosis:
         Raises:
             ValueError: naming the case, when it is no chest CT that can be read, or shows no plausible lungs.
         """
+        return self.find(source, read_image(source))
+
+    def find(self, source: ScanSource, image: MetaTensor, stage: Stage = computed) -> ScanFindings:
+        """As calling it, for a CT that has been read.
+
+        Args:
+            source: the scan; its clock measures the stages.
+            image: its CT in HU, (1, X, Y, Z).
+            stage: gives the result of each stage: computes it, or takes it from where an earlier run has put it.
+
+        Returns:
+            The findings, on the CT's own grid.
+
+        Raises:
+            ValueError: naming the case, when it shows no plausible lungs.
+        """
         case, clock = source.case_id, source.clock
-        with clock.stage("read"):
-            image = source.image()
-        with clock.stage("lungs and infection"):
-            masks = self._masks(image, case)
-        with clock.stage("infection ratio"):
-            ratio = _ratio(masks, case)
-        found = classify(image, masks, ratio, self.classifier, case, clock) if self.classifier else None
-        slices, lesions = self._lesions(image, masks, clock)
+        made_from = {"image": volume_digest(np.asarray(image[0]), image.affine.numpy()), **self._settings}
+        masks = stage(
+            "masks", made_from | _told(self.segmenter), (), lambda: self._masks(image, case, clock), LungMasks
+        )
+        found = None
+        if self.classifier is not None:
+            network, ratio = self.classifier, partial(self._ratio, masks, case, clock)
+            found = stage(
+                "classification",
+                _told(network),
+                ("masks",),
+                lambda: classify(image, masks, ratio(), network, case, clock),
+                classification_again,
+            )
+        lesions = LesionMap()
+        if self.lesions is not None:
+            lesions = stage(
+                "lesions", _told(self.lesions), ("masks",), lambda: self._lesions(image, masks, clock), LesionMap
+            )
         findings = ScanFindings(
             case_id=case,
             image_hu=np.asarray(image[0]),
@@ -126,34 +167,42 @@ class Diagnosis:
             lung_source=masks.lung_source,
             infection=masks.infection,
             infection_source=masks.infection_source,
-            lesions=lesions,
-            lesion_slices=slices,
+            lesions=lesions.lesions,
+            lesion_slices=lesions.slices,
             series=source.series,
             models=self._models(masks),
             seconds=dict(clock.seconds),
-            not_done=self._not_done(masks, slices),
+            not_done=self._not_done(masks, lesions.slices),
             warnings=(f"The scan was read, although: {odd}.",) if (odd := image.meta.get(NOTES)) else (),
             patient_id=self._patient_id(source),
         )
         return _with_scores(findings, found)
 
-    def _masks(self, image: MetaTensor, case: str) -> LungMasks:
-        masks = find_lungs(image, self.segmenter, self.lungmask)
-        if self.classifier is None:  # whose preprocessing does it
+    def volumes(self) -> tuple[str, ...]:
+        """Names of the masks and maps that a scan gets, as far as is known before it is looked at."""
+        infection = ("infection",) if self.segmenter else ()
+        maps = MAPS if self.classifier else ()
+        return ("lungs", *infection, *maps, *(("lesions",) if self.lesions else ()))
+
+    def _masks(self, image: MetaTensor, case: str, clock: StageClock) -> LungMasks:
+        """Masks, of a CT in HU: that is checked before they are written."""
+        with clock.stage("lungs and infection"):
+            masks = find_lungs(image, self.segmenter, self.lungmask)
             CheckScand()({"image": image, "lung": masks.lung_like(image), "case_id": case})
         return masks
 
-    def _lesions(
-        self, image: MetaTensor, masks: LungMasks, clock: StageClock
-    ) -> tuple[tuple[int, ...], np.ndarray | None]:
+    def _ratio(self, masks: LungMasks, case: str, clock: StageClock) -> float:
+        with clock.stage("infection ratio"):
+            return math.nan if masks.infection is None else infection_ratio(masks.infection, masks.lungs, case)
+
+    def _lesions(self, image: MetaTensor, masks: LungMasks, clock: StageClock) -> LesionMap:
         """Slices that were searched and what was found there."""
-        if self.lesions is None:
-            return (), None
+        assert self.lesions is not None
         with clock.stage("lesion classes"):
             slices = self._slices(image, masks)
             lesions = find_lesions(image, slices, self.lesions)
             limited = lesions_in_lungs(lesions, masks.lungs, image.affine.numpy())
-            return slices, without_small_lesions(limited, smallest_part(limited.shape))
+            return LesionMap(slices, without_small_lesions(limited, smallest_part(limited.shape)))
 
     def _slices(self, image: MetaTensor, masks: LungMasks) -> tuple[int, ...]:
         """Those with infection, or with lung where it is unknown."""
@@ -229,8 +278,23 @@ def _weights(bundle: Path | None, given: Path | None, usual: str) -> Path | None
     return bundle / usual if bundle is not None and (bundle / usual).is_file() else None
 
 
-def _ratio(masks: LungMasks, case: str) -> float:
-    return math.nan if masks.infection is None else infection_ratio(masks.infection, masks.lungs, case)
+def read_image(source: ScanSource) -> MetaTensor:
+    """Read the CT of a scan; its clock measures it.
+
+    Returns:
+        HU, float32 (1, X, Y, Z).
+
+    Raises:
+        ValueError: naming the case, when it is no CT volume that can be read.
+    """
+    source.case_id  # noqa: B018 (finding the series is a stage of its own)
+    with source.clock.stage("read"):
+        return source.image()
+
+
+def _told(network: BundleNetwork | Segmenter | None) -> dict[str, Any]:
+    """What decides the output of a network."""
+    return {"network": None if network is None else asdict(network.model)}
 
 
 def _with_scores(findings: ScanFindings, found: Classification | None) -> ScanFindings:

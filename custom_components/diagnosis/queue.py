@@ -1,10 +1,8 @@
 """Scans one after the other: a bad one is reported and the rest go on; what is finished is not done again."""
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,15 +12,11 @@ from custom_components.data.case_problems import can_be_file_name
 from custom_components.data.ct_reader import NIFTI_SUFFIXES
 from custom_components.data.dicom_headers import raw_uid
 from custom_components.data.dicom_series import holds_dicom
-from custom_components.data.disk_errors import named_when_not_written
-from custom_components.data.left_behind import temporary_beside
+from custom_components.diagnosis.case_folder import case_folder, is_finished, unfinished
 from custom_components.diagnosis.scan_source import EXPECTED, ScanSource
 from custom_components.diagnosis.study_series import dicom_files, patient_of, read_header
 from custom_components.engines.case_evaluator import raise_out_of_memory
 from custom_components.engines.root_cause import root_cause
-
-# Written last: where it is, the case is finished.
-REPORT = "report.json"
 
 _logger = logging.getLogger(__name__)
 
@@ -81,13 +75,14 @@ def run_queue(
 ) -> QueueResult:
     """Process scans in their order, each into ``<output_dir>/<case>``.
 
-    The folder of a case appears when all its files are written, so that stopping at any time leaves no half case.
-    A case whose report is there already is skipped.
+    The files of a case are written into ``<case>.incomplete``, which becomes ``<case>`` when ``process`` has ended
+    without an error, and stays for the next run otherwise. A case whose report is there already is skipped.
 
     Args:
         sources: the scans.
         output_dir: folder that gets a folder for each case.
-        process: writes the files of a scan into a folder, ``report.json`` among them.
+        process: writes the files of a scan into a folder, ``report.json`` among them; files of an earlier run may be
+            there.
 
     Returns:
         What became of them.
@@ -106,6 +101,8 @@ def run_queue(
             name = _name(source, place)
             result.failed[name] = _reason(error, source, name)
             _logger.error("Case %s failed: %s", name, result.failed[name])
+            if (kept := unfinished(target / name)).is_dir():
+                _logger.error("Case %s: its results so far are in %s. The same command goes on from them", name, kept)
     result.seconds = time.monotonic() - started
     return result
 
@@ -118,41 +115,15 @@ def _one(
         raise ValueError("Another scan of this run has the same name or is the same series. Rename or remove one.")
     if not can_be_file_name(case):
         raise ValueError("No folder can be named after this scan. Rename it: letters and digits, 200 bytes at most.")
-    if (target / case / REPORT).is_file():
+    if is_finished(target / case):
         result.skipped.append(case)
         _logger.info("Case %s (%s) was finished before: skipped", case, place)
         return
-    with _draft(target / case) as folder:
-        process(source, folder)
-        _publish(folder, target / case)
+    with case_folder(target / case) as folder:
+        if folder is not None:
+            process(source, folder)
     result.done.append(case)
     _logger.info("Case %s (%s) is finished", case, place)
-
-
-@contextmanager
-def _draft(target: Path) -> Iterator[Path]:
-    """Yield a hidden folder beside that of the case; it is gone afterwards."""
-    folder = temporary_beside(target)
-    with named_when_not_written(target):
-        try:
-            folder.mkdir()
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _publish(folder: Path, target: Path) -> None:
-    """Move the folder of a case to its place; into one that is there, file by file, the report last."""
-    try:
-        folder.replace(target)
-        return
-    except OSError:  # a folder that is not empty
-        pass
-    files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.name == REPORT)
-    for path in files:
-        place = target / path.relative_to(folder)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(place)
 
 
 def _reason(error: Exception, source: ScanSource, name: str) -> str:

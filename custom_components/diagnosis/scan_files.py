@@ -1,63 +1,54 @@
-"""The files of one scan: masks and maps as NIfTI, DICOM objects, and the report last."""
+"""Masks and maps of one scan as NIfTI, on the CT's own grid."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 from custom_components.data.atomic_nifti_writer import AtomicNibabelWriter
-from custom_components.data.map_nifti_writer import MapNibabelWriter
-from custom_components.diagnosis.stage_clock import StageClock
-from custom_components.reports.scan_findings import ScanFindings
+from custom_components.data.map_nifti_writer import STEPS, MapNibabelWriter
 
-MASKS = ("lungs", "infection", "lesions")
+# 0 to 1; all others are masks.
 MAPS = ("attention_us", "attention_ss")
-DICOM_FOLDER = "dicom"
-# Files written at a time.
-WRITERS = 2
 
 
-def write_nifti(findings: ScanFindings, folder: Path) -> list[Path]:
-    """Write masks and maps as ``<case>_<what>.nii.gz`` on the CT's own grid.
+def volume_path(folder: Path, case_id: str, name: str) -> Path:
+    """File of a mask or map.
 
     Args:
-        findings: of the scan.
         folder: of the case.
+        case_id: its name.
+        name: ``lungs`` (1 left, 2 right), ``infection``, ``lesions`` (1 ground-glass, 2 consolidation, 3 pleural
+            effusion), ``attention_us`` or ``attention_ss`` (0 to 1).
+    """
+    return folder / f"{case_id}_{name}.nii.gz"
+
+
+def write_volume(path: Path, name: str, volume: np.ndarray, affine: np.ndarray) -> None:
+    """Write a mask or map.
+
+    Args:
+        path: the file.
+        name: as in :func:`volume_path`.
+        volume: (X, Y, Z).
+        affine: voxel index to RAS mm.
+    """
+    writer = MapNibabelWriter(np.float32) if name in MAPS else AtomicNibabelWriter(np.uint8)
+    writer.set_data_array(volume, channel_dim=None, squeeze_end_dims=False)
+    writer.set_metadata({"affine": affine}, resample=False)
+    writer.write(path)
+
+
+def read_volume(path: Path, name: str) -> np.ndarray:
+    """Read back what :func:`write_volume` wrote.
+
+    Args:
+        path: the file.
+        name: as in :func:`volume_path`.
 
     Returns:
-        The files: ``lungs`` (1 left, 2 right), ``infection``, ``lesions`` (1 ground-glass, 2 consolidation, 3 pleural
-        effusion), ``attention_us`` and ``attention_ss`` (0 to 1), those that there are.
+        (X, Y, Z): uint8 of a mask, float32 of a map.
     """
-    names = [name for name in (*MASKS, *MAPS) if getattr(findings, name) is not None]
-    with ThreadPoolExecutor(max_workers=WRITERS) as pool:  # most of the time goes into compressing, which frees others
-        return list(pool.map(lambda name: _write(findings, name, folder), names))
-
-
-def _write(findings: ScanFindings, name: str, folder: Path) -> Path:
-    writer = MapNibabelWriter(np.float32) if name in MAPS else AtomicNibabelWriter(np.uint8)
-    writer.set_data_array(getattr(findings, name), channel_dim=None, squeeze_end_dims=False)
-    writer.set_metadata({"affine": findings.affine}, resample=False)
-    path = folder / f"{findings.case_id}_{name}.nii.gz"
-    writer.write(path)
-    return path
-
-
-def write_scan(findings: ScanFindings, folder: Path, dicom: bool, clock: StageClock) -> None:
-    """Write all files of a scan, the report last.
-
-    Args:
-        findings: of the scan.
-        folder: of the case.
-        dicom: whether to write DICOM objects for a DICOM series.
-        clock: measures the stages.
-    """
-    from custom_components.reports.scan_report import write_report
-
-    with clock.stage("write NIfTI"):
-        write_nifti(findings, folder)
-    if dicom and findings.series is not None:
-        from custom_components.reports.dicom_objects import write_dicom_objects
-
-        with clock.stage("write DICOM"):
-            write_dicom_objects(findings, folder / DICOM_FOLDER)
-    with clock.stage("write report"):
-        write_report(findings, folder)
+    image: Any = nib.load(path)
+    stored = np.asarray(image.dataobj.get_unscaled(), dtype=np.uint8)
+    return stored / np.float32(STEPS) if name in MAPS else stored

@@ -1,7 +1,7 @@
 """Seconds of each stage."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 
@@ -31,6 +31,29 @@ class StageClock:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - wall
             self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + time.process_time() - cpu
+
+    def state(self) -> dict[str, tuple[float, float]]:
+        """Wall-clock and CPU seconds of each stage so far."""
+        return {name: (self.seconds[name], self.cpu_seconds[name]) for name in self.seconds}
+
+    def since(self, before: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        """What came to the stages since an earlier state."""
+        old = {name: before.get(name, (0.0, 0.0)) for name in self.seconds}
+        return {
+            name: (wall - old[name][0], cpu - old[name][1])
+            for name, (wall, cpu) in self.state().items()
+            if (wall, cpu) != old[name]
+        }
+
+    def recall(self, seconds: Mapping[str, Sequence[float]]) -> None:
+        """Add what stages took in an earlier run.
+
+        Args:
+            seconds: stage to wall-clock and CPU seconds.
+        """
+        for name, (wall, cpu) in seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + wall
+            self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + cpu
 
     def table(self) -> str:
         """The stages in their order, and their sum."""

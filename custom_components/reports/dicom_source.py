@@ -18,7 +18,7 @@ from custom_components.data.atomic import atomic_path
 from custom_components.data.dicom_frames import image_slices
 from custom_components.data.dicom_headers import complete_headers
 from custom_components.data.header_text import plain_text, untold
-from custom_components.reports.scan_findings import Model, ScanFindings
+from custom_components.reports.scan_findings import Model, Series
 
 if TYPE_CHECKING:
     from highdicom.base import SOPClass
@@ -67,11 +67,14 @@ class Source:
     patient_file: Path
 
 
-def read_source(findings: ScanFindings) -> Source:
-    """Read what objects refer to.
+def read_source(case_id: str, series: Series | None, shape: Sequence[int], affine: np.ndarray) -> Source:
+    """Read what objects refer to, from headers alone.
 
     Args:
-        findings: of a scan that came as a DICOM series.
+        case_id: name of the case.
+        series: that the scan came as.
+        shape: of its volume (X, Y, Z).
+        affine: of its volume, voxel index to RAS mm.
 
     Returns:
         The series.
@@ -82,23 +85,23 @@ def read_source(findings: ScanFindings) -> Source:
     """
     from pydicom import dcmread
 
-    if findings.series is None:
+    if series is None:
         raise ValueError(
-            f"Case {findings.case_id} is no DICOM series: DICOM objects need one to refer to. "
+            f"Case {case_id} is no DICOM series: DICOM objects need one to refer to. "
             "Give the folder of the scan's DICOM files, or do without DICOM output."
         )
-    files = findings.series.files
+    files = series.files
     images: list[Dataset] = [dcmread(file, stop_before_pixels=True, specific_tags=list(IMAGE_TAGS)) for file in files]
     try:
         with untold():
             complete_headers(images, lambda number: files[number].read_bytes())
         _check_character_set(images[0])
-        slices = image_slices(findings.image_hu.shape, findings.affine, images)
+        slices = image_slices(shape, affine, images)
     except ValueError as error:
-        raise ValueError(f"Case {findings.case_id}: {error}") from error
+        raise ValueError(f"Case {case_id}: {error}") from error
     images = [images[index] for index in np.argsort(slices)]
-    _agree(images, findings.affine)
-    return Source(findings.case_id, images, files[0])
+    _agree(images, affine)
+    return Source(case_id, images, files[0])
 
 
 def _check_character_set(image: Dataset) -> None:

@@ -37,8 +37,8 @@ def half_a_folder(target):
 
 def half_a_case(sources, output_dir):
     def process(source, folder):
-        (folder / "half.nii.gz").write_text("half")
-        die()
+        (folder / "whole.nii.gz").write_text("whole")
+        half_a_file(folder / "half.nii.gz")
 
     run_queue(sources, output_dir, process)
 
@@ -70,13 +70,15 @@ def test_a_killed_writer_of_a_folder_leaves_one_that_the_next_one_removes(tmp_pa
     assert names(tmp_path / "set") == ["b.txt"]
 
 
-def test_a_killed_queue_leaves_a_hidden_folder_that_the_next_one_removes(tmp_path):
+def test_a_killed_queue_leaves_what_it_wrote_and_the_next_one_goes_on_with_it(tmp_path):
     (tmp_path / "b.nii.gz").touch()
     sources, out = [ScanSource(tmp_path / "b.nii.gz")], tmp_path / "out"
     killed_in(half_a_case, sources, out)
-    assert [name[:9] for name in names(out)] == [".partial-"]
+    assert names(out) == [".b.lock", "b.incomplete"]
+    assert [name[:9] for name in names(out / "b.incomplete")] == [".partial-", "whole.nii"]
     run_queue(sources, out, lambda source, folder: (folder / "report.json").touch())
     assert names(out) == ["b"]
+    assert names(out / "b") == ["report.json", "whole.nii.gz"]
 
 
 def test_a_killed_writer_of_phantoms_leaves_a_hidden_folder_that_the_next_one_removes(tmp_path, monkeypatch):

@@ -59,17 +59,18 @@ def bare_bundles(bundles, tmp_path_factory) -> Path:
 def planted(bundles, tmp_path, monkeypatch) -> Callable[[Phantom], Path]:
     """The bundles with VB-Net in place, whose masks are those that were planted in a phantom."""
 
-    def call(phantom: Phantom) -> Path:
-        folder = tmp_path / "planted_bundles"
-        shutil.copytree(bundles, folder)
-        weights = folder / "covid_cap_bundle" / SEGMENT_WEIGHTS
-        weights.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(VBNet().state_dict(), weights)
-        segmenter = PlantedSegmenter(phantom)
-        monkeypatch.setattr("custom_components.diagnosis.pipeline.load_segmenter", lambda *_: segmenter)
-        return folder
+    return lambda phantom: plant(monkeypatch, bundles, phantom, tmp_path / "planted_bundles")
 
-    return call
+
+def plant(monkeypatch: pytest.MonkeyPatch, bundles: Path, phantom: Phantom, folder: Path) -> Path:
+    """Copy the bundles, with VB-Net in place, and let it find what was planted."""
+    shutil.copytree(bundles, folder)
+    weights = folder / "covid_cap_bundle" / SEGMENT_WEIGHTS
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(VBNet().state_dict(), weights)
+    segmenter = PlantedSegmenter(phantom)
+    monkeypatch.setattr("custom_components.diagnosis.pipeline.load_segmenter", lambda *_: segmenter)
+    return folder
 
 
 class PlantedSegmenter:

@@ -11,6 +11,7 @@ import torch
 from custom_components.data.ct_reader import CTReader
 from custom_components.diagnosis.bundle_network import BundleNetwork, bundle_parser, describe_model, find_bundle
 from custom_components.diagnosis.classification import classify
+from custom_components.diagnosis.kept_results import KeptResults
 from custom_components.diagnosis.lesion_search import CHUNK, _split, find_lesions, slices_with
 from custom_components.diagnosis.lung_sources import LungMasks
 from custom_components.diagnosis.pipeline import (
@@ -22,8 +23,9 @@ from custom_components.diagnosis.pipeline import (
     Diagnosis,
     Weights,
     load_segmenter,
+    read_image,
 )
-from custom_components.diagnosis.scan_files import write_nifti as write_findings
+from custom_components.diagnosis.scan_files import read_volume
 from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.diagnosis.stage_clock import StageClock
 from custom_components.networks.vbnet import VBNet
@@ -277,17 +279,18 @@ def test_hu_that_are_none_are_refused_without_a_classifier_too(scan, bare_bundle
 
 
 def test_findings_lie_on_the_grid_of_the_ct_and_so_do_the_files(study, scan, planted, tmp_path):
-    findings = Diagnosis(bundles_dir=planted(scan))(ScanSource(study))
+    source, diagnosis = ScanSource(study), Diagnosis(bundles_dir=planted(scan))
+    image = read_image(source)
+    results = KeptResults(tmp_path, source.case_id, image.affine.numpy(), source.clock)
+    findings = diagnosis.find(source, image, results.stage)
     assert np.allclose(findings.affine, scan.affine)
-    written = write_findings(findings, tmp_path)
-    ends = ("lungs", "infection", "lesions", "attention_us", "attention_ss")
-    assert [path.name for path in written] == [f"{findings.case_id}_{end}.nii.gz" for end in ends]
-    for end, path in zip(ends, written, strict=True):
-        image = nib.load(path)
-        assert np.allclose(image.affine, scan.affine)
-        assert image.get_data_dtype() == np.uint8
-        assert np.abs(np.asarray(image.dataobj) - getattr(findings, end)).max() <= STEP / 2 + 1e-6
-    assert np.array_equal(np.asarray(nib.load(written[0]).dataobj), findings.lungs)
+    for end in ("lungs", "infection", "lesions", "attention_us", "attention_ss"):
+        path = tmp_path / f"{findings.case_id}_{end}.nii.gz"
+        written = nib.load(path)
+        assert np.allclose(written.affine, scan.affine)
+        assert written.get_data_dtype() == np.uint8
+        assert np.abs(np.asarray(written.dataobj) - getattr(findings, end)).max() < 1e-6
+        assert np.array_equal(read_volume(path, end), getattr(findings, end))
 
 
 def test_every_stage_is_timed(study, scan, planted):

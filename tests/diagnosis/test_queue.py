@@ -1,7 +1,10 @@
 import json
 import shutil
+from contextlib import contextmanager
 
 import pytest
+from custom_components.data.lock_file import held_alone
+from custom_components.diagnosis.case_folder import MANIFEST
 from custom_components.diagnosis.queue import run_queue, scan_sources
 from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.reports.report_files import write_json
@@ -115,7 +118,19 @@ def test_a_bad_case_is_reported_and_the_others_go_on(scans, tmp_path, caplog):
     result = run_queue(scans, tmp_path / "out", process)
     assert (result.done, result.failed) == (["a2", "b"], {"a10": "no plausible lungs found."})
     assert "Case a10 failed: no plausible lungs found." in caplog.text
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a2", "b"]
+    assert f"Case a10: its results so far are in {tmp_path / 'out' / 'a10.incomplete'}." in caplog.text
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a10.incomplete", "a2", "b"]
+    assert files(tmp_path / "out" / "a10.incomplete") == {"half.nii.gz"}
+
+
+def test_a_case_that_fails_without_results_leaves_no_folder(scans, tmp_path, caplog):
+    def process(source, folder):
+        write_json(folder / MANIFEST, {})
+        raise ValueError("no plausible lungs found.")
+
+    assert len(run_queue(scans, tmp_path / "out", process).failed) == 3
+    assert list((tmp_path / "out").iterdir()) == []
+    assert "so far" not in caplog.text
 
 
 def test_a_study_that_cannot_be_read_is_named_by_its_place(phantom, tmp_path, caplog):
@@ -144,7 +159,7 @@ def test_a_finished_case_is_skipped_and_a_failed_one_tried_again(scans, tmp_path
     assert (tmp_path / "out" / "a2" / "report.json").stat().st_mtime_ns == before
 
 
-def test_an_interrupt_leaves_what_is_finished_and_no_half_case(scans, tmp_path):
+def test_an_interrupt_leaves_what_is_finished_and_marks_the_half_case(scans, tmp_path):
     def process(source, folder):
         (folder / "half.nii.gz").write_text("half")
         if source.case_id == "a10":
@@ -153,9 +168,56 @@ def test_an_interrupt_leaves_what_is_finished_and_no_half_case(scans, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run_queue(scans, tmp_path / "out", process)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a2"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a10.incomplete", "a2"]
     result = run_queue(scans, tmp_path / "out", finish)
     assert (result.skipped, result.done) == (["a2"], ["a10", "b"])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a10", "a2", "b"]
+    assert "half.nii.gz" in files(tmp_path / "out" / "a10")
+
+
+def test_a_case_that_was_ended_before_its_folder_moved_is_moved_alone(scans, tmp_path):
+    folder = tmp_path / "out" / "a10.incomplete"
+    folder.mkdir(parents=True)
+    finish(scans[1], folder)
+
+    def process(source, folder):
+        assert source.case_id != "a10"
+        finish(source, folder)
+
+    assert run_queue(scans, tmp_path / "out", process).done == ["a2", "a10", "b"]
+    assert files(tmp_path / "out" / "a10") == {"report.json", "dicom/segmentation.dcm"}
+
+
+def test_a_case_on_which_another_process_works_is_left_to_it(scans, tmp_path):
+    """Locks of two open files exclude each other as those of two processes do."""
+    out = tmp_path / "out"
+    (out / "a10.incomplete").mkdir(parents=True)
+    (out / "a10.incomplete" / "a10_lungs.nii.gz").write_text("the other's")
+    with held_alone(out / ".a10.lock") as is_held:
+        assert is_held
+        result = run_queue(scans, out, finish)
+    assert result.done == ["a2", "b"]
+    assert result.failed == {
+        "a10": "Another process works on this case in the same output folder. Wait for it, and run the same command."
+    }
+    assert files(out / "a10.incomplete") == {"a10_lungs.nii.gz"}
+    assert run_queue(scans, out, finish).done == ["a10"]
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_a_case_that_another_process_finishes_meanwhile_is_not_done_again(scans, tmp_path, monkeypatch):
+    """It is finished between the look at its folder and the lock."""
+    out = tmp_path / "out"
+
+    @contextmanager
+    def finished_by_another(path):
+        (out / "a10").mkdir()
+        finish(scans[1], out / "a10")
+        yield True
+
+    monkeypatch.setattr("custom_components.diagnosis.case_folder.held_alone", finished_by_another)
+    run_queue(scans[1:2], out, lambda *_: pytest.fail("done again"))
+    assert files(out) == {"a10/report.json", "a10/dicom/segmentation.dcm"}
 
 
 def test_files_of_other_programs_in_the_folder_of_a_case_stay(scans, tmp_path):
@@ -204,7 +266,7 @@ def test_a_folder_that_vanishes_fails_alone_and_is_not_named(phantom, tmp_path, 
     assert PATIENT_NAME not in caplog.text + reason
 
 
-def test_a_full_disk_is_told_with_the_folder_of_the_case_and_leaves_nothing_of_it(scans, tmp_path, monkeypatch):
+def test_a_full_disk_is_told_with_the_file_and_leaves_no_half_one(scans, tmp_path, monkeypatch):
     def process(source, folder):
         write_json(folder / f"{source.case_id}.json", {})
         finish(source, folder)
@@ -212,9 +274,8 @@ def test_a_full_disk_is_told_with_the_folder_of_the_case_and_leaves_nothing_of_i
     fill_disk(monkeypatch, "a10.json")
     result = run_queue(scans, tmp_path / "out", process)
     assert result.done == ["a2", "b"]
-    told = (
-        f"{tmp_path / 'out' / 'a10'} could not be written: No space left on device. Free space, or name another folder."
-    )
+    file = tmp_path / "out" / "a10.incomplete" / "a10.json"
+    told = f"{file} could not be written: No space left on device. Free space, or name another folder."
     assert result.failed == {"a10": told}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a2", "b"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from custom_components.diagnosis.pipeline import SEGMENT_WEIGHTS, Diagnosis, load_segmenter
 from custom_components.diagnosis.queue import run_queue, scan_sources
-from custom_components.diagnosis.scan_files import write_scan
+from custom_components.diagnosis.scan_run import diagnose_scan
 from custom_components.phantom import make_scan
 
 from tests.bundles.conftest import ROOT
@@ -47,9 +47,7 @@ def test_lungs_of_real_series_are_plausible_and_infection_lies_on_the_marked_sli
     folder = real_data("covid_ct_md")
     diagnosis = Diagnosis(lesion_classes=False)
     result = run_queue(
-        scan_sources(folder),
-        tmp_path,
-        lambda source, target: write_scan(diagnosis(source), target, False, source.clock),
+        scan_sources(folder), tmp_path, lambda source, target: diagnose_scan(source, target, diagnosis, dicom=False)
     )
     assert (len(result.done), result.failed) == (2, {})
     script = runpy.run_path(str(ROOT / "docs" / "score_slice_labels.py"))

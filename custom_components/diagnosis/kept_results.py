@@ -1,0 +1,255 @@
+"""What the stages of a case found: written when it is ready, and taken from the files when the command runs again."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from custom_components.diagnosis.case_folder import MANIFEST
+from custom_components.diagnosis.scan_files import read_volume, volume_path, write_volume
+from custom_components.diagnosis.stage_clock import StageClock
+from custom_components.engines.case_evaluator import raise_out_of_memory
+from custom_components.engines.root_cause import root_cause
+from custom_components.reports.report_files import write_json
+
+NOTICE = "This case is not finished. Run the same command again: it takes what is here and does what is missing."
+# Files written at a time: most of the time goes into compressing, which frees the others.
+WRITERS = 2
+WRITE = "write NIfTI"
+
+_logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Stage(Protocol):
+    """Gives the result of a stage of a diagnosis."""
+
+    def __call__(
+        self,
+        name: str,
+        made_from: Mapping[str, Any],
+        after: Sequence[str],
+        make: Callable[[], T],
+        again: Callable[..., T],
+    ) -> T:
+        """As :meth:`KeptResults.stage`."""
+        ...
+
+
+def computed(
+    name: str, made_from: Mapping[str, Any], after: Sequence[str], make: Callable[[], T], again: Callable[..., T]
+) -> T:
+    """A stage whose result is kept nowhere."""
+    return make()
+
+
+class KeptResults:
+    """Results of one case in its unfinished folder.
+
+    ``incomplete.json`` lists each stage with a hash of what it was made from (scan, weights, options, stages before),
+    and the SHA-256 of its files. A stage is taken from its files when both agree; else it is done again.
+    A file that cannot be written is kept in ``failed``, and the others are written.
+
+    Args:
+        folder: of the case, not finished.
+        case_id: its name.
+        affine: of its volumes, voxel index to RAS mm.
+        clock: measures the stages; one that is taken from its files counts with the seconds that it took.
+
+    Raises:
+        NotWrittenError: when the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path, case_id: str, affine: np.ndarray, clock: StageClock) -> None:
+        self.folder, self.case_id, self.affine, self.clock = folder, case_id, affine, clock
+        self.failed: dict[str, str] = {}
+        self._stages = _read_stages(folder / MANIFEST)
+        self._keys: dict[str, str] = {}
+        self._save()
+
+    def stage(
+        self,
+        name: str,
+        made_from: Mapping[str, Any],
+        after: Sequence[str],
+        make: Callable[[], T],
+        again: Callable[..., T],
+    ) -> T:
+        """Result of a stage: from its files when they are there, else computed and written.
+
+        Args:
+            name: of the stage.
+            made_from: what decides its result, besides the stages before; plain values.
+            after: stages before, whose results it uses.
+            make: computes it; a dataclass of arrays (X, Y, Z), each a file of its own, and of plain values.
+            again: makes it from the same arrays and values; lists are tuples.
+
+        Returns:
+            The result.
+        """
+        if self._is_kept(name, made_from, after):
+            return again(**self._read(name))
+        before = self.clock.state()
+        result = make()
+        seconds = self.clock.since(before)
+        arrays, values = _parts(result)
+        with self.clock.stage(WRITE), ThreadPoolExecutor(max_workers=WRITERS) as pool:
+            files = list(pool.map(lambda item: self._write_volume(*item), arrays.items()))
+        self._note(name, files, {"values": values, "arrays": list(arrays), "seconds": seconds})
+        return result
+
+    def files(
+        self, name: str, made_from: Mapping[str, Any], after: Sequence[str], write: Callable[[], Sequence[Path]]
+    ) -> None:
+        """Write files that are made of the results of stages, unless they are there.
+
+        Args:
+            name: of the files, for whoever reads that they could not be written.
+            made_from: as in :meth:`stage`.
+            after: as in :meth:`stage`.
+            write: writes them into the folder, and gives their paths.
+        """
+        if self._is_kept(name, made_from, after):
+            return
+        written: Sequence[Path | None] = [None]
+        with self.named_when_failed(name):
+            written = write()
+        self._note(name, written, {})
+
+    @contextmanager
+    def named_when_failed(self, name: str) -> Iterator[None]:
+        """Let an error count as that of a file, and go on; out of memory is raised.
+
+        Args:
+            name: of the file or files.
+        """
+        try:
+            yield
+        except Exception as error:
+            raise_out_of_memory(error)
+            reason = root_cause(error, self.case_id)
+            self.failed[name] = reason if name in reason else f"{name}: {reason}"
+            _logger.error("Case %s: %s", self.case_id, self.failed[name])
+
+    @property
+    def stages(self) -> list[str]:
+        """Stages so far."""
+        return list(self._keys)
+
+    def finish(self) -> None:
+        """End the case: nothing is left in the folder but what was asked for this time.
+
+        Raises:
+            ValueError: when files could not be written; the folder stays as it is.
+        """
+        if self.failed:
+            reasons = "".join(f"\n    {reason}" for reason in self.failed.values())
+            raise ValueError(f"Case {self.case_id}: not all files could be written, the others are:{reasons}")
+        for name in set(self._stages) - set(self._keys):
+            self._forget(name)
+        (self.folder / MANIFEST).unlink()
+
+    def _is_kept(self, name: str, made_from: Mapping[str, Any], after: Sequence[str]) -> bool:
+        before = {other: self._keys[other] for other in after}
+        key = self._keys[name] = _digest({"stage": name, "made from": made_from, "after": before})
+        kept = self._stages.get(name)
+        if kept is None or kept["key"] != key or not all(self._is_whole(*file) for file in kept["files"].items()):
+            return False
+        self.clock.recall(kept.get("seconds", {}))
+        _logger.info("Case %s: %s, taken from an earlier run", self.case_id, name)
+        return True
+
+    def _is_whole(self, name: str, sha256: str) -> bool:
+        path = self.folder / name
+        return path.is_file() and file_digest(path) == sha256
+
+    def _read(self, name: str) -> dict[str, Any]:
+        kept = self._stages[name]
+        arrays = {array: read_volume(volume_path(self.folder, self.case_id, array), array) for array in kept["arrays"]}
+        return {**arrays, **{key: _frozen(value) for key, value in kept["values"].items()}}
+
+    def _write_volume(self, name: str, volume: np.ndarray) -> Path | None:
+        path = volume_path(self.folder, self.case_id, name)
+        with self.named_when_failed(path.name):
+            write_volume(path, name, volume, self.affine)
+        return None if path.name in self.failed else path
+
+    def _note(self, name: str, files: Sequence[Path | None], more: Mapping[str, Any]) -> None:
+        """Note a stage in the manifest, when all its files are written; what it had before is gone."""
+        written = [path for path in files if path is not None]
+        self._forget(name, written)
+        if len(written) == len(files):
+            digests = {str(path.relative_to(self.folder)): file_digest(path) for path in written}
+            self._stages[name] = {"key": self._keys[name], "files": digests, **more}
+        try:
+            self._save()
+        except OSError as error:  # the results are there all the same, and only cannot be taken up again
+            _logger.warning("Case %s: %s", self.case_id, error)
+
+    def _forget(self, name: str, but: Sequence[Path] = ()) -> None:
+        for file in self._stages.pop(name, {"files": {}})["files"]:
+            if self.folder / file not in but:
+                (self.folder / file).unlink(missing_ok=True)
+
+    def _save(self) -> None:
+        content = {"notice": NOTICE, "case_id": self.case_id, "failed": self.failed, "stages": self._stages}
+        write_json(self.folder / MANIFEST, content)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def volume_digest(volume: np.ndarray, affine: np.ndarray) -> str:
+    """SHA-256 of voxels and their place: whatever reads the same CT finds the same.
+
+    Args:
+        volume: CT in HU (X, Y, Z).
+        affine: voxel index to RAS mm.
+
+    Example:
+        >>> ct = np.zeros((2, 3, 4), np.float32)
+        >>> volume_digest(ct, np.eye(4)) == volume_digest(np.asfortranarray(ct), np.eye(4))
+        True
+    """
+    digest = hashlib.sha256(f"{volume.dtype} {volume.shape} {np.asarray(affine, float).tolist()}".encode())
+    digest.update(np.ascontiguousarray(volume.T).data)  # x is fastest in memory, as a rule
+    return digest.hexdigest()
+
+
+def _parts(result: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and plain values of a dataclass."""
+    content = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    arrays = {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
+    values = {name: _plain(value) for name, value in content.items() if name not in arrays}
+    return arrays, values
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _read_stages(path: Path) -> dict[str, dict[str, Any]]:
+    """Stages of an earlier run; none when there was none, or when somebody changed its file."""
+    try:
+        stages = json.loads(path.read_text(encoding="utf-8"))["stages"]
+        return {name: stages[name] for name in stages if {"key", "files"} <= set(stages[name])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

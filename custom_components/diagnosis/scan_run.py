@@ -1,0 +1,132 @@
+"""One scan from its files to its results: first what can be checked, then each result as soon as it is found."""
+
+import dataclasses
+import logging
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from custom_components.command_line import is_for_people
+from custom_components.diagnosis.kept_results import KeptResults
+from custom_components.diagnosis.pipeline import Diagnosis, read_image
+from custom_components.diagnosis.scan_files import MAPS
+from custom_components.diagnosis.scan_source import ScanSource
+from custom_components.engines.case_evaluator import raise_out_of_memory
+from custom_components.engines.root_cause import root_cause
+from custom_components.reports.scan_findings import ScanFindings
+from monai.data import MetaTensor
+
+DICOM_FOLDER = "dicom"
+NO_DICOM = "DICOM objects: not written."
+# Bytes a voxel of the CT that results take at least, compressed, in scans that were looked at; the report comes on top.
+MASK_BYTES, MAP_BYTES, REPORT_BYTES = 0.004, 0.05, 1_000_000
+DICOM_MASK_BYTES, DICOM_MAP_BYTES = 0.04, 0.05
+
+_logger = logging.getLogger(__name__)
+
+
+def diagnose_scan(source: ScanSource, folder: Path, diagnosis: Diagnosis, dicom: bool) -> None:
+    """Find out about a scan and write its files.
+
+    Args:
+        source: the scan; its clock measures the stages.
+        folder: of the case, not finished; what an earlier run left in it is not done again.
+        diagnosis: the networks.
+        dicom: whether to write DICOM objects for a DICOM series.
+
+    Raises:
+        ValueError: naming the case, when it is no chest CT that can be read, shows no plausible lungs, does not fit on
+            the disk, or when files could not be written; each is named then, and the others are there.
+    """
+    image = read_image(source)
+    results = KeptResults(folder, source.case_id, image.affine.numpy(), source.clock)
+    has_objects = dicom and source.series is not None
+    check_free_space(folder, source.case_id, math.prod(image.shape), diagnosis.volumes(), has_objects)
+    why_not = _why_no_objects(source, image, folder) if has_objects else None
+    findings = diagnosis.find(source, image, results.stage)
+    if why_not is not None:
+        findings = replace(findings, not_done=(*findings.not_done, why_not))
+    _write_files(results, findings, has_objects and why_not is None)
+    results.finish()
+
+
+def check_free_space(folder: Path, case_id: str, voxels: int, volumes: Sequence[str], has_objects: bool) -> None:
+    """Refuse a scan whose results will not fit on the disk.
+
+    Args:
+        folder: of the case; what is in it already counts as free.
+        case_id: its name.
+        voxels: of its CT.
+        volumes: names of the masks and maps that it gets.
+        has_objects: whether it gets DICOM objects.
+
+    Raises:
+        ValueError: naming the case, with what is free and what is needed.
+    """
+    each = [(MAP_BYTES, DICOM_MAP_BYTES) if name in MAPS else (MASK_BYTES, DICOM_MASK_BYTES) for name in volumes]
+    needed = REPORT_BYTES + voxels * sum(nifti + dicom * has_objects for nifti, dicom in each)
+    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    free = shutil.disk_usage(folder).free
+    if free + there < needed:
+        raise ValueError(
+            f"Case {case_id}: the disk of the output folder has {free / 1e6:.1f} MB free, its results take "
+            f"{needed / 1e6:.1f} MB or more. Free space, or name another folder."
+        )
+
+
+def _why_no_objects(source: ScanSource, image: MetaTensor, folder: Path) -> str | None:
+    """Why there will be no DICOM objects, as a sentence for the report; None when they can be written."""
+    from custom_components.reports.dicom_objects import check_dicom_objects
+
+    series = source.series
+    assert series is not None
+    try:
+        with source.clock.stage("check DICOM"):
+            check_dicom_objects(source.case_id, series, image[0].numpy(), image.affine.numpy(), folder)
+    except OSError:  # of the disk, or a file that vanished: nothing of DICOM
+        raise
+    except Exception as error:
+        raise_out_of_memory(error)
+        reason = f"{NO_DICOM} {_told(error, source.case_id, series.files)}"
+        _logger.warning("Case %s: %s", source.case_id, reason)
+        return reason
+    return None
+
+
+def _told(error: Exception, case_id: str, files: Sequence[Path]) -> str:
+    """Reason without names of files; what other libraries say may quote the patient."""
+    if not is_for_people(error):
+        return f"The headers of the series do not allow it ({type(error).__name__}). Export the series again."
+    reason = root_cause(error, case_id)
+    for path in files:
+        reason = reason.replace(path.name, "an image of the series")
+    return reason[:1].upper() + reason[1:]
+
+
+def _write_files(results: KeptResults, findings: ScanFindings, has_objects: bool) -> None:
+    """Report and DICOM objects."""
+    from custom_components.reports.scan_report import write_report
+
+    stages, series = tuple(results.stages), findings.series
+    told = None if series is None else replace(series, files=())
+    shown = {
+        "series": told and dataclasses.asdict(told),
+        "not done": findings.not_done,
+        "patient": findings.patient_id is not None,
+    }
+    with results.clock.stage("write report"):
+        results.files("report", shown, stages, lambda: write_report(findings, results.folder))
+    if has_objects and series is not None:
+        from custom_components.reports.dicom_objects import dicom_writers
+
+        made_from = {"study": series.study_uid, "series": series.uid}
+        with results.clock.stage("write DICOM"), results.named_when_failed(DICOM_FOLDER):
+            for name, write in dicom_writers(findings, results.folder / DICOM_FOLDER).items():
+                results.files(f"DICOM {name}", made_from, stages, partial(_paths, write))
+
+
+def _paths(write: Callable[[], dict[str, Path]]) -> list[Path]:
+    return list(write().values())
