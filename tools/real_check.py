@@ -1,7 +1,7 @@
 """Measure both networks on public chest CT, and print one table.
 
     python -m tools.real_check [--segment_weights F] [--seg_weights F] [--data ../shared/data] [--only lung_ct,vbnet]
-        [--output table.md] [--cache FOLDER] [--medseg_weights F0,F1,F2,F3,F4]
+        [--output table.md] [--cache FOLDER] [--medseg_weights F0,F1,F2,F3,F4] [--runs_table CSV]
 
 The folder of data has any of lung_ct, effusion_ct, covid20_slices (`.npz`), covid_ct_md (DICOM and `*_slices.csv`) and
 medseg100 (docs/real_check.md); what is absent is left out and named. Each number is kept in FOLDER by the hash of the
@@ -14,7 +14,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import torch
 from custom_components.command_line import ended_with_a_message
 from custom_components.data.atomic import atomic_path, writable_folder
 from custom_components.data.covid20_slices import convert_covid20_slices
+from custom_components.data.ct_reader import LabelReader
 from custom_components.data.lesion_classes import IGNORE_LABEL, LUNG_WINDOW_HU
 from custom_components.data.segmentation_datalist import list_cases
 from custom_components.data.split import split_cases
@@ -154,6 +155,7 @@ def real_check(
     output: str = "",
     cache: str = "real_check",
     medseg_weights: str | Sequence[str] = "",
+    runs_table: str = "",
 ) -> None:
     """Measure what has not been measured, and print the table; see the top of this file.
 
@@ -165,15 +167,17 @@ def real_check(
         output: where to write the table too, as ``.md`` or ``.json``.
         cache: folder that keeps the numbers.
         medseg_weights: of folds, in the order of the blocks; as ``seg_weights`` if empty.
+        runs_table: what is known of the runs, as `convert_covid20_slices` takes it; read when they are first converted.
     """
     folder = writable_folder(Path(cache).expanduser().absolute())
     networks = Networks(Path(segment_weights), Path(seg_weights), [Path(one) for one in _words(medseg_weights)])
+    _convert_runs(Path(data) / "covid20_slices", folder, runs_table)
     items, absent = find_items(Path(data), folder, networks)
     chosen = [item for item in items if item.is_asked_for(_words(only))]
     rows: dict[tuple[str, str], Numbers] = {}
     for number, item in enumerate(chosen, start=1):
         _logger.info("%d of %d: %s of %s/%s", number, len(chosen), item.part, item.data_set, item.name)
-        found = kept(folder, item, networks, lambda item=item: measure(item, networks))
+        found = kept(folder, item, networks, partial(measure, item, networks))
         _merge(rows.setdefault((item.data_set, item.name), {}), found)
     text = table(rows)
     print("\n".join([text, *(f"Left out: {reason}" for reason in absent)]))  # noqa: T201
@@ -231,13 +235,14 @@ def digest(path: Path) -> str:
 
 
 def measure(item: Item, networks: Networks) -> Numbers:
-    """Numbers of one item.
+    """Numbers of one item; the reason alone where there are none, such as a case in which no lungs are found."""
+    try:
+        return medseg_numbers(item.load()) if item.part == "medseg" else _scan_numbers(item, networks)
+    except ValueError as error:
+        return {f"not measured: {error}": {}}
 
-    Raises:
-        ValueError: naming the case, when its file is broken or no lungs are found.
-    """
-    if item.part == "medseg":
-        return medseg_numbers(item.load())
+
+def _scan_numbers(item: Item, networks: Networks) -> Numbers:
     scan: Scan = item.load()
     if item.part == "threshold":
         return lung_numbers(scan, find_lungs(scan.image).lungs > 0, THRESHOLD)
@@ -381,21 +386,20 @@ def _loaders(folder: Path, place: Path) -> Iterator[tuple[str, Callable[[], Scan
     if folder.name == "covid_ct_md":
         for labels in sorted(folder.glob("*_slices.csv")):
             name = labels.stem.removesuffix("_slices")
-            yield name, lambda labels=labels, name=name: load_marked(folder / name, labels)
+            yield name, partial(load_marked, folder / name, labels)
     elif folder.name == "covid20_slices":
-        for path in _converted_runs(folder, place):
-            yield path.name.removesuffix(".nii.gz"), lambda path=path: load_run(path)
+        for path in sorted((place / "covid20" / "images").glob("*.nii.gz")):
+            yield path.name.removesuffix(".nii.gz"), partial(load_run, path)
     else:
         for path in sorted(folder.glob("*.npz")):
-            yield path.stem, lambda path=path: load_excerpt(path)
+            yield path.stem, partial(load_excerpt, path)
 
 
-def _converted_runs(folder: Path, place: Path) -> list[Path]:
-    """The runs as the package's converter makes them of what was published."""
+def _convert_runs(folder: Path, place: Path, runs_table: str) -> None:
+    """Make NIfTI of the runs by the package's converter, once."""
     converted = place / "covid20"
     if not converted.is_dir() and any(folder.glob("volume_*.npz")):
-        convert_covid20_slices(folder, converted, num_folds=1)
-    return sorted((converted / "images").glob("*.nii.gz"))
+        convert_covid20_slices(folder, converted, table=runs_table, num_folds=1)
 
 
 def load_excerpt(path: Path) -> Scan:
@@ -416,7 +420,8 @@ def load_run(path: Path) -> Scan:
     """A run of slices of the 20 COVID-19 volumes, converted."""
     folder = path.parents[1]
     masks = {"lung": folder / "lungs" / path.name, "infection": folder / "infections" / path.name}
-    truth = {name: np.asarray(ScanSource(file).image()[0]) > 0 for name, file in masks.items()}
+    reader = LabelReader()
+    truth = {name: reader.get_data(reader.read(file))[0] > 0 for name, file in masks.items()}
     return Scan(path.name.removesuffix(".nii.gz"), ScanSource(path).image(), truth, np.zeros(0, bool))
 
 
