@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 override DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format lint types test test-all demo study bench audit package deploy-setup deploy label-setup label clean
+.PHONY: help setup check format lint types test test-all demo study real-check bench audit package deploy-setup deploy label-setup label clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -83,6 +83,9 @@ demo: $(STAMP)  ## train, score and apply small networks of both bundles on synt
 audit: $(STAMP)  ## known vulnerabilities of the pinned packages, where the service can be reached
 	-$(BIN)/python -m pip install --quiet pip-audit
 	$(BIN)/python -m tools.audit
+
+real-check: $(STAMP)  ## measure the weights on public CT: [DATA=folder] [OPTIONS="--only vbnet"] (docs/real_check.md)
+	$(BIN)/python -m tools.real_check --data $(or $(DATA),../shared/data) $(OPTIONS)
 
 study: $(STAMP)  ## a paper's experiments, as tables and figures: DATA=folder OUTPUT=folder [BUNDLE=covid_cap_bundle] [OPTIONS=...]
 	@test -n "$(DATA)" -a -n "$(OUTPUT)" || { echo "Name both: make study DATA=/path/to/data OUTPUT=/path/to/study"; exit 2; }
