@@ -46,6 +46,7 @@ from custom_components.networks.lsh_attention import FullAttention, LSHAttention
 from custom_components.networks.online_attention import OnlineAttention
 from custom_components.networks.residual_attention_unet import ResidualAttentionUNet
 from custom_components.networks.vbnet import VBNet
+from custom_components.transforms.align_masks import AlignMasksd
 from custom_components.transforms.attention_levels import AttentionLevelsd
 from custom_components.transforms.body_mask import body_mask
 from custom_components.transforms.check_label import CheckLabeld
@@ -62,6 +63,7 @@ from custom_components.transforms.segment_lungs import SegmentLungsd
 from custom_components.transforms.small_lesions import RemoveSmallLesionsd
 
 __all__ = [
+    "AlignMasksd",
     "AtomicNibabelWriter",
     "AttentionGuidedLoss",
     "AttentionLevelsd",

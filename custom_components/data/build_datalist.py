@@ -21,6 +21,7 @@ from custom_components.data.datalist_json import DATALIST_NAME, new_datalist, wr
 from custom_components.data.folds import assign_folds, check_folds, check_patients, patient_problems
 from custom_components.data.label_table import read_label_table
 from custom_components.data.size_groups import CLASS_NAMES, COVID, SIZE_GROUPS, size_group
+from custom_components.transforms.align_masks import AlignMasksd
 from custom_components.transforms.check_scan import CheckScand
 from custom_components.transforms.infection_ratio import infection_ratio
 from monai.data import MetaTensor
@@ -174,8 +175,8 @@ def checked_ratio(case: Scan) -> float:
     readers = {"image": CTReader(), "lung": LabelReader(), "infection": LabelReader()}
     volumes = {key: _read(reader, case[key]) for key, reader in readers.items()}
     item: dict[Hashable, Any] = {"case_id": case["case_id"]}
-    CheckScand()(item | volumes)
-    return infection_ratio(volumes["infection"], volumes["lung"], case["case_id"])
+    item = CheckScand()(AlignMasksd(tuple(MASK_FOLDERS))(item | volumes))
+    return infection_ratio(item["infection"], item["lung"], case["case_id"])
 
 
 def _read(reader: CTReader, path: str) -> MetaTensor:

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import torch
 from custom_components.data.case_files import natural_key
-from custom_components.data.ct_reader import PNG_AFFINE, CTReader, LabelReader
+from custom_components.data.ct_reader import PNG_AFFINE, CTReader, LabelReader, case_name
 from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
+from custom_components.data.mask_geometry import mask_on_image
 from custom_components.data.new_folder import new_folder
+from monai.data import MetaTensor
 from PIL import Image
 from tqdm import tqdm
 
@@ -67,14 +70,14 @@ def convert_medseg(images: str | Path, masks: str | Path, output_dir: str | Path
     """
     images, masks = Path(str(images)), Path(str(masks))
     with _new_folder(output_dir) as folder:
-        stack_hu, affine = _stack(CTReader(), images)
-        stack_mask, _ = _stack(LabelReader(), masks)
-        if stack_hu.shape != stack_mask.shape:
+        stack, stack_mask = _stack(CTReader(), images), _stack(LabelReader(), masks)
+        if stack.numel() != stack_mask.numel():
             raise ValueError(
-                f"{images.name} has (X, Y, slices) {stack_hu.shape} and {masks.name} {stack_mask.shape}. "
-                "Expected a mask for each slice: give the two files of one release."
+                f"{images.name} has (X, Y, slices) {tuple(stack.shape[1:])} and {masks.name} "
+                f"{tuple(stack_mask.shape[1:])}. Expected a mask for each slice: give the two files of one release."
             )
-        labels = _labels(stack_mask, masks)
+        stack_hu, affine = stack[0].numpy(), stack.affine.numpy()
+        labels = _labels(mask_on_image(stack_mask, stack, masks.name, case_name(images))[0].numpy(), masks)
         for k in tqdm(range(labels.shape[2]), desc="slices", disable=None):
             place = affine.copy()
             place[:3, 3] += k * affine[:3, 2]
@@ -126,9 +129,9 @@ def _new_folder(output_dir: str | Path) -> Iterator[Path]:
             (folder / "masks").rmdir()
 
 
-def _stack(reader: CTReader, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _stack(reader: CTReader, path: Path) -> MetaTensor:
     array, meta = reader.get_data(reader.read(path))
-    return array, meta["affine"]
+    return MetaTensor(torch.from_numpy(array)[None], affine=torch.from_numpy(meta["affine"]))
 
 
 def _labels(stack: np.ndarray, path: Path) -> np.ndarray:

@@ -14,7 +14,7 @@ from custom_components.reports.scan_findings import Model
 from custom_components.transforms.attention_levels import AttentionLevelsd
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-from monai.transforms import Compose, CopyItemsd, LoadImaged, ResampleToMatchd, SaveImaged
+from monai.transforms import Compose, CopyItemsd, LoadImaged, SaveImaged
 from torch import nn
 
 INFERENCE, METADATA = "configs/inference.json", "configs/metadata.json"
@@ -65,7 +65,7 @@ class BundleNetwork:
         before, after = (parser.get_parsed_content(key) for key in ("preprocessing", "postprocessing"))
         return cls(
             network=network,
-            before=_without(before, LoadImaged, CopyItemsd, ResampleToMatchd),  # copies are for reports alone
+            before=_without(before, LoadImaged, CopyItemsd),  # copies are for reports alone
             inferer=parser.get_parsed_content("inferer"),
             after=_without(after, SaveImaged, AttentionLevelsd),  # levels are for viewers alone
             model=describe_model(bundle, weights, name),

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from custom_components.data.atomic import writable_folder
 from custom_components.data.case_id import case_id, source_path
+from custom_components.data.mask_geometry import mask_on_image
 from ignite.engine import Events
 from monai.engines import IterationEvents, Workflow
 
@@ -91,6 +92,12 @@ class CaseReport(ABC):
             )
         return array[0] if array.ndim == 4 else array[0][..., None]
 
-    def volume_if_there(self, item: Mapping[str, Any], key: str) -> np.ndarray | None:
-        """As :meth:`volume`; None when the case has nothing under the key."""
-        return None if item.get(key) is None else self.volume(item, key)
+    def mask_if_there(self, item: Mapping[str, Any], key: str) -> np.ndarray | None:
+        """As :meth:`volume`, in the order in which the CT is stored; None when the case has nothing under the key.
+
+        Raises:
+            ValueError: also when the mask does not lie on the CT.
+        """
+        if item.get(key) is None:
+            return None
+        return self.volume({**item, key: mask_on_image(item[key], item[NATIVE], key, case_id(item))}, key)

@@ -90,8 +90,10 @@ class DiagnosisReport(CaseReport):
         write_json(folder / f"{name}_diagnosis.json", report)
 
     def _volumes(self, item: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
-        there = [key for key in (LUNG, INFECTION, "attention_plain") if item.get(key) is not None]
+        there = ["attention_plain"] if item.get("attention_plain") is not None else []
         volumes = {key: self.volume(item, key) for key in (NATIVE, "attention_us", "attention_ss", *there)}
+        masks = {key: self.mask_if_there(item, key) for key in (LUNG, INFECTION)}
+        volumes |= {key: mask for key, mask in masks.items() if mask is not None}
         if len({volume.shape for volume in volumes.values()}) > 1:
             found = ", ".join(f"{key} {volume.shape}" for key, volume in volumes.items())
             raise ValueError(

@@ -23,8 +23,8 @@ class LesionReport(CaseReport):
     form of the input. The JSON is written last: where it is, the report is complete.
 
     Of each case it takes ``pred``, the label map (1, X, Y[, Z]) on the grid of the file; ``native``, the CT in HU as
-    loaded, with its metadata; and, when they are there, ``lung`` and ``label`` on the same grid. It runs after the
-    postprocessing and before the iteration is complete, so that an error counts as the case's own.
+    loaded, with its metadata; and, when they are there, ``lung`` and ``label``, stored in any orientation. It
+    runs after the postprocessing and before the iteration is complete, so that an error counts as the case's own.
 
     Args:
         output_dir: folder that gets a folder for each case.
@@ -56,8 +56,8 @@ class LesionReport(CaseReport):
             self.volume(item, NATIVE).astype(np.float32),
             self.volume(item, CommonKeys.PRED),
             np.asarray(native.affine, dtype=np.float64),
-            truth=self.volume_if_there(item, CommonKeys.LABEL),
-            lung=self.volume_if_there(item, LUNG),
+            truth=self.mask_if_there(item, CommonKeys.LABEL),
+            lung=self.mask_if_there(item, LUNG),
             has_spacing=not is_png,
         )
         writable_folder(folder)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from custom_components.data.case_id import case_id
 from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
+from custom_components.data.mask_geometry import mask_on_image
 from custom_components.handlers.evaluation_report import EvaluationReport
 from custom_components.metrics.lesion_scores import ACTUAL, PREDICTED, accuracy, dice, precision, summarize
 from custom_components.reports.lesion_volumes import infection_percent
@@ -65,7 +66,9 @@ def _infection(item: Mapping[str, Any]) -> dict[str, float | None]:
     """Infected percent of the lung in truth and prediction, over the pixels that count."""
     if item.get("lung") is None:
         return {}
-    truth, predicted, lung = (_label_map(item[key]) for key in (CommonKeys.LABEL, CommonKeys.PRED, "lung"))
+    label, given = item[CommonKeys.LABEL], item["lung"]
+    lung = _label_map(mask_on_image(given, label, "lung", case_id(item)))
+    truth, predicted = _label_map(label), _label_map(item[CommonKeys.PRED])
     predicted = np.where(truth == IGNORE_LABEL, IGNORE_LABEL, predicted)
     percents = {"true": infection_percent(truth, lung).volume, "pred": infection_percent(predicted, lung).volume}
     return {f"infection_percent_{name}": None if np.isnan(value) else value for name, value in percents.items()}

@@ -4,6 +4,7 @@ from typing import Any
 import torch
 from custom_components.data.case_id import case_id
 from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
+from custom_components.data.mask_geometry import check_on_image, is_turned
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
@@ -15,14 +16,14 @@ LABEL_NAMES = {
 
 
 class CheckLabeld(MapTransform):
-    """Check, right after loading, that a label has known values and the size of its image.
+    """Check, right after loading, that a label has known values and lies on its image, voxel by voxel.
 
     The data pass through unchanged. A wrong value would otherwise train a wrong class, or fail on the GPU
     with an error that names no case.
 
     Args:
         keys: labels to check.
-        image_key: image that each label must match in spatial size; nothing is compared when it is not there.
+        image_key: image that each label must match in size and place; nothing is compared when it is not there.
         allowed: label values.
         allow_missing_keys: whether a label may be missing.
 
@@ -86,6 +87,12 @@ class CheckLabeld(MapTransform):
             raise ValueError(
                 f"Case {case}: {key} has {label.shape[0]} channel(s) of size {size}. "
                 f"Expected 1 channel of the image's size {expected}. Export the label on the image's grid."
+            )
+        check_on_image(label, image, str(key), case)
+        if is_turned(label, image):
+            raise ValueError(
+                f"Case {case}: {key} is stored in another orientation than its image. Expected one order of the axes: "
+                "put AlignMasksd before this check."
             )
 
 

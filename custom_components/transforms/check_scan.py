@@ -4,12 +4,11 @@ from typing import Any
 import numpy as np
 import torch
 from custom_components.data.case_id import case_id
-from custom_components.data.ct_reader import ImageHeader
-from custom_components.data.mask_geometry import mask_mismatch
+from custom_components.data.mask_geometry import mask_on_image
 from custom_components.data.size_groups import check_ratio
+from custom_components.transforms.align_masks import both_lungs
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
 
 # Median HU inside a lung mask, from emphysema to a lung full of consolidation.
 LUNG_MEDIAN_HU = (-1000.0, 0.0)
@@ -27,9 +26,10 @@ MEDIAN_VOXELS = 1_000_000
 class CheckScand(MapTransform):
     """Check, right after loading, that CT and masks are what the networks were made for; the data pass unchanged.
 
-    Masks lie on the CT and hold 0 and 1 alone; the lung mask has voxels; inside it values are HU, without offset and
-    padding; the infection lies in the lungs and is not larger than they are. What lies outside the lungs is not looked
-    at, so padding around the body is fine. A mask may be stored in another orientation than the CT.
+    Masks lie on the CT and hold 0 and 1 alone, the lung mask also 2 (1 left, 2 right). The lung mask has voxels; inside
+    it values are HU, without offset and padding; the infection lies in the lungs and is not larger than they are. What
+    lies outside the lungs is not looked at, so padding around the body is fine. A mask may be stored in another
+    orientation than the CT.
 
     Args:
         image_key: the CT in HU.
@@ -97,11 +97,8 @@ class CheckScand(MapTransform):
 
     def _mask(self, item: Mapping[Hashable, Any], key: str, image: MetaTensor, case: str) -> np.ndarray:
         """Where a mask is 1, indexed like ``_array(image)``."""
-        mask = self._volume(item, key, case)
-        what = mask_mismatch(_header(image), _header(mask))
-        if what:
-            raise ValueError(f"Case {case}: {key} {what}.")
-        array = _array(mask, image)
+        mask = mask_on_image(self._volume(item, key, case), image, key, case)
+        array = _array(both_lungs(mask) if key == self.lung_key else mask, image)
         inside = array == 1
         wrong = array.size - np.count_nonzero(inside) - np.count_nonzero(array == 0)
         if wrong:
@@ -121,18 +118,11 @@ class CheckScand(MapTransform):
 
 
 def _array(volume: MetaTensor, like: MetaTensor | None = None) -> np.ndarray:
-    """The voxels, stored in the orientation of ``like``, its slowest axis in memory first (indexing is faster so)."""
-    like = volume if like is None else like
-    turn = ornt_transform(io_orientation(volume.affine.numpy()), io_orientation(like.affine.numpy()))
-    memory = np.argsort(like.stride()[1:], kind="stable")[::-1]
+    """The voxels, the slowest axis of ``like`` in memory first (indexing is faster so)."""
+    memory = np.argsort((volume if like is None else like).stride()[1:], kind="stable")[::-1]
     array = volume.as_tensor().detach().cpu()[0]
     array = array.float() if array.dtype == torch.bfloat16 else array
-    return apply_orientation(array.numpy(), turn).transpose(memory)
-
-
-def _header(volume: MetaTensor) -> ImageHeader:
-    x, y, z = volume.shape[1:]
-    return ImageHeader((x, y, z), volume.affine.numpy())
+    return array.numpy().transpose(memory)
 
 
 def _not_binary(array: np.ndarray, wrong: int, key: str, case: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from custom_components.data.case_id import case_id
+from custom_components.data.mask_geometry import check_on_image
 from custom_components.data.size_groups import check_ratio
 from monai.transforms import MapTransform
 
@@ -51,7 +52,7 @@ class InfectionRatiod(MapTransform):
     A ratio that the item brings from its datalist is kept when it is a finite number; without infection mask it is NaN.
 
     Args:
-        lung_key: the lung mask, 0/1.
+        lung_key: the lung mask, not 0 in the lungs.
         infection_key: the infection mask, 0/1; may be absent or None.
         ratio_key: where the ratio goes, a float.
 
@@ -87,7 +88,9 @@ class InfectionRatiod(MapTransform):
         if math.isfinite(item[self.ratio_key]):
             check_ratio(item[self.ratio_key], case)
         elif item.get(self.infection_key) is not None:
-            item[self.ratio_key] = infection_ratio(item[self.infection_key], self._lung(item, case), case)
+            infection, lung = item[self.infection_key], self._lung(item, case)
+            check_on_image(infection, lung, self.infection_key, case)
+            item[self.ratio_key] = infection_ratio(infection, lung, case)
         return item
 
     def _lung(self, item: Mapping[Hashable, Any], case: str) -> Any:

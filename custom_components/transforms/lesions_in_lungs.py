@@ -5,7 +5,9 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from custom_components.data.case_id import case_id
+from custom_components.data.mask_geometry import mask_on_image
 from custom_components.transforms.fallback_lung_mask import FallbackLungMaskd
 from monai.config import KeysCollection
 from monai.data import MetaTensor
@@ -66,7 +68,7 @@ class LesionsInLungsd(MapTransform):
     Args:
         keys: label maps (1, X, Y, Z), on the grid of the CT.
         image_key: the CT in HU, (1, X, Y, Z); a case without it stays as it is.
-        lung_key: its mask, on the same grid, where there is one.
+        lung_key: its mask, where there is one, not 0 in the lungs; it may be stored in another orientation.
         margin_mm: how far from the mask counts as the lungs.
         allow_missing_keys: whether a label map may be missing.
 
@@ -98,7 +100,7 @@ class LesionsInLungsd(MapTransform):
             A shallow copy with other label maps.
 
         Raises:
-            ValueError: when a mask is not on the grid of the label map.
+            ValueError: when the lung mask does not lie on the CT, or a label map is not on its grid.
         """
         item: dict[Any, Any] = dict(data)
         image = item.get(self.image_key)
@@ -116,9 +118,10 @@ class LesionsInLungsd(MapTransform):
 
     def _lungs(self, item: Mapping[Any, Any], image: MetaTensor) -> np.ndarray | None:
         case = str(item.get("case_id") or case_id(image))
-        given: dict[Hashable, Any] = {"image": image, "lung": item.get(self.lung_key), "case_id": case}
+        if item.get(self.lung_key) is not None:
+            return np.asarray(torch.as_tensor(mask_on_image(item[self.lung_key], image, "lung", case))[0].cpu())
         try:
-            return np.asarray(FallbackLungMaskd()(given)["lung"][0].cpu())
+            return np.asarray(FallbackLungMaskd()({"image": image, "case_id": case})["lung"][0].cpu())
         except ValueError as error:
             _logger.warning("%s So its lesions are not limited to the lungs.", error)
             return None

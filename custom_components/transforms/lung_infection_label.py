@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from custom_components.data.case_id import case_id
+from custom_components.data.mask_geometry import mask_on_image
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 
@@ -17,12 +18,12 @@ class LungInfectionLabeld(Transform):
     Infection outside the lung mask counts as infection, since some lung masks leave dense lesions out.
 
     Args:
-        lung_key: mask of 0 and 1.
-        infection_key: mask of 0 and 1.
-        label_key: the label map, uint8 on the masks' grid. The masks are dropped.
+        lung_key: mask, not 0 in the lungs.
+        infection_key: mask of 0 and 1; it may be stored in another orientation.
+        label_key: the label map, uint8 on the lung mask's grid. The masks are dropped.
 
     Raises:
-        ValueError: on call, naming the case, when the masks have different shapes.
+        ValueError: on call, naming the case, when the masks do not lie on each other.
 
     Example:
         >>> lung, infection = torch.tensor([[0, 1, 1, 0]]), torch.tensor([[0, 0, 1, 1]])
@@ -43,10 +44,11 @@ class LungInfectionLabeld(Transform):
             A shallow copy with the label map in place of the masks.
         """
         item = dict(data)
-        lung, infection = item.pop(self.lung_key), item.pop(self.infection_key)
+        lung, case = item.pop(self.lung_key), str(item.get("case_id") or case_id(item))
+        infection = mask_on_image(item.pop(self.infection_key), lung, self.infection_key, case)
         if lung.shape != infection.shape:
             raise ValueError(
-                f"Case {case_id(item)}: the lung mask is {tuple(lung.shape)} and the infection mask "
+                f"Case {case}: the lung mask is {tuple(lung.shape)} and the infection mask "
                 f"{tuple(infection.shape)}. Expected both on one grid."
             )
         infected = infection > 0

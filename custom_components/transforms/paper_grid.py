@@ -4,9 +4,9 @@ from typing import Any
 import numpy as np
 import torch
 from custom_components.data.case_id import case_id
-from custom_components.data.ct_reader import ImageHeader
 from custom_components.data.lesion_classes import LUNG_WINDOW_HU
-from custom_components.data.mask_geometry import mask_mismatch
+from custom_components.data.mask_geometry import check_on_image
+from custom_components.transforms.align_masks import both_lungs
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TraceKeys
@@ -47,7 +47,7 @@ class PaperGridd(MapTransform, InvertibleTransform):
 
     Args:
         image_key: the CT in HU, MetaTensor of shape (1, X, Y, Z), stored in any orientation.
-        lung_key: the lung mask, 0/1, MetaTensor of shape (1, X, Y, Z).
+        lung_key: the lung mask, 0/1 (2 counts as 1), MetaTensor of shape (1, X, Y, Z).
         mask_keys: further masks, 0/1, of the same kind.
         grid: voxels of the grid along z, y, x.
         spacing_mm: voxel size along z, y, x before scaling.
@@ -103,10 +103,11 @@ class PaperGridd(MapTransform, InvertibleTransform):
         case = str(item.get("case_id") or case_id(item))
         masks = [key for key in self.mask_keys if not (self.allow_missing_masks and item.get(key) is None)]
         volumes = {key: _volume(item, key, case) for key in (self.image_key, self.lung_key, *masks)}
+        volumes[self.lung_key] = both_lungs(volumes[self.lung_key])
         image = volumes.pop(self.image_key)
         affine = self._affine(image.shape[1:], image.affine.numpy())
         for key, mask in volumes.items():
-            _check_place(mask, image, key, case)
+            check_on_image(mask, image, key, case)
             item[key] = self._place(_onto(mask, affine, self.grid, NEAREST).astype(np.uint8), mask, affine, NEAREST)
         masked = self._window(_onto(image, affine, self.grid, LINEAR)) * item[self.lung_key][0].numpy()
         item[self.image_key] = self._place(masked, image, affine, LINEAR)
@@ -319,17 +320,6 @@ def _volume(item: Mapping[Hashable, Any], key: str, case: str) -> MetaTensor:
             "load it with ensure_channel_first, and give each time point as a case of its own."
         )
     return volume
-
-
-def _check_place(mask: MetaTensor, image: MetaTensor, key: str, case: str) -> None:
-    what = mask_mismatch(_header(image), _header(mask))
-    if what:
-        raise ValueError(f"Case {case}: {key} {what}.")
-
-
-def _header(volume: MetaTensor) -> ImageHeader:
-    x, y, z = volume.shape[1:]
-    return ImageHeader((x, y, z), volume.affine.numpy())
 
 
 def _check_scan(shape: Sequence[int], affine: np.ndarray) -> None:

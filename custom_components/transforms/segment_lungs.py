@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from custom_components.data.case_id import case_id
+from custom_components.data.mask_geometry import mask_on_image
 from custom_components.inferers.autocast_inferer import AutocastInferer
 from custom_components.transforms.check_prediction import check_finite
 from custom_components.transforms.fallback_lung_mask import FILE_SOURCE, SOURCE_KEY
@@ -139,8 +140,8 @@ class SegmentLungsd(Transform):
             if key in missing:
                 item[key] = (mask > 0).to(torch.uint8)
         if self.infection_key in missing and self.lung_key not in missing:
-            lung = torch.as_tensor(item[self.lung_key]) > 0
-            item[self.infection_key] = item[self.infection_key] * lung.to(torch.uint8)
+            lung = mask_on_image(item[self.lung_key], item[self.image_key], self.lung_key, case_id(item))
+            item[self.infection_key] = item[self.infection_key] * (torch.as_tensor(lung) > 0).to(torch.uint8)
         return item
 
 

@@ -69,7 +69,7 @@ def test_lesions_of_a_ct_are_limited_to_the_lungs_that_it_shows(case, scan):
 
 
 def test_a_mask_that_is_given_counts(case):
-    lung = torch.zeros_like(case["pred"])
+    lung = MetaTensor(torch.zeros(case["pred"].shape), affine=case["native"].affine)
     lung[:, 40:50, 40:50, 20:30] = 1
     (kept,) = LesionsInLungsd("pred", margin_mm=0)({**case, "lung": lung})["pred"].numpy()
     assert np.array_equal(kept > 0, lung[0].numpy() > 0)

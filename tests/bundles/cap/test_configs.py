@@ -33,7 +33,6 @@ INFERENCE_ALONE = {  # what comes without masks and ratio, and what goes back to
     "custom_components.FallbackLungMaskd",
     "custom_components.InfectionRatiod",
     "CopyItemsd",
-    "ResampleToMatchd",
     "custom_components.RatioChanneld",
 }
 TINY = {"grid": [8, 20, 16], "spacing_mm": [18.0, 9.0, 12.0]}
@@ -100,7 +99,8 @@ def transforms_of(place: str) -> list[dict[str, Any]]:
 def test_a_scan_is_prepared_as_in_training(place):
     expected = transforms_of("train")
     assert [step["_target_"] for step in expected] == [
-        "LoadImaged", "LoadImaged", "custom_components.CheckScand", "custom_components.PaperGridd",
+        "LoadImaged", "LoadImaged", "custom_components.AlignMasksd", "custom_components.CheckScand",
+        "custom_components.PaperGridd",
     ]  # fmt: skip
     assert transforms_of(place) == expected
 
@@ -226,9 +226,9 @@ def test_the_ensemble_is_weighted_as_in_the_paper(workflow_of, scans, tmp_path, 
 
 KNOBS = {
     "grid": ([9, 21, 15], lambda get: tuple(get("train#dataset")[0]["image"].shape), (1, 9, 21, 15)),
-    "spacing_mm": ([7, 4, 5], lambda get: get("train#deterministic_transforms")[3].spacing_mm, (7, 4, 5)),
-    "max_scale": (0.25, lambda get: get("train#deterministic_transforms")[3].max_scale, 0.25),
-    "window_hu": ([-1000, 500], lambda get: get("train#deterministic_transforms")[3].window_hu, (-1000, 500)),
+    "spacing_mm": ([7, 4, 5], lambda get: get("train#deterministic_transforms")[4].spacing_mm, (7, 4, 5)),
+    "max_scale": (0.25, lambda get: get("train#deterministic_transforms")[4].max_scale, 0.25),
+    "window_hu": ([-1000, 500], lambda get: get("train#deterministic_transforms")[4].window_hu, (-1000, 500)),
     "attention_weight": (0.25, lambda get: get("loss").attention_weight, 0.25),
     "epochs": (3, lambda get: get("train#trainer").state.max_epochs, 3),
     "learning_rate": (0.02, lambda get: get("optimizer").param_groups[0]["lr"], 0.02),
