@@ -195,3 +195,35 @@ def assert_no_identity(text: str) -> None:
 def test_the_affine_is_that_of_the_phantom(phantom, tmp_path):
     write_series(phantom, tmp_path)
     assert np.allclose(find_chest_series(tmp_path).volume.affine, phantom.affine)
+
+
+def test_series_that_wrongly_share_a_uid_are_parted_by_what_else_tells_them_apart(phantom, tmp_path):
+    write_series(phantom, tmp_path / "sharp", SeriesInstanceUID="1.2.9", SeriesNumber=3, ConvolutionKernel="BONE")
+    write_series(phantom, tmp_path / "soft", SeriesInstanceUID="1.2.9", SeriesNumber=4, ConvolutionKernel="SOFT")
+    found = find_chest_series(tmp_path)
+    assert {path.parent.name for path in found.series.files} == {"soft"}
+    assert len(found.series.files) == 50
+
+
+def test_a_series_without_uid_is_named_after_its_content(phantom, tmp_path):
+    write_series(phantom, tmp_path / "one", SeriesInstanceUID="", SOPInstanceUID="", StudyInstanceUID="")
+    write_series(
+        thin_phantom(slices=49), tmp_path / "two", SeriesInstanceUID="", SOPInstanceUID="", StudyInstanceUID=""
+    )
+    one, again, two = (find_chest_series(tmp_path / name).series for name in ("one", "one", "two"))
+    assert one.uid == again.uid != two.uid
+    assert one.uid.startswith("2.25.")
+    assert len({one.uid, one.study_uid, two.uid, two.study_uid}) == 4
+
+
+def test_images_of_one_series_with_other_studies_and_patients_are_one_series(phantom, tmp_path):
+    """A de-identification that draws new identifiers for each file."""
+    write_series(phantom, tmp_path)
+    for number, path in enumerate(sorted(tmp_path.iterdir())):
+        image = dcmread(path)
+        image.StudyInstanceUID, image.SeriesInstanceUID = f"1.2.5.{number}", f"1.2.6.{number}"
+        image.PatientID = f"anonymous {number}"
+        image.save_as(path)
+    found = find_chest_series(tmp_path)
+    assert len(found.series.files) == 50
+    assert "SeriesInstanceUID differs from image to image" in found.volume.notes

@@ -291,3 +291,10 @@ def test_a_slice_that_vanishes_is_told_without_the_name_of_its_folder(phantom, t
     reason = "No such file or directory. Check the path, and whether it was removed meanwhile."
     assert result.failed == {uid: f"<the folder of the scan>/IM0001.dcm: {reason}"}
     assert PATIENT_NAME not in caplog.text
+
+
+@pytest.mark.parametrize("study", ["", "1.2.3"])
+def test_patients_whose_studies_have_no_uid_or_the_same_are_scans_of_their_own(phantom, tmp_path, study):
+    for name in ("P1", "P2"):
+        write_series(phantom, tmp_path / "all" / name, study=study, PatientID=name)
+    assert names(scan_sources(tmp_path / "all")) == ["P1", "P2"]
