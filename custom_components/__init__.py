@@ -10,6 +10,7 @@ from custom_components.data.ct_reader import CTReader, LabelReader
 from custom_components.data.folds import select_fold
 from custom_components.data.hold_out import hold_out_fold
 from custom_components.data.map_nifti_writer import MapNibabelWriter
+from custom_components.data.mixed_draws import MixedDraws
 from custom_components.data.scan_cache import ScanCache
 from custom_components.data.seeded_draws import SeededDraws, SeededDrawSampler
 from custom_components.data.segmentation_datalist import list_cases
@@ -38,6 +39,7 @@ from custom_components.inferers.flip_inferer import FlipInferer
 from custom_components.losses.attention_guided import AttentionGuidedLoss
 from custom_components.losses.dice_cross_entropy import DiceCrossEntropy
 from custom_components.losses.normalized_mse import NormalizedMSELoss
+from custom_components.losses.partial_label import PartialLabelLoss
 from custom_components.losses.pixel_cross_entropy import PixelCrossEntropy
 from custom_components.metrics.lesion_scores import LesionScores
 from custom_components.networks.attention_resnet import AttentionResNet, WithSoftMask
@@ -56,6 +58,7 @@ from custom_components.transforms.fallback_lung_mask import FallbackLungMaskd
 from custom_components.transforms.infection_ratio import InfectionRatiod
 from custom_components.transforms.lesions_in_lungs import LesionsInLungsd
 from custom_components.transforms.lung_infection_label import LungInfectionLabeld, LungInfectionMasksd
+from custom_components.transforms.lung_density import RandLungDensityd
 from custom_components.transforms.paper_grid import PaperGridd
 from custom_components.transforms.ratio_channel import RatioChanneld
 from custom_components.transforms.segment_lungs import SegmentLungsd
@@ -94,11 +97,14 @@ __all__ = [
     "LungInfectionLabeld",
     "LungInfectionMasksd",
     "MapNibabelWriter",
+    "MixedDraws",
     "NormalizedMSELoss",
     "OnlineAttention",
     "PaperGridd",
+    "PartialLabelLoss",
     "PixelCrossEntropy",
     "PrepareScanBatch",
+    "RandLungDensityd",
     "RatioChanneld",
     "RemoveSmallLesionsd",
     "ResidualAttentionUNet",

@@ -1,0 +1,280 @@
+"""Train covid_seg_bundle's network on several public data sets at once, each labelled in part.
+
+    python -m tools.seg_mixed OUTPUT --medseg SLICES --covid20 FOLDER --effusion FOLDER --healthy FOLDER [--block 3]
+
+SLICES is the data set of the lesion classes, FOLDER what `convert_covid20_slices` and `convert_ct_excerpts` wrote. Held
+out always: the patients and runs in HELD_OUT; with `--block N` also block N of 5 of the slices and its neighbours.
+The same command resumes from OUTPUT/state.pt, which is written every `save_seconds`; OUTPUT/ema.pt is the moving
+average of the weights, a plain state dict of the network.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import fire
+import nibabel
+import numpy as np
+import torch
+from custom_components import ResidualAttentionUNet
+from custom_components.command_line import ended_with_a_message
+from custom_components.data.atomic import atomic_path, writable_folder
+from custom_components.data.label_sets import label_set_table
+from custom_components.data.lesion_classes import IGNORE_LABEL
+from custom_components.data.mixed_draws import MixedDraws
+from custom_components.data.seeded_draws import SeededDrawSampler
+from custom_components.data.segmentation_datalist import list_cases
+from custom_components.data.split import split_cases
+from custom_components.losses.partial_label import PartialLabelLoss
+from custom_components.transforms.lung_density import RandLungDensityd
+from monai.bundle import ConfigParser
+from monai.data import Dataset
+from monai.transforms import (
+    Compose,
+    RandAdjustContrastd,
+    RandAffined,
+    RandFlipd,
+    RandGaussianNoised,
+    RandGaussianSharpend,
+    RandGaussianSmoothd,
+    RandHistogramShiftd,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+    RandSimulateLowResolutiond,
+)
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+BUNDLE = Path(__file__).resolve().parents[1] / "covid_seg_bundle"
+HELD_OUT = ("LUNG1-016", "LUNG1-005", "LCTSC-Test-S1-103", "volume_0000", "volume_0789")
+CLASSES, EFFUSION = 4, 3
+MEDSEG_SETS = {value: [value] for value in range(CLASSES)}
+# Values of a run's label: background (or effusion, which nobody drew), infection of either kind, healthy lung.
+OUTSIDE, INFECTION, LUNG = 0, 1, 2
+RUN_SETS = {OUTSIDE: [0, 3], INFECTION: [1, 2], LUNG: [0]}
+SHARES = {"medseg": 0.42, "covid20": 0.17, "healthy": 0.16, "effusion": 0.15, "no_effusion": 0.10}
+FEATURES = (16, 32, 64, 128, 256)
+WEIGHT = (0.5, 1.0, 1.2, 2.0)
+DICE_SETS = ((1,), (2,), (3,), (1, 2))
+
+_logger = logging.getLogger(__name__)
+
+
+def augmentation() -> Compose:
+    """Geometry, then intensities: lung density, monotone curves of grey, window, kernel, noise, resolution."""
+    return Compose(
+        [
+            RandFlipd(["image", "label"], prob=0.5, spatial_axis=0),
+            RandAffined(
+                ["image", "label"],
+                prob=0.9,
+                rotate_range=0.2,
+                shear_range=[0.05, 0.05],
+                scale_range=[[-0.25, 0.25], [-0.25, 0.25]],
+                translate_range=[14, 14],
+                mode=["bilinear", "nearest"],
+                padding_mode="zeros",
+            ),
+            LungOfLabel(),
+            RandLungDensityd("image", prob=0.6),
+            RandHistogramShiftd("image", prob=0.25, num_control_points=(4, 8)),
+            RandAdjustContrastd("image", prob=0.4, gamma=(0.65, 1.5)),
+            RandScaleIntensityd("image", prob=0.4, factors=0.12),
+            RandShiftIntensityd("image", prob=0.4, offsets=0.08),
+            RandGaussianSharpend("image", prob=0.1, alpha=(2.0, 8.0)),
+            RandGaussianSmoothd("image", prob=0.15, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0)),
+            RandSimulateLowResolutiond("image", prob=0.1, zoom_range=(0.5, 1.0), upsample_mode="bilinear"),
+            RandGaussianNoised("image", prob=0.25, std=0.04),
+            LabelSets(),
+        ]
+    )
+
+
+class LungOfLabel:
+    """Adds the lungs, where the label has them."""
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        return {**data, "lung": torch.isin(data["label"], torch.tensor(data["lung_values"], dtype=torch.uint8))}
+
+
+class LabelSets:
+    """Puts sets of classes in the place of label values, and keeps what the network needs."""
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        sets = torch.from_numpy(data["table"])[data["label"].long()]
+        return {"image": torch.as_tensor(data["image"]).float(), "label": sets}
+
+
+def partial_cases(medseg: Path, covid20: Path, folders: Mapping[str, Path], block: int | None, place: Path) -> dict:
+    """Cases to train on by data set, each with ``label_sets`` and ``lung_values``."""
+    listed = list_cases(medseg)
+    chosen = listed if block is None else split_cases(listed, 5, block, border=1)["training"]
+    cases = {"medseg": [{**case, "label_sets": MEDSEG_SETS, "lung_values": []} for case in chosen]}
+    cases["covid20"] = list(_run_cases(covid20, writable_folder(place / "run_labels")))
+    for name, folder in folders.items():
+        cases[name] = [{**case, **_paths(folder, case, ("image", "label"))} for case in _listed(folder)]
+    return {name: [case for case in some if not _is_held_out(case)] for name, some in cases.items()}
+
+
+def _is_held_out(case: Mapping[str, Any]) -> bool:
+    """A run that was cut at a seam is called volume_0279_1."""
+    return any(case["case_id"] == name or case["case_id"].startswith(f"{name}_") for name in HELD_OUT)
+
+
+def _listed(folder: Path) -> list[dict[str, Any]]:
+    return json.loads((folder / "datalist.json").read_text(encoding="utf-8"))["cases"]
+
+
+def _paths(folder: Path, case: Mapping[str, Any], keys: Sequence[str]) -> dict[str, str]:
+    return {key: str(folder / case[key]) for key in keys}
+
+
+def _run_cases(folder: Path, place: Path) -> Iterator[dict[str, Any]]:
+    for case in _listed(folder):
+        masks = {key: nibabel.load(folder / case[key]) for key in ("infection", "lung")}
+        lung = np.asarray(masks["lung"].dataobj) > 0
+        labels = np.where(np.asarray(masks["infection"].dataobj) > 0, INFECTION, np.where(lung, LUNG, OUTSIDE))
+        path = place / f"{case['case_id']}.nii.gz"
+        with atomic_path(path) as temporary:
+            nibabel.save(nibabel.Nifti1Image(labels.astype(np.uint8), masks["lung"].affine), temporary)
+        own = {"case_id": case["case_id"], **_paths(folder, case, ("image",)), "label": str(path)}
+        yield {**own, "label_sets": RUN_SETS, "lung_values": [INFECTION, LUNG]}
+
+
+def load_slices(cases: Sequence[Mapping[str, Any]], size: int) -> list[dict[str, Any]]:
+    """Slices of cases, cropped to the body and resized by the bundle's own steps, as tensors (1, size, size)."""
+    parser = ConfigParser.load_config_file(str(BUNDLE / "configs" / "train.yaml"))
+    config = ConfigParser({**parser, "spatial_size": [size, size]})
+    load = Compose(config.get_parsed_content("train#deterministic_transforms"))
+    slices = []
+    for case in cases:
+        loaded = load({"image": case["image"], "label": case["label"]})
+        table = label_set_table(case["label_sets"], CLASSES, case["case_id"])
+        for k in range(loaded["image"].shape[-1]):
+            image, label = (loaded[key].as_tensor()[..., k].clone() for key in ("image", "label"))
+            one = {"image": image.float(), "label": label.to(torch.uint8)}
+            slices.append({**one, "table": table, "lung_values": case["lung_values"]})
+    return slices
+
+
+def mixed_draws(cases: Mapping[str, Sequence[Mapping[str, Any]]], size: int, draws: int, seed: int) -> MixedDraws:
+    """Slices by share; those with effusion and those without, of the same patients, have shares of their own."""
+    slices = {name: load_slices(some, size) for name, some in cases.items()}
+    here = [bool((one["label"] == EFFUSION).any()) for one in slices["effusion"]]
+    slices["no_effusion"] = [one for one, has in zip(slices["effusion"], here, strict=True) if not has]
+    slices["effusion"] = [one for one, has in zip(slices["effusion"], here, strict=True) if has]
+    _logger.info("Slices: %s", {name: len(some) for name, some in slices.items()})
+    datasets = {name: Dataset(some, augmentation()) for name, some in slices.items()}
+    return MixedDraws(datasets, SHARES, draws, seed)
+
+
+def rate(step: int, steps: int, peak: float, warm_up: int = 100) -> float:
+    """Learning rate: linear warm-up, then half a cosine to 0."""
+    return peak * min(1.0, (step + 1) / warm_up) * 0.5 * (1 + float(np.cos(np.pi * min(step / steps, 1.0))))
+
+
+def seg_mixed(
+    output: str,
+    medseg: str,
+    covid20: str,
+    effusion: str,
+    healthy: str,
+    block: int | None = None,
+    steps: int = 4000,
+    batch_size: int = 8,
+    size: int = 192,
+    learning_rate: float = 0.002,
+    features: Sequence[int] = FEATURES,
+    init_path: str = "",
+    ema_decay: float = 0.997,
+    save_seconds: float = 180.0,
+    epoch_steps: int = 100,
+    num_workers: int = 0,
+    seed: int = 0,
+    device: str = "cpu",
+) -> None:
+    """Train, or resume; see the top of this file.
+
+    Args:
+        output: folder for state.pt, ema.pt and log.txt.
+        medseg: data set of the lesion classes.
+        covid20: what `convert_covid20_slices` wrote.
+        effusion: what `convert_ct_excerpts` wrote of scans with effusion.
+        healthy: the same of healthy lungs.
+        block: block of 5 of the slices that is left out, 0 to 4; None trains on all.
+        steps: optimizer steps in all; the learning rate falls to 0 over them.
+        batch_size: slices.
+        size: pixels of a side.
+        learning_rate: highest one of AdamW.
+        features: channels of the network's levels.
+        init_path: weights to start from, such as those of another training by this tool.
+        ema_decay: of the moving average of the weights.
+        save_seconds: time between states.
+        epoch_steps: steps between two lines of the log.
+        num_workers: loading processes.
+        seed: of everything random.
+        device: such as cuda.
+    """
+    folder = writable_folder(Path(output).expanduser().absolute())
+    torch.manual_seed(seed)
+    network = ResidualAttentionUNet(features=tuple(features), attention="none").to(device)
+    if init_path:
+        network.load_state_dict(torch.load(init_path, map_location=device, weights_only=True))
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=1e-4)
+    loss_function = PartialLabelLoss(list(WEIGHT), DICE_SETS).to(device)
+    parts = {"network": network, "averaged": averaged, "optimizer": optimizer}
+    step = _resume(folder, parts)
+    cases = partial_cases(
+        Path(medseg), Path(covid20), {"effusion": Path(effusion), "healthy": Path(healthy)}, block, folder
+    )
+    draws = mixed_draws(cases, size, epoch_steps * batch_size, seed)
+    sampler = SeededDrawSampler(draws, seed=seed)
+    saved = time.monotonic()
+    while step < steps:
+        sampler.set_epoch(step // epoch_steps)
+        began, losses = time.monotonic(), []
+        for batch in DataLoader(draws, batch_size, sampler=sampler, num_workers=num_workers):
+            optimizer.param_groups[0]["lr"] = rate(step, steps, learning_rate)
+            with torch.autocast(torch.device(device).type, torch.bfloat16):
+                logits = network(batch["image"].to(device))
+            loss = loss_function(logits.float(), batch["label"].to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+            averaged.update_parameters(network)
+            losses.append(loss.item())
+            step += 1
+        seconds = (time.monotonic() - began) / len(losses)
+        _logger.info("step %d of %d: loss %.4f, %.2f s a step", step, steps, np.mean(losses), seconds)
+        if time.monotonic() - saved > save_seconds or step >= steps:
+            _save(folder, step, parts)
+            saved = time.monotonic()
+
+
+def _resume(folder: Path, parts: Mapping[str, Any]) -> int:
+    path = folder / "state.pt"
+    if not path.is_file():
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    _logger.info("Resumes at step %d", state["step"])
+    return int(state["step"])
+
+
+def _save(folder: Path, step: int, parts: Mapping[str, Any]) -> None:
+    states = {"step": step, **{name: part.state_dict() for name, part in parts.items()}}
+    for name, content in (("state.pt", states), ("ema.pt", parts["averaged"].module.state_dict())):
+        with atomic_path(folder / name) as temporary:
+            torch.save(content, temporary)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    with ended_with_a_message():
+        fire.Fire(seg_mixed)
