@@ -47,10 +47,11 @@ ROOT = Path(__file__).resolve().parents[1]
 CAP, SEG = ROOT / "covid_cap_bundle", ROOT / "covid_seg_bundle"
 # Never to be trained on: these measure what a network does with patients that it has not seen.
 HELD_OUT = ("LUNG1-016", "LUNG1-005", "LCTSC-Test-S1-103", "volume_0000", "volume_0789", "P001", "cap001")
-PARTS = ("vbnet", "threshold", "medseg", "lesions")
+PARTS = ("vbnet", "threshold", "lungs", "medseg", "lesions")
 SETS = ("lung_ct", "covid_ct_md", "covid20_slices", "effusion_ct")
 VBNET, THRESHOLD, LESIONS, BOTH, EITHER = "VB-Net", "threshold", "lesion network", "both agree", "either"
-COLUMNS = (VBNET, THRESHOLD, LESIONS, BOTH, EITHER)
+INSIDE = "VB-Net in threshold lungs"
+COLUMNS = (VBNET, THRESHOLD, INSIDE, LESIONS, BOTH, EITHER)
 # Excerpts: hu = 8 code - 1350; voxels along z, y, x where a file does not say.
 HU_STEP, HU_OF_ZERO, USUAL_MM = 8, -1350, (3.0, 1.95, 1.95)
 # Lung beyond this distance from the true lungs is trachea, bowel or stomach, not another opinion of the border.
@@ -142,6 +143,7 @@ class Networks:
         return {
             "vbnet": [self.segment_weights],
             "threshold": [],
+            "lungs": [self.segment_weights],
             "lesions": [self.segment_weights, self.seg_weights],
             "medseg": self.medseg_weights,
         }[part]
@@ -163,7 +165,7 @@ def real_check(
         segment_weights: VB-Net's.
         seg_weights: the lesion network's.
         data: folder of the public data.
-        only: words of parts (vbnet, threshold, medseg, lesions), of data sets and of cases, by commas; all if empty.
+        only: words of parts (vbnet, threshold, lungs, medseg, lesions), data sets and cases, by commas; all if empty.
         output: where to write the table too, as ``.md`` or ``.json``.
         cache: folder that keeps the numbers.
         medseg_weights: of folds, in the order of the blocks; as ``seg_weights`` if empty.
@@ -204,8 +206,8 @@ def find_items(data: Path, folder: Path, networks: Networks) -> tuple[list[Item]
 
 
 def _applies(part: str, data_set: str) -> bool:
-    """Threshold lungs are compared where lungs are drawn and voxels are HU."""
-    return part != "threshold" or data_set == "lung_ct"
+    """Threshold lungs are compared where voxels are HU, alone where lungs are drawn."""
+    return data_set in {"threshold": ("lung_ct",), "lungs": ("lung_ct", "covid_ct_md")}.get(part, SETS)
 
 
 def kept(folder: Path, item: Item, networks: Networks, make: Callable[[], Numbers]) -> Numbers:
@@ -251,6 +253,11 @@ def _scan_numbers(item: Item, networks: Networks) -> Numbers:
     infection = np.zeros_like(lungs) if masks.infection is None else masks.infection > 0
     if item.part == "vbnet":
         return lung_numbers(scan, lungs, VBNET) | infection_numbers(scan, lungs, {VBNET: infection})
+    if item.part == "lungs":
+        threshold = find_lungs(scan.image).lungs > 0
+        numbers = lung_numbers(scan, lungs & threshold, BOTH)
+        _merge(numbers, lung_numbers(scan, lungs | threshold, EITHER))
+        return numbers | infection_numbers(scan, threshold, {INSIDE: infection})
     lesions = lesion_classes(scan.image, masks, networks.lesions)
     dense = np.isin(lesions, (GROUND_GLASS, CONSOLIDATION))
     sources = {LESIONS: dense, BOTH: dense & infection, EITHER: dense | infection}

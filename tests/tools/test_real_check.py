@@ -148,3 +148,32 @@ def write_excerpt(folder):
     (folder / "lung_ct").mkdir()
     arrays = {"ct": codes.transpose(2, 1, 0), "lung": lung.transpose(2, 1, 0), "spacing_mm": [6.0, 4.2, 4.0]}
     np.savez(folder / "lung_ct" / "LCTSC-Test-S1-103.npz", **arrays)
+
+
+def test_lungs_of_two_sources_are_cut_and_joined(monkeypatch):
+    network, threshold = mask(x=slice(0, 4)), mask(x=slice(2, 6))
+    found = {False: threshold, True: network}
+    infection = mask(x=slice(1, 3))
+
+    def find_lungs(image, segmenter=None):
+        return tool.LungMasks(found[segmenter is not None].astype(np.uint8), "test", infection.astype(np.uint8))
+
+    networks = tool.Networks(Path("vbnet.pt"), Path("model.pt"))
+    networks.segmenter = object()
+    monkeypatch.setattr(tool, "find_lungs", find_lungs)
+    one = scan({"lung": threshold})
+
+    numbers = tool.measure(tool.Item("lungs", "lung_ct", "case", lambda: one), networks)
+
+    assert numbers["lungs, Dice"]["both agree"] == pytest.approx(2 * 40 / (40 + 80))
+    assert numbers["lungs, ml"] == {"both agree": pytest.approx(4.0), "either": pytest.approx(12.0)}
+    assert numbers["infection, ml"] == {tool.INSIDE: pytest.approx(2.0)}
+
+
+def test_a_case_without_numbers_gives_the_reason():
+    def broken():
+        raise ValueError("Case c: no lungs")
+
+    networks = tool.Networks(Path("vbnet.pt"), Path("model.pt"))
+    found = tool.measure(tool.Item("threshold", "lung_ct", "c", broken), networks)
+    assert found == {"not measured: Case c: no lungs": {}}
