@@ -61,7 +61,8 @@ class RandLungDensityd(RandomizableTransform, MapTransform):
         self.randomize(None)
         if not self._do_transform:
             return made
-        middle, slope = self.R.uniform(*self.tissue), self.R.uniform(-self.gradient / 3, self.gradient)
+        least, most = self.tissue
+        middle, slope = self.R.uniform(least, most), self.R.uniform(-self.gradient / 3, self.gradient)
         low, width = self.window_hu[0], self.window_hu[1] - self.window_hu[0]
         for key in self.keys:
             image = made[key]

@@ -511,6 +511,7 @@ def test_headers_are_completed_with_empty_values_and_nothing_else(module):
     images = headers(oblique(), SHAPE)
     for image in images:
         image.StudyInstanceUID, image.FrameOfReferenceUID, image.PatientID = "1.2", "1.3", "kept"
+        image.SeriesInstanceUID = "1.4"
     assert module("headers").complete_headers(images, lambda number: b"") == []
     assert all((image.PatientID, image.PatientName, image.StudyDate) == ("kept", "", "") for image in images)
 

@@ -102,7 +102,7 @@ def spoil(kind: str, data: Path) -> None:
         outside = np.asarray(nib.load(lung).dataobj) == 0
         change_file(infection, lambda array, affine: (outside.astype(np.uint8), affine))
     elif kind == "labels in the mask":
-        change_file(lung, lambda array, affine: (array * 2, affine))
+        change_file(lung, lambda array, affine: (array * 3, affine))
     elif kind == "4D":
         change_file(image, lambda array, affine: (np.stack([array, array], axis=-1), affine))
     elif kind == "one slice":
@@ -134,7 +134,7 @@ LISTED = {
 LOADED = {
     "empty lung mask": r"^Case covid_001: lung mask is empty \(0 of 107,520 voxels\). Check the mask file or segment",
     "infection outside the lungs": r"^Case covid_001: 100.0 % of the infection \(.*\) lies outside the lung mask.",
-    "labels in the mask": r"^Case covid_001: lung has .* voxels that are neither 0 nor 1 \(2\). .*: binarise it",
+    "labels in the mask": r"^Case covid_001: lung has .* voxels that are .*\(3\). .*: binarise it",
     "stored values": r"^Case covid_001: median inside the lung mask is \d+ HU. .* without the rescale intercept",
     "padding in the lungs": r"^Case covid_001: \d+.\d % of the lung mask is below -1100 HU \(down to -3024 HU\). .*: "
     r"this is padding of the scanner, no lung. Check that the mask belongs to this scan and ends at its field of view",
