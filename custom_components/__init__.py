@@ -64,6 +64,7 @@ from custom_components.transforms.paper_grid import PaperGridd
 from custom_components.transforms.ratio_channel import RatioChanneld
 from custom_components.transforms.segment_lungs import SegmentLungsd
 from custom_components.transforms.small_lesions import RemoveSmallLesionsd
+from custom_components.transforms.try_save_image import TrySaveImaged
 
 __all__ = [
     "AlignMasksd",
@@ -124,6 +125,7 @@ __all__ = [
     "SizeBalancedSampler",
     "StopOnNaN",
     "TensorBoardOverlay",
+    "TrySaveImaged",
     "VBNet",
     "WithSoftMask",
     "__version__",

@@ -4,9 +4,9 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -14,8 +14,7 @@ import numpy as np
 from custom_components.diagnosis.case_folder import MANIFEST
 from custom_components.diagnosis.scan_files import read_volume, volume_path, write_volume
 from custom_components.diagnosis.stage_clock import StageClock
-from custom_components.engines.case_evaluator import raise_out_of_memory
-from custom_components.engines.root_cause import root_cause
+from custom_components.engines.unwritten import noted_when_unwritten
 from custom_components.reports.report_files import write_json
 
 NOTICE = "This case is not finished. Run the same command again: it takes what is here and does what is missing."
@@ -123,20 +122,13 @@ class KeptResults:
             written = write()
         self._note(name, written, {})
 
-    @contextmanager
-    def named_when_failed(self, name: str) -> Iterator[None]:
+    def named_when_failed(self, name: str) -> AbstractContextManager[None]:
         """Let an error count as that of a file, and go on; out of memory is raised.
 
         Args:
             name: of the file or files.
         """
-        try:
-            yield
-        except Exception as error:
-            raise_out_of_memory(error)
-            reason = root_cause(error, self.case_id)
-            self.failed[name] = reason if name in reason else f"{name}: {reason}"
-            _logger.error("Case %s: %s", self.case_id, self.failed[name])
+        return noted_when_unwritten(self.failed, name, self.case_id)
 
     @property
     def stages(self) -> list[str]:

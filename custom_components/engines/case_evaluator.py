@@ -11,6 +11,8 @@ from monai.engines import SupervisedEvaluator
 
 FAILED_CASE = "failed_case"
 REASON = "reason"
+# Key of an output: reason by the name of each file that could not be written, while the others were.
+NOT_WRITTEN = "not_written"
 
 _logger = logging.getLogger(__name__)
 
@@ -34,10 +36,11 @@ class CaseDataset(Dataset):
 class CaseEvaluator(SupervisedEvaluator):
     """MONAI evaluator that goes on after a case that fails, and reports all failures at the end.
 
-    A case fails when its item is a failed one of :class:`CaseDataset`, or when its forward pass, its postprocessing or
-    a handler of its iteration raises. It is logged and kept in ``failures``; handlers of ``ITERATION_COMPLETED``
-    (metrics, logs, reports) never see it. When all cases are through, and everything that is written at the end of a
-    run is written, ``run`` raises, so that the process ends with an error status. Out of memory ends the run at once.
+    A case fails when its item is a failed one of :class:`CaseDataset`, when its forward pass, its postprocessing or a
+    handler of its iteration raises, or when its output has files under ``not_written``. It is logged and kept in
+    ``failures``; handlers of ``ITERATION_COMPLETED`` (metrics, logs, reports) never see it. When all cases are through,
+    and everything that is written at the end of a run is written, ``run`` raises, so that the process ends with an
+    error status. Out of memory ends the run at once.
 
     Takes the arguments of ``monai.engines.SupervisedEvaluator``; batches hold one case.
 
@@ -89,6 +92,8 @@ class CaseEvaluator(SupervisedEvaluator):
         if self._iteration_failed:
             return None
         name = _case_of(self.state.batch)
+        if unwritten := _not_written(self.state.output):
+            return self._fail(name, "; ".join(unwritten))
         try:
             super()._fire_event(event_name, *event_args, **event_kwargs)
         except Exception as error:
@@ -125,6 +130,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__
+
+
+def _not_written(output: Any) -> list[str]:
+    """Why files of a case could not be written."""
+    items = output if isinstance(output, list) else [output]
+    return [reason for item in items if isinstance(item, dict) for reason in item.get(NOT_WRITTEN, {}).values()]
 
 
 def _case_of(batch: Any) -> str:

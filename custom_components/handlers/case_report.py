@@ -1,5 +1,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,16 @@ import torch
 from custom_components.data.atomic import writable_folder
 from custom_components.data.case_id import case_id, source_path
 from custom_components.data.mask_geometry import mask_on_image
+from custom_components.engines.case_evaluator import NOT_WRITTEN
+from custom_components.engines.unwritten import noted_when_unwritten
+from custom_components.reports.report_files import write_json
 from ignite.engine import Events
 from monai.engines import IterationEvents, Workflow
 
 # Key of the CT in HU as loaded, with its metadata.
 NATIVE = "native"
+# In a case's folder that lacks files: which, and why.
+INCOMPLETE = "incomplete.json"
 
 
 class CaseReport(ABC):
@@ -21,6 +27,9 @@ class CaseReport(ABC):
     It runs after the postprocessing and before the iteration is complete, so that an error counts as the case's own.
     Two cases of one name are refused: the second would overwrite the first.
 
+    A file that cannot be written is no reason to lose the others: the case then counts as failed, and its folder gets
+    ``incomplete.json``, which names the files that it lacks. A later run that writes them all removes it.
+
     Args:
         output_dir: folder that gets a folder for each case.
     """
@@ -28,6 +37,7 @@ class CaseReport(ABC):
     def __init__(self, output_dir: str | Path) -> None:
         self.output_dir = Path(output_dir)
         self._sources: dict[str, str | None] = {}
+        self._unwritten: dict[str, str] = {}
 
     @abstractmethod
     def write_case(self, item: Mapping[str, Any], name: str, folder: Path) -> None:
@@ -58,7 +68,35 @@ class CaseReport(ABC):
             native = self.required(item, NATIVE)
             name, source = case_id(native), source_path(native)
             self._check_written_once(name, source)
+            self._unwritten = dict(item.get(NOT_WRITTEN, {}))
             self.write_case(item, name, self.output_dir / name)
+            if self._unwritten:
+                output[NOT_WRITTEN] = self._unwritten
+
+    def or_noted(self, path: Path, name: str) -> AbstractContextManager[None]:
+        """Let a file of a case that cannot be written be noted, not raised.
+
+        Args:
+            path: of the file.
+            name: of the case.
+        """
+        return noted_when_unwritten(self._unwritten, path.name, name)
+
+    def write_last(self, target: Path, name: str, report: Mapping[str, Any]) -> None:
+        """Write the report of a case, and whether its folder is complete.
+
+        Args:
+            target: the file.
+            name: of the case.
+            report: what it holds.
+        """
+        mark = target.parent / INCOMPLETE
+        with self.or_noted(target, name):
+            if self._unwritten:
+                write_json(mark, {"case_id": name, "failed": self._unwritten})
+            write_json(target, report)
+            if not self._unwritten:
+                mark.unlink(missing_ok=True)
 
     def _check_written_once(self, name: str, source: str | None) -> None:
         if name in self._sources:

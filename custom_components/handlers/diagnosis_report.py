@@ -14,7 +14,7 @@ from custom_components.networks.dual_sampling import branch_weight
 from custom_components.reports.attention_figure import draw_attention
 from custom_components.reports.case_lesions import NOTICE, turn_to_display
 from custom_components.reports.lesion_volumes import voxel_volume_ml
-from custom_components.reports.report_files import write_json, write_png
+from custom_components.reports.report_files import write_png
 from custom_components.transforms.fallback_lung_mask import FILE_SOURCE, SOURCE_KEY
 from PIL import Image
 
@@ -76,7 +76,8 @@ class DiagnosisReport(CaseReport):
         numbers = {**self._probabilities(item, name), **_ratio(item, name), **_volumes_ml(volumes, affine)}
         picture = _picture(name, volumes, affine, _title(numbers))
         figure = writable_folder(folder) / f"{name}_attention.png"
-        write_png(figure, picture)
+        with self.or_noted(figure, name):
+            write_png(figure, picture)
         report = {
             "case_id": name,
             "notice": NOTICE,
@@ -87,7 +88,7 @@ class DiagnosisReport(CaseReport):
             "files": {"attention": figure.name},
             "notes": _notes(item, numbers),
         }
-        write_json(folder / f"{name}_diagnosis.json", report)
+        self.write_last(folder / f"{name}_diagnosis.json", name, report)
 
     def _volumes(self, item: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
         there = ["attention_plain"] if item.get("attention_plain") is not None else []

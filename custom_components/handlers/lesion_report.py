@@ -8,7 +8,7 @@ from custom_components.data.case_id import source_path
 from custom_components.handlers.case_report import NATIVE, CaseReport
 from custom_components.reports.case_lesions import CaseLesions, describe_lesions
 from custom_components.reports.overlay import draw_overlay, slices_to_show
-from custom_components.reports.report_files import write_json, write_png
+from custom_components.reports.report_files import write_png
 from monai.utils import CommonKeys
 from PIL import Image
 
@@ -63,19 +63,25 @@ class LesionReport(CaseReport):
         writable_folder(folder)
         files = [self._write_overlay(case, z, folder) for z in self._slices(case)]
         if is_png:
-            write_png(folder / f"{name}_seg.png", Image.fromarray(case.label[..., 0].T.astype(np.uint8)))
-        report = {**describe_lesions(case), "overlays": files}
-        write_json(folder / f"{name}_lesions.json", report)
+            self._write_png(folder / f"{name}_seg.png", name, Image.fromarray(case.label[..., 0].T.astype(np.uint8)))
+        report = {**describe_lesions(case), "overlays": [path.name for path in files if path is not None]}
+        self.write_last(folder / f"{name}_lesions.json", name, report)
 
     def _slices(self, case: CaseLesions) -> list[int]:
         return slices_to_show(case.lesion_pixels, case.spacing_mm[2], self.overlay_slices)
 
-    def _write_overlay(self, case: CaseLesions, z: int, folder: Path) -> str:
+    def _write_overlay(self, case: CaseLesions, z: int, folder: Path) -> Path | None:
         labels = {} if case.truth is None else {"truth": case.truth[..., z]}
         labels["prediction"] = case.label[..., z]
         index, last = case.slice_indices[z], len(case.slice_indices) - 1
         title = f"slice {index} of 0 to {last}" if last else "slice 0"
         picture = draw_overlay(case.image_hu[..., z], labels, title, case.spacing_mm[:2])
         path = folder / f"{case.case_id}_overlay_{index:03d}.png"
-        write_png(path, picture)
-        return path.name
+        return self._write_png(path, case.case_id, picture)
+
+    def _write_png(self, path: Path, name: str, picture: Image.Image) -> Path | None:
+        """Write a picture; None when that failed."""
+        with self.or_noted(path, name):
+            write_png(path, picture)
+            return path
+        return None

@@ -31,7 +31,8 @@ def lesions_in_lungs(
         lesions: 0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion; (X, Y, Z).
         lungs: not 0 in the lungs; same shape.
         affine: of both, millimetres.
-        margin_mm: how far from the mask counts as the lungs.
+        margin_mm: how far from the mask counts as the lungs; effusion in a neighbouring voxel of theirs touches them
+            whatever the voxel's size, unless it is 0.
 
     Returns:
         The labels that stay, in the same type.
@@ -54,7 +55,8 @@ def lesions_in_lungs(
     if near.any() and margin_mm > 0:
         near = ndimage.distance_transform_edt(~near, sampling=voxel_sizes(affine)) <= margin_mm
     parts, _ = ndimage.label(np.isin(lesions, BESIDE_LUNG), np.ones((3, 3, 3)))
-    touching = np.isin(parts, np.setdiff1d(parts[near], 0))
+    beside = near | ndimage.binary_dilation(lungs != 0) if margin_mm > 0 else near  # a voxel may be above the margin
+    touching = np.isin(parts, np.setdiff1d(parts[beside], 0))
     return np.where((np.isin(lesions, IN_LUNG) & near) | touching, lesions, 0).astype(lesions.dtype)
 
 

@@ -1,6 +1,7 @@
 """What goes wrong on the way: disks, files and processes that fail while a bundle is at work."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,27 +12,30 @@ import nibabel
 import pytest
 import torch
 from custom_components.engines.root_cause import root_cause
+from custom_components.handlers.case_report import INCOMPLETE
 
 from tests.bundles.conftest import Bundle, digests
 from tests.full_disk import fill_disk, left
 
 GONE = r"does not exist. Check the path or the datalist."
 KILLED = "A process that loads data was killed. The system does that when memory runs out: lower --num_workers"
+FULL = "No space left on device. Free space, or name another folder."
 NO_SPACE = "Free space, or name another folder."
 
 
 class Faults:
     """What holds in both bundles.
 
-    A subclass names the bundle, what lists its cases, what its training reads them through in a process that loads, and
-    a file of an evaluation; its fixtures are ``data``, a copy of cases to spoil, and ``training``, ``evaluation`` and
-    ``inference``, the overrides of each.
+    A subclass names the bundle, what lists its cases, what its training reads them through in a process that loads, a
+    file of an evaluation, and how the report of an inferred case ends; its fixtures are ``data``, a copy of cases to
+    spoil, and ``training``, ``evaluation`` and ``inference``, the overrides of each.
     """
 
     bundle: Bundle
     lister: str
     loaded_by: str
     scored: str
+    report: str
 
     @pytest.fixture
     def places(self, tmp_path: Path, data: Path) -> dict[str, Path]:
@@ -107,6 +111,25 @@ class Faults:
         written = left(places["output_dir"])
         assert written
         assert not [name for name in written if ".partial" in name or f"{first}_" in name]
+
+    def test_a_full_disk_for_one_file_of_an_inference_leaves_the_others_and_marks_the_case(
+        self, fails, inference, places, monkeypatch
+    ):
+        first = sorted((places["dataset_dir"] / "images").iterdir())[0].name.split(".")[0]
+        self.bundle.run("inference.json", "run", **places, **inference)
+        folder = places["output_dir"] / first
+        whole = left(folder)
+        assert INCOMPLETE not in whole
+        for name in whole:
+            shutil.rmtree(folder)
+            with monkeypatch.context() as patch:
+                fill_disk(patch, name)
+                message = fails("inference.json", "run", **inference)
+            assert message.endswith(f"\n  {first}: {folder / name} could not be written: {FULL}")
+            is_report = name.endswith(self.report)
+            assert left(folder) == sorted({*whole, *([] if is_report else [INCOMPLETE])} - {name})
+        self.bundle.run("inference.json", "run", **places, **inference)
+        assert left(folder) == whole
 
     def test_a_file_that_vanishes_ends_a_training_with_its_case(self, fails, training, vanishing, places):
         case = vanishing()

@@ -10,6 +10,7 @@ NAMES = ["cap_000", "cap_001", "covid_000", "covid_001"]
 class TestFaults(Faults):
     bundle, lister = BUNDLE, "custom_components.list_scans"
     loaded_by, scored = "custom_components.data.scan_cache.ScanCache._transform", "summary.json"
+    report = "_diagnosis.json"
 
     @pytest.fixture
     def data(self, scans, tmp_path):

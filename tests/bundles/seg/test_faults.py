@@ -10,6 +10,7 @@ from tests.bundles.seg.conftest import BUNDLE, TRAINING
 class TestFaults(Faults):
     bundle, lister = BUNDLE, "custom_components.list_cases"
     loaded_by, scored = "custom_components.data.seeded_draws.SeededDraws.__getitem__", "summary.json"
+    report = "_lesions.json"
 
     @pytest.fixture
     def data(self, slices, tmp_path):

@@ -1,0 +1,29 @@
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from custom_components.data.case_id import case_id
+from custom_components.engines.case_evaluator import NOT_WRITTEN
+from custom_components.engines.unwritten import noted_when_unwritten
+from monai.transforms import SaveImaged
+
+
+class TrySaveImaged(SaveImaged):
+    """MONAI's SaveImaged that notes a file which cannot be written, and lets the case go on to its other files.
+
+    Adds to MONAI: an error is kept as ``item["not_written"][<keys>]``; ``CaseEvaluator`` then counts the case as
+    failed, with all such reasons. Takes the arguments of ``monai.transforms.SaveImaged``.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the images of one item.
+
+        Args:
+            data: the item.
+
+        Returns:
+            A shallow copy; with what could not be written, if anything.
+        """
+        unwritten = dict(data.get(NOT_WRITTEN, {}))
+        with noted_when_unwritten(unwritten, ", ".join(map(str, self.keys)), case_id(data)):
+            return super().__call__(data)
+        return {**data, NOT_WRITTEN: unwritten}

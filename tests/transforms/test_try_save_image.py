@@ -1,0 +1,33 @@
+import nibabel as nib
+import torch
+from custom_components import TrySaveImaged
+from custom_components.engines.case_evaluator import NOT_WRITTEN
+from monai.data import MetaTensor, NibabelWriter
+from monai.transforms import Compose
+
+
+class Failing(NibabelWriter):
+    def write(self, *_, **__):
+        raise ValueError("the writer's own reason.")
+
+
+def item():
+    image = MetaTensor(torch.arange(24.0).reshape(1, 2, 3, 4), meta={"filename_or_obj": "scans/012.nii.gz"})
+    return {"pred": image, "case_id": "012"}
+
+
+def save(folder, name, writer=NibabelWriter):
+    return TrySaveImaged("pred", output_dir=folder, output_postfix=name, writer=writer, separate_folder=False)
+
+
+def test_a_file_that_can_be_written_is_that_of_monai_and_nothing_is_noted(tmp_path):
+    found = save(tmp_path, "a")(item())
+    assert found.keys() == item().keys()
+    assert (nib.load(tmp_path / "012_a.nii.gz").get_fdata() == item()["pred"][0].numpy()).all()
+
+
+def test_files_after_one_that_cannot_be_written_are_written_and_each_reason_is_noted(tmp_path):
+    steps = Compose([save(tmp_path / "b", "b", Failing), save(tmp_path / "a", "a")])
+    found = steps(item())
+    assert (tmp_path / "a" / "012_a.nii.gz").is_file()
+    assert found[NOT_WRITTEN] == {"pred": "pred: the writer's own reason."}
