@@ -57,8 +57,8 @@ from custom_components.transforms.diagnosis_scores import DiagnosisScoresd
 from custom_components.transforms.fallback_lung_mask import FallbackLungMaskd
 from custom_components.transforms.infection_ratio import InfectionRatiod
 from custom_components.transforms.lesions_in_lungs import LesionsInLungsd
-from custom_components.transforms.lung_infection_label import LungInfectionLabeld, LungInfectionMasksd
 from custom_components.transforms.lung_density import RandLungDensityd
+from custom_components.transforms.lung_infection_label import LungInfectionLabeld, LungInfectionMasksd
 from custom_components.transforms.paper_grid import PaperGridd
 from custom_components.transforms.ratio_channel import RatioChanneld
 from custom_components.transforms.segment_lungs import SegmentLungsd

@@ -23,7 +23,6 @@ from custom_components import ResidualAttentionUNet
 from custom_components.command_line import ended_with_a_message
 from custom_components.data.atomic import atomic_path, writable_folder
 from custom_components.data.label_sets import label_set_table
-from custom_components.data.lesion_classes import IGNORE_LABEL
 from custom_components.data.mixed_draws import MixedDraws
 from custom_components.data.seeded_draws import SeededDrawSampler
 from custom_components.data.segmentation_datalist import list_cases
@@ -97,6 +96,7 @@ class LungOfLabel:
     """Adds the lungs, where the label has them."""
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Add `lung`, bool, of the label's shape."""
         return {**data, "lung": torch.isin(data["label"], torch.tensor(data["lung_values"], dtype=torch.uint8))}
 
 
@@ -104,6 +104,7 @@ class LabelSets:
     """Puts sets of classes in the place of label values, and keeps what the network needs."""
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Encode one slice."""
         sets = torch.from_numpy(data["table"])[data["label"].long()]
         return {"image": torch.as_tensor(data["image"]).float(), "label": sets}
 
