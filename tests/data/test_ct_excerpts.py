@@ -41,7 +41,7 @@ def test_only_far_from_lungs_and_effusion_is_known_to_be_background() -> None:
 @pytest.mark.parametrize("arrays", [{"ct": (2, 3, 4)}, {"lung": (2, 3, 4)}, {"ct": (2, 3, 4), "lung": (2, 3, 5)}])
 def test_other_files_are_refused_by_name(tmp_path: Path, arrays: dict[str, tuple[int, ...]]) -> None:
     source = write(tmp_path / "in", **{name: np.zeros(shape, np.uint8) for name, shape in arrays.items()})
-    with pytest.raises(ValueError, match="Case one: found .* Expected ct and one of effusion and lung"):
+    with pytest.raises(ValueError, match=r"Case one: found .* Expected ct and one of effusion and lung"):
         convert_ct_excerpts(source, tmp_path / "out")
 
 
