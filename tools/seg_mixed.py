@@ -135,7 +135,7 @@ def _paths(folder: Path, case: Mapping[str, Any], keys: Sequence[str]) -> dict[s
 
 def _run_cases(folder: Path, place: Path) -> Iterator[dict[str, Any]]:
     for case in _listed(folder):
-        masks = {key: nibabel.Nifti1Image.load(folder / case[key]) for key in ("infection", "lung")}
+        masks: dict[str, Any] = {key: nibabel.load(folder / case[key]) for key in ("infection", "lung")}
         lung = np.asarray(masks["lung"].dataobj) > 0
         labels = np.where(np.asarray(masks["infection"].dataobj) > 0, INFECTION, np.where(lung, LUNG, OUTSIDE))
         path = place / f"{case['case_id']}.nii.gz"
