@@ -48,3 +48,10 @@ def test_other_files_are_refused_by_name(tmp_path: Path, arrays: dict[str, tuple
 def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has no \.npz files"):
         convert_ct_excerpts(tmp_path, tmp_path / "out")
+
+
+def test_a_broken_file_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "one.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"Case one cannot be read: .* Expected an \.npz"):
+        convert_ct_excerpts(tmp_path / "in", tmp_path / "out")
