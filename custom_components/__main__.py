@@ -12,6 +12,7 @@ from custom_components.data.build_datalist import build_datalist
 from custom_components.data.check_datalist import check_datalist
 from custom_components.data.covid20_slices import convert_covid20_slices
 from custom_components.data.covid_ct_md import convert_covid_ct_md
+from custom_components.data.ct_excerpts import convert_ct_excerpts
 from custom_components.data.medseg import convert_jpg, convert_medseg
 from custom_components.data.new_folder import new_folder
 from custom_components.diagnosis.command import diagnose
@@ -44,6 +45,7 @@ VERBS = {
     "check_datalist": check_datalist,
     "convert_covid20_slices": convert_covid20_slices,
     "convert_covid_ct_md": convert_covid_ct_md,
+    "convert_ct_excerpts": convert_ct_excerpts,
     "convert_jpg": convert_jpg,
     "convert_medseg": convert_medseg,
     "diagnose": diagnose,

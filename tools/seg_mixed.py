@@ -72,7 +72,7 @@ def augmentation() -> Compose:
                 prob=0.9,
                 rotate_range=0.2,
                 shear_range=[0.05, 0.05],
-                scale_range=[[-0.25, 0.25], [-0.25, 0.25]],
+                scale_range=[(-0.25, 0.25), (-0.25, 0.25)],
                 translate_range=[14, 14],
                 mode=["bilinear", "nearest"],
                 padding_mode="zeros",
@@ -96,7 +96,7 @@ class LungOfLabel:
     """Adds the lungs, where the label has them."""
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Add them."""
+        """Add `lung`, bool, of the label's shape."""
         return {**data, "lung": torch.isin(data["label"], torch.tensor(data["lung_values"], dtype=torch.uint8))}
 
 
@@ -104,7 +104,7 @@ class LabelSets:
     """Puts sets of classes in the place of label values, and keeps what the network needs."""
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Put them in place."""
+        """Encode one slice."""
         sets = torch.from_numpy(data["table"])[data["label"].long()]
         return {"image": torch.as_tensor(data["image"]).float(), "label": sets}
 
@@ -135,7 +135,7 @@ def _paths(folder: Path, case: Mapping[str, Any], keys: Sequence[str]) -> dict[s
 
 def _run_cases(folder: Path, place: Path) -> Iterator[dict[str, Any]]:
     for case in _listed(folder):
-        masks = {key: nibabel.load(folder / case[key]) for key in ("infection", "lung")}
+        masks: dict[str, Any] = {key: nibabel.load(folder / case[key]) for key in ("infection", "lung")}
         lung = np.asarray(masks["lung"].dataobj) > 0
         labels = np.where(np.asarray(masks["infection"].dataobj) > 0, INFECTION, np.where(lung, LUNG, OUTSIDE))
         path = place / f"{case['case_id']}.nii.gz"
@@ -200,7 +200,7 @@ def seg_mixed(
     """Train, or resume; see the top of this file.
 
     Args:
-        output: folder for state.pt, ema.pt and log.txt.
+        output: folder for state.pt and ema.pt.
         medseg: data set of the lesion classes.
         covid20: what `convert_covid20_slices` wrote.
         effusion: what `convert_ct_excerpts` wrote of scans with effusion.

@@ -181,7 +181,7 @@ def _runs(path: Path) -> Iterator[Run]:
 
 def _load(path: Path) -> list[np.ndarray]:
     try:
-        _check_unpacked(path)
+        check_unpacked(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = [file[name] for name in ARRAYS]
     except Exception as error:  # zip, zlib and NumPy each have their own
@@ -199,7 +199,8 @@ def _load(path: Path) -> list[np.ndarray]:
     return arrays
 
 
-def _check_unpacked(path: Path) -> None:
+def check_unpacked(path: Path) -> None:
+    """Raise ValueError when an .npz is larger unpacked than any run of slices or scan is."""
     with ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
     if size > MOST_BYTES:

@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 from custom_components.data.atomic import atomic_path
 from custom_components.data.case_files import existing_root, natural_key
+from custom_components.data.covid20_slices import check_unpacked
 from custom_components.data.datalist_json import DATALIST_NAME
 from custom_components.data.new_folder import new_folder
 from custom_components.transforms.lung_mask import lung_mask
@@ -95,9 +96,14 @@ def _write(path: Path, folder: Path) -> dict[str, Any]:
 
 
 def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[float, ...]]:
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in ("ct", "effusion", "lung") if name in file.files}
-        spacing = tuple(map(float, file["spacing_mm"])) if "spacing_mm" in file.files else USUAL_MM
+    try:
+        check_unpacked(path)
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("ct", "effusion", "lung") if name in file.files}
+            spacing = tuple(map(float, file["spacing_mm"])) if "spacing_mm" in file.files else USUAL_MM
+    except Exception as error:  # zip, zlib and NumPy each have their own
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"Case {path.stem} cannot be read: {reason}. Expected an .npz: copy it again.") from error
     shapes = {array.shape for array in arrays.values()}
     if len(arrays) != 2 or "ct" not in arrays or len(shapes) > 1 or arrays["ct"].ndim != 3:
         found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())

@@ -1,4 +1,4 @@
-"""What the values of a partial label map stand for: sets of classes, as bits of an integer (class c is 1 << c)."""
+"""What the values of a partial label map stand for: sets of classes, as bits (class c is 1 << c)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,8 @@ def label_set_table(sets: Mapping[int | str, Sequence[int]], num_classes: int, c
     """Table from label value to the set of classes that a voxel of this value may have.
 
     Args:
-        sets: classes of each label value; keys may be strings, as JSON has them. A value not in it may be any class.
+        sets: classes of each label value; keys may be strings, as in JSON. A value that
+            is not listed stands for any class.
         num_classes: number of classes C, background included; 1 to 8.
         case: whose labels these are, for messages.
 

@@ -47,7 +47,7 @@ class RandLungDensityd(RandomizableTransform, MapTransform):
         keys: Hashable | Sequence[Hashable],
         lung_key: str = "lung",
         prob: float = 0.5,
-        tissue: Sequence[float] = (-0.12, 0.3),
+        tissue: tuple[float, float] = (-0.12, 0.3),
         gradient: float = 0.15,
         window_hu: Sequence[float] = LUNG_WINDOW_HU,
     ) -> None:

@@ -1,43 +1,52 @@
-from collections import Counter
-
+import numpy as np
 import pytest
 from custom_components.data.mixed_draws import MixedDraws
+from custom_components.data.seeded_draws import SeededDrawSampler
 from monai.data import Dataset
-from monai.transforms import RandShiftIntensity
+from monai.transforms import RandScaleIntensity
 
 
-def sets():
-    return {"few": Dataset([1.0, 2.0]), "many": Dataset([10.0, 11.0, 12.0, 13.0, 14.0])}
+def mixed(draws: int = 2000, seed: int = 0) -> MixedDraws:
+    few, many = (Dataset(values, RandScaleIntensity(0.1, prob=1.0)) for values in ([1.0], [10.0, 20.0, 30.0]))
+    return MixedDraws({"few": few, "many": many}, {"few": 3, "many": 1}, draws, seed)
 
 
-def test_data_sets_are_drawn_by_their_shares_and_their_cases_alike():
-    mixed = MixedDraws(sets(), {"few": 1, "many": 3}, draws=4000)
-    names = Counter(mixed.choice(number) for number in range(4000))
-    few = sum(count for (name, _), count in names.items() if name == "few")
-    assert 900 < few < 1100
-    assert all(500 < count < 700 for (name, _), count in names.items() if name == "many")
-    assert len(names) == 7
+def epoch_of(draws: MixedDraws, epoch: int) -> list[float]:
+    sampler = SeededDrawSampler(draws)
+    sampler.set_epoch(epoch)
+    return [float(draws[number]) for number in sampler]
 
 
-def test_a_draw_follows_from_seed_and_number_alone():
-    def mixed(seed):
-        data = {name: Dataset(one.data, RandShiftIntensity(5.0, prob=1.0)) for name, one in sets().items()}
-        return MixedDraws(data, {"few": 1, "many": 1}, draws=20, seed=seed)
+def test_a_set_is_drawn_by_its_share_and_its_cases_alike() -> None:
+    draws = mixed(8000)
+    chosen = [draws.choice(number) for number in range(len(draws))]
+    counts = [sum(one == which for one in chosen) for which in [("few", 0), ("many", 0), ("many", 1), ("many", 2)]]
+    assert np.allclose(np.array(counts) / len(draws), [3 / 4, 1 / 12, 1 / 12, 1 / 12], atol=0.02)
 
-    one, other = mixed(3), mixed(3)
-    backwards = [other[number] for number in reversed(range(40))][::-1]
-    assert [one[number] for number in range(40)] == backwards
-    assert [mixed(4)[number] for number in range(40)] != backwards
+
+def test_draws_follow_from_seed_and_epoch_whatever_was_drawn_before() -> None:
+    first = mixed(50)
+    epoch_of(first, 0)
+    assert epoch_of(first, 1) == epoch_of(mixed(50), 1)
+    assert epoch_of(first, 1) != epoch_of(first, 2)
+    assert sorted(epoch_of(first, 1)) != sorted(epoch_of(mixed(50, seed=1), 1))
+
+
+def test_two_draws_of_one_case_differ() -> None:
+    draws = mixed(50)
+    values = [float(draws[number]) for number in range(50) if draws.choice(number)[0] == "few"]
+    assert len(set(values)) == len(values) > 1
 
 
 @pytest.mark.parametrize(
     ("shares", "draws", "message"),
     [
-        ({"few": 1}, 3, "Name the same ones"),
-        ({"few": 1, "many": 0}, 3, "Data set many has share 0 and 5 cases"),
-        ({"few": 1, "many": 1}, 0, "draws is 0"),
+        ({"a": 1, "c": 1}, 4, "Name the same ones"),
+        ({"a": 1, "b": 0}, 4, "Data set b has share 0"),
+        ({"a": 1, "b": float("nan")}, 4, "Data set b has share nan"),
+        ({"a": 1, "b": 1}, 0, "draws is 0"),
     ],
 )
-def test_shares_that_do_not_fit_are_refused(shares, draws, message):
+def test_shares_that_cannot_be_are_refused(shares: dict[str, float], draws: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        MixedDraws(sets(), shares, draws)
+        MixedDraws({"a": Dataset([1.0]), "b": Dataset([2.0])}, shares, draws)

@@ -1,80 +1,75 @@
 import numpy as np
 import pytest
 import torch
-from custom_components.losses.dice_cross_entropy import SMOOTH
 from custom_components.losses.partial_label import PartialLabelLoss
+from custom_components.losses.pixel_cross_entropy import PixelCrossEntropy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.reference.partial_label import partial_label_loss
 
-SHAPE = (2, 4, 3, 5)
-seeds = st.integers(0, 2**32 - 1)
+EVERYTHING = 0b1111
 
 
-def drawn(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and sets of a batch of two."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = 3 * torch.randn(SHAPE, generator=generator, dtype=torch.float64)
-    return logits, torch.randint(1, 16, (2, 1, 3, 5), generator=generator)
+def logits_of(seed: int, *shape: int) -> torch.Tensor:
+    return 3 * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@given(seeds, st.sampled_from([None, [0.1, 1.0, 2.0, 4.0], [0.0, 1.0, 1.0, 1.0]]))
-def test_it_is_the_marginal_cross_entropy(seed, weight):
-    logits, sets = drawn(seed)
-    expected = partial_label_loss(logits.numpy(), sets.numpy(), weight)
-    assert PartialLabelLoss(weight)(logits, sets).item() == pytest.approx(expected, rel=1e-6, abs=1e-9)
+def sets_of(seed: int, *shape: int, first: int = 1) -> torch.Tensor:
+    return torch.randint(first, 16, shape, generator=torch.Generator().manual_seed(seed))
 
 
-@given(seeds)
-def test_sets_of_one_class_are_the_plain_cross_entropy(seed):
-    logits, _ = drawn(seed)
-    labels = torch.randint(0, 4, (2, 3, 5), generator=torch.Generator().manual_seed(seed))
-    expected = torch.nn.functional.cross_entropy(logits, labels)
-    torch.testing.assert_close(PartialLabelLoss()(logits, (1 << labels)[:, None]), expected)
+@pytest.mark.parametrize("groups", [[], [[1], [2], [3], [1, 2]]])
+@given(seed=st.integers(0, 99))
+def test_it_is_what_slow_numpy_computes(groups: list[list[int]], seed: int) -> None:
+    logits, sets, weight = logits_of(seed, 2, 4, 3, 5), sets_of(seed, 2, 1, 3, 5), [0.5, 1.0, 2.0, 4.0]
+    expected = partial_label_loss(logits.reshape(2, 4, 15).numpy(), sets.reshape(2, 15).numpy(), weight, groups)
+    assert PartialLabelLoss(weight, groups)(logits, sets).item() == pytest.approx(expected, rel=1e-5)
 
 
-@given(seeds)
-def test_the_set_of_all_classes_costs_nothing_and_pulls_nowhere(seed):
-    logits = drawn(seed)[0].requires_grad_()
-    loss = PartialLabelLoss(dice_sets=[[1], [1, 2]])(logits, torch.full((2, 1, 3, 5), 0b1111))
+@given(seed=st.integers(0, 99))
+def test_full_labels_are_the_plain_cross_entropy(seed: int) -> None:
+    logits, labels = logits_of(seed, 2, 4, 3, 5, 6), sets_of(seed, 2, 1, 3, 5, 6, first=0) % 4
+    weight = [0.5, 1.0, 2.0, 4.0]
+    assert torch.allclose(
+        PartialLabelLoss(weight)(logits, 1 << labels), PixelCrossEntropy(weight=weight)(logits, labels)
+    )
+
+
+def test_the_union_of_all_classes_costs_nothing_and_has_no_gradient() -> None:
+    logits = logits_of(0, 1, 4, 3, 5).requires_grad_()
+    loss = PartialLabelLoss(dice_sets=[[1], [1, 2]])(logits, torch.full((1, 1, 3, 5), EVERYTHING))
     loss.backward()
-    assert PartialLabelLoss()(logits, torch.full((2, 1, 3, 5), 0b1111)).item() == 0
-    assert logits.grad is not None
+    assert loss.item() == pytest.approx(0.0, abs=1e-12)
     assert not logits.grad.any()
 
 
-@given(seeds)
-def test_a_finer_label_never_costs_less(seed):
-    logits, sets = drawn(seed)
-    finer = sets & -sets  # the lowest class alone
+@given(seed=st.integers(0, 99))
+def test_a_finer_label_never_costs_a_pixel_less(seed: int) -> None:
+    logits, coarse, more = logits_of(seed, 1, 4, 5, 7), sets_of(seed, 1, 1, 5, 7), sets_of(seed + 100, 1, 1, 5, 7)
+    fine = torch.where((coarse & more) > 0, coarse & more, coarse)
     loss = PartialLabelLoss()
-    assert (loss.cross_entropy(logits, finer) >= loss.cross_entropy(logits, sets) - 1e-12).all()
+    assert (loss.cross_entropy(logits, fine) >= loss.cross_entropy(logits, coarse) - 1e-9).all()
 
 
-@given(seeds)
-def test_the_gradient_raises_possible_classes_and_lowers_the_others(seed):
-    logits, sets = drawn(seed)
-    logits.requires_grad_()
-    PartialLabelLoss()(logits, sets).backward()
-    possible = (sets >> torch.arange(4).reshape(1, 4, 1, 1) & 1).bool()
-    counted = (sets != 0b1111).expand(SHAPE)
-    assert logits.grad is not None
-    assert (logits.grad[possible & counted] <= 0).all()
-    assert (logits.grad[~possible & counted] >= 0).all()
+def test_the_gradient_pushes_towards_the_union_and_chooses_none_of_its_classes() -> None:
+    logits = torch.zeros(1, 4, 1, 1, requires_grad=True)
+    PartialLabelLoss()(logits, torch.tensor(0b0110).reshape(1, 1, 1, 1)).backward()
+    assert np.allclose(logits.grad.flatten(), [0.25, -0.25, -0.25, 0.25])
 
 
-def test_the_dice_term_of_two_classes_that_cannot_be_told_apart_by_hand():
-    """One pixel of the group, one of background, one unknown; p of the group is 1/2 everywhere."""
-    logits = torch.zeros(1, 4, 1, 3)
-    sets = torch.tensor([0b0110, 0b0001, 0b1111]).reshape(1, 1, 1, 3)
-    loss = PartialLabelLoss(dice_sets=[[1, 2]])
-    dice = 1 - (2 * 0.5 + SMOOTH) / (0.5 + 0.5 + 1 + SMOOTH)
-    expected = (np.log(2) + np.log(4)) / 2 + dice
-    assert loss(logits, sets).item() == pytest.approx(expected, abs=1e-4)
+def test_an_excluded_class_that_the_network_is_sure_of_has_a_finite_gradient() -> None:
+    logits = torch.tensor([1000.0, 0.0, 0.0, 0.0]).reshape(1, 4, 1, 1).requires_grad_()
+    PartialLabelLoss()(logits, torch.tensor(0b0110).reshape(1, 1, 1, 1)).backward()
+    assert logits.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("value", [0, 16])
-def test_what_is_no_set_of_classes_is_refused(value):
-    with pytest.raises(ValueError, match=f"label set has value {value} at 15 pixels. Expected 1 to 15"):
-        PartialLabelLoss()(torch.zeros(1, 4, 3, 5), torch.full((1, 1, 3, 5), value))
+@pytest.mark.parametrize(("value", "given_shape"), [(0, (1, 1, 2, 3)), (16, (1, 1, 2, 3)), (1, (1, 1, 3, 2))])
+def test_sets_that_cannot_be_are_refused(value: int, given_shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"Encode the labels|on the grid of the logits"):
+        PartialLabelLoss()(torch.zeros(1, 4, 2, 3), torch.full(given_shape, value))
+
+
+def test_weights_of_another_number_of_classes_are_refused() -> None:
+    with pytest.raises(ValueError, match="Expected 4 weights, one a class, got 3"):
+        PartialLabelLoss([1.0, 1.0, 1.0])(torch.zeros(1, 4, 2, 3), torch.ones(1, 1, 2, 3))

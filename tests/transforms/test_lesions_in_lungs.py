@@ -91,11 +91,7 @@ def test_without_plausible_lungs_lesions_stay_and_the_case_is_named(case, caplog
     assert "its lesions are not limited to the lungs" in caplog.text
 
 
-@given(
-    st.tuples(*[st.floats(0.4, 12.0)] * 3),
-    st.sampled_from([0, 1, 2]),
-    st.sampled_from([-1, 1]),
-)
+@given(st.tuples(*[st.floats(0.4, 12.0)] * 3), st.sampled_from([0, 1, 2]), st.sampled_from([-1, 1]))
 def test_effusion_that_touches_the_lungs_is_kept_whatever_the_voxel_size(spacing_mm, axis, direction):
     lungs = np.zeros((7, 8, 9), bool)
     lungs[3, 4, 5] = True

@@ -1,0 +1,88 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from custom_components.phantom import make_volume
+
+from tools.seg_mixed import HELD_OUT, partial_cases, rate, seg_mixed
+
+AFFINE = np.diag([-8.0, -8.4, 30.0, 1.0])
+
+
+def write_set(folder: Path, names: list[str], sets: dict[int, list[int]] | None) -> Path:
+    """One small scan under several names, with lungs 2 and, in one corner of them, effusion 3 or infection 1."""
+    scan = make_volume(seed=1, shape=(50, 42, 10), spacing_mm=(8.0, 8.4, 30.0), lesions_ml={})
+    special = scan.lung.astype(bool) & (np.arange(50)[:, None, None] < 15) & (np.arange(10) < 6)
+    labels = np.where(special, 3, 2 * scan.lung)
+    arrays = {"image": scan.image_hu.astype(np.int16), "lung": scan.lung, "infection": special, "label": labels}
+    (folder).mkdir()
+    for key, array in arrays.items():
+        nibabel.save(nibabel.Nifti1Image(array.astype(np.int16), AFFINE), folder / f"{key}.nii.gz")
+    paths = {key: f"{key}.nii.gz" for key in (arrays if sets is None else ("image", "label"))}
+    more: dict[str, Any] = {} if sets is None else {"label_sets": sets, "lung_values": [2]}
+    cases = [{"case_id": name, **paths, **more} for name in names]
+    (folder / "datalist.json").write_text(json.dumps({"cases": cases}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    root = tmp_path_factory.mktemp("sets")
+    return {
+        "medseg": "phantom",
+        "covid20": str(write_set(root / "runs", ["volume_0000_2", "volume_0001"], None)),
+        "effusion": str(write_set(root / "effusion", ["LUNG1-016", "LUNG1-001"], {0: [0], 2: [0, 1, 2], 3: [3]})),
+        "healthy": str(
+            write_set(root / "healthy", ["LCTSC-Test-S1-103", "LCTSC-Test-S1-101"], {0: [0], 2: [0], 3: [0]})
+        ),
+    }
+
+
+SMALL: dict[str, Any] = {
+    "steps": 4,
+    "epoch_steps": 2,
+    "batch_size": 2,
+    "size": 32,
+    "features": (8, 16),
+    "save_seconds": 0.0,
+}
+
+
+def test_held_out_patients_and_runs_and_the_block_with_its_neighbours_never_train(
+    folders: dict[str, str], tmp_path: Path
+) -> None:
+    sets = {"effusion": Path(folders["effusion"]), "healthy": Path(folders["healthy"])}
+    slices = write_set(tmp_path / "slices", [f"{number:03d}" for number in range(20)], {})
+    cases, fewer = (partial_cases(slices, Path(folders["covid20"]), sets, k, tmp_path) for k in (None, 1))
+    names = [case["case_id"] for name in ("covid20", "effusion", "healthy") for case in cases[name]]
+    assert names == ["volume_0001", "LUNG1-001", "LCTSC-Test-S1-101"]
+    assert not any(name.startswith(HELD_OUT) for name in names)
+    left_out = [case["case_id"] for case in cases["medseg"] if case not in fewer["medseg"]]
+    assert left_out == ["003", "004", "005", "006", "007", "008"]
+
+
+def test_a_training_that_was_stopped_ends_with_the_same_weights(folders: dict[str, str], tmp_path: Path) -> None:
+    seg_mixed(str(tmp_path / "whole"), **folders, **SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tools.seg_mixed.SeededDrawSampler.set_epoch", _stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            seg_mixed(str(tmp_path / "parts"), **folders, **SMALL)
+    seg_mixed(str(tmp_path / "parts"), **folders, **SMALL)
+    whole, parts = (torch.load(tmp_path / name / "ema.pt") for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def _stop_at_the_second(sampler: Any, epoch: int) -> None:
+    if epoch == 1:
+        raise KeyboardInterrupt
+    sampler.epoch = epoch
+
+
+def test_the_learning_rate_warms_up_and_ends_at_nothing() -> None:
+    assert rate(0, 1000, 0.002) == pytest.approx(0.00002)
+    assert rate(500, 1000, 0.002) == pytest.approx(0.001)
+    assert rate(1000, 1000, 0.002) == pytest.approx(0.0)
