@@ -34,7 +34,9 @@ def oracle(lesions, lungs, margin_mm):
         tuple(place) for place, away in zip(places, steps, strict=True) if (np.hypot.reduce(away, 1) <= margin_mm).any()
     }
     parts, _ = ndimage.label(lesions == 3, np.ones((3, 3, 3)))
-    touched = {parts[place] for place in near} - {0}
+    next_to = np.abs(places[:, None] - inside[None]).sum(axis=2) <= 1 if margin_mm > 0 else np.zeros((len(places), 1))
+    beside = near | {tuple(place) for place, one in zip(places, next_to, strict=True) if one.any()}
+    touched = {parts[place] for place in beside} - {0}
     kept = np.zeros_like(lesions)
     for place in map(tuple, places):
         stays = parts[place] in touched if lesions[place] == 3 else place in near
