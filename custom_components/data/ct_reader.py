@@ -170,8 +170,8 @@ class CTReader(ImageReader):
         return (*_read_nifti(path), ()) if kind == "NIfTI" else _read_dicom(path)
 
     def _mend(self, array: np.ndarray, affine: np.ndarray, path: Path) -> tuple[str, ...]:
-        """Change, in place, what is no measurement; a DICOM series is mended as it is read, and has none left."""
-        return () if path.name.lower().endswith(".png") else surround_to_air(array, affine)
+        """Change, in place, what is no measurement; a DICOM series was mended by its headers as it was read."""
+        return surround_to_air(array, affine) if _kind(path) == "NIfTI" else ()
 
     def _look(self, array: np.ndarray, path: Path) -> None:
         """Warn of values that cannot be a chest in HU; a slice beyond the lungs may look so, and is read."""

@@ -168,13 +168,20 @@ def check_dicom_series(
     return _series(slices, heights_mm, normal, notes)
 
 
-def same_image(header: Any, path: Path, other: Any, other_path: Path) -> bool:
-    """Whether two files that name the same image are copies: same identifiers, same place, same bytes."""
-    return (
-        raw_uid(header, "SOPInstanceUID") == raw_uid(other, "SOPInstanceUID")
-        and header.get("ImagePositionPatient") == other.get("ImagePositionPatient")
-        and filecmp.cmp(path, other_path, shallow=False)
-    )
+def first_copies(images: Sequence[tuple[Any, Path]]) -> list[int]:
+    """Indices of the images without copies: of files with one identifier, place and content the first counts.
+
+    Args:
+        images: header and file of each.
+    """
+    alike: dict[tuple[str, str], list[int]] = {}
+    kept = []
+    for number, (header, path) in enumerate(images):
+        others = alike.setdefault((raw_uid(header, "SOPInstanceUID"), str(header.get("ImagePositionPatient"))), [])
+        if not any(filecmp.cmp(path, images[other][1], shallow=False) for other in others):
+            others.append(number)
+            kept.append(number)
+    return kept
 
 
 def series_key(header: Any) -> tuple[str, ...]:
@@ -244,12 +251,7 @@ def _decode(header: Dataset) -> None:
 
 def _without_copies(slices: list[_Slice]) -> tuple[list[_Slice], list[str]]:
     """Each image once; what was left out, in a phrase."""
-    kept: dict[str, list[_Slice]] = {}
-    for one in slices:
-        others = kept.setdefault(raw_uid(one.header, "SOPInstanceUID"), [])
-        if not any(same_image(one.header, one.path, other.header, other.path) for other in others):
-            others.append(one)
-    once = [one for others in kept.values() for one in others]
+    once = [slices[number] for number in first_copies([(one.header, one.path) for one in slices])]
     copies = len(slices) - len(once)
     return once, [f"{copies} files are copies of others, and left out"] if copies else []
 

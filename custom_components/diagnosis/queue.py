@@ -102,7 +102,7 @@ def run_queue(
             result.failed[name] = _reason(error, source, name)
             _logger.error("Case %s failed: %s", name, result.failed[name])
             if (kept := unfinished(target / name)).is_dir():
-                _logger.error("Case %s: its results so far are in %s. The same command goes on from them", name, kept)
+                _logger.error("Case %s: its results so far are in %s. The same command resumes it", name, kept)
     result.seconds = time.monotonic() - started
     return result
 

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from custom_components.data.dicom_headers import OF_SERIES, common_uid, raw_uid
+from custom_components.data.dicom_headers import OF_SERIES, common_uid
 from custom_components.data.dicom_numbers import finite_numbers
 from custom_components.data.dicom_series import (
     LOOK,
     MEDIA_STORAGE_DIRECTORY,
+    first_copies,
     is_dicom_file,
     is_one_in_pieces,
     look,
-    same_image,
     series_key,
 )
 from custom_components.data.header_text import drop_undecodable, plain_text, told_description, untold
@@ -158,7 +158,11 @@ def study_series(folder: str | Path) -> tuple[list[StudySeries], int]:
         elif str(header.file_meta.get("MediaStorageSOPClassUID", "")) != MEDIA_STORAGE_DIRECTORY:
             key = (*series_key(header), LOCALIZER in image_type(header))
             groups.setdefault(key, []).append((header, path))
-    images = [part for group in _joined(list(groups.values())) for part in _parted(_without_copies(group))]
+    images = [
+        part
+        for group in _joined(list(groups.values()))
+        for part in _parted([group[number] for number in first_copies(group)])
+    ]
     series = [StudySeries(*zip(*group, strict=True)) for group in images]
     return sorted(series, key=lambda one: (one.number is None, one.number or 0, one.uid)), unreadable
 
@@ -172,15 +176,6 @@ def _joined(groups: list[list[_Image]]) -> list[list[_Image]]:
     wholes = [images for images in alike.values() if is_one_in_pieces([1] * len(images), [one for one, _ in images])]
     joined = {id(header) for images in wholes for header, _ in images}
     return [*(group for group in groups if id(group[0][0]) not in joined), *wholes]
-
-
-def _without_copies(images: list[_Image]) -> list[_Image]:
-    kept: dict[str, list[_Image]] = {}
-    for header, path in images:
-        others = kept.setdefault(raw_uid(header, "SOPInstanceUID"), [])
-        if not any(same_image(header, path, *other) for other in others):
-            others.append((header, path))
-    return [image for others in kept.values() for image in others]
 
 
 def _parted(images: list[_Image]) -> list[list[_Image]]:
