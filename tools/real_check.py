@@ -9,7 +9,6 @@ weights, so a run that was stopped continues, and new weights are measured besid
 """
 
 import csv
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from custom_components.command_line import ended_with_a_message
 from custom_components.data.atomic import atomic_path, writable_folder
 from custom_components.data.covid20_slices import convert_covid20_slices
 from custom_components.data.ct_reader import LabelReader
+from custom_components.data.file_digest import file_digest
 from custom_components.data.lesion_classes import IGNORE_LABEL, LUNG_WINDOW_HU
 from custom_components.data.segmentation_datalist import list_cases
 from custom_components.data.split import split_cases
@@ -231,9 +231,8 @@ def kept(folder: Path, item: Item, networks: Networks, make: Callable[[], Number
 
 @cache
 def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file, computed once."""
+    return file_digest(path)
 
 
 def measure(item: Item, networks: Networks) -> Numbers:

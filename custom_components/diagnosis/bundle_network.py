@@ -1,6 +1,5 @@
 """A bundle applied within another program: its network, and its transforms less loading and saving."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 import custom_components
 import torch
+from custom_components.data.file_digest import file_digest
 from custom_components.handlers.load_weights import LoadWeights
 from custom_components.reports.scan_findings import Model
 from custom_components.transforms.attention_levels import AttentionLevelsd
@@ -156,8 +156,7 @@ def describe_model(bundle: Path, weights: Path, name: str) -> Model:
         metadata = json.loads((bundle / METADATA).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         metadata = {}
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_digest(weights)
     trained_on = str(metadata.get(TRAINED_ON, {}).get(digest, "unknown"))
     return Model(name, str(metadata.get("version", "unknown")), weights.name, digest, trained_on)
 

@@ -1,5 +1,6 @@
 """The folder of a case: `<case>.incomplete` until everything is in it, then `<case>`."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from custom_components.data.lock_file import held_alone
 REPORT = "report.json"
 # Of an unfinished one: what is there already, and what failed.
 MANIFEST = "incomplete.json"
+# In both: SHA-256 that tells the scan from others of its name.
+SCAN = "scan_sha256"
 SUFFIX = ".incomplete"
 
 
@@ -32,6 +35,20 @@ def unfinished(target: Path) -> Path:
 def is_finished(target: Path) -> bool:
     """Whether a case is finished."""
     return (target / REPORT).is_file()
+
+
+def scan_of(target: Path) -> str:
+    """What tells the scan whose results are there, finished or not; empty when there are none or they do not tell.
+
+    Args:
+        target: folder of the case when it is finished.
+    """
+    for path in (target / REPORT, unfinished(target) / MANIFEST):
+        try:
+            return str(json.loads(path.read_text(encoding="utf-8")).get(SCAN) or "")
+        except (OSError, ValueError, AttributeError):  # not there, or changed by somebody
+            continue
+    return ""
 
 
 @contextmanager

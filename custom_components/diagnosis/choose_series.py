@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -38,11 +39,13 @@ class ChestSeries:
         series: what the reports tell of it.
         volume: the same files, proved to be a volume.
         patient_id: PatientID, for whoever asks for it; empty when there is none.
+        sha256: tells the scan from others, also where they share all identifiers.
     """
 
     series: Series
     volume: DicomSeries
     patient_id: str
+    sha256: str
 
 
 def find_chest_series(folder: str | Path) -> ChestSeries:
@@ -84,7 +87,7 @@ def find_chest_series(folder: str | Path) -> ChestSeries:
         others = {other: _why_other(one, other) for other in candidates if other is not one and other not in left_out}
         told = _told({**left_out, **others}, found, unreadable)
         patient_id = str(one.headers[0].get("PatientID") or "")
-        return ChestSeries(_taken(one, volume, len(candidates), told), volume, patient_id)
+        return ChestSeries(_taken(one, volume, len(candidates), told), volume, patient_id, _digest(one, volume))
     listing = "\n".join(f"  - {one}: {left_out[one]}" for one in found)
     raise ValueError(
         f"Study {found[0].study_uid} has no axial chest CT among its {len(found)} series:\n{listing}\n"
@@ -193,6 +196,17 @@ def _check_one_study(series: Sequence[StudySeries]) -> None:
         f"{listing}\n"
         "Put each study into a folder of its own, and give one of them or the folder that holds them."
     )
+
+
+def _digest(one: StudySeries, volume: DicomSeries) -> str:
+    """SHA-256 of identifiers and places of the images, and of the pixels of the one in the middle."""
+    from pydicom import dcmread
+
+    images = sorted(
+        (raw_uid(header, "SOPInstanceUID"), str(header.get("ImagePositionPatient"))) for header in one.headers
+    )
+    pixels = dcmread(volume.files[volume.num_slices // 2], specific_tags=["PixelData"]).PixelData
+    return hashlib.sha256(repr(images).encode("utf-8", "surrogateescape") + pixels).hexdigest()
 
 
 def _checked(one: StudySeries) -> DicomSeries:

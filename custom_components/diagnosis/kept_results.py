@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from custom_components.diagnosis.case_folder import MANIFEST
+from custom_components.data.file_digest import file_digest
+from custom_components.diagnosis.case_folder import MANIFEST, SCAN
 from custom_components.diagnosis.scan_files import read_volume, volume_path, write_volume
 from custom_components.diagnosis.stage_clock import StageClock
 from custom_components.engines.unwritten import noted_when_unwritten
@@ -61,13 +62,17 @@ class KeptResults:
         case_id: its name.
         affine: of its volumes, voxel index to RAS mm.
         clock: measures the stages; one that is taken from its files counts with the seconds that it took.
+        scan_sha256: of the scan, for whoever has another one of this name.
 
     Raises:
         NotWrittenError: when the folder cannot be written to.
     """
 
-    def __init__(self, folder: Path, case_id: str, affine: np.ndarray, clock: StageClock) -> None:
+    def __init__(
+        self, folder: Path, case_id: str, affine: np.ndarray, clock: StageClock, scan_sha256: str = ""
+    ) -> None:
         self.folder, self.case_id, self.affine, self.clock = folder, case_id, affine, clock
+        self.scan_sha256 = scan_sha256
         self.failed: dict[str, str] = {}
         self._stages = _read_stages(folder / MANIFEST)
         self._keys: dict[str, str] = {}
@@ -191,14 +196,8 @@ class KeptResults:
                 (self.folder / file).unlink(missing_ok=True)
 
     def _save(self) -> None:
-        content = {"notice": NOTICE, "case_id": self.case_id, "failed": self.failed, "stages": self._stages}
-        write_json(self.folder / MANIFEST, content)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        of = {"case_id": self.case_id, SCAN: self.scan_sha256}
+        write_json(self.folder / MANIFEST, {"notice": NOTICE, **of, "failed": self.failed, "stages": self._stages})
 
 
 def volume_digest(volume: np.ndarray, affine: np.ndarray) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from custom_components._version import __version__
 from custom_components.data.ct_reader import NOTES
+from custom_components.data.file_digest import file_digest
 from custom_components.diagnosis.bundle_network import (
     INFERENCE,
     BundleNetwork,
@@ -21,7 +22,7 @@ from custom_components.diagnosis.bundle_network import (
     precision_settings,
 )
 from custom_components.diagnosis.classification import Classification, classification_again, classify
-from custom_components.diagnosis.kept_results import Stage, computed, file_digest, volume_digest
+from custom_components.diagnosis.kept_results import Stage, computed, volume_digest
 from custom_components.diagnosis.lesion_search import LesionMap, find_lesions, slices_with
 from custom_components.diagnosis.lung_sources import Lungmask, LungMasks, Segmenter, find_lungs
 from custom_components.diagnosis.scan_files import MAPS
@@ -161,6 +162,7 @@ class Diagnosis:
             )
         findings = ScanFindings(
             case_id=case,
+            scan_sha256=source.sha256,
             image_hu=np.asarray(image[0]),
             affine=image.affine.numpy(),
             lungs=masks.lungs,

@@ -12,8 +12,8 @@ from custom_components.data.case_problems import can_be_file_name
 from custom_components.data.ct_reader import NIFTI_SUFFIXES
 from custom_components.data.dicom_headers import raw_uid
 from custom_components.data.dicom_series import holds_dicom
-from custom_components.diagnosis.case_folder import case_folder, is_finished, unfinished
-from custom_components.diagnosis.scan_source import EXPECTED, ScanSource
+from custom_components.diagnosis.case_folder import case_folder, is_finished, scan_of, unfinished
+from custom_components.diagnosis.scan_source import EXPECTED, NOT_ALONE, ScanSource
 from custom_components.diagnosis.study_series import dicom_files, patient_of, read_header
 from custom_components.engines.case_evaluator import raise_out_of_memory
 from custom_components.engines.root_cause import root_cause
@@ -76,7 +76,8 @@ def run_queue(
     """Process scans in their order, each into ``<output_dir>/<case>``.
 
     The files of a case are written into ``<case>.incomplete``, which becomes ``<case>`` when ``process`` has ended
-    without an error, and stays for the next run otherwise. A case whose report is there already is skipped.
+    without an error, and stays for the next run otherwise. A case whose report is there already is skipped. A scan
+    whose name another scan has, such as two series with one SeriesInstanceUID, gets a name of its own.
 
     Args:
         sources: the scans.
@@ -91,10 +92,12 @@ def run_queue(
         ValueError: when ``output_dir`` cannot be written to.
     """
     target, result = writable_folder(output_dir), QueueResult()
+    named: dict[str, Path] = {}
     started = time.monotonic()
     for number, given in enumerate(sources, start=1):
         place, source = f"{number} of {len(sources)}", replace(given)  # what a source has read goes with it
         try:
+            source = _named_apart(source, target, named)
             _one(source, target, process, result, place)
         except Exception as error:
             raise_out_of_memory(error)
@@ -107,12 +110,21 @@ def run_queue(
     return result
 
 
+def _named_apart(source: ScanSource, target: Path, named: dict[str, Path]) -> ScanSource:
+    """The scan under a name that no other scan has, here or in an earlier run; ``named`` holds those of this run."""
+    case = source.case_id
+    there = ScanSource(named[case]).sha256 if case in named else scan_of(target / case)
+    if there and there != source.sha256:
+        source = replace(source, suffix=f"_{source.sha256[:12]}")
+        _logger.warning("Case %s: %s. It is called %s here", case, NOT_ALONE, source.case_id)
+    named[source.case_id] = source.path
+    return source
+
+
 def _one(
     source: ScanSource, target: Path, process: Callable[[ScanSource, Path], None], result: QueueResult, place: str
 ) -> None:
     case = source.case_id
-    if case in (*result.done, *result.skipped):
-        raise ValueError("Another scan of this run has the same name or is the same series. Rename or remove one.")
     if not can_be_file_name(case):
         raise ValueError("No folder can be named after this scan. Rename it: letters and digits, 200 bytes at most.")
     if is_finished(target / case):

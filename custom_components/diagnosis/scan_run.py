@@ -42,7 +42,7 @@ def diagnose_scan(source: ScanSource, folder: Path, diagnosis: Diagnosis, dicom:
             the disk, or when files could not be written; each is named then, and the others are there.
     """
     image = read_image(source)
-    results = KeptResults(folder, source.case_id, image.affine.numpy(), source.clock)
+    results = KeptResults(folder, source.case_id, image.affine.numpy(), source.clock, source.sha256)
     has_objects = dicom and source.series is not None
     check_free_space(folder, source.case_id, math.prod(image.shape), diagnosis.volumes(), has_objects)
     why_not = _why_no_objects(source, image, folder) if has_objects else None

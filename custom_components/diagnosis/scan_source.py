@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from custom_components.data.ct_reader import NIFTI_SUFFIXES, NOTES, CTReader, case_name, warn_once
 from custom_components.data.dicom_volume import series_volume
+from custom_components.data.file_digest import file_digest
 from custom_components.diagnosis.choose_series import ChestSeries, find_chest_series
 from custom_components.diagnosis.stage_clock import StageClock
 from custom_components.reports.scan_findings import Series
 from monai.data import MetaTensor
 from monai.utils import ImageMetaKey
 
+NOT_ALONE = "another scan with its file name or SeriesInstanceUID has results in the same folder"
 EXPECTED = "Expected a NIfTI file (.nii, .nii.gz), the folder of a DICOM study or series, or a folder of these"
 
 
@@ -23,10 +25,12 @@ class ScanSource:
 
     Args:
         path: NIfTI file, or the folder of one DICOM study.
+        suffix: makes another name of the case, where another scan has its own.
         clock: measures the stages that the scan goes through.
     """
 
     path: Path
+    suffix: str = ""
     clock: StageClock = field(default_factory=StageClock, compare=False, repr=False)
 
     @cached_property
@@ -46,7 +50,12 @@ class ScanSource:
     @property
     def case_id(self) -> str:
         """Name of the case: SeriesInstanceUID, since folders may be named after patients, or name of the NIfTI file."""
-        return case_name(self.path) if self.chest is None else self.chest.series.uid
+        return (case_name(self.path) if self.chest is None else self.chest.series.uid) + self.suffix
+
+    @cached_property
+    def sha256(self) -> str:
+        """Tells the scan from another of the same name: of the file, or of identifiers and pixels of the series."""
+        return file_digest(self.path) if self.chest is None else self.chest.sha256
 
     @property
     def series(self) -> Series | None:
@@ -74,6 +83,7 @@ class ScanSource:
             affine = self.chest.volume.affine
             warn_once(self.case_id, notes)
             odd = "; ".join(notes)
+        odd = "; ".join(filter(None, (odd, NOT_ALONE if self.suffix else "")))
         if min(hu.shape) < 2:
             size = " x ".join(map(str, hu.shape))
             raise ValueError(

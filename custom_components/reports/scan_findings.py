@@ -95,6 +95,7 @@ class ScanFindings:
         not_done: what was left out, and why, in sentences.
         warnings: what is odd about the scan or its masks, and may make the findings wrong, in sentences.
         patient_id: PatientID; None unless the user asked for it.
+        scan_sha256: tells the scan from another of the same name; None when unknown.
     """
 
     case_id: str
@@ -115,6 +116,7 @@ class ScanFindings:
     not_done: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     patient_id: str | None = None
+    scan_sha256: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("lungs", "infection", "lesions", "attention_us", "attention_ss"):

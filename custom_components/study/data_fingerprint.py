@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from custom_components.data.file_digest import file_digest
 from custom_components.reports.report_files import write_json
 from tqdm import tqdm
 
@@ -70,7 +71,7 @@ def _hashes(files: Sequence[Path], known: Path | None) -> dict[Path, str]:
     quick = size < PROGRESS_FROM_BYTES
     with tqdm(total=size, desc="Reading the data", unit="B", unit_scale=True, disable=quick) as bar:
         for file in new:
-            kept[states[file]] = _sha256(file)
+            kept[states[file]] = file_digest(file)
             bar.update(file.stat().st_size)
     if new and known is not None:
         write_json(known, kept)
@@ -82,8 +83,3 @@ def _state(file: Path) -> str:
     status = file.stat()
     text = json.dumps([str(file.absolute()), status.st_size, status.st_mtime_ns])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """What a study was made with: versions, numbers, data, hardware, times."""
 
-import hashlib
 import os
 import platform
 import subprocess
@@ -12,6 +11,7 @@ from typing import Any
 
 import custom_components
 import torch
+from custom_components.data.file_digest import file_digest
 from custom_components.study.data_fingerprint import DataFingerprint
 from custom_components.study.overrides import PLACES, config_content, knobs
 from custom_components.study.run_plan import Run
@@ -92,7 +92,7 @@ def _first_of_kinds(runs: Sequence[Run]) -> list[Run]:
 def _configs(runs: Sequence[Run]) -> dict[str, str]:
     """Hashes of the config files, by their names."""
     paths = {path for run in runs for path in map(Path, run.config_paths)}
-    return {path.name: _sha256(path) for path in sorted(paths)}
+    return {path.name: file_digest(path) for path in sorted(paths)}
 
 
 def _numbers(run: Run) -> dict[str, Any]:
@@ -113,10 +113,6 @@ def _short(value: Any) -> Any:
         return [_short(part) for part in value]
     is_path = isinstance(value, Path) or (isinstance(value, str) and value.startswith(("/", "~")))
     return Path(value).name if is_path else value
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _version(name: str) -> str | None:

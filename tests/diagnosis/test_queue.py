@@ -1,10 +1,15 @@
 import json
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 
+import numpy as np
+import pydicom
 import pytest
+from custom_components.data.ct_reader import NOTES
 from custom_components.data.lock_file import held_alone
-from custom_components.diagnosis.case_folder import MANIFEST
+from custom_components.diagnosis.case_folder import MANIFEST, SCAN
+from custom_components.diagnosis.kept_results import KeptResults
 from custom_components.diagnosis.queue import run_queue, scan_sources
 from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.reports.report_files import write_json
@@ -29,7 +34,7 @@ def scans(phantom, tmp_path):
 def finish(source: ScanSource, folder) -> None:
     (folder / "dicom").mkdir()
     (folder / "dicom" / "segmentation.dcm").write_text(source.case_id)
-    (folder / "report.json").write_text(json.dumps({"case_id": source.case_id}))
+    (folder / "report.json").write_text(json.dumps({"case_id": source.case_id, SCAN: source.sha256}))
 
 
 def names(sources) -> list[str]:
@@ -227,11 +232,50 @@ def test_files_of_other_programs_in_the_folder_of_a_case_stay(scans, tmp_path):
     assert files(tmp_path / "out" / "b") == {"b_diagnosis.json", "report.json", "dicom/segmentation.dcm"}
 
 
-def test_two_scans_of_one_name_are_not_written_over_one_another(scans, tmp_path):
-    other = write_nifti(thin_phantom(3), tmp_path / "other" / "b.nii.gz")
-    result = run_queue([*scans, ScanSource(other)], tmp_path / "out", finish)
-    assert "b" in result.done
-    assert "the same name" in result.failed["b"]
+def test_another_scan_of_the_same_name_is_done_under_a_name_of_its_own(scans, tmp_path, caplog):
+    """In the same run, after one that was ended, and after one that was finished."""
+    other = ScanSource(write_nifti(thin_phantom(3), tmp_path / "other" / "b.nii.gz"))
+    own_name = f"b_{other.sha256[:12]}"
+    result = run_queue([*scans, other], tmp_path / "out", finish)
+    assert result.done == ["a2", "a10", "b", own_name]
+    assert f"has results in the same folder. It is called {own_name} here" in caplog.text
+    assert run_queue([*scans, other], tmp_path / "out", finish).skipped == ["a2", "a10", "b", own_name]
+    assert run_queue([other], tmp_path / "out", finish).skipped == [own_name]
+
+
+def test_results_of_another_scan_of_the_same_name_that_was_ended_stay(scans, tmp_path):
+    other = ScanSource(write_nifti(thin_phantom(3), tmp_path / "other" / "b.nii.gz"))
+
+    def ended(source, folder):
+        KeptResults(folder, source.case_id, np.eye(4), source.clock, source.sha256)
+        (folder / "half.nii.gz").write_text("half")
+        raise ValueError("ended")
+
+    run_queue([other], tmp_path / "out", ended)
+    assert run_queue(scans[2:], tmp_path / "out", finish).done == [f"b_{scans[2].sha256[:12]}"]
+    assert (tmp_path / "out" / "b.incomplete" / "half.nii.gz").read_text() == "half"
+
+
+def test_the_same_scan_twice_is_done_once(scans, tmp_path):
+    result = run_queue([scans[2], scans[2]], tmp_path / "out", finish)
+    assert (result.done, result.skipped, result.failed) == (["b"], ["b"], {})
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_two_series_with_one_identifier_are_two_cases(later, phantom, tmp_path):
+    """Some anonymizers give all series one SeriesInstanceUID, and all images those of the first series."""
+    uids = {write_series(phantom, tmp_path / "scans" / "1", SeriesInstanceUID="1.5", study="1.21")}
+    uids.add(write_series(thin_phantom(3), tmp_path / "scans" / "2", SeriesInstanceUID="1.5", study="1.22"))
+    for first, second in zip(*(sorted((tmp_path / "scans" / name).iterdir()) for name in "12"), strict=True):
+        image, other = pydicom.dcmread(first), pydicom.dcmread(second)
+        other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        other.save_as(second)
+    assert uids == {"1.5"}
+    queue = scan_sources(tmp_path / "scans")
+    parts = [queue[:1], queue[1:]] if later else [queue]
+    done = [case for part in parts for case in run_queue(part, tmp_path / "out", finish).done]
+    assert done == ["1.5", f"1.5_{queue[1].sha256[:12]}"]
+    assert "another scan with its file name or SeriesInstanceUID" in replace(queue[1], suffix="_x").image().meta[NOTES]
 
 
 def test_lack_of_memory_ends_the_queue(scans, tmp_path):

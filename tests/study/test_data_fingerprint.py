@@ -58,7 +58,7 @@ def test_files_are_read_once(cases, tmp_path, monkeypatch):
     def refuse(file):
         raise AssertionError(f"{file} was read")
 
-    monkeypatch.setattr("custom_components.study.data_fingerprint._sha256", refuse)
+    monkeypatch.setattr("custom_components.study.data_fingerprint.file_digest", refuse)
     assert fingerprint(cases, KEYS, known) == first
     os.utime(cases[0]["image"], (1, 1))
     with pytest.raises(AssertionError, match=r"1\.png was read"):
