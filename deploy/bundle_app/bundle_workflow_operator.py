@@ -35,7 +35,8 @@ class BundleWorkflowOperator(Operator):
         report: content of the bundle's JSON report of the case; no receiver is needed.
 
     File output:
-        the bundle's own results, in `<output_folder>/<SeriesInstanceUID>/`.
+        the bundle's own results, in `<output_folder>/<SeriesInstanceUID>/`, where one that is no valid UID has its
+        substitute (`headers.py`).
 
     Args:
         fragment: the application.
@@ -95,9 +96,10 @@ class BundleWorkflowOperator(Operator):
                 dataset_dir=str(series),
                 output_dir=str(self.output_folder),
             )
-        results = self.output_folder / series_uid
-        image = nibabel.load(results / f"{series_uid}_{self.postfix}.nii.gz")
-        report = json.loads((results / f"{series_uid}_{self.report}.json").read_text(encoding="utf-8"))
+        case = series.name
+        results = self.output_folder / case
+        image = nibabel.load(results / f"{case}_{self.postfix}.nii.gz")
+        report = json.loads((results / f"{case}_{self.report}.json").read_text(encoding="utf-8"))
         return np.asarray(image.dataobj), image.affine, report
 
 

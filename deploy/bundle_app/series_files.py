@@ -5,6 +5,8 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
+from bundle_app.headers import is_uid, raw_uid, uid_or_substitute
+
 TAGS = ["SeriesInstanceUID", "SOPInstanceUID"]
 
 
@@ -16,23 +18,19 @@ def link_series(study: Path, series_uid: str, target: Path) -> Path:
 
     Args:
         study: folder with DICOM files of any series, at any depth.
-        series_uid: SeriesInstanceUID.
-        target: existing folder that gets `<series_uid>/<SOPInstanceUID>.dcm`.
+        series_uid: SeriesInstanceUID as the images have it, valid or not.
+        target: existing folder that gets `<series_uid>/<SOPInstanceUID>.dcm`; the substitute of a series UID that
+            is no UID, and a number for an image whose own is none or is there twice.
 
     Returns:
         The folder of the links.
-
-    Raises:
-        ValueError: when an image is there twice.
     """
-    folder = target / series_uid
+    folder = target / uid_or_substitute("SeriesInstanceUID", series_uid)
     folder.mkdir()
-    for path, image_uid in images_of(study, series_uid):
+    for number, (path, image_uid) in enumerate(images_of(study, series_uid)):
         link = folder / f"{image_uid}.dcm"
-        if link.is_symlink():
-            raise ValueError(
-                f"Series {series_uid}: image {image_uid} is in two files of the input folder. Remove one of them."
-            )
+        if not is_uid(image_uid) or link.is_symlink():
+            link = folder / f"{number}.dcm"
         link.symlink_to(path.resolve())
     return folder
 
@@ -46,4 +44,4 @@ def images_of(study: Path, series_uid: str) -> Iterator[tuple[Path, str]]:
         except InvalidDicomError:
             continue
         if header.get("SeriesInstanceUID") == series_uid:
-            yield path, str(header.SOPInstanceUID)
+            yield path, raw_uid(header, "SOPInstanceUID")

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 from custom_components import ResidualAttentionUNet, __version__
+from custom_components.data.dicom_headers import substitute_uid
+from custom_components.data.dicom_series import check_dicom_series
 from custom_components.phantom import make_scan, make_volume, write_dicom, write_localizer
 from monai.bundle import ConfigParser
 from pydicom import dcmread
@@ -500,11 +502,18 @@ def test_a_series_in_a_linked_folder_is_found(module, study, tmp_path):
     assert len(list(module("series_files").link_series(study, uid, tmp_path).iterdir())) == 18
 
 
-def test_one_image_in_two_files_is_refused(module, study, tmp_path):
-    file = next((study / "series").glob("*.dcm"))
-    shutil.copyfile(file, study / "copy.dcm")
-    with pytest.raises(ValueError, match=r"is in two files of the input folder. Remove one"):
-        module("series_files").link_series(study, str(dcmread(file).SeriesInstanceUID), tmp_path)
+@pytest.mark.parametrize(("uid", "name"), [("1.5", "1.5"), ("../0b5f3a9e", None)])
+def test_a_series_with_wrong_identifiers_and_a_copy_is_read_as_it_is(module, study, tmp_path, uid, name):
+    """Its images share one SOPInstanceUID; the folder of the links has a name that is a UID."""
+    before = check_dicom_series(study / "series").shape
+    for path in (study / "series").glob("*.dcm"):
+        image = dcmread(path)
+        image.SeriesInstanceUID, image.SOPInstanceUID = uid, "1.6"
+        image.save_as(path)
+    shutil.copyfile(path, study / "copy.dcm")
+    folder = module("series_files").link_series(study, uid, tmp_path)
+    assert folder == tmp_path / (name or substitute_uid("SeriesInstanceUID", uid))
+    assert check_dicom_series(folder).shape == before
 
 
 def test_headers_are_completed_with_empty_values_and_nothing_else(module):
