@@ -207,7 +207,8 @@ def find_items(data: Path, folder: Path, networks: Networks) -> tuple[list[Item]
 
 def _applies(part: str, data_set: str) -> bool:
     """Threshold lungs are compared where voxels are HU, alone where lungs are drawn."""
-    return data_set in {"threshold": ("lung_ct",), "lungs": ("lung_ct", "covid_ct_md")}.get(part, SETS)
+    own = {"threshold": ("lung_ct",), "lungs": ("lung_ct", "covid_ct_md", "covid20_slices")}
+    return data_set in own.get(part, SETS)
 
 
 def kept(folder: Path, item: Item, networks: Networks, make: Callable[[], Numbers]) -> Numbers:
