@@ -61,6 +61,7 @@ from custom_components.transforms.lesions_in_lungs import LesionsInLungsd
 from custom_components.transforms.lung_density import RandLungDensityd
 from custom_components.transforms.lung_infection_label import LungInfectionLabeld, LungInfectionMasksd
 from custom_components.transforms.paper_grid import PaperGridd
+from custom_components.transforms.planted_lesions import RandPlantedLesionsd
 from custom_components.transforms.ratio_channel import RatioChanneld
 from custom_components.transforms.segment_lungs import SegmentLungsd
 from custom_components.transforms.small_lesions import RemoveSmallLesionsd
@@ -108,6 +109,7 @@ __all__ = [
     "PixelCrossEntropy",
     "PrepareScanBatch",
     "RandLungDensityd",
+    "RandPlantedLesionsd",
     "RatioChanneld",
     "RemoveSmallLesionsd",
     "ResidualAttentionUNet",

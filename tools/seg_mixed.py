@@ -3,14 +3,13 @@
     python -m tools.seg_mixed OUTPUT --medseg SLICES --covid20 FOLDER --effusion FOLDER --healthy FOLDER [--block 3]
 
 SLICES is the data set of the lesion classes, FOLDER what `convert_covid20_slices` and `convert_ct_excerpts` wrote. Held
-out always: the patients and runs in HELD_OUT; with `--block N` also block N of 5 of the slices and its neighbours.
-The same command resumes from OUTPUT/state.pt, which is written every `save_seconds`; OUTPUT/ema.pt is the moving
-average of the weights, a plain state dict of the network.
+out always: the patients and runs in `mixed_training.HELD_OUT`; with `--block N` also block N of 5 of the slices and its
+neighbours. The same command resumes from OUTPUT/state.pt, which is written every `save_seconds`; OUTPUT/ema.pt is the
+moving average of the weights, a plain state dict of the network.
 """
 
 import json
 import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from custom_components.command_line import ended_with_a_message
 from custom_components.data.atomic import atomic_path, writable_folder
 from custom_components.data.label_sets import label_set_table
 from custom_components.data.mixed_draws import MixedDraws
-from custom_components.data.seeded_draws import SeededDrawSampler
 from custom_components.data.segmentation_datalist import list_cases
 from custom_components.data.split import split_cases
 from custom_components.losses.partial_label import PartialLabelLoss
@@ -44,11 +42,10 @@ from monai.transforms import (
     RandShiftIntensityd,
     RandSimulateLowResolutiond,
 )
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
+
+from tools.mixed_training import MixedTraining, is_held_out
 
 BUNDLE = Path(__file__).resolve().parents[1] / "covid_seg_bundle"
-HELD_OUT = ("LUNG1-016", "LUNG1-005", "LCTSC-Test-S1-103", "volume_0000", "volume_0789")
 CLASSES, EFFUSION = 4, 3
 MEDSEG_SETS = {value: [value] for value in range(CLASSES)}
 # Values of a run's label: background (or effusion, which nobody drew), infection of either kind, healthy lung.
@@ -117,12 +114,7 @@ def partial_cases(medseg: Path, covid20: Path, folders: Mapping[str, Path], bloc
     cases["covid20"] = list(_run_cases(covid20, writable_folder(place / "run_labels")))
     for name, folder in folders.items():
         cases[name] = [{**case, **_paths(folder, case, ("image", "label"))} for case in _listed(folder)]
-    return {name: [case for case in some if not _is_held_out(case)] for name, some in cases.items()}
-
-
-def _is_held_out(case: Mapping[str, Any]) -> bool:
-    """A run that was cut at a seam is called volume_0279_1."""
-    return any(case["case_id"] == name or case["case_id"].startswith(f"{name}_") for name in HELD_OUT)
+    return {name: [case for case in some if not is_held_out(case["case_id"])] for name, some in cases.items()}
 
 
 def _listed(folder: Path) -> list[dict[str, Any]]:
@@ -172,11 +164,6 @@ def mixed_draws(cases: Mapping[str, Sequence[Mapping[str, Any]]], size: int, dra
     return MixedDraws(datasets, SHARES, draws, seed)
 
 
-def rate(step: int, steps: int, peak: float, warm_up: int = 100) -> float:
-    """Learning rate: linear warm-up, then half a cosine to 0."""
-    return peak * min(1.0, (step + 1) / warm_up) * 0.5 * (1 + float(np.cos(np.pi * min(step / steps, 1.0))))
-
-
 def seg_mixed(
     output: str,
     medseg: str,
@@ -224,55 +211,13 @@ def seg_mixed(
     network = ResidualAttentionUNet(features=tuple(features), attention="none").to(device)
     if init_path:
         network.load_state_dict(torch.load(init_path, map_location=device, weights_only=True))
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=1e-4)
     loss_function = PartialLabelLoss(list(WEIGHT), DICE_SETS).to(device)
-    parts = {"network": network, "averaged": averaged, "optimizer": optimizer}
-    step = _resume(folder, parts)
+    training = MixedTraining(folder, network, loss_function, steps, learning_rate, ema_decay, save_seconds)
     cases = partial_cases(
         Path(medseg), Path(covid20), {"effusion": Path(effusion), "healthy": Path(healthy)}, block, folder
     )
     draws = mixed_draws(cases, size, epoch_steps * batch_size, seed)
-    sampler = SeededDrawSampler(draws, seed=seed)
-    saved = time.monotonic()
-    while step < steps:
-        sampler.set_epoch(step // epoch_steps)
-        began, losses = time.monotonic(), []
-        for batch in DataLoader(draws, batch_size, sampler=sampler, num_workers=num_workers):
-            optimizer.param_groups[0]["lr"] = rate(step, steps, learning_rate)
-            with torch.autocast(torch.device(device).type, torch.bfloat16):
-                logits = network(batch["image"].to(device))
-            loss = loss_function(logits.float(), batch["label"].to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimizer.step()
-            averaged.update_parameters(network)
-            losses.append(loss.item())
-            step += 1
-        seconds = (time.monotonic() - began) / len(losses)
-        _logger.info("step %d of %d: loss %.4f, %.2f s a step", step, steps, np.mean(losses), seconds)
-        if time.monotonic() - saved > save_seconds or step >= steps:
-            _save(folder, step, parts)
-            saved = time.monotonic()
-
-
-def _resume(folder: Path, parts: Mapping[str, Any]) -> int:
-    path = folder / "state.pt"
-    if not path.is_file():
-        return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    _logger.info("Resumes at step %d", state["step"])
-    return int(state["step"])
-
-
-def _save(folder: Path, step: int, parts: Mapping[str, Any]) -> None:
-    states = {"step": step, **{name: part.state_dict() for name, part in parts.items()}}
-    for name, content in (("state.pt", states), ("ema.pt", parts["averaged"].module.state_dict())):
-        with atomic_path(folder / name) as temporary:
-            torch.save(content, temporary)
+    training.run(draws, batch_size, num_workers, seed)
 
 
 if __name__ == "__main__":

@@ -2,50 +2,46 @@
 
     python -m tools.vbnet_mixed OUTPUT --covid20 FOLDER --effusion FOLDER --healthy FOLDER [--init_path vbnet.pt]
 
-FOLDER is what `convert_covid20_slices` and `convert_ct_excerpts` wrote. The patients and runs in HELD_OUT are never
-trained on. The same command resumes from OUTPUT/state.pt, which is written every `save_seconds`; OUTPUT/ema.pt is the
-moving average of the weights, a plain state dict of the network.
+FOLDER is what `convert_covid20_slices` and `convert_ct_excerpts` wrote. Never trained on are the patients and runs in
+`mixed_training.HELD_OUT`. The same command resumes from OUTPUT/state.pt, which is written every `save_seconds`;
+OUTPUT/ema.pt is the moving average of the weights, a plain state dict of the network.
 """
 
 import json
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fire
 import numpy as np
 import torch
 from custom_components import CTReader, LabelReader, LungInfectionLabeld, VBNet
 from custom_components.command_line import ended_with_a_message
-from custom_components.data.atomic import atomic_path, writable_folder
+from custom_components.data.atomic import writable_folder
 from custom_components.data.label_sets import label_set_table
 from custom_components.data.mixed_draws import MixedDraws
-from custom_components.data.seeded_draws import SeededDrawSampler
 from custom_components.losses.partial_label import PartialLabelLoss
-from custom_components.transforms.lung_density import RandLungDensityd, lung_density
+from custom_components.transforms.lung_density import RandLungDensityd
+from custom_components.transforms.planted_lesions import RandPlantedLesionsd
 from custom_components.transforms.segment_lungs import SPACING_MM, WINDOW_HU
 from monai.bundle import ConfigParser
-from monai.data import DataLoader, Dataset
+from monai.data import Dataset
 from monai.transforms import (
     ClassesToIndicesd,
     Compose,
     LoadImaged,
-    MapTransform,
     Orientationd,
     RandCropByLabelClassesd,
     RandGaussianSharpend,
-    RandomizableTransform,
     RandSimulateLowResolutiond,
     ScaleIntensityRanged,
     Spacingd,
 )
-from scipy import ndimage
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from tools.mixed_training import MixedTraining, is_held_out
 
 BUNDLE = Path(__file__).resolve().parents[1] / "covid_cap_bundle"
-HELD_OUT = ("LUNG1-016", "LUNG1-005", "LCTSC-Test-S1-103", "volume_0000", "volume_0789")
 CLASSES = 3  # background, lung, infection
 # What each label value stands for, which of them lie in the lungs, and how often a patch is drawn around each, around
 # the air outside (0) and around the rest of the body (BODY): belly and shoulders are where lungs were found by mistake.
@@ -61,57 +57,6 @@ PLANTED = 3  # label value that gets the set of infection in the lungs of health
 WEIGHT, DICE_SETS = (1.0, 1.0, 1.5), ((1, 2), (2,))
 
 _logger = logging.getLogger(__name__)
-
-
-class RandPlantedLesionsd(RandomizableTransform, MapTransform):
-    """Plant dense blobs with soft or sharp borders in the lungs, and label them.
-
-    Scans in HU have no infection that anybody labelled. Without any the network could tell it by the intensities of the
-    data set that has.
-
-    Args:
-        keys: image in the window, 0 to 1, (1, X, Y, Z).
-        label_key: label map, same shape.
-        value: label value of what is planted.
-        prob: probability that a case is changed.
-        share: range of the share of the lungs that is changed.
-        tissue: range of f (:func:`lung_density`).
-    """
-
-    def __init__(
-        self,
-        keys: str,
-        label_key: str,
-        value: int,
-        prob: float,
-        share: Sequence[float] = (0.01, 0.2),
-        tissue: Sequence[float] = (0.25, 0.95),
-    ) -> None:
-        MapTransform.__init__(self, keys)
-        RandomizableTransform.__init__(self, prob)
-        self.label_key, self.value, self.share, self.tissue = label_key, value, share, tissue
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Change one case."""
-        made: dict[str, Any] = dict(data)
-        lung = np.asarray(made["lung"][0])
-        self.randomize(None)
-        if not self._do_transform or lung.sum() < 1000:
-            return made
-        noise = ndimage.gaussian_filter(self.R.standard_normal(lung.shape), self.R.uniform(1.5, 4.0))
-        level = np.quantile(noise[lung], 1 - self.R.uniform(*self.share))
-        softness = self.R.uniform(0.02, 0.25) * noise[lung].std()
-        blob = np.clip((noise - level) / softness + 0.5, 0, 1) * lung
-        texture = ndimage.gaussian_filter(self.R.standard_normal(lung.shape), self.R.uniform(0.3, 1.2))
-        strength = self.R.uniform(*self.tissue) * (1 + 0.3 * texture / max(texture.std(), 1e-6))
-        tissue = torch.from_numpy((blob * np.clip(strength, 0.1, 1)).astype(np.float32))[None]
-        low, width = WINDOW_HU[0], WINDOW_HU[1] - WINDOW_HU[0]
-        for key in self.keys:
-            hu = lung_density(torch.as_tensor(made[key]) * width + low, made["lung"], tissue)
-            made[key] = ((hu - low) / width).clamp(0, 1)
-        planted = torch.from_numpy(blob > 0.5)[None]
-        made[self.label_key] = torch.where(planted, self.value, torch.as_tensor(made[self.label_key])).to(torch.uint8)
-        return made
 
 
 class WithLungs:
@@ -157,7 +102,7 @@ def augmentation(name: str) -> Compose:
     planted: list[Any] = []
     if name == "healthy":
         sets[PLANTED] = [2]
-        planted = [RandPlantedLesionsd("image", "label", PLANTED, prob=0.4)]
+        planted = [RandPlantedLesionsd("image", PLANTED, prob=0.4, window_hu=WINDOW_HU)]
     return Compose(
         [
             crop,
@@ -184,8 +129,8 @@ def load_scan(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
     """One scan: image, label and where patches are drawn around."""
     masks = ["lung", "infection"] if "infection" in case else ["label"]
     steps: list[Any] = [
-        LoadImaged("image", reader=CTReader(), ensure_channel_first=True),
-        LoadImaged(masks, reader=LabelReader(), ensure_channel_first=True),
+        LoadImaged("image", reader=cast(Any, CTReader()), ensure_channel_first=True),
+        LoadImaged(masks, reader=cast(Any, LabelReader()), ensure_channel_first=True),
         Orientationd(["image", *masks], axcodes="LPS", labels=(("L", "R"), ("P", "A"), ("I", "S"))),
         *([LungInfectionLabeld()] if "infection" in case else []),
         Spacingd(["image", "label"], pixdim=SPACING_MM, mode=["bilinear", "nearest"]),
@@ -196,16 +141,6 @@ def load_scan(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
     around = torch.where((item["label"] == 0) & (item["image"] > BODY_GREY), BODY, item["label"])
     places = ClassesToIndicesd("around", num_classes=BODY + 1, max_samples_per_class=20000)({"around": around})
     return {**item, "label_cls_indices": places["around_cls_indices"]}
-
-
-def is_held_out(case_id: str) -> bool:
-    """A run that was cut at a seam is called volume_0279_1."""
-    return any(case_id == name or case_id.startswith(f"{name}_") for name in HELD_OUT)
-
-
-def rate(step: int, steps: int, peak: float, warm_up: int = 50) -> float:
-    """Learning rate: linear warm-up, then half a cosine to 0."""
-    return peak * min(1.0, (step + 1) / warm_up) * 0.5 * (1 + float(np.cos(np.pi * min(step / steps, 1.0))))
 
 
 def vbnet_mixed(
@@ -242,58 +177,16 @@ def vbnet_mixed(
     """
     folder = writable_folder(Path(output).expanduser().absolute())
     torch.manual_seed(seed)
-    network = VBNet().to(device, memory_format=torch.channels_last_3d)
+    network = VBNet().to(device)
     if init_path:
         network.load_state_dict(torch.load(init_path, map_location=device, weights_only=True))
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=1e-4)
     loss_function = PartialLabelLoss(list(WEIGHT), DICE_SETS).to(device)
-    parts = {"network": network, "averaged": averaged, "optimizer": optimizer}
-    step = _resume(folder, parts)
+    training = MixedTraining(folder, network, loss_function, steps, learning_rate, ema_decay, save_seconds)
     scans = {name: load_scans(Path(path)) for name, path in zip(SETS, (covid20, healthy, effusion), strict=True)}
     _logger.info("Scans: %s", {name: len(some) for name, some in scans.items()})
     datasets = {name: Dataset(some, augmentation(name)) for name, some in scans.items()}
     draws = MixedDraws(datasets, SHARES, epoch_steps * batch_size, seed)
-    sampler = SeededDrawSampler(draws, seed=seed)
-    saved = time.monotonic()
-    while step < steps:
-        sampler.set_epoch(step // epoch_steps)
-        began, losses = time.monotonic(), []
-        for batch in DataLoader(draws, batch_size, sampler=sampler):
-            optimizer.param_groups[0]["lr"] = rate(step, steps, learning_rate)
-            with torch.autocast(torch.device(device).type, torch.bfloat16):
-                logits = network(batch["image"].to(device, memory_format=torch.channels_last_3d))
-            loss = loss_function(logits.float(), batch["label"].to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimizer.step()
-            averaged.update_parameters(network)
-            losses.append(loss.item())
-            step += 1
-        seconds = (time.monotonic() - began) / len(losses)
-        _logger.info("step %d of %d: loss %.4f, %.2f s a step", step, steps, np.mean(losses), seconds)
-        if time.monotonic() - saved > save_seconds or step >= steps:
-            _save(folder, step, parts)
-            saved = time.monotonic()
-
-
-def _resume(folder: Path, parts: Mapping[str, Any]) -> int:
-    path = folder / "state.pt"
-    if not path.is_file():
-        return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    _logger.info("Resumes at step %d", state["step"])
-    return int(state["step"])
-
-
-def _save(folder: Path, step: int, parts: Mapping[str, Any]) -> None:
-    states = {"step": step, **{name: part.state_dict() for name, part in parts.items()}}
-    for name, content in (("state.pt", states), ("ema.pt", parts["averaged"].module.state_dict())):
-        with atomic_path(folder / name) as temporary:
-            torch.save(content, temporary)
+    training.run(draws, batch_size, seed=seed)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import pytest
 import torch
 from custom_components.phantom import make_volume
 
-from tools.seg_mixed import HELD_OUT, partial_cases, rate, seg_mixed
+from tools.mixed_training import HELD_OUT, rate
+from tools.seg_mixed import partial_cases, seg_mixed
 
 AFFINE = np.diag([-8.0, -8.4, 30.0, 1.0])
 
@@ -68,7 +69,7 @@ def test_held_out_patients_and_runs_and_the_block_with_its_neighbours_never_trai
 def test_a_training_that_was_stopped_ends_with_the_same_weights(folders: dict[str, str], tmp_path: Path) -> None:
     seg_mixed(str(tmp_path / "whole"), **folders, **SMALL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tools.seg_mixed.SeededDrawSampler.set_epoch", _stop_at_the_second)
+        patch.setattr("tools.mixed_training.SeededDrawSampler.set_epoch", stop_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             seg_mixed(str(tmp_path / "parts"), **folders, **SMALL)
     seg_mixed(str(tmp_path / "parts"), **folders, **SMALL)
@@ -76,7 +77,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(folders: dict[st
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def _stop_at_the_second(sampler: Any, epoch: int) -> None:
+def stop_at_the_second(sampler: Any, epoch: int) -> None:
     if epoch == 1:
         raise KeyboardInterrupt
     sampler.epoch = epoch

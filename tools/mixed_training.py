@@ -1,0 +1,117 @@
+"""What the trainings on several data sets share: what is held out, the schedule, and a loop that can be resumed."""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from custom_components.data.atomic import atomic_path
+from custom_components.data.mixed_draws import MixedDraws
+from custom_components.data.seeded_draws import SeededDrawSampler
+from monai.data import DataLoader
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+HELD_OUT = ("LUNG1-016", "LUNG1-005", "LCTSC-Test-S1-103", "volume_0000", "volume_0789")
+WEIGHT_DECAY, MOST_GRADIENT = 1e-4, 5.0
+
+_logger = logging.getLogger(__name__)
+
+
+def is_held_out(case_id: str) -> bool:
+    """Whether a case is of a patient or run in HELD_OUT; a run that was cut at a seam is called volume_0279_1."""
+    return any(case_id == name or case_id.startswith(f"{name}_") for name in HELD_OUT)
+
+
+def rate(step: int, steps: int, peak: float, warm_up: int = 100) -> float:
+    """Learning rate: linear warm-up, then half a cosine to 0."""
+    return peak * min(1.0, (step + 1) / warm_up) * 0.5 * (1 + float(np.cos(np.pi * min(step / steps, 1.0))))
+
+
+class MixedTraining:
+    """AdamW on the partial-label loss, in bf16, with a moving average of the weights.
+
+    Args:
+        folder: for state.pt, from which the same training resumes, and ema.pt, the averaged weights.
+        network: to train, on its device.
+        loss_function: of logits and label sets.
+        steps: optimizer steps in all; the learning rate falls to 0 over them.
+        learning_rate: highest one.
+        ema_decay: of the moving average.
+        save_seconds: time between states.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        network: nn.Module,
+        loss_function: nn.Module,
+        steps: int,
+        learning_rate: float,
+        ema_decay: float,
+        save_seconds: float,
+    ) -> None:
+        self.folder, self.network, self.loss_function = folder, network, loss_function
+        self.steps, self.learning_rate, self.save_seconds = steps, learning_rate, save_seconds
+        self.device = next(network.parameters()).device
+        self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
+        self.optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
+        self.step = self._resume()
+
+    def run(self, draws: MixedDraws, batch_size: int, num_workers: int = 0, seed: int = 0) -> None:
+        """Train to the last step, an epoch of ``draws`` at a time.
+
+        Args:
+            draws: of images (C, ...) and label sets.
+            batch_size: of them a step.
+            num_workers: loading processes.
+            seed: of the order.
+        """
+        sampler = SeededDrawSampler(draws, seed=seed)
+        saved = time.monotonic()
+        while self.step < self.steps:
+            sampler.set_epoch(self.step // (len(draws) // batch_size))
+            began, losses = time.monotonic(), []
+            for batch in DataLoader(draws, batch_size=batch_size, sampler=sampler, num_workers=num_workers):
+                losses.append(self._train(batch))
+            seconds = (time.monotonic() - began) / len(losses)
+            _logger.info("step %d of %d: loss %.4f, %.2f s a step", self.step, self.steps, np.mean(losses), seconds)
+            if time.monotonic() - saved > self.save_seconds or self.step >= self.steps:
+                self._save()
+                saved = time.monotonic()
+        _logger.info("Wrote %s", self.folder / "ema.pt")
+
+    def _train(self, batch: Mapping[str, torch.Tensor]) -> float:
+        self.optimizer.param_groups[0]["lr"] = rate(self.step, self.steps, self.learning_rate)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits = self.network(batch["image"].to(self.device))
+        loss = self.loss_function(logits.float(), batch["label"].to(self.device))
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), MOST_GRADIENT)
+        self.optimizer.step()
+        self.averaged.update_parameters(self.network)
+        self.step += 1
+        return float(loss.item())
+
+    def _parts(self) -> dict[str, Any]:
+        return {"network": self.network, "averaged": self.averaged, "optimizer": self.optimizer}
+
+    def _resume(self) -> int:
+        path = self.folder / "state.pt"
+        if not path.is_file():
+            return 0
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        _logger.info("Resumes at step %d", state["step"])
+        return int(state["step"])
+
+    def _save(self) -> None:
+        states = {"step": self.step, **{name: part.state_dict() for name, part in self._parts().items()}}
+        for name, content in (("state.pt", states), ("ema.pt", self.averaged.module.state_dict())):
+            with atomic_path(self.folder / name) as temporary:
+                torch.save(content, temporary)
