@@ -382,10 +382,13 @@ def test_the_json_is_written_last(findings_of, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
+@pytest.mark.parametrize("font", ["", "DejaVu Sans"])  # the latter is 14 % wider than Arial, and higher
 @pytest.mark.parametrize("state", STATES)
-def test_the_page_prints_on_two_sheets_of_a4(state, written, chromium, tmp_path):
+def test_the_page_prints_on_two_sheets_of_a4_with_any_font(state, font, written, chromium, tmp_path):
     page, printed = tmp_path / "report.html", tmp_path / "report.pdf"
-    page.write_text(written[state][1], encoding="utf-8")
+    usual = 'Arial, "Liberation Sans", Helvetica, sans-serif'
+    assert written[state][1].count(usual) == 2
+    page.write_text(written[state][1].replace(usual, f'"{font}"' if font else usual), encoding="utf-8")
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     options += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]
     command = [chromium, *options, "--no-pdf-header-footer", f"--print-to-pdf={printed}", page.as_uri()]

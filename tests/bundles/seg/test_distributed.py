@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from custom_components import ResidualAttentionUNet
 from custom_components.handlers.checkpoint_files import latest_checkpoint
 
 from tests.bundles.conftest import TORCHRUN, scalars
@@ -16,8 +17,9 @@ FOLD = {"num_folds": 5, "fold": 2}
 NETWORK = {**SMALL, "network_def#features": [8, 16], "network_def#attention": "none"}
 
 
-TOLERANCE = 1e-5
-"""Of any weight after three steps."""
+TOLERANCE = 0.02
+"""Of the way that the weights went. Kernels of another CPU round otherwise, which three steps multiply to about 0.001
+of it; gradients that are summed, or those of one process alone, take another way altogether (0.5 or more)."""
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +55,18 @@ def test_two_processes_train_one_network(run_command, bundle, without_groups, tm
     assert summary["dice"]["mean"] == pytest.approx(max(dice), abs=1e-5)
 
 
-def last_weights(models: Path) -> np.ndarray:
-    state = torch.load(latest_checkpoint(models), weights_only=True)["network"]
+def flat(state: dict[str, torch.Tensor]) -> np.ndarray:
     return np.concatenate([state[name].flatten().numpy() for name in sorted(state)])
 
 
 def test_two_processes_make_the_steps_of_one_with_as_many_slices_together(run_command, without_groups, tmp_path):
     """By plain gradient descent, since Adam makes whole steps of gradients that are rounding alone."""
+    network = ResidualAttentionUNet(features=(8, 16), attention="none")
+    torch.save(network.state_dict(), tmp_path / "initial.pt")
     training = {
-        **NETWORK, "num_folds": 4, "fold": 2, "dataset_dir": without_groups, "epochs": 1, "num_workers": 0,
-        "learning_rate": 0.1, "draws_per_image": 1, "optimizer#_target_": "torch.optim.SGD",
+        **NETWORK, "init_path": tmp_path / "initial.pt", "dataset_dir": without_groups, "num_folds": 4, "fold": 2,
+        "epochs": 1, "num_workers": 0, "learning_rate": 0.1, "draws_per_image": 1,
+        "optimizer#_target_": "torch.optim.SGD",
     }  # fmt: skip
     weights = {}
     for name, batch_size, launcher in (("train.yaml", 6, ()), ("multi_gpu_train.json", 3, TORCHRUN)):
@@ -70,9 +74,10 @@ def test_two_processes_make_the_steps_of_one_with_as_many_slices_together(run_co
         configs = config_files(*dict.fromkeys(("train.yaml", name)))
         done = run_command("training", configs, launcher, **training, **folders, batch_size=batch_size)
         assert done.returncode == 0, done.stdout
-        weights[name] = last_weights(folders["ckpt_dir"])
+        weights[name] = flat(torch.load(latest_checkpoint(folders["ckpt_dir"]), weights_only=True)["network"])
     alone, together = weights.values()
-    assert np.abs(alone - together).max() < TOLERANCE
+    way = np.linalg.norm(alone - flat(network.state_dict()))
+    assert np.linalg.norm(alone - together) < TOLERANCE * way
 
 
 class TestTwoProcesses(TwoProcesses):
