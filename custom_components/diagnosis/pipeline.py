@@ -26,7 +26,7 @@ from custom_components.diagnosis.kept_results import Stage, computed, volume_dig
 from custom_components.diagnosis.lesion_search import LesionMap, find_lesions, slices_with
 from custom_components.diagnosis.lung_sources import Lungmask, LungMasks, Segmenter, find_lungs
 from custom_components.diagnosis.scan_files import MAPS
-from custom_components.diagnosis.scan_source import ScanSource
+from custom_components.diagnosis.scan_source import GivenVolume, ScanSource
 from custom_components.diagnosis.stage_clock import StageClock
 from custom_components.reports.scan_findings import Model, ScanFindings
 from custom_components.transforms.check_scan import CheckScand
@@ -112,11 +112,12 @@ class Diagnosis:
             "lungmask": file_digest(weights.lungmask) if weights.lungmask else None,
         }
 
-    def __call__(self, source: ScanSource) -> ScanFindings:
+    def __call__(self, scan: ScanSource | str | Path | MetaTensor, case_id: str = "scan") -> ScanFindings:
         """Find out about one scan.
 
         Args:
-            source: the scan; its clock measures the stages.
+            scan: NIfTI file, folder of a DICOM study, or a CT in HU (1, X, Y, Z) with its affine (RAS mm).
+            case_id: name of a CT that is in memory.
 
         Returns:
             The findings, on the CT's own grid.
@@ -124,9 +125,13 @@ class Diagnosis:
         Raises:
             ValueError: naming the case, when it is no chest CT that can be read, or shows no plausible lungs.
         """
+        if isinstance(scan, MetaTensor):
+            given = GivenVolume(scan, case_id)
+            return self.find(given, given.image())
+        source = scan if isinstance(scan, ScanSource) else ScanSource(Path(scan).expanduser())
         return self.find(source, read_image(source))
 
-    def find(self, source: ScanSource, image: MetaTensor, stage: Stage = computed) -> ScanFindings:
+    def find(self, source: ScanSource | GivenVolume, image: MetaTensor, stage: Stage = computed) -> ScanFindings:
         """As calling it, for a CT that has been read.
 
         Args:
@@ -230,7 +235,7 @@ class Diagnosis:
             left_out.append(NO_SLICES)
         return tuple(left_out)
 
-    def _patient_id(self, source: ScanSource) -> str | None:
+    def _patient_id(self, source: ScanSource | GivenVolume) -> str | None:
         chest = source.chest if self.include_patient_id else None
         return (chest.patient_id or None) if chest is not None else None
 

@@ -10,6 +10,7 @@ from custom_components.data.ct_reader import NIFTI_SUFFIXES, NOTES, CTReader, ca
 from custom_components.data.dicom_volume import series_volume
 from custom_components.data.file_digest import file_digest
 from custom_components.diagnosis.choose_series import ChestSeries, find_chest_series
+from custom_components.diagnosis.kept_results import volume_digest
 from custom_components.diagnosis.stage_clock import StageClock
 from custom_components.reports.scan_findings import Series
 from monai.data import MetaTensor
@@ -91,6 +92,41 @@ class ScanSource:
             )
         meta = {ImageMetaKey.FILENAME_OR_OBJ: self.case_id, NOTES: odd}
         return MetaTensor(torch.from_numpy(hu)[None], affine=torch.from_numpy(np.array(affine, float)), meta=meta)
+
+
+@dataclass(frozen=True)
+class GivenVolume:
+    """A CT that is in memory already, in the place of a :class:`ScanSource`.
+
+    Args:
+        hu: CT in HU, (1, X, Y, Z), with its affine (RAS mm).
+        case_id: name of the case.
+        clock: measures the stages that the scan goes through.
+    """
+
+    hu: MetaTensor
+    case_id: str
+    clock: StageClock = field(default_factory=StageClock, compare=False, repr=False)
+    chest: None = None
+    series: None = None
+
+    @property
+    def sha256(self) -> str:
+        """Tells the volume from others of its name."""
+        return volume_digest(np.asarray(self.hu[0]), self.hu.affine.numpy())
+
+    def image(self) -> MetaTensor:
+        """The CT as float32, with the case's name and nothing else of its metadata.
+
+        Raises:
+            ValueError: naming the case, when it is no volume of finite numbers.
+        """
+        if self.hu.ndim != 4 or self.hu.shape[0] != 1 or min(self.hu.shape[1:]) < 2:
+            raise ValueError(f"Case {self.case_id}: the CT has shape {tuple(self.hu.shape)}. Expected (1, X, Y, Z).")
+        if not bool(torch.isfinite(self.hu).all()):
+            raise ValueError(f"Case {self.case_id}: the CT has values that are no numbers. Set them to -1024, air.")
+        meta = {ImageMetaKey.FILENAME_OR_OBJ: self.case_id, NOTES: ""}
+        return MetaTensor(self.hu.as_tensor().float(), affine=self.hu.affine, meta=meta)
 
 
 def _is_nifti(path: Path) -> bool:

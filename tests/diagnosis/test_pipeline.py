@@ -399,3 +399,24 @@ def test_the_planted_segmenter_of_these_tests_gives_what_vbnet_gives(scan):
     lungs, infection = PlantedSegmenter(scan)(image_of(scan))
     assert lungs.shape == infection.shape == (1, *scan.image_hu.shape)
     assert set(lungs.unique().tolist()) == {0, 1, 2}
+
+
+def test_a_path_and_a_volume_in_memory_give_the_findings_of_the_file(scan, bundles, tmp_path):
+    path = write_nifti(scan, tmp_path / "a.nii.gz")
+    diagnosis = Diagnosis(bundles_dir=bundles)
+    of_source, of_path = diagnosis(ScanSource(path)), diagnosis(str(path))
+    image = ScanSource(path).image()
+    of_volume = diagnosis(MetaTensor(image.as_tensor().double(), affine=image.affine), case_id="b")
+    assert (of_path.case_id, of_volume.case_id, of_volume.series) == ("a", "b", None)
+    for other in (of_path, of_volume):
+        assert other.scores == of_source.scores
+        for name in ("image_hu", "affine", "lungs", "infection", "lesions", "attention_us"):
+            assert np.array_equal(getattr(other, name), getattr(of_source, name))
+
+
+@pytest.mark.parametrize(
+    ("hu", "words"), [(torch.zeros(4, 5, 6), r"shape \(4, 5, 6\)"), (torch.full((1, 4, 5, 6), torch.nan), "no numbers")]
+)
+def test_a_volume_in_memory_that_is_no_ct_is_refused_by_name(hu, words, bare_bundles):
+    with pytest.raises(ValueError, match=f"Case b: the CT has .*{words}"):
+        Diagnosis(bundles_dir=bare_bundles)(MetaTensor(hu), case_id="b")
