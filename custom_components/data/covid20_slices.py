@@ -16,6 +16,7 @@ from custom_components.data.case_files import existing_root, natural_key
 from custom_components.data.classification_datalist import MASK_FOLDERS, PATH_KEYS
 from custom_components.data.datalist_json import DATALIST_NAME, write_datalist
 from custom_components.data.new_folder import new_folder
+from custom_components.data.nifti_header import placed_image
 from custom_components.data.size_groups import CLASS_NAMES, COVID, size_group
 from scipy import ndimage
 from tqdm import tqdm
@@ -250,10 +251,8 @@ def _number(value: str | float) -> float:
 
 
 def _save(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    image = nibabel.Nifti1Image(np.ascontiguousarray(array), affine)
-    image.header.set_xyzt_units("mm")
     with atomic_path(path) as temporary:
-        nibabel.save(image, temporary)
+        nibabel.save(placed_image(np.ascontiguousarray(array), affine), temporary)
 
 
 def _with_folds(cases: Sequence[dict[str, Any]], num_folds: int) -> list[dict[str, Any]]:

@@ -126,6 +126,14 @@ def bomb(start: bytes) -> Spoil:
 ENDLESS = struct.pack("<4Bii", 1, 0, 0, 0, 0, 4) + bytes(20)
 
 
+def flip_voxel(path: Path) -> None:
+    """One bit of a voxel, in a stream that stores its bytes as they are."""
+    save(chest()["image"], path)
+    stream = bytearray(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=0))
+    stream[2000] ^= 4
+    path.write_bytes(stream)
+
+
 def cut(path: Path, count: int = 40) -> None:
     save(chest()["image"], path)
     path.write_bytes(path.read_bytes()[:-count])
@@ -206,6 +214,13 @@ ROWS = [
         TRAIN,
         f"image: {BROKEN}it has 0 bytes, fewer than a header. Copy or export the file again.",
         seg_image(lambda path: path.touch()),
+    ),
+    Row(
+        "gz_bit",
+        "a .nii.gz with one flipped bit",
+        "diagnose",
+        f"{BROKEN.removeprefix('Case bad: ')}CRC check failed",
+        alone(flip_voxel),
     ),
     Row("truncated_gz", "half a .nii.gz", TRAIN, f"{BROKEN}Compressed file ended before", seg_image(cut)),
     Row(
