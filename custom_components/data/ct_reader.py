@@ -16,9 +16,10 @@ from custom_components.data.lesion_classes import LUNG_WINDOW_HU
 from custom_components.data.nifti_header import (
     check_affine,
     check_extent,
+    check_form,
     check_size,
-    check_start,
     orientation_notes,
+    start_headers,
     whole_image,
 )
 from custom_components.data.surround import MEASURED_HU, fill_surround, surround_note
@@ -348,11 +349,15 @@ def _nifti_header(path: Path) -> ImageHeader:
 
 def _nifti(path: Path) -> tuple[ImageHeader, int]:
     """The header, checked, and how many bytes the file has by it, unpacked."""
+    case = case_name(path)
     with _readable(path, "NIfTI"):
-        check_start(path)
+        headers = start_headers(path)
+    check_form(path, case, *headers)
+    with _readable(path, "NIfTI"):
         image: Any = nibabel.load(path)
         shape, affine, dtype = tuple(image.shape), np.asarray(image.affine, dtype=float), image.get_data_dtype()
-    case = case_name(path)
+        if image.dataobj.offset < len(image.header.binaryblock):
+            raise ValueError(f"its voxels would begin at byte {image.dataobj.offset}, inside its header")
     if dtype.kind not in "biuf":
         kind = "complex" if dtype.kind == "c" else "colour"
         raise ValueError(
@@ -363,7 +368,7 @@ def _nifti(path: Path) -> tuple[ImageHeader, int]:
             f"Case {case}: {path.name} has shape {shape}. Expected one slice (X, Y) or one volume (X, Y, Z): "
             "save each time point or channel as a case of its own."
         )
-    if 0 in shape:
+    if min(shape) < 1:
         raise ValueError(f"Case {case}: {path.name} is empty, its shape is {shape}. Export the file again.")
     voxels = math.prod(shape)
     told_bytes = int(image.dataobj.offset) + voxels * dtype.itemsize
@@ -377,9 +382,9 @@ def _nifti(path: Path) -> tuple[ImageHeader, int]:
 def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     header, told_bytes = _nifti(path)
     with _readable(path, "NIfTI"):
-        image = whole_image(path, told_bytes)
+        image, notes = whole_image(path, told_bytes)
         array = np.asanyarray(image.dataobj)
-    return array.reshape(header.shape), header.affine, orientation_notes(image)
+    return array.reshape(header.shape), header.affine, orientation_notes(image) + notes
 
 
 def _read_dicom(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:

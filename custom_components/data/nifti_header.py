@@ -20,6 +20,7 @@ MOST_DEFLATED = 1032
 SPARE_BYTES, START_BYTES = 2**20, 2**24
 # No voxel of a CT is finer, no scan is longer: beyond, lengths are in metres or micrometres.
 LEAST_VOXEL_MM, MOST_EXTENT_MM = 0.05, 5000.0
+GZIP_START = b"\x1f\x8b"
 # Of the codes of qform and sform: the file says where its voxels lie, as aligned with another image.
 UNKNOWN, ALIGNED = 0, 2
 
@@ -31,25 +32,82 @@ TWO_ORIENTATIONS = (
     "its qform and sform place voxels up to {apart_mm:.0f} mm apart, and the sform is taken: check the sides, other "
     "programs may take the qform"
 )
+BROKEN_QFORM = "its qform is not a rotation, and the sform is taken: other programs may not open it"
+FOLLOWED = "something that is not gzip follows its end, and is left out"
 
 
-def check_start(path: Path) -> None:
+def start_headers(path: Path) -> tuple[Nifti1Header, Nifti1Header]:
     """Parse the header from the first bytes: of a file, nibabel would inflate an extension of any size.
 
     Args:
         path: NIfTI file.
 
+    Returns:
+        The header as nibabel mends it, and as it is stored.
+
     Raises:
-        Exception: whatever nibabel raises over a header that it cannot parse.
+        Exception: whatever nibabel raises over a header that it cannot parse; a ValueError when the file is packed
+            otherwise than its name says, or shorter than a header.
     """
+    _check_packed_as_named(path)
     with ImageOpener(str(path)) as file:
         start = file.read(Nifti2Header.template_dtype.itemsize)
         has_extensions = start[Nifti1Header.template_dtype.itemsize :][:1] not in (b"", b"\0")
         start += file.read(START_BYTES) if has_extensions else b""
     if len(start) < Nifti1Header.template_dtype.itemsize:
         raise ValueError(f"it has {len(start)} bytes, fewer than a header")
-    is_second = Nifti2Header.may_contain_header(start)
-    (Nifti2Header if is_second else Nifti1Header).from_fileobj(BytesIO(start))
+    kind = Nifti2Header if Nifti2Header.may_contain_header(start) else Nifti1Header
+    return kind.from_fileobj(BytesIO(start)), kind(start[: kind.template_dtype.itemsize], check=False)
+
+
+def _check_packed_as_named(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(len(GZIP_START))
+    if start and (start == GZIP_START) != _is_gz(path):
+        raise ValueError(
+            "it is not packed with gzip, as its name says: a NIfTI file that is not is named .nii"
+            if _is_gz(path)
+            else "it is packed with gzip: name it .nii.gz"
+        )
+
+
+def _is_gz(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def check_form(path: Path, case: str, header: Nifti1Header, stored: Nifti1Header) -> None:
+    """Refuse a header without an sform whose voxel size or quaternion says nothing: nibabel would read 0 mm as 1 mm.
+
+    Args:
+        path: the file.
+        case: name of the case.
+        header: as nibabel mends it.
+        stored: as it is stored.
+
+    Raises:
+        ValueError: naming the case.
+    """
+    if header["sform_code"] != UNKNOWN:
+        return
+    voxel_mm = stored["pixdim"][1 : 1 + min(3, int(header["dim"][0]))]
+    if np.any(voxel_mm == 0):
+        raise ValueError(
+            f"Case {case}: {path.name} has voxels of {_sizes(voxel_mm)} mm and no sform, so its voxel size is unknown. "
+            "Copy the header of the image it was made from."
+        )
+    if header["qform_code"] != UNKNOWN and not np.all(np.isfinite(_qform(header))):
+        raise ValueError(
+            f"Case {case}: {path.name} has a qform that is not a rotation and no sform, so its orientation is unknown. "
+            "Copy the header of the image it was made from."
+        )
+
+
+def _qform(header: Nifti1Header) -> np.ndarray:
+    """The affine of a qform; NaN where its quaternion is not a rotation."""
+    try:
+        return header.get_qform()
+    except ValueError:
+        return np.full((4, 4), np.nan)
 
 
 def check_size(path: Path, case: str, voxels: int, told_bytes: int) -> None:
@@ -65,7 +123,7 @@ def check_size(path: Path, case: str, voxels: int, told_bytes: int) -> None:
         ValueError: naming the case.
     """
     has = path.stat().st_size
-    most = has * MOST_DEFLATED if path.name.lower().endswith(".gz") else has
+    most = has * MOST_DEFLATED if _is_gz(path) else has
     if voxels > MOST_VOXELS:
         raise ValueError(
             f"Case {case}: {path.name} has {voxels:,} voxels by its header. Expected one CT, at most {MOST_VOXELS:,}: "
@@ -83,7 +141,7 @@ def check_size(path: Path, case: str, voxels: int, told_bytes: int) -> None:
         )
 
 
-def whole_image(path: Path, told_bytes: int) -> Any:
+def whole_image(path: Path, told_bytes: int) -> tuple[Any, tuple[str, ...]]:
     """The image with its voxels, from a stream that was read once and to its end: gzip then checks CRC and length.
 
     nibabel alone would stop after the last voxel, before the trailer that tells whether all of them are right.
@@ -93,20 +151,31 @@ def whole_image(path: Path, told_bytes: int) -> Any:
         told_bytes: its length once unpacked, by its header.
 
     Returns:
-        A nibabel image.
+        A nibabel image, and what is odd about the stream, in phrases.
 
     Raises:
-        Exception: whatever gzip raises over a stream that is cut, altered or followed by something else; a ValueError
-            when it unpacks to far more than its header tells of.
+        Exception: whatever gzip raises over a stream that is cut or altered; a ValueError when it unpacks to far more
+            than its header declares.
     """
-    if not path.name.lower().endswith(".gz"):
-        return nibabel.load(path)
+    if not _is_gz(path):
+        return nibabel.load(path), ()
     with gzip.open(path) as stream:
-        content = stream.read(told_bytes + SPARE_BYTES + 1)
-    if len(content) > told_bytes + SPARE_BYTES:
-        raise ValueError(f"it unpacks to more than the {told_bytes:,} bytes that its header tells of")
+        content = stream.read(told_bytes)
+        notes = _read_to_end(stream, told_bytes)
     is_second = Nifti2Header.may_contain_header(content[: Nifti2Header.template_dtype.itemsize])
-    return (Nifti2Image if is_second else Nifti1Image).from_bytes(content)
+    return (Nifti2Image if is_second else Nifti1Image).from_bytes(content), notes
+
+
+def _read_to_end(stream: gzip.GzipFile, told_bytes: int) -> tuple[str, ...]:
+    try:
+        rest = stream.read(SPARE_BYTES + 1)
+    except gzip.BadGzipFile as error:
+        if "Not a gzipped file" not in str(error):
+            raise
+        return (FOLLOWED,)  # the trailer before it was right
+    if len(rest) > SPARE_BYTES:
+        raise ValueError(f"it unpacks to more than the {told_bytes:,} bytes that its header declares")
+    return ()
 
 
 def placed_image(array: np.ndarray, affine: np.ndarray) -> Nifti1Image:
@@ -147,8 +216,11 @@ def orientation_notes(image: Any) -> tuple[str, ...]:
     if UNKNOWN in codes:
         return ()
     corners = np.array([[*corner, 1] for corner in product(*((0, size - 1) for size in (*image.shape, 1, 1)[:3]))]).T
-    apart_mm = np.linalg.norm(((header.get_sform() - header.get_qform()) @ corners)[:3], axis=0).max()
-    voxel_mm = np.linalg.norm(header.get_sform()[:3, :3], axis=0).max()
+    qform, sform = _qform(header), header.get_sform()
+    if not np.all(np.isfinite(qform)):
+        return (BROKEN_QFORM,)
+    apart_mm = np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max()
+    voxel_mm = np.linalg.norm(sform[:3, :3], axis=0).max()
     return (TWO_ORIENTATIONS.format(apart_mm=apart_mm),) if apart_mm > voxel_mm else ()
 
 

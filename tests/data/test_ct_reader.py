@@ -238,6 +238,7 @@ def test_a_singular_affine_is_refused(tmp_path, write_nifti, axes):
     path = write_nifti(tmp_path / "012.nii", np.zeros((5, 6, 7), dtype=np.int16), np.eye(4))
     header = nibabel.load(path).header
     header["srow_x"][:3], header["srow_y"][:3], header["srow_z"][:3] = axes
+    header["vox_offset"] = 352
     path.write_bytes(header.binaryblock + path.read_bytes()[348:])
 
     with pytest.raises(ValueError, match=r"Case 012: 012.nii has a singular affine"):
@@ -390,27 +391,64 @@ def test_one_flipped_bit_of_a_gzip_never_gives_other_voxels(tmp_path, packed, da
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda stream: stream[:-8], "ended before the end-of-stream marker"),
-        (lambda stream: stream[:-3], "ended before the end-of-stream marker"),
-        (lambda stream: stream[:-8] + bytes(4) + stream[-4:], "CRC check failed"),
-        (lambda stream: stream[:-4] + bytes(4), "Incorrect length"),
-        (lambda stream: stream + b"something else", "Not a gzipped file"),
-        (lambda stream: stream + gzipped(bytes(3 * 2**20)), "unpacks to more than the 8,032 bytes"),
+        (lambda stream, content: b"", "it has 0 bytes, fewer than a header"),
+        (lambda stream, content: gzipped(b""), "it has 0 bytes, fewer than a header"),
+        (lambda stream, content: stream[: len(stream) // 2], "ended before the end-of-stream marker"),
+        (lambda stream, content: stream[:-8], "ended before the end-of-stream marker"),
+        (lambda stream, content: stream[:-3], "ended before the end-of-stream marker"),
+        (lambda stream, content: stream[:-8] + bytes(4) + stream[-4:], "CRC check failed"),
+        (lambda stream, content: stream[:-4] + bytes(4), "Incorrect length"),
+        (
+            lambda stream, content: gzipped(content[:400]) + gzipped(content[400:])[:-8],
+            "ended before the end-of-stream",
+        ),
+        (lambda stream, content: gzipped(content[:-40]), "Expected 7680 bytes, got 7640"),
+        (lambda stream, content: gzipped(content[:-40]) + b"something else", "Not a gzipped file"),
+        (lambda stream, content: stream + gzipped(bytes(3 * 2**20)), "unpacks to more than the 8,032 bytes"),
+        (lambda stream, content: content, "not packed with gzip, as its name says: a NIfTI file that is not is named"),
     ],
 )
 @pytest.mark.parametrize("reader", [CTReader(), LabelReader()])
 def test_a_gzip_is_read_to_its_end(tmp_path, packed, change, reason, reader):
-    (tmp_path / "012.nii.gz").write_bytes(change(packed[0]))
+    (tmp_path / "012.nii.gz").write_bytes(change(*packed))
 
     with pytest.raises(ValueError, match=f"Case 012: 012.nii.gz is truncated or not a NIfTI file: .*{reason}"):
         load(tmp_path / "012.nii.gz", reader)
 
 
-def test_zeros_behind_a_gzip_and_a_second_member_are_fine(tmp_path, packed):
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda stream, content: b"", "it has 0 bytes, fewer than a header"),
+        (lambda stream, content: content[:-1], "its header tells of 8,032 bytes, and 8,031 are there"),
+        (lambda stream, content: stream, "it is packed with gzip: name it .nii.gz"),
+    ],
+)
+@pytest.mark.parametrize("reader", [CTReader(), LabelReader()])
+def test_a_file_that_is_not_packed_has_the_length_that_its_header_declares(tmp_path, packed, change, reason, reader):
+    (tmp_path / "012.nii").write_bytes(change(*packed))
+
+    with pytest.raises(ValueError, match=f"Case 012: 012.nii is truncated or not a NIfTI file: {reason}"):
+        load(tmp_path / "012.nii", reader)
+
+
+@pytest.mark.parametrize("reader", [CTReader(), LabelReader()])
+def test_zeros_behind_a_gzip_and_a_second_member_are_fine(tmp_path, packed, reader):
     stream, content = packed
-    for changed in (stream + bytes(512), gzipped(content[:400]) + gzipped(content[400:])):
+    for changed in (stream + bytes(512), gzipped(content[:400]) + gzipped(content[400:]), stream + stream):
         (tmp_path / "012.nii.gz").write_bytes(changed)
-        np.testing.assert_array_equal(load(tmp_path / "012.nii.gz")[0], NOISE)
+        image = load(tmp_path / "012.nii.gz", reader)
+        np.testing.assert_array_equal(image[0], NOISE)
+        assert image.meta["reading_notes"] == ""
+
+
+@pytest.mark.parametrize("reader", [CTReader(), LabelReader()])
+def test_what_follows_a_whole_gzip_is_left_out_with_a_warning(tmp_path, packed, reader):
+    (tmp_path / "012.nii.gz").write_bytes(packed[0] + b"<html>")
+    image = load(tmp_path / "012.nii.gz", reader)
+
+    np.testing.assert_array_equal(image[0], NOISE)
+    assert image.meta["reading_notes"] == "something that is not gzip follows its end, and is left out"
 
 
 def test_nifti_2_in_a_gzip_is_read(tmp_path, hu):
@@ -419,18 +457,19 @@ def test_nifti_2_in_a_gzip_is_read(tmp_path, hu):
     np.testing.assert_array_equal(load(tmp_path / "012.nii.gz")[0], hu)
 
 
-def with_codes(path, hu, qform_code, sform_code, qform=OBLIQUE):
+def raw_nifti(path, hu, **fields):
+    """A file whose header has these very fields, however wrong."""
     image = nibabel.Nifti1Image(hu.astype(np.int16), OBLIQUE)
-    image.set_qform(qform, 1)
-    image.header["qform_code"], image.header["sform_code"] = qform_code, sform_code
-    image.header["magic"], image.header["vox_offset"] = b"n+1", 352
+    image.set_qform(OBLIQUE, 1)
+    for name, value in {"magic": b"n+1", "vox_offset": 352, **fields}.items():
+        image.header[name] = value
     path.write_bytes(image.header.binaryblock + bytes(4) + np.asarray(image.dataobj).tobytes(order="F"))
     return path
 
 
 @pytest.mark.parametrize(("qform_code", "sform_code"), [(1, 0), (0, 1), (0, 4), (2, 1)])
 def test_one_form_is_enough_to_know_the_sides(tmp_path, hu, caplog, qform_code, sform_code):
-    image = load(with_codes(tmp_path / "sides.nii", hu, qform_code, sform_code))
+    image = load(raw_nifti(tmp_path / "sides.nii", hu, qform_code=qform_code, sform_code=sform_code))
 
     np.testing.assert_allclose(image.affine, OBLIQUE, atol=1e-5)
     assert image.meta["reading_notes"] == ""
@@ -438,7 +477,7 @@ def test_one_form_is_enough_to_know_the_sides(tmp_path, hu, caplog, qform_code, 
 
 
 def test_without_any_form_the_sides_are_a_guess_which_is_warned_of_once(tmp_path, hu, caplog):
-    path = with_codes(tmp_path / "guess.nii", hu, 0, 0)
+    path = raw_nifti(tmp_path / "guess.nii", hu, qform_code=0, sform_code=0)
     images = [load(path) for _ in range(3)]
 
     assert "left and right, front and back, head and feet are a guess" in images[0].meta["reading_notes"]
@@ -446,11 +485,9 @@ def test_without_any_form_the_sides_are_a_guess_which_is_warned_of_once(tmp_path
 
 
 def test_two_forms_that_exchange_the_sides_are_warned_of(tmp_path, hu, caplog):
-    flipped = OBLIQUE.copy()
-    flipped[0] *= -1
-    image = load(with_codes(tmp_path / "two.nii", hu, 1, 1, flipped))
+    image = load(raw_nifti(tmp_path / "two.nii", hu, srow_x=-OBLIQUE[0]))
 
-    np.testing.assert_allclose(image.affine, OBLIQUE, atol=1e-5)
+    np.testing.assert_allclose(image.affine, np.diag([-1, 1, 1, 1]) @ OBLIQUE, atol=1e-5)
     assert "its qform and sform place voxels up to " in image.meta["reading_notes"]
     assert caplog.text.count("Case two is read, although") == 1
 
@@ -471,3 +508,52 @@ def test_axes_are_sheared_by_one_degree_at_most_as_of_dicom(tmp_path_factory, de
             image_header(path)
         found = float(re.search(r"sheared by ([\d.]+) degrees", str(raised.value))[1])
         assert abs(found - abs(degrees)) < 0.06
+
+
+NOTHING, OF_0_MM = [0.0] * 4, [1, 0.5, 0, 2, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sform_code": 0, "pixdim": OF_0_MM}, "has voxels of 0.5 x 0 x 2 mm and no sform, so its voxel size is"),
+        ({"sform_code": 0, "qform_code": 0, "pixdim": OF_0_MM}, "has voxels of 0.5 x 0 x 2 mm and no sform, so its"),
+        ({"sform_code": 0, "quatern_b": 3}, "has a qform that is not a rotation and no sform, so its orientation"),
+        ({"sform_code": 0, "quatern_b": np.nan}, "has a qform that is not a rotation and no sform, so its orientation"),
+        ({"srow_y": NOTHING}, "has a singular affine, so its voxel size or orientation is unknown"),
+        ({"srow_x": [np.nan] * 4}, "has a singular affine, so its voxel size or orientation is unknown"),
+        ({"vox_offset": 0}, "its voxels would begin at byte 0, inside its header"),
+        ({"dim": [3, 3, -4, 5, 1, 1, 1, 1]}, r"is empty, its shape is \(3, -4, 5\)"),
+        ({"scl_slope": 1, "scl_inter": np.nan}, "Valid slope but invalid intercept nan"),
+        ({"scl_slope": 3e38, "scl_inter": 0}, "values are NaN or infinite"),
+    ],
+)
+@pytest.mark.parametrize("reader", [CTReader(), LabelReader()])
+def test_a_header_that_leaves_place_or_values_unknown_is_refused_by_name(tmp_path, hu, fields, message, reader):
+    with pytest.raises(ValueError, match=f"^Case bad: .*{message}"):
+        load(raw_nifti(tmp_path / "bad.nii", np.full_like(hu, 900), **fields), reader)
+
+
+@pytest.mark.parametrize(
+    ("fields", "note"),
+    [
+        ({"sform_code": 0, "srow_x": [np.nan] * 4}, ""),
+        ({"qform_code": 0, "pixdim": OF_0_MM}, ""),
+        ({"quatern_b": 3}, "its qform is not a rotation, and the sform is taken"),
+        ({"qoffset_x": np.inf}, "its qform is not a rotation, and the sform is taken"),
+        ({"scl_slope": 0, "scl_inter": -1024}, ""),
+        ({"scl_slope": np.nan, "scl_inter": np.nan}, ""),
+    ],
+)
+@pytest.mark.parametrize("reader", [CTReader(), LabelReader()])
+def test_a_form_that_is_not_used_and_a_slope_of_nothing_change_nothing(tmp_path, hu, fields, note, reader):
+    image = load(raw_nifti(tmp_path / "good.nii", hu, **fields), reader)
+
+    np.testing.assert_array_equal(image[0], hu)
+    np.testing.assert_allclose(image.affine, OBLIQUE, atol=1e-5)
+    assert image.meta["reading_notes"].startswith(note)
+    assert bool(image.meta["reading_notes"]) == bool(note)
+
+
+def test_a_scan_with_one_time_point_is_a_volume(tmp_path, hu, write_nifti):
+    np.testing.assert_array_equal(load(write_nifti(tmp_path / "one.nii", hu[..., None].astype(np.int16)))[0], hu)
