@@ -134,6 +134,19 @@ def flip_voxel(path: Path) -> None:
     path.write_bytes(stream)
 
 
+def fields(**changes: Any) -> Spoil:
+    """A .nii whose header has other fields."""
+
+    def spoil(path: Path) -> None:
+        save(chest()["image"], path)
+        header = nib.Nifti1Header(path.read_bytes()[:348], check=False)
+        for name, value in changes.items():
+            header[name] = value
+        path.write_bytes(header.binaryblock + path.read_bytes()[348:])
+
+    return spoil
+
+
 def cut(path: Path, count: int = 40) -> None:
     save(chest()["image"], path)
     path.write_bytes(path.read_bytes()[:-count])
@@ -252,6 +265,37 @@ ROWS = [
         f"{TAKEN}the text is left out, with a warning",
         seg_image(lambda path: save(chest()["image"], path).open("ab").write(b"<html>")),
         lambda item: "follows its end" in item["native"].meta["reading_notes"],
+    ),
+    Row(
+        "no_orientation",
+        "a .nii with the orientation codes 0",
+        INFER,
+        f"{TAKEN}with a warning, which the report repeats, that sides are a guess",
+        seg_image(fields(sform_code=0), "bad.nii"),
+        lambda item: (
+            "left and right, front and back, head and feet are a guess" in item["native"].meta["reading_notes"]
+        ),
+    ),
+    Row(
+        "no_voxel_size",
+        "a .nii with a voxel size of 0 and no sform",
+        INFER,
+        "Case bad: bad.nii has voxels of 24 x 28 x 0 mm and no sform, so its voxel size is unknown. Copy the header",
+        seg_image(fields(sform_code=0, pixdim=[1, 24, 28, 0, 0, 0, 0, 0]), "bad.nii"),
+    ),
+    Row(
+        "no_rotation",
+        "a .nii whose qform is not a rotation, and no sform",
+        TRAIN,
+        "image: Case bad: bad.nii has a qform that is not a rotation and no sform, so its orientation is unknown. Copy",
+        seg_image(fields(sform_code=0, qform_code=1, quatern_b=3), "bad.nii"),
+    ),
+    Row(
+        "voxels_in_header",
+        "a .nii whose voxels begin inside its header",
+        "diagnose",
+        "bad.nii is truncated or not a NIfTI file: its voxels would begin at byte 0, inside its header.",
+        alone(fields(vox_offset=0), "bad.nii"),
     ),
     Row(
         "png_as_nifti",
