@@ -5,6 +5,7 @@ from custom_components._version import __version__
 from custom_components.data.atomic import writable_folder
 from custom_components.data.atomic_nifti_writer import AtomicNibabelWriter
 from custom_components.data.case_folder_layout import CaseFolderLayout
+from custom_components.data.check_lesions import check_infections, check_lesions
 from custom_components.data.classification_datalist import list_scans
 from custom_components.data.ct_reader import CTReader, LabelReader
 from custom_components.data.folds import select_fold
@@ -132,6 +133,8 @@ __all__ = [
     "WithSoftMask",
     "__version__",
     "body_mask",
+    "check_infections",
+    "check_lesions",
     "check_switches",
     "hold_out_fold",
     "list_cases",

@@ -34,7 +34,10 @@ class AtomicNibabelWriter(NibabelWriter):
             self.data_obj = self.data_obj[..., 0]
 
     def set_metadata(self, meta_dict: Any, resample: bool = True, **options: Any) -> None:
-        """As in MONAI; also remembers which file the image came from.
+        """As in MONAI; also remembers which file the image came from. Without resampling nothing but the affine is set.
+
+        MONAI would resample all the same, onto the image's own grid, taking the volume for a stack of slices: which
+        fails where the first two axes of the array, as in a sagittal one, have no affine of their own.
 
         Args:
             meta_dict: metadata of the image.
@@ -43,7 +46,10 @@ class AtomicNibabelWriter(NibabelWriter):
         """
         source = (meta_dict or {}).get(ImageMetaKey.FILENAME_OR_OBJ)
         self._source = source if isinstance(source, str) else None
-        super().set_metadata(meta_dict, resample=resample, **options)
+        if resample:
+            super().set_metadata(meta_dict, resample=True, **options)
+        else:
+            _, self.affine, _ = self.get_meta_info(meta_dict)
 
     def write(self, filename: PathLike, verbose: bool = False, **obj_kwargs: Any) -> None:
         """Write the file whole or not at all.

@@ -47,9 +47,9 @@ def build_datalist(
     Accepted are
 
     - a folder with ``images/`` (NIfTI files, or one folder of DICOM files a case), ``lungs/``, ``infections/``
-      (NIfTI masks of 0 and 1 with the same names) and ``labels.csv`` with the columns ``case_id``, ``label`` (``covid``
-      or ``cap``) and optionally ``patient_id``, ``fold``, ``image``, ``lung``, ``infection`` (paths relative to the
-      table) and others, which are kept;
+      (NIfTI masks of 0 and 1, or 0 and 255, with the same names) and ``labels.csv`` with the columns ``case_id``,
+      ``label`` (``covid`` or ``cap``) and optionally ``patient_id``, ``fold``, ``image``, ``lung``, ``infection``
+      (paths relative to the table) and others, which are kept;
     - a folder with ``covid/`` and ``cap/``, each with ``images/``, ``lungs/`` and ``infections/``.
 
     Args:

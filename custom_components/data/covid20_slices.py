@@ -13,9 +13,11 @@ import nibabel
 import numpy as np
 from custom_components.data.atomic import atomic_path
 from custom_components.data.case_files import existing_root, natural_key
+from custom_components.data.case_problems import shorten
 from custom_components.data.classification_datalist import MASK_FOLDERS, PATH_KEYS
 from custom_components.data.datalist_json import DATALIST_NAME, write_datalist
 from custom_components.data.new_folder import new_folder
+from custom_components.data.nifti_header import check_extent, placed_image
 from custom_components.data.size_groups import CLASS_NAMES, COVID, size_group
 from scipy import ndimage
 from tqdm import tqdm
@@ -69,9 +71,10 @@ def convert_covid20_slices(
 ) -> Path:
     """Write runs of slices as NIfTI scans with lung and infection masks, and their datalist.
 
-    A run is cut where neighbouring slices do not belong together: ``volume_0279_1``, ``volume_0279_2``. Greys become
-    pseudo-HU (:func:`equalized_to_hu`). The publisher lost the voxel size and did not keep the orientation; what you
-    know better than the defaults goes into a table. Folds are by patient, dealt out in order.
+    A run is cut where neighbouring slices do not belong together: ``volume_0279_1``, ``volume_0279_2``. One slice alone
+    is not a volume, and is left out with a warning. Greys become pseudo-HU (:func:`equalized_to_hu`). The publisher
+    lost the voxel size and did not keep the orientation; what you know better than the defaults goes into a table.
+    Folds are by patient, assigned in order.
 
     Args:
         source: folder of ``volume_NNNN.npz`` with ct (uint8), lung and infection (0/1), each (slices, rows, columns).
@@ -85,7 +88,8 @@ def convert_covid20_slices(
         The datalist, in the form that ``build_datalist`` writes; the label of all is covid.
 
     Raises:
-        ValueError: when a file is not of that form, the table names an unknown scan, or the folder is not empty.
+        ValueError: when a file is not of that form, no run has two slices that belong together, a voxel size is not
+            one in mm, the table names an unknown scan, or the folder is not empty.
     """
     root = existing_root(source)
     files = sorted(root.glob("volume_*.npz"), key=lambda path: natural_key(path.name))
@@ -93,16 +97,22 @@ def convert_covid20_slices(
         raise ValueError(f"Data set {root} has no volume_*.npz. Give the folder of the runs of slices.")
     _check_spacing(spacing_mm)
     rows = _table(table)
+    cases, single = [], []
     with new_folder(target) as folder:
-        cases = [
-            _write(run, folder, spacing_mm, rows.pop(run.name, {}))
-            for path in tqdm(files, "runs", disable=None)
-            for run in _runs(path)
-        ]
+        for run in (run for path in tqdm(files, "runs", disable=None) for run in _runs(path)):
+            row = rows.pop(run.name, {})
+            if len(run.grey) > 1:
+                cases.append(_write(run, folder, spacing_mm, row))
+            else:
+                single.append(run.name)
         if rows:
             raise ValueError(f"Table {table} has {', '.join(rows)}, which {root} has not. Correct the names.")
+        if not cases:
+            raise ValueError(f"Data set {root} has single slices alone: {shorten(single)}. Expected runs of several.")
         write_datalist(_with_folds(cases, num_folds), folder / DATALIST_NAME, PATH_KEYS)
     _logger.info("Wrote %s: %d scans.", target, len(cases))
+    if single:
+        _logger.warning("%d scans of one slice are left out, as they are no volumes: %s.", len(single), shorten(single))
     return Path(str(target)) / DATALIST_NAME
 
 
@@ -215,6 +225,7 @@ def _write(run: Run, folder: Path, spacing_mm: Sequence[float], row: Mapping[str
         raise ValueError(f"Case {run.name}: {error}") from error
     affine = _affine(run, spacing_mm, row)
     paths = {key: folder / name / f"{run.name}.nii.gz" for key, name in FOLDERS.items()}
+    check_extent(paths["image"], run.name, affine, run.grey.shape[::-1])
     arrays = {"image": np.rint(hu).astype(np.int16), "lung": run.lung, "infection": run.infection}
     for key, array in arrays.items():
         _save(array.transpose(2, 1, 0), affine, paths[key])
@@ -250,10 +261,8 @@ def _number(value: str | float) -> float:
 
 
 def _save(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    image = nibabel.Nifti1Image(np.ascontiguousarray(array), affine)
-    image.header.set_xyzt_units("mm")
     with atomic_path(path) as temporary:
-        nibabel.save(image, temporary)
+        nibabel.save(placed_image(np.ascontiguousarray(array), affine), temporary)
 
 
 def _with_folds(cases: Sequence[dict[str, Any]], num_folds: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from custom_components.data.case_files import existing_root, natural_key
 from custom_components.data.covid20_slices import check_unpacked
 from custom_components.data.datalist_json import DATALIST_NAME
 from custom_components.data.new_folder import new_folder
+from custom_components.data.nifti_header import check_extent, placed_image
 from custom_components.transforms.lung_mask import lung_mask
 from scipy import ndimage
 
@@ -86,12 +87,11 @@ def _write(path: Path, folder: Path) -> dict[str, Any]:
     else:
         labels, sets = np.where(arrays["lung"].transpose(2, 1, 0) > 0, LUNG, OUTSIDE).astype(np.uint8), HEALTHY_SETS
     affine = np.diag([-spacing_mm[0], -spacing_mm[1], spacing_mm[2], 1.0])  # to Left, Posterior, Superior
+    check_extent(path, path.stem, affine, hu.shape)
     names = {"image": f"images/{path.stem}.nii.gz", "label": f"masks/{path.stem}.nii.gz"}
     for key, array in (("image", hu), ("label", labels)):
-        image = nibabel.Nifti1Image(np.ascontiguousarray(array), affine)
-        image.header.set_xyzt_units("mm")
         with atomic_path(folder / names[key]) as temporary:
-            nibabel.save(image, temporary)
+            nibabel.save(placed_image(np.ascontiguousarray(array), affine), temporary)
     return {"case_id": path.stem, "group": path.stem, **names, "label_sets": sets, "lung_values": [LUNG]}
 
 

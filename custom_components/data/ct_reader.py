@@ -13,10 +13,18 @@ import numpy as np
 from custom_components.data.dicom_series import check_dicom_series, holds_dicom, is_dicom_file
 from custom_components.data.dicom_volume import series_volume
 from custom_components.data.lesion_classes import LUNG_WINDOW_HU
-from custom_components.data.nifti_header import check_affine, check_extent, check_size, check_start
+from custom_components.data.nifti_header import (
+    check_affine,
+    check_extent,
+    check_form,
+    check_size,
+    orientation_notes,
+    start_headers,
+    whole_image,
+)
 from custom_components.data.surround import MEASURED_HU, fill_surround, surround_note
 from monai.config import PathLike
-from monai.data import NibabelReader, PILReader
+from monai.data import PILReader
 from monai.data.image_reader import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 from PIL import Image
@@ -99,7 +107,7 @@ class CTReader(ImageReader):
     | input | read by | HU |
     |---|---|---|
     | ``.png``, 8-bit grey | MONAI's PILReader | the window's lower end at grey 0, its upper end at grey 255 |
-    | ``.nii``, ``.nii.gz``; a slice or a volume | MONAI's NibabelReader | as stored |
+    | ``.nii``, ``.nii.gz``; a slice or a volume | nibabel, gzip to its end | as stored |
     | folder of one DICOM series | ``series_volume``, after ``check_dicom_series`` | rescaled |
 
     A slice comes with z = 1. Only geometry goes into the metadata, never a DICOM header. The work is
@@ -144,7 +152,7 @@ class CTReader(ImageReader):
 
         Returns:
             float32 array (X, Y, Z) and metadata: affine, original_affine, spatial_shape, space,
-            original_channel_dim.
+            original_channel_dim, reading_notes.
 
         Raises:
             ValueError: naming the case, when the input is not what the class lists.
@@ -167,7 +175,7 @@ class CTReader(ImageReader):
         if kind == "PNG":
             grey, affine = _read_png(path)
             return self._from_grey(grey), affine, ()
-        return (*_read_nifti(path), ()) if kind == "NIfTI" else _read_dicom(path)
+        return _read_nifti(path) if kind == "NIfTI" else _read_dicom(path)
 
     def _mend(self, array: np.ndarray, affine: np.ndarray, path: Path) -> tuple[str, ...]:
         """Change, in place, what is no measurement; a DICOM series was mended by its headers as it was read."""
@@ -336,11 +344,20 @@ def _read_png(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _nifti_header(path: Path) -> ImageHeader:
+    return _nifti(path)[0]
+
+
+def _nifti(path: Path) -> tuple[ImageHeader, int]:
+    """The header, checked, and how many bytes the file has by it, unpacked."""
+    case = case_name(path)
     with _readable(path, "NIfTI"):
-        check_start(path)
+        headers = start_headers(path)
+    check_form(path, case, *headers)
+    with _readable(path, "NIfTI"):
         image: Any = nibabel.load(path)
         shape, affine, dtype = tuple(image.shape), np.asarray(image.affine, dtype=float), image.get_data_dtype()
-    case = case_name(path)
+        if image.dataobj.offset < len(image.header.binaryblock):
+            raise ValueError(f"its voxels would begin at byte {image.dataobj.offset}, inside its header")
     if dtype.kind not in "biuf":
         kind = "complex" if dtype.kind == "c" else "colour"
         raise ValueError(
@@ -351,21 +368,23 @@ def _nifti_header(path: Path) -> ImageHeader:
             f"Case {case}: {path.name} has shape {shape}. Expected one slice (X, Y) or one volume (X, Y, Z): "
             "save each time point or channel as a case of its own."
         )
-    if 0 in shape:
+    if min(shape) < 1:
         raise ValueError(f"Case {case}: {path.name} is empty, its shape is {shape}. Export the file again.")
     voxels = math.prod(shape)
-    check_size(path, case, voxels, image.dataobj.offset + voxels * dtype.itemsize)
+    told_bytes = int(image.dataobj.offset) + voxels * dtype.itemsize
+    check_size(path, case, voxels, told_bytes)
     check_affine(path, case, affine)
     check_extent(path, case, affine, shape)
     x, y, z = (*shape, 1)[:3]
-    return ImageHeader((x, y, z), affine)
+    return ImageHeader((x, y, z), affine), told_bytes
 
 
-def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    header, reader = _nifti_header(path), NibabelReader()
+def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    header, told_bytes = _nifti(path)
     with _readable(path, "NIfTI"):
-        array, _ = reader.get_data(reader.read(path))  # its affine is 1 mm where pixdim contradicts the sform
-    return array.reshape(header.shape), header.affine
+        image, notes = whole_image(path, told_bytes)
+        array = np.asanyarray(image.dataobj)
+    return array.reshape(header.shape), header.affine, orientation_notes(image) + notes
 
 
 def _read_dicom(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:

@@ -11,6 +11,7 @@ from custom_components.data.ct_reader import PNG_AFFINE, CTReader, LabelReader, 
 from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
 from custom_components.data.mask_geometry import mask_on_image
 from custom_components.data.new_folder import new_folder
+from custom_components.data.nifti_header import placed_image
 from monai.data import MetaTensor
 from PIL import Image
 from tqdm import tqdm
@@ -147,7 +148,7 @@ def _labels(stack: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _save(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    nibabel.save(nibabel.Nifti1Image(array, affine), path)
+    nibabel.save(placed_image(array, affine), path)
 
 
 def _jpg_files(folder: Path) -> list[Path]:

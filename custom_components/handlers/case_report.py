@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from custom_components.data.atomic import writable_folder
 from custom_components.data.case_id import case_id, source_path
+from custom_components.data.ct_reader import NOTES
 from custom_components.data.mask_geometry import mask_on_image
 from custom_components.engines.case_evaluator import NOT_WRITTEN
 from custom_components.engines.unwritten import noted_when_unwritten
 from custom_components.reports.report_files import write_json
 from ignite.engine import Events
+from monai.data import MetaTensor
 from monai.engines import IterationEvents, Workflow
 
 # Key of the CT in HU as loaded, with its metadata.
@@ -129,6 +131,12 @@ class CaseReport(ABC):
                 "Keep one channel, or turn channels into a label map with AsDiscreted(argmax=True)."
             )
         return array[0] if array.ndim == 4 else array[0][..., None]
+
+    def reading_notes(self, item: Mapping[str, Any]) -> list[str]:
+        """What was odd about the CT when it was read, in sentences."""
+        native = item[NATIVE]
+        odd = native.meta.get(NOTES) if isinstance(native, MetaTensor) else ""
+        return [f"The scan was read, although: {odd}."] if odd else []
 
     def mask_if_there(self, item: Mapping[str, Any], key: str) -> np.ndarray | None:
         """As :meth:`volume`, in the order in which the CT is stored; None when the case has nothing under the key.

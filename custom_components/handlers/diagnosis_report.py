@@ -86,7 +86,7 @@ class DiagnosisReport(CaseReport):
             SOURCE_KEY: item.get(SOURCE_KEY),
             "geometry": _geometry(volumes[NATIVE].shape, affine),
             "files": {"attention": figure.name},
-            "notes": _notes(item, numbers),
+            "notes": self.reading_notes(item) + _notes(item, numbers),
         }
         self.write_last(folder / f"{name}_diagnosis.json", name, report)
 

@@ -65,6 +65,7 @@ class LesionReport(CaseReport):
         if is_png:
             self._write_png(folder / f"{name}_seg.png", name, Image.fromarray(case.label[..., 0].T.astype(np.uint8)))
         report = {**describe_lesions(case), "overlays": [path.name for path in files if path is not None]}
+        report["notes"] = self.reading_notes(item) + report["notes"]
         self.write_last(folder / f"{name}_lesions.json", name, report)
 
     def _slices(self, case: CaseLesions) -> list[int]:

@@ -1,7 +1,9 @@
 from pathlib import Path
 
+import nibabel
 import numpy as np
 from custom_components.data.atomic import atomic_path
+from custom_components.data.nifti_header import placed_image
 from custom_components.phantom.phantom import Phantom
 
 
@@ -31,14 +33,8 @@ def write_nifti_array(array: np.ndarray, phantom: Phantom, path: Path) -> None:
         phantom: gives spacing and position.
         path: file to write, ending in .nii or .nii.gz.
     """
-    import nibabel as nib
-
-    image = nib.Nifti1Image(array, phantom.affine)
-    image.header.set_xyzt_units("mm")
-    image.set_qform(phantom.affine, code=1)
-    image.set_sform(phantom.affine, code=1)
     with atomic_path(path) as temporary:
-        nib.save(image, temporary)
+        nibabel.save(placed_image(array, phantom.affine), temporary)
 
 
 def phantom_hu(phantom: Phantom) -> np.ndarray:

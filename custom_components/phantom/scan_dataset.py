@@ -89,6 +89,8 @@ def write_scan_dataset(
     check_count("seed", seed, 0)
     scans = plan_scans(num_scans, minority, num_folds)
     Grid.centred(shape, spacing_mm)
+    if shape[2] < 2:
+        raise ValueError(f"Phantom shape is {tuple(shape)}. Expected scans of two slices or more, which are volumes.")
     progress = tqdm(scans, "phantom", disable=num_scans <= PROGRESS_FROM, unit="scan")
     with new_folder(folder) as root:
         write_datalist(root, [_write_scan(root, scan, _make(scan, seed, shape, spacing_mm), seed) for scan in progress])

@@ -6,7 +6,7 @@ import torch
 from custom_components.data.case_id import case_id
 from custom_components.data.mask_geometry import mask_on_image
 from custom_components.data.size_groups import check_ratio
-from custom_components.transforms.align_masks import both_lungs
+from custom_components.transforms.align_masks import binary_mask
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
@@ -26,10 +26,10 @@ MEDIAN_VOXELS = 1_000_000
 class CheckScand(MapTransform):
     """Check, right after loading, that CT and masks are what the networks were made for; the data pass unchanged.
 
-    Masks lie on the CT and hold 0 and 1 alone, the lung mask also 2 (1 left, 2 right). The lung mask has voxels; inside
-    it values are HU, without offset and padding; the infection lies in the lungs and is not larger than they are. What
-    lies outside the lungs is not looked at, so padding around the body is fine. A mask may be stored in another
-    orientation than the CT.
+    Masks lie on the CT and hold 0 and 1 alone, or 0 and 255, the lung mask also 2 (1 left, 2 right). The lung mask has
+    voxels; inside it values are HU, without offset and padding; the infection lies in the lungs and is not larger than
+    they are. What lies outside the lungs is not looked at, so padding around the body is fine. A mask may be stored in
+    another orientation than the CT.
 
     Args:
         image_key: the CT in HU.
@@ -98,7 +98,7 @@ class CheckScand(MapTransform):
     def _mask(self, item: Mapping[Hashable, Any], key: str, image: MetaTensor, case: str) -> np.ndarray:
         """Where a mask is 1, indexed like ``_array(image)``."""
         mask = mask_on_image(self._volume(item, key, case), image, key, case)
-        array = _array(both_lungs(mask) if key == self.lung_key else mask, image)
+        array = _array(binary_mask(mask, key == self.lung_key), image)
         inside = array == 1
         wrong = array.size - np.count_nonzero(inside) - np.count_nonzero(array == 0)
         if wrong:

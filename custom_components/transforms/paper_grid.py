@@ -6,7 +6,7 @@ import torch
 from custom_components.data.case_id import case_id
 from custom_components.data.lesion_classes import LUNG_WINDOW_HU
 from custom_components.data.mask_geometry import check_on_image
-from custom_components.transforms.align_masks import both_lungs
+from custom_components.transforms.align_masks import binary_mask
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TraceKeys
@@ -47,8 +47,8 @@ class PaperGridd(MapTransform, InvertibleTransform):
 
     Args:
         image_key: the CT in HU, MetaTensor of shape (1, X, Y, Z), stored in any orientation.
-        lung_key: the lung mask, 0/1 (2 counts as 1), MetaTensor of shape (1, X, Y, Z).
-        mask_keys: further masks, 0/1, of the same kind.
+        lung_key: the lung mask, 0/1 (2 counts as 1) or 0/255, MetaTensor of shape (1, X, Y, Z).
+        mask_keys: further masks, 0/1 or 0/255, of the same kind.
         grid: voxels of the grid along z, y, x.
         spacing_mm: voxel size along z, y, x before scaling.
         max_scale: largest factor, in (0, 1]; voxels of the grid are ``spacing_mm`` / factor wide.
@@ -103,8 +103,8 @@ class PaperGridd(MapTransform, InvertibleTransform):
         case = str(item.get("case_id") or case_id(item))
         masks = [key for key in self.mask_keys if not (self.allow_missing_masks and item.get(key) is None)]
         volumes = {key: _volume(item, key, case) for key in (self.image_key, self.lung_key, *masks)}
-        volumes[self.lung_key] = both_lungs(volumes[self.lung_key])
         image = volumes.pop(self.image_key)
+        volumes = {key: binary_mask(mask, key == self.lung_key) for key, mask in volumes.items()}
         affine = self._affine(image.shape[1:], image.affine.numpy())
         for key, mask in volumes.items():
             check_on_image(mask, image, key, case)

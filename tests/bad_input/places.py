@@ -9,6 +9,7 @@ from typing import Any
 
 from custom_components.data.build_datalist import build_datalist
 from custom_components.data.check_datalist import check_datalist
+from custom_components.data.check_lesions import check_lesions
 from custom_components.data.classification_datalist import list_scans
 from custom_components.data.covid20_slices import convert_covid20_slices
 from custom_components.data.folds import select_fold
@@ -59,6 +60,10 @@ def seg_training(data: Path) -> dict[str, Any]:
     return loaded(SEG, "train.yaml", "validate#preprocessing", list_cases(data))
 
 
+def seg_labels(data: Path) -> None:
+    check_lesions(training=list_cases(data))
+
+
 def cap_training(data: Path) -> dict[str, Any]:
     return loaded(CAP, "train.yaml", "train#preprocessing", list_scans(data))
 
@@ -91,6 +96,7 @@ def converted_runs(folder: Path) -> Path:
 # By the words of the page.
 PLACES: dict[str, Callable[[Path], Any]] = {
     "seg: training, evaluation": seg_training,
+    "seg: start of a training, evaluation": seg_labels,
     "seg: inference": seg_inference,
     "cap: training, evaluation": cap_training,
     "cap: fold": cap_split,

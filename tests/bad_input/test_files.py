@@ -126,6 +126,27 @@ def bomb(start: bytes) -> Spoil:
 ENDLESS = struct.pack("<4Bii", 1, 0, 0, 0, 0, 4) + bytes(20)
 
 
+def flip_voxel(path: Path) -> None:
+    """One bit of a voxel, in a stream that stores its bytes as they are."""
+    save(chest()["image"], path)
+    stream = bytearray(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=0))
+    stream[2000] ^= 4
+    path.write_bytes(stream)
+
+
+def fields(**changes: Any) -> Spoil:
+    """A .nii whose header has other fields."""
+
+    def spoil(path: Path) -> None:
+        save(chest()["image"], path)
+        header = nib.Nifti1Header(path.read_bytes()[:348], check=False)
+        for name, value in changes.items():
+            header[name] = value
+        path.write_bytes(header.binaryblock + path.read_bytes()[348:])
+
+    return spoil
+
+
 def cut(path: Path, count: int = 40) -> None:
     save(chest()["image"], path)
     path.write_bytes(path.read_bytes()[:-count])
@@ -207,6 +228,13 @@ ROWS = [
         f"image: {BROKEN}it has 0 bytes, fewer than a header. Copy or export the file again.",
         seg_image(lambda path: path.touch()),
     ),
+    Row(
+        "gz_bit",
+        "a .nii.gz with one flipped bit",
+        "diagnose",
+        f"{BROKEN.removeprefix('Case bad: ')}CRC check failed",
+        alone(flip_voxel),
+    ),
     Row("truncated_gz", "half a .nii.gz", TRAIN, f"{BROKEN}Compressed file ended before", seg_image(cut)),
     Row(
         "truncated",
@@ -220,8 +248,54 @@ ROWS = [
         "text",
         "a text named .nii.gz",
         "diagnose",
-        f"{BROKEN[10:]}Not a gzipped file",
+        f"{BROKEN[10:]}it is not packed with gzip, as its name says: a NIfTI file that is not is named .nii.",
         alone(lambda path: path.write_text("404")),
+    ),
+    Row(
+        "gz_as_nii",
+        "a .nii.gz named .nii",
+        INFER,
+        "Case bad: bad.nii is truncated or not a NIfTI file: it is packed with gzip: name it .nii.gz.",
+        seg_image(lambda path: path.write_bytes(gzip.compress(bytes(999))), "bad.nii"),
+    ),
+    Row(
+        "gz_followed",
+        "a .nii.gz with a text behind its end",
+        INFER,
+        f"{TAKEN}the text is left out, with a warning",
+        seg_image(lambda path: save(chest()["image"], path).open("ab").write(b"<html>")),
+        lambda item: "follows its end" in item["native"].meta["reading_notes"],
+    ),
+    Row(
+        "no_orientation",
+        "a .nii with the orientation codes 0",
+        INFER,
+        f"{TAKEN}with a warning, which the report repeats, that sides are a guess",
+        seg_image(fields(sform_code=0), "bad.nii"),
+        lambda item: (
+            "left and right, front and back, head and feet are a guess" in item["native"].meta["reading_notes"]
+        ),
+    ),
+    Row(
+        "no_voxel_size",
+        "a .nii with a voxel size of 0 and no sform",
+        INFER,
+        "Case bad: bad.nii has voxels of 24 x 28 x 0 mm and no sform, so its voxel size is unknown. Copy the header",
+        seg_image(fields(sform_code=0, pixdim=[1, 24, 28, 0, 0, 0, 0, 0]), "bad.nii"),
+    ),
+    Row(
+        "no_rotation",
+        "a .nii whose qform is not a rotation, and no sform",
+        TRAIN,
+        "image: Case bad: bad.nii has a qform that is not a rotation and no sform, so its orientation is unknown. Copy",
+        seg_image(fields(sform_code=0, qform_code=1, quatern_b=3), "bad.nii"),
+    ),
+    Row(
+        "voxels_in_header",
+        "a .nii whose voxels begin inside its header",
+        "diagnose",
+        "bad.nii is truncated or not a NIfTI file: its voxels would begin at byte 0, inside its header.",
+        alone(fields(vox_offset=0), "bad.nii"),
     ),
     Row(
         "png_as_nifti",

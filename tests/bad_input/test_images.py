@@ -87,6 +87,12 @@ def mirrored(array: np.ndarray, affine: np.ndarray) -> Volume:
     return array[:, :, ::-1], affine @ turn
 
 
+def sheared(array: np.ndarray, affine: np.ndarray) -> Volume:
+    turn = np.eye(4)
+    turn[1, 2] = np.tan(np.deg2rad(20)) * affine[2, 2] / affine[1, 1]
+    return array, affine @ turn
+
+
 def oblique(array: np.ndarray, affine: np.ndarray) -> Volume:
     turn = np.eye(4)
     turn[:2, :2] = [[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]]
@@ -195,6 +201,14 @@ ROWS = [
     ),
     Row("no_spacing", "a voxel size of 0", TRAIN, f"image: {SINGULAR}", seg(column(1, 0))),
     Row("singular", "two axes that are parallel", CAP_INFER, SINGULAR, cap(column(1, (-24.0, 0, 0)), *ALL)),
+    Row(
+        "sheared",
+        "axes that are sheared by 20 degrees",
+        "diagnose",
+        "the axes of bad.nii.gz are sheared by 20.0 degrees, up to 1 is allowed. "
+        "Resample it to a grid of right angles first",
+        alone(sheared),
+    ),
     Row("nan_affine", "an affine with NaN", "diagnose", SINGULAR.removeprefix("Case bad: "), alone(column(3, np.nan))),
     Row(
         "mirrored",

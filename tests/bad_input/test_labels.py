@@ -12,6 +12,7 @@ from PIL import Image
 from tests.bad_input.data_sets import cap_data, chest, save, seg_data
 from tests.bad_input.row import TAKEN, Row
 from tests.bad_input.test_files import CAP_TRAIN, TRAIN, Make, in_cases, no_archive, runs
+from tests.bad_input.test_images import in_lungs
 
 TABLE = "case_id,label\nbad,covid\ncovid_1,covid\ncovid_2,covid\ncap_0,cap\ncap_1,cap\n"
 GREYS = "name,air_grey,fat_grey\n"
@@ -24,6 +25,34 @@ def mask(change: Callable[[np.ndarray], np.ndarray]) -> Make:
         return data
 
     return make
+
+
+def every_mask(change: Callable[[np.ndarray], np.ndarray]) -> Make:
+    def make(folder: Path) -> Path:
+        data = seg_data(folder / "data")
+        for path in (data / "masks").iterdir():
+            save(change(chest()["infection"]), path)
+        return data
+
+    return make
+
+
+def cap_masks(change: Callable[[np.ndarray], np.ndarray], *kinds: str) -> Make:
+    """The bad case's masks of these kinds, or both, with a change."""
+
+    def make(folder: Path) -> Path:
+        data = cap_data(folder / "data")
+        for kind in kinds or ("lung", "infection"):
+            save(change(chest()[kind]), data / f"{kind}s" / "bad.nii.gz")
+        return data
+
+    return make
+
+
+def ignored_beside(array: np.ndarray) -> np.ndarray:
+    array = array * 255
+    array[3, 4, 3] = 1
+    return array
 
 
 def seven(array: np.ndarray) -> np.ndarray:
@@ -135,6 +164,20 @@ ROWS = [
         holds(255),
     ),
     Row(
+        "all_0_255",
+        "masks of 0 and 255, all of them",
+        "seg: start of a training, evaluation",
+        "No label of the data set has a lesion class, and 2 have 255, which is ignored: bad, good. Expected 1 (ground",
+        every_mask(lambda a: a * 255),
+    ),
+    Row(
+        "no_lesions",
+        "no lesion in any mask",
+        "seg: start of a training, evaluation",
+        "None of the 2 training cases has a lesion (1 (ground glass), 2 (consolidation), 3 (pleural effusion)) in its",
+        every_mask(lambda a: a * 0),
+    ),
+    Row(
         "image_as_mask",
         "image and mask exchanged",
         TRAIN,
@@ -147,6 +190,21 @@ ROWS = [
         CAP_TRAIN,
         "Case bad: 94.6 % of the infection (318 of 336 voxels) lies outside the lung mask. ",
         exchanged(cap_data, "lungs", "infections"),
+    ),
+    Row(
+        "masks_0_255",
+        "lung and infection mask of 0 and 255",
+        CAP_TRAIN,
+        f"{TAKEN}as 0 and 1",
+        cap_masks(lambda a: a * 255),
+        in_lungs,
+    ),
+    Row(
+        "masks_0_1_255",
+        "an infection mask of 0, 1 and 255",
+        CAP_TRAIN,
+        "Case bad: infection has 17 voxels that are neither 0 nor 1 (255). Expected a mask of 0 and 1: binarise it, ",
+        cap_masks(ignored_beside, "infection"),
     ),
     Row(
         "image_as_lung",

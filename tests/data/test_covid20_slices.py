@@ -68,6 +68,27 @@ def test_runs_become_scans_that_the_segmentation_can_be_trained_on(tmp_path, sou
     assert len(hold_out_fold(scans, 0)["training"]) == 2
 
 
+def test_one_slice_that_is_cut_off_is_left_out_with_a_warning(tmp_path, source, caplog):
+    """The next command would refuse it; the other scans keep their names, and a table may name it."""
+    alone = np.roll(run_of(1)["ct"], 24, axis=1)
+    cut = {key: np.concatenate([value, alone if key == "ct" else value[:1] * 0]) for key, value in run_of(3).items()}
+    write(source, "volume_0021", cut)
+    table = table_of(tmp_path / "t.csv", [{"name": "volume_0021_2", "slice_mm": "5"}])
+    datalist = convert_covid20_slices(source, tmp_path / "set", table=table, num_folds=4)
+
+    names = ["volume_0007", "volume_0013_1", "volume_0013_2", "volume_0021_1"]
+    assert [scan["case_id"] for scan in list_scans(datalist)] == names
+    assert sorted(path.name for path in (tmp_path / "set" / "images").iterdir()) == [f"{name}.nii.gz" for name in names]
+    assert "1 scans of one slice are left out, as they are no volumes: volume_0021_2." in caplog.text
+
+
+def test_single_slices_alone_are_refused(tmp_path):
+    write(tmp_path / "runs", "volume_0001", run_of(1))
+    with pytest.raises(ValueError, match=r"has single slices alone: volume_0001. Expected runs of several"):
+        convert_covid20_slices(tmp_path / "runs", tmp_path / "set", num_folds=1)
+    assert not (tmp_path / "set").exists()
+
+
 def test_voxels_keep_their_place_and_the_axes_are_named(tmp_path, source):
     convert_covid20_slices(source, tmp_path / "set", (1.4, 1.6, 2.5), num_folds=1)
     mask, affine = load(tmp_path / "set", "infections", "volume_0013_1")
@@ -151,6 +172,7 @@ def test_a_broken_file_is_named(tmp_path, source):
     [
         ({"num_folds": 4}, "num_folds is 4. Expected 1 to 3, the number of patients"),
         ({"spacing_mm": (1.0, 0.0, 1.0)}, "spacing_mm is"),
+        ({"spacing_mm": (0.001, 0.001, 0.001)}, "Case volume_0007: .* has voxels of 0.001 x .* write the header in mm"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(tmp_path, source, given, message):

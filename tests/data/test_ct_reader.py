@@ -1,12 +1,16 @@
 import pickle
+import re
 import shutil
 import time
+import zlib
+from contextlib import suppress
 
 import nibabel
 import numpy as np
 import pytest
 from custom_components.data.ct_reader import CTReader, LabelReader, case_name, image_header
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from monai.data import DataLoader, Dataset
 from monai.transforms import LoadImaged, Orientationd
@@ -14,8 +18,11 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import RLELossless
+from scipy.spatial.transform import Rotation
 
-OBLIQUE = np.array([[-0.5, 0.1, 0, 7], [0.05, -0.75, 0.2, -9], [0, 0.1, 2, 30], [0, 0, 0, 1]])
+OBLIQUE = np.eye(4)
+OBLIQUE[:3, :3] = Rotation.from_euler("xyz", [5, -8, 12], degrees=True).as_matrix() @ np.diag([-0.5, -0.75, 2])
+OBLIQUE[:3, 3] = 7, -9, 30
 
 
 def load(path, reader=None):
@@ -231,6 +238,7 @@ def test_a_singular_affine_is_refused(tmp_path, write_nifti, axes):
     path = write_nifti(tmp_path / "012.nii", np.zeros((5, 6, 7), dtype=np.int16), np.eye(4))
     header = nibabel.load(path).header
     header["srow_x"][:3], header["srow_y"][:3], header["srow_z"][:3] = axes
+    header["vox_offset"] = 352
     path.write_bytes(header.binaryblock + path.read_bytes()[348:])
 
     with pytest.raises(ValueError, match=r"Case 012: 012.nii has a singular affine"):
@@ -351,3 +359,201 @@ def test_what_is_odd_is_warned_of_once_however_often_a_scan_is_read(write_series
     warnings = [one.getMessage() for one in caplog.records if "P077 is read, although" in one.getMessage()]
     assert len(warnings) == 1
     assert "StudyInstanceUID is not a DICOM UID" in warnings[0]
+
+
+def gzipped(content, level=6):
+    packer = zlib.compressobj(level, zlib.DEFLATED, 31)
+    return packer.compress(content) + packer.flush()
+
+
+NOISE = np.random.default_rng(0).integers(-1000, 1000, (20, 16, 12)).astype(np.int16)
+
+
+@pytest.fixture
+def packed(tmp_path, write_nifti):
+    """A NIfTI file of noise as gzip, and as the bytes in it."""
+    content = write_nifti(tmp_path / "plain.nii", NOISE).read_bytes()
+    return gzipped(content), content
+
+
+@given(st.data())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_one_flipped_bit_of_a_gzip_never_gives_other_voxels(tmp_path, packed, data):
+    stream = bytearray(gzipped(packed[1], data.draw(st.sampled_from([0, 1, 6]))))
+    stream[data.draw(st.integers(10, len(stream) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    (tmp_path / "012.nii.gz").write_bytes(stream)
+    found = None
+    with suppress(ValueError):
+        found = load(tmp_path / "012.nii.gz")
+    assert found is None or np.array_equal(found[0], NOISE)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda stream, content: b"", "it has 0 bytes, fewer than a header"),
+        (lambda stream, content: gzipped(b""), "it has 0 bytes, fewer than a header"),
+        (lambda stream, content: stream[: len(stream) // 2], "ended before the end-of-stream marker"),
+        (lambda stream, content: stream[:-8], "ended before the end-of-stream marker"),
+        (lambda stream, content: stream[:-3], "ended before the end-of-stream marker"),
+        (lambda stream, content: stream[:-8] + bytes(4) + stream[-4:], "CRC check failed"),
+        (lambda stream, content: stream[:-4] + bytes(4), "Incorrect length"),
+        (
+            lambda stream, content: gzipped(content[:400]) + gzipped(content[400:])[:-8],
+            "ended before the end-of-stream",
+        ),
+        (lambda stream, content: gzipped(content[:-40]), "Expected 7680 bytes, got 7640"),
+        (lambda stream, content: gzipped(content[:-40]) + b"something else", "Not a gzipped file"),
+        (lambda stream, content: stream + gzipped(bytes(3 * 2**20)), "unpacks to more than the 8,032 bytes"),
+        (lambda stream, content: content, "not packed with gzip, as its name says: a NIfTI file that is not is named"),
+    ],
+)
+@pytest.mark.parametrize("reader", [CTReader(), LabelReader()])
+def test_a_gzip_is_read_to_its_end(tmp_path, packed, change, reason, reader):
+    (tmp_path / "012.nii.gz").write_bytes(change(*packed))
+
+    with pytest.raises(ValueError, match=f"Case 012: 012.nii.gz is truncated or not a NIfTI file: .*{reason}"):
+        load(tmp_path / "012.nii.gz", reader)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda stream, content: b"", "it has 0 bytes, fewer than a header"),
+        (lambda stream, content: content[:-1], "its header tells of 8,032 bytes, and 8,031 are there"),
+        (lambda stream, content: stream, "it is packed with gzip: name it .nii.gz"),
+    ],
+)
+@pytest.mark.parametrize("reader", [CTReader(), LabelReader()])
+def test_a_file_that_is_not_packed_has_the_length_that_its_header_declares(tmp_path, packed, change, reason, reader):
+    (tmp_path / "012.nii").write_bytes(change(*packed))
+
+    with pytest.raises(ValueError, match=f"Case 012: 012.nii is truncated or not a NIfTI file: {reason}"):
+        load(tmp_path / "012.nii", reader)
+
+
+@pytest.mark.parametrize("reader", [CTReader(), LabelReader()])
+def test_zeros_behind_a_gzip_and_a_second_member_are_fine(tmp_path, packed, reader):
+    stream, content = packed
+    for changed in (stream + bytes(512), gzipped(content[:400]) + gzipped(content[400:]), stream + stream):
+        (tmp_path / "012.nii.gz").write_bytes(changed)
+        image = load(tmp_path / "012.nii.gz", reader)
+        np.testing.assert_array_equal(image[0], NOISE)
+        assert image.meta["reading_notes"] == ""
+
+
+@pytest.mark.parametrize("reader", [CTReader(), LabelReader()])
+def test_what_follows_a_whole_gzip_is_left_out_with_a_warning(tmp_path, packed, reader):
+    (tmp_path / "012.nii.gz").write_bytes(packed[0] + b"<html>")
+    image = load(tmp_path / "012.nii.gz", reader)
+
+    np.testing.assert_array_equal(image[0], NOISE)
+    assert image.meta["reading_notes"] == "something that is not gzip follows its end, and is left out"
+
+
+def test_nifti_2_in_a_gzip_is_read(tmp_path, hu):
+    nibabel.save(nibabel.Nifti2Image(hu.astype(np.int16), OBLIQUE), tmp_path / "012.nii.gz")
+
+    np.testing.assert_array_equal(load(tmp_path / "012.nii.gz")[0], hu)
+
+
+def raw_nifti(path, hu, **fields):
+    """A file whose header has these very fields, however wrong."""
+    image = nibabel.Nifti1Image(hu.astype(np.int16), OBLIQUE)
+    image.set_qform(OBLIQUE, 1)
+    for name, value in {"magic": b"n+1", "vox_offset": 352, **fields}.items():
+        image.header[name] = value
+    path.write_bytes(image.header.binaryblock + bytes(4) + np.asarray(image.dataobj).tobytes(order="F"))
+    return path
+
+
+@pytest.mark.parametrize(("qform_code", "sform_code"), [(1, 0), (0, 1), (0, 4), (2, 1)])
+def test_one_form_is_enough_to_know_the_sides(tmp_path, hu, caplog, qform_code, sform_code):
+    image = load(raw_nifti(tmp_path / "sides.nii", hu, qform_code=qform_code, sform_code=sform_code))
+
+    np.testing.assert_allclose(image.affine, OBLIQUE, atol=1e-5)
+    assert image.meta["reading_notes"] == ""
+    assert "although" not in caplog.text
+
+
+def test_without_any_form_the_sides_are_a_guess_which_is_warned_of_once(tmp_path, hu, caplog):
+    path = raw_nifti(tmp_path / "guess.nii", hu, qform_code=0, sform_code=0)
+    images = [load(path) for _ in range(3)]
+
+    assert "left and right, front and back, head and feet are a guess" in images[0].meta["reading_notes"]
+    assert caplog.text.count("Case guess is read, although: its header does not say how the voxels lie") == 1
+
+
+def test_two_forms_that_exchange_the_sides_are_warned_of(tmp_path, hu, caplog):
+    image = load(raw_nifti(tmp_path / "two.nii", hu, srow_x=-OBLIQUE[0]))
+
+    np.testing.assert_allclose(image.affine, np.diag([-1, 1, 1, 1]) @ OBLIQUE, atol=1e-5)
+    assert "its qform and sform place voxels up to " in image.meta["reading_notes"]
+    assert caplog.text.count("Case two is read, although") == 1
+
+
+@given(st.floats(-60, 60), st.permutations(range(3)))
+def test_axes_are_sheared_by_one_degree_at_most_as_of_dicom(tmp_path_factory, degrees, order):
+    affine = OBLIQUE.copy()
+    first, second, _ = order
+    along = affine[:3, first] / np.linalg.norm(affine[:3, first])
+    affine[:3, second] += np.tan(np.deg2rad(degrees)) * np.linalg.norm(affine[:3, second]) * along
+    path = tmp_path_factory.getbasetemp() / "sheared.nii"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), affine), path)
+
+    if abs(degrees) < 0.999:
+        image_header(path)
+    elif abs(degrees) > 1.001:
+        with pytest.raises(ValueError, match=r"up to 1 is allowed. Resample it") as raised:
+            image_header(path)
+        found = float(re.search(r"sheared by ([\d.]+) degrees", str(raised.value))[1])
+        assert abs(found - abs(degrees)) < 0.06
+
+
+NOTHING, OF_0_MM = [0.0] * 4, [1, 0.5, 0, 2, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sform_code": 0, "pixdim": OF_0_MM}, "has voxels of 0.5 x 0 x 2 mm and no sform, so its voxel size is"),
+        ({"sform_code": 0, "qform_code": 0, "pixdim": OF_0_MM}, "has voxels of 0.5 x 0 x 2 mm and no sform, so its"),
+        ({"sform_code": 0, "quatern_b": 3}, "has a qform that is not a rotation and no sform, so its orientation"),
+        ({"sform_code": 0, "quatern_b": np.nan}, "has a qform that is not a rotation and no sform, so its orientation"),
+        ({"srow_y": NOTHING}, "has a singular affine, so its voxel size or orientation is unknown"),
+        ({"srow_x": [np.nan] * 4}, "has a singular affine, so its voxel size or orientation is unknown"),
+        ({"vox_offset": 0}, "its voxels would begin at byte 0, inside its header"),
+        ({"dim": [3, 3, -4, 5, 1, 1, 1, 1]}, r"is empty, its shape is \(3, -4, 5\)"),
+        ({"scl_slope": 1, "scl_inter": np.nan}, "Valid slope but invalid intercept nan"),
+        ({"scl_slope": 3e38, "scl_inter": 0}, "values are NaN or infinite"),
+    ],
+)
+@pytest.mark.parametrize("reader", [CTReader(), LabelReader()])
+def test_a_header_that_leaves_place_or_values_unknown_is_refused_by_name(tmp_path, hu, fields, message, reader):
+    with pytest.raises(ValueError, match=f"^Case bad: .*{message}"):
+        load(raw_nifti(tmp_path / "bad.nii", np.full_like(hu, 900), **fields), reader)
+
+
+@pytest.mark.parametrize(
+    ("fields", "note"),
+    [
+        ({"sform_code": 0, "srow_x": [np.nan] * 4}, ""),
+        ({"qform_code": 0, "pixdim": OF_0_MM}, ""),
+        ({"quatern_b": 3}, "its qform is not a rotation, and the sform is taken"),
+        ({"qoffset_x": np.inf}, "its qform is not a rotation, and the sform is taken"),
+        ({"scl_slope": 0, "scl_inter": -1024}, ""),
+        ({"scl_slope": np.nan, "scl_inter": np.nan}, ""),
+    ],
+)
+@pytest.mark.parametrize("reader", [CTReader(), LabelReader()])
+def test_a_form_that_is_not_used_and_a_slope_of_nothing_change_nothing(tmp_path, hu, fields, note, reader):
+    image = load(raw_nifti(tmp_path / "good.nii", hu, **fields), reader)
+
+    np.testing.assert_array_equal(image[0], hu)
+    np.testing.assert_allclose(image.affine, OBLIQUE, atol=1e-5)
+    assert image.meta["reading_notes"].startswith(note)
+    assert bool(image.meta["reading_notes"]) == bool(note)
+
+
+def test_a_scan_with_one_time_point_is_a_volume(tmp_path, hu, write_nifti):
+    np.testing.assert_array_equal(load(write_nifti(tmp_path / "one.nii", hu[..., None].astype(np.int16)))[0], hu)

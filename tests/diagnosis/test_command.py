@@ -87,6 +87,18 @@ def test_without_weights_the_report_has_no_probability_and_says_why(run, study, 
     assert {path.name for path in folder.iterdir()} == {"report.json", "report.html", f"{folder.name}_lungs.nii.gz"}
 
 
+def test_a_nifti_without_orientation_codes_is_warned_of_in_log_and_report(run, scan, bare_bundles, tmp_path, caplog):
+    image = nib.load(write_nifti(scan, tmp_path / "a.nii"))
+    image.header["qform_code"], image.header["sform_code"] = 0, 0
+    image.header["vox_offset"] = 352
+    (tmp_path / "a.nii").write_bytes(image.header.binaryblock + (tmp_path / "a.nii").read_bytes()[348:])
+    assert run(tmp_path / "a.nii", "--output_dir", tmp_path / "out", "--bundles_dir", bare_bundles) == 0
+    report = json.loads((tmp_path / "out" / "a" / "report.json").read_text(encoding="utf-8"))
+    assert "left and right, front and back, head and feet are a guess" in report["warnings"][0]
+    assert caplog.text.count("Case a is read, although: its header does not say how the voxels lie") == 1
+    assert "are a guess" in (tmp_path / "out" / "a" / "report.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("option", ["--no-lesion_classes", "--no_lesion_classes", "--no-lesion-classes"])
 def test_lesion_classes_are_left_out_by_any_spelling(run, study, bundles, tmp_path, option):
     assert run(study, option, "--output_dir", tmp_path, "--bundles_dir", bundles, "--dicom", "False") == 0

@@ -73,6 +73,12 @@ def read(output_dir, name):
     return json.loads((output_dir / name / f"{name}_diagnosis.json").read_text(encoding="utf-8"))
 
 
+def test_what_is_odd_about_the_scan_is_a_note(tmp_path):
+    item = item_of()
+    item["native"].meta["reading_notes"] = "sides are a guess"
+    assert report_on([item], tmp_path)["notes"] == ["The scan was read, although: sides are a guess."]
+
+
 def test_a_report_worked_out_by_hand(tmp_path):
     report = report_on([item_of()], tmp_path)
     assert report.pop("notice").startswith("Research use only")

@@ -55,6 +55,18 @@ def test_a_volume_gets_its_report_and_overlays(tmp_path, label):
     assert sorted(file.name for file in (tmp_path / "012").iterdir()) == expected
 
 
+@pytest.mark.parametrize(
+    ("odd", "notes"), [("sides are a guess", ["The scan was read, although: sides are a guess."]), ("", [])]
+)
+def test_what_is_odd_about_the_scan_is_the_first_note(tmp_path, label, odd, notes):
+    report_on([batch_of(label, "plain.nii.gz")], tmp_path)
+    odd_batch = batch_of(label, "012.nii.gz")
+    odd_batch["native"].meta["reading_notes"] = [odd]
+    report_on([odd_batch], tmp_path)
+    plain = read(tmp_path / "plain" / "plain_lesions.json")["notes"]
+    assert read(tmp_path / "012" / "012_lesions.json")["notes"] == notes + plain
+
+
 def test_overlays_have_a_panel_for_the_truth_when_there_is_one(tmp_path, label):
     square = torch.diag(torch.tensor([-1.0, -1, 10, 1], dtype=torch.float64))
     batches = [batch_of(label, "plain.nii.gz", square), batch_of(label, "judged.nii.gz", square, label=label)]

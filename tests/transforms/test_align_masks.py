@@ -78,6 +78,24 @@ def test_both_sides_of_the_lungs_are_lung(case, kind):
     assert aligned.dtype == kind
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("key", ["lung", "infection"])
+def test_a_mask_of_0_and_255_is_one_of_0_and_1(case, key, kind):
+    aligned = AlignMasksd(key)({**case, key: case[key].to(kind) * 255})[key]
+
+    assert torch.equal(aligned.as_tensor(), case[key].as_tensor().to(kind))
+    assert aligned.dtype == kind
+    np.testing.assert_array_equal(aligned.affine, case[key].affine)
+
+
+def test_255_beside_another_value_stays_to_be_refused_and_a_label_keeps_it(case):
+    mixed = case["infection"].clone()
+    mixed[0, 0, 0, 0] = 255
+
+    assert AlignMasksd("infection")({**case, "infection": mixed})["infection"].unique().tolist() == [0, 1, 255]
+    assert AlignMasksd("label")({**case, "label": case["infection"] * 255})["label"].max() == 255
+
+
 def test_other_values_stay_to_be_refused(case):
     other = case["lung"] * 3
     other[0, 0, 0, 0] = 2
@@ -126,6 +144,13 @@ def test_lungs_by_side_count_once_on_the_papers_grid(case):
     assert torch.equal(grid({**case, "lung": case["lung"] * 2})["image"], grid(case)["image"])
 
 
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_masks_of_0_and_255_count_as_those_of_0_and_1(case, use):
+    masks = {key: case[key] * 255 for key in ("lung", "infection")}
+
+    assert torch.equal(torch.as_tensor(use({**case, **masks})), torch.as_tensor(use(case)))
+
+
 def test_a_flipped_label_is_no_label_of_the_image(case, scan):
     label = volume(scan.label, scan.affine)
     flipped = stored(label, "".join("RLAPSI"["LRPAIS".index(code)] for code in nib.aff2axcodes(scan.affine)))
@@ -140,7 +165,8 @@ def test_a_flipped_label_is_no_label_of_the_image(case, scan):
 def test_the_ratio_of_a_datalist_is_that_of_masks_in_any_order(case, tmp_path, codes):
     sides = case["lung"].clone()
     sides[:, : sides.shape[1] // 2] *= 2
-    masks = {"image": case["image"], "lung": stored(sides, codes), "infection": stored(case["infection"], codes)}
+    infection = case["infection"] * 255
+    masks = {"image": case["image"], "lung": stored(sides, codes), "infection": stored(infection, codes)}
     paths = {key: tmp_path / f"{key}.nii.gz" for key in masks}
     for key, mask in masks.items():
         nib.save(nib.Nifti1Image(mask[0].numpy(), mask.affine.numpy()), paths[key])

@@ -116,6 +116,20 @@ def test_a_bad_case_stops_a_training_with_its_name(training_message, data, kind,
     assert not list((tmp_path / "models").glob("*.pt"))
 
 
+def test_masks_of_0_and_255_are_refused_before_a_training_and_an_evaluation(
+    training_message, message_of, data, trained, tmp_path
+):
+    """They say where something is, and 255 is ignored: a network would learn background alone, and score nothing."""
+    for path in (data / "masks").iterdir():
+        Image.fromarray((np.array(Image.open(path)) > 0).astype(np.uint8) * 255).save(path)
+    for message in (training_message(data), message_of("evaluate.yaml", data, ckpt_path=trained.model)):
+        assert re.search(
+            r"^No label of the data set has a lesion class, and \d have 255, .* write in place of 255 ", message
+        )
+    assert not list((tmp_path / "models").iterdir())
+    assert not list((tmp_path / "out").glob("**/*.csv"))
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_bad_case_is_told_as_well_when_nothing_is_cached(training_message, data, num_workers):
     """Then it is loaded during the epoch, in a process of its own, whose traceback comes as text."""
