@@ -167,7 +167,7 @@ def test_all_problems_of_all_cases_are_reported_together_and_nothing_is_written(
     write_scan("covid_1", 36, outside=4)
     write_scan("covid_2", 20, outside=5)
     write_scan("covid_10", lungs=np.zeros((5, 6, 7), dtype=np.uint8))
-    write_scan("cap_1", infections=np.full((5, 6, 7), 255, dtype=np.uint8))
+    write_scan("cap_1", infections=np.full((5, 6, 7), 3, dtype=np.uint8))
     write_nifti(root / "infections" / "unknown.nii", np.zeros((5, 6, 7), dtype=np.uint8))
     with (root / "labels.csv").open("a") as file:
         file.write("cap_4,cap,e,70\ncap_5,capp,f,71\n")
@@ -181,7 +181,7 @@ def test_all_problems_of_all_cases_are_reported_together_and_nothing_is_written(
         "1 in infections/ without a row in labels.csv: unknown",
         "Case covid_2: 20.0 % of the infection (5 of 25 voxels) lies outside the lung mask",
         "Case covid_10: lung mask is empty (0 of 210 voxels)",
-        "Case cap_1: infection has 210 voxels that are neither 0 nor 1 (255)",
+        "Case cap_1: infection has 210 voxels that are neither 0 nor 1 (3)",
     ):
         assert problem in str(caught.value)
     assert not (root / "datalist.json").exists()
