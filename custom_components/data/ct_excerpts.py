@@ -5,13 +5,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
-from custom_components.data.atomic import atomic_path
 from custom_components.data.case_files import existing_root, natural_key
 from custom_components.data.covid20_slices import check_unpacked
 from custom_components.data.datalist_json import DATALIST_NAME
 from custom_components.data.new_folder import new_folder
+from custom_components.data.volume_files import save_volume
 from custom_components.transforms.lung_mask import lung_mask
 from scipy import ndimage
 
@@ -88,10 +87,7 @@ def _write(path: Path, folder: Path) -> dict[str, Any]:
     affine = np.diag([-spacing_mm[0], -spacing_mm[1], spacing_mm[2], 1.0])  # to Left, Posterior, Superior
     names = {"image": f"images/{path.stem}.nii.gz", "label": f"masks/{path.stem}.nii.gz"}
     for key, array in (("image", hu), ("label", labels)):
-        image = nibabel.Nifti1Image(np.ascontiguousarray(array), affine)
-        image.header.set_xyzt_units("mm")
-        with atomic_path(folder / names[key]) as temporary:
-            nibabel.save(image, temporary)
+        save_volume(array, affine, folder / names[key])
     return {"case_id": path.stem, "group": path.stem, **names, "label_sets": sets, "lung_values": [LUNG]}
 
 

@@ -1,0 +1,105 @@
+"""Masks of a public data set on their CT, where the headers of the two may contradict each other."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from custom_components.data.mask_geometry import mask_on_image
+from monai.data import MetaTensor
+
+# Aerated lung, also where it is dense or emphysematous, and not the air around the patient.
+AERATED_HU = (-970.0, -300.0)
+HALF = 0.5
+
+
+@dataclass(frozen=True)
+class PlacedMasks:
+    """Masks in the axis order and directions of their image.
+
+    Args:
+        masks: by name, values as stored, shape (X, Y, Z) each.
+        as_stored: whether voxels were matched by their order, since the headers place the masks beside the lungs.
+    """
+
+    masks: dict[str, np.ndarray]
+    as_stored: bool
+
+
+def place_masks(image: MetaTensor, masks: Mapping[str, MetaTensor], lung: str, case: str) -> PlacedMasks:
+    """Bring masks onto a CT, in world space or voxel by voxel, whichever puts the lung mask on aerated lung.
+
+    Published masks often come with a header of another orientation than their image although the voxels match, or the
+    other way round. A flip leaves sizes and corners alike, so only the image can tell: of twelve CTs, 72 to 96 % of the
+    mask in its right place is aerated, and 19 to 66 points less of it when mirrored along any axis.
+
+    Args:
+        image: CT in HU, (1, X, Y, Z).
+        masks: by name, (1, X, Y, Z) in any orientation.
+        lung: name of the mask that covers the lungs.
+        case: for messages.
+
+    Returns:
+        The masks in the order of the image.
+
+    Raises:
+        ValueError: naming the case, when a mask does not fit the image either way, the lung mask is empty, or it lies
+            on more lung when it is mirrored.
+    """
+    problem, found = "", []
+    try:
+        placed = {name: mask_on_image(mask, image, name, case)[0].numpy() for name, mask in masks.items()}
+        found.append(PlacedMasks(placed, as_stored=False))
+    except ValueError as error:
+        problem = str(error)
+    if all(mask.shape == image.shape for mask in masks.values()):
+        stored = {name: mask[0].numpy() for name, mask in masks.items()}
+        found.append(PlacedMasks(stored, as_stored=True))
+    if not found:
+        raise ValueError(problem)
+    hu = image[0].numpy()
+    best = max(found, key=lambda one: aerated_share(hu, one.masks[lung], case))
+    check_on_lungs(hu, best.masks[lung], lung, case)
+    return best
+
+
+def aerated_share(hu: np.ndarray, lung: np.ndarray, case: str) -> float:
+    """Share of a lung mask that is aerated lung.
+
+    Args:
+        hu: CT, shape (X, Y, Z).
+        lung: 0 outside, same shape.
+        case: for messages.
+
+    Raises:
+        ValueError: when the mask is empty.
+
+    Example:
+        >>> aerated_share(np.array([-1000.0, -850, -500, 40]), np.array([0, 1, 1, 1]), "one").__round__(2)
+        0.67
+    """
+    inside = hu[lung > HALF]
+    if not inside.size:
+        raise ValueError(f"Case {case}: the lung mask is empty. Check the mask file.")
+    return float(((inside > AERATED_HU[0]) & (inside < AERATED_HU[1])).mean())
+
+
+def check_on_lungs(hu: np.ndarray, lung: np.ndarray, name: str, case: str) -> None:
+    """Refuse a lung mask that fits the CT better when it is mirrored.
+
+    Args:
+        hu: CT, shape (X, Y, Z).
+        lung: 0 outside, same shape.
+        name: of the mask, for messages.
+        case: likewise.
+
+    Raises:
+        ValueError: when it does.
+    """
+    share = aerated_share(hu, lung, case)
+    for axis in range(3):
+        mirrored = aerated_share(hu, np.flip(lung, axis), case)
+        if mirrored > share:
+            raise ValueError(
+                f"Case {case}: {share:.0%} of {name} is aerated lung, {mirrored:.0%} when it is mirrored along axis "
+                f"{axis}. Expected a mask on the lungs: check the orientation in the headers."
+            )
