@@ -42,7 +42,7 @@ def read_structures(path: Path, case: str) -> dict[str, Structure]:
         header = dcmread(path)
         contours = {
             int(roi.ReferencedROINumber): [
-                np.reshape(one.ContourData, (-1, 3)) for one in roi.get("ContourSequence", [])
+                np.reshape(one.ContourData, (-1, 3)) for one in roi.get("ContourSequence", []) if one.get("ContourData")
             ]
             for roi in header.ROIContourSequence
         }
