@@ -18,8 +18,7 @@ from tqdm import tqdm
 
 LEFT_OUT = "left_out.csv"
 FOLDERS = {"image": "images", "label": "masks", "lung": "lungs", "infection": "infections"}
-# Of a mask that was stored as decimals.
-HALF = 0.5
+INT16 = (-(2**15), 2**15 - 1)
 
 Case = dict[str, Any]
 Source = TypeVar("Source")
@@ -78,8 +77,8 @@ def write_case(folder: Path, name: str, arrays: Mapping[str, np.ndarray], affine
     """
     paths = {key: f"{FOLDERS[key]}/{name}.nii.gz" for key in arrays}
     for key, array in arrays.items():
-        whole = np.rint(array) if key == "image" else array
-        save_volume(whole.astype(np.int16 if key == "image" else np.uint8), affine, folder / paths[key])
+        stored = np.rint(array).clip(*INT16).astype(np.int16) if key == "image" else array.astype(np.uint8)
+        save_volume(stored, affine, folder / paths[key])
     return paths
 
 

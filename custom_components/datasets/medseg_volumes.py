@@ -14,8 +14,8 @@ from pathlib import Path
 from custom_components.data.case_files import existing_root
 from custom_components.data.ct_reader import CTReader, LabelReader, case_name
 from custom_components.data.medseg import published_labels
-from custom_components.datasets.conversion import HALF, Case, PublicSet, convert_cases, nifti_files, write_case
-from custom_components.datasets.placing import place_masks
+from custom_components.datasets.conversion import Case, PublicSet, convert_cases, nifti_files, write_case
+from custom_components.datasets.placing import HALF, place_masks
 from monai.transforms import LoadImage
 
 SET = PublicSet(

@@ -9,6 +9,7 @@ from monai.data import MetaTensor
 
 # Aerated lung, also where it is dense or emphysematous, and not the air around the patient.
 AERATED_HU = (-970.0, -300.0)
+# Of a mask that was stored as decimals: above is inside.
 HALF = 0.5
 
 
@@ -43,8 +44,8 @@ def place_masks(image: MetaTensor, masks: Mapping[str, MetaTensor], lung: str, c
         The masks in the order of the image.
 
     Raises:
-        ValueError: naming the case, when a mask does not fit the image either way, the lung mask is empty, or it lies
-            on more lung when it is mirrored.
+        ValueError: naming the case, when a mask does not fit the image either way or holds fractions alone, and when
+            the lung mask is empty or lies on more lung when it is mirrored.
     """
     hu = image[0].numpy()
     ways = {name: _ways(mask, image, name, case) for name, mask in masks.items()}
@@ -57,6 +58,9 @@ def place_masks(image: MetaTensor, masks: Mapping[str, MetaTensor], lung: str, c
 
 def _ways(mask: MetaTensor, image: MetaTensor, name: str, case: str) -> dict[bool, np.ndarray]:
     """A mask placed by its header (False) and as it is stored (True), as far as it fits."""
+    most = float(mask.max())
+    if 0 < most <= HALF:
+        raise ValueError(f"Case {case}: {name} goes up to {most:g}. Expected 1 or more inside: check the mask file.")
     found = {}
     try:
         found[False] = mask_on_image(mask, image, name, case)[0].numpy()

@@ -16,8 +16,8 @@ from custom_components.data.case_files import existing_root
 from custom_components.data.ct_excerpts import EFFUSION, EFFUSION_SETS, LUNG, OUTSIDE, UNSURE
 from custom_components.data.ct_reader import LabelReader
 from custom_components.data.lesion_classes import IGNORE_LABEL
-from custom_components.datasets.conversion import HALF, Case, PublicSet, convert_cases, nifti_files, write_case
-from custom_components.datasets.placing import place_masks
+from custom_components.datasets.conversion import Case, PublicSet, convert_cases, nifti_files, write_case
+from custom_components.datasets.placing import HALF, place_masks
 from custom_components.datasets.tcia import Series, read_ct, series_by_patient
 from custom_components.transforms.lung_mask import LUNG_HU
 from monai.transforms import LoadImage

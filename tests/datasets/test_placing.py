@@ -73,6 +73,12 @@ def test_a_mask_that_is_mirrored_whatever_its_header_is_refused(axis):
         place_masks(image(), {"lung": tensor(np.flip(LUNG, axis), PHANTOM.affine)}, "lung", "one")
 
 
+def test_a_mask_of_fractions_is_refused_by_name_and_not_taken_for_an_empty_one():
+    masks = {"lung": tensor(LUNG, PHANTOM.affine), "label": tensor(PHANTOM.infection / 255, PHANTOM.affine)}
+    with pytest.raises(ValueError, match=r"Case one: label goes up to 0\.0039\d+\. Expected 1 or more inside"):
+        place_masks(image(), masks, "lung", "one")
+
+
 def test_an_empty_lung_mask_is_refused_by_name():
     with pytest.raises(ValueError, match="Case one: the lung mask is empty"):
         place_masks(image(), {"lung": tensor(LUNG * 0, PHANTOM.affine)}, "lung", "one")
