@@ -91,16 +91,21 @@ def write_ct(root: Path, collection: str, patient: str, phantom: Phantom) -> Pat
     return write_dicom(phantom, folder, patient_id=patient)
 
 
+def reviewers(phantom: Phantom) -> tuple[np.ndarray, np.ndarray]:
+    """Effusion as two reviewers draw it: with a voxel more along y, and with one more along x."""
+    effusion = phantom.label == 3
+    return effusion | np.roll(effusion, -1, axis=1), effusion | np.roll(effusion, 1, axis=0)
+
+
 def write_plethora(root: Path, phantoms: Mapping[str, Phantom]) -> Path:
-    """PleThora's masks, stored with y towards Anterior; the second reviewer draws a voxel more along x."""
+    """PleThora's masks, stored with y towards Anterior."""
     for patient, phantom in phantoms.items():
-        effusion = phantom.label == 3
-        more = effusion | np.roll(effusion, 1, axis=0)
+        first, second = reviewers(phantom)
         cavity = np.where(whole_lung(phantom) > 0, np.where(np.arange(64)[:, None, None] < 32, 2, 1), 0)
         for name, mask in {
             f"Thoracic_Cavities/{patient}/{patient}_thor_cav_primary_reviewer": cavity.astype(np.uint8),
-            f"Effusions/{patient}/{patient}_effusion_first_reviewer": effusion * 0.996,
-            f"Effusions/{patient}/{patient}_effusion_second_reviewer": more * 1.0,
+            f"Effusions/{patient}/{patient}_effusion_first_reviewer": first * 0.996,
+            f"Effusions/{patient}/{patient}_effusion_second_reviewer": second * 1.0,
         }.items():
             save(root / f"{name}.nii.gz", *flipped(mask, phantom.affine, 1))
     return root

@@ -22,6 +22,7 @@ from tests.datasets.published import (
     contours_of,
     grey,
     lungs_of,
+    reviewers,
     save,
     whole_lung,
     write_covid20,
@@ -161,12 +162,12 @@ def test_effusion_is_what_both_reviewers_drew_and_the_rest_of_the_cavity_is_unkn
     assert_same_place(affine, ONE)
     np.testing.assert_array_equal(hu, np.rint(ONE.image_hu))
     labels, _ = upright(datalist, case, "label")
-    effusion, cavity = ONE.label == 3, whole_lung(ONE) > 0
-    np.testing.assert_array_equal(labels == EFFUSION, effusion)
-    np.testing.assert_array_equal(labels == 255, np.roll(effusion, 1, axis=0) & ~effusion)
-    known = labels != 255
-    np.testing.assert_array_equal((labels == LUNG)[known], (cavity & ~effusion & (hu < -400))[known])
-    np.testing.assert_array_equal((labels == UNSURE)[known], (cavity & ~effusion & (hu >= -400))[known])
+    (first, second), cavity = reviewers(ONE), whole_lung(ONE) > 0
+    np.testing.assert_array_equal(labels == EFFUSION, first & second)
+    np.testing.assert_array_equal(labels == 255, first ^ second)
+    rest = cavity & ~(first | second)
+    np.testing.assert_array_equal(labels == LUNG, rest & (hu < -400))
+    np.testing.assert_array_equal(labels == UNSURE, rest & (hu >= -400))
     assert set(np.unique(labels)) == {OUTSIDE, UNSURE, LUNG, EFFUSION, 255}
     assert case["label_sets"] == {"0": [0], "1": [0, 1, 2], "2": [0, 1, 2], "3": [3]}
 
