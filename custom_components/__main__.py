@@ -15,6 +15,11 @@ from custom_components.data.covid_ct_md import convert_covid_ct_md
 from custom_components.data.ct_excerpts import convert_ct_excerpts
 from custom_components.data.medseg import convert_jpg, convert_medseg
 from custom_components.data.new_folder import new_folder
+from custom_components.datasets.covid20_volumes import convert_covid20_volumes
+from custom_components.datasets.lctsc import convert_lctsc
+from custom_components.datasets.medseg_volumes import convert_medseg_volumes
+from custom_components.datasets.plethora import convert_plethora
+from custom_components.datasets.table import datasets
 from custom_components.diagnosis.command import diagnose
 from custom_components.reports.diagnosis_table import diagnosis_table
 from custom_components.reports.score_table import score_table
@@ -44,10 +49,15 @@ VERBS = {
     "build_datalist": build_datalist,
     "check_datalist": check_datalist,
     "convert_covid20_slices": convert_covid20_slices,
+    "convert_covid20_volumes": convert_covid20_volumes,
     "convert_covid_ct_md": convert_covid_ct_md,
     "convert_ct_excerpts": convert_ct_excerpts,
     "convert_jpg": convert_jpg,
+    "convert_lctsc": convert_lctsc,
     "convert_medseg": convert_medseg,
+    "convert_medseg_volumes": convert_medseg_volumes,
+    "convert_plethora": convert_plethora,
+    "datasets": datasets,
     "diagnose": diagnose,
     "diagnosis_table": diagnosis_table,
     "phantom_dicom": phantom_dicom,

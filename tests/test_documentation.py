@@ -30,8 +30,17 @@ VBNET = {"features": "[4, 8]", "convolutions": "[1]", "bottleneck_from": "8"}
 
 TRAINING = {SEG: {**SHORT, **FOLD, "--draws_per_image": "1"}, CAP: {**SHORT, "--batch_size": "4", "--fold": "0"}}
 EVALUATION = {SEG: FOLD, CAP: {"--num_workers": "0", "--fold": "0"}}
-CONVERTERS = ("convert_medseg", "convert_jpg", "convert_covid20_slices")
-"""Verbs that read published files, which are not here; tests/data runs them on files of that form."""
+CONVERTERS = (
+    "convert_covid20_slices",
+    "convert_covid20_volumes",
+    "convert_ct_excerpts",
+    "convert_jpg",
+    "convert_lctsc",
+    "convert_medseg",
+    "convert_medseg_volumes",
+    "convert_plethora",
+)
+"""Verbs that read published files, which are not here; tests/data and tests/datasets run them on files of that form."""
 
 
 def commands(readme):

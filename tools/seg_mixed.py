@@ -2,10 +2,11 @@
 
     python -m tools.seg_mixed OUTPUT --medseg SLICES --covid20 FOLDER --effusion FOLDER --healthy FOLDER [--block 3]
 
-SLICES is the data set of the lesion classes, FOLDER what `convert_covid20_slices` and `convert_ct_excerpts` wrote. Held
-out always: the patients and runs in `mixed_training.HELD_OUT`; with `--block N` also block N of 5 of the slices and its
-neighbours. The same command resumes from OUTPUT/state.pt, which is written every `save_seconds`; OUTPUT/ema.pt is the
-moving average of the weights, a plain state dict of the network.
+SLICES is the data set of the lesion classes, FOLDER what `convert_covid20_slices` and `convert_ct_excerpts`, or the
+converters of whole data sets (docs/data.md), wrote. Held out always: the patients and runs in
+`mixed_training.HELD_OUT`; with `--block N` also block N of 5 of the slices and its neighbours. The same command resumes
+from OUTPUT/state.pt, which is written every `save_seconds`; OUTPUT/ema.pt is the moving average of the weights, a plain
+state dict of the network.
 """
 
 import json

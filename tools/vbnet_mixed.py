@@ -2,9 +2,10 @@
 
     python -m tools.vbnet_mixed OUTPUT --covid20 FOLDER --effusion FOLDER --healthy FOLDER [--init_path vbnet.pt]
 
-FOLDER is what `convert_covid20_slices` and `convert_ct_excerpts` wrote. Never trained on are the patients and runs in
-`mixed_training.HELD_OUT`. The same command resumes from OUTPUT/state.pt, which is written every `save_seconds`;
-OUTPUT/ema.pt is the moving average of the weights, a plain state dict of the network.
+FOLDER is what `convert_covid20_slices` and `convert_ct_excerpts`, or the converters of whole data sets (docs/data.md),
+wrote. Never trained on are the patients and runs in `mixed_training.HELD_OUT`. The same command resumes from
+OUTPUT/state.pt, which is written every `save_seconds`; OUTPUT/ema.pt is the moving average of the weights, a plain
+state dict of the network.
 """
 
 import json

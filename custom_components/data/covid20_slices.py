@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-import nibabel
 import numpy as np
-from custom_components.data.atomic import atomic_path
 from custom_components.data.case_files import existing_root, natural_key
 from custom_components.data.case_problems import shorten
 from custom_components.data.classification_datalist import MASK_FOLDERS, PATH_KEYS
 from custom_components.data.datalist_json import DATALIST_NAME, write_datalist
 from custom_components.data.new_folder import new_folder
-from custom_components.data.nifti_header import check_extent, placed_image
+from custom_components.data.nifti_header import check_extent
 from custom_components.data.size_groups import CLASS_NAMES, COVID, size_group
+from custom_components.data.volume_files import save_volume
 from scipy import ndimage
 from tqdm import tqdm
 
@@ -109,7 +108,7 @@ def convert_covid20_slices(
             raise ValueError(f"Table {table} has {', '.join(rows)}, which {root} has not. Correct the names.")
         if not cases:
             raise ValueError(f"Data set {root} has single slices alone: {shorten(single)}. Expected runs of several.")
-        write_datalist(_with_folds(cases, num_folds), folder / DATALIST_NAME, PATH_KEYS)
+        write_datalist(with_folds(cases, num_folds), folder / DATALIST_NAME, PATH_KEYS)
     _logger.info("Wrote %s: %d scans.", target, len(cases))
     if single:
         _logger.warning("%d scans of one slice are left out, as they are no volumes: %s.", len(single), shorten(single))
@@ -224,20 +223,27 @@ def _write(run: Run, folder: Path, spacing_mm: Sequence[float], row: Mapping[str
     except ValueError as error:
         raise ValueError(f"Case {run.name}: {error}") from error
     affine = _affine(run, spacing_mm, row)
-    paths = {key: folder / name / f"{run.name}.nii.gz" for key, name in FOLDERS.items()}
-    check_extent(paths["image"], run.name, affine, run.grey.shape[::-1])
+    paths = {key: str(folder / name / f"{run.name}.nii.gz") for key, name in FOLDERS.items()}
+    check_extent(Path(paths["image"]), run.name, affine, run.grey.shape[::-1])
     arrays = {"image": np.rint(hu).astype(np.int16), "lung": run.lung, "infection": run.infection}
     for key, array in arrays.items():
-        _save(array.transpose(2, 1, 0), affine, paths[key])
-    ratio = round(float(run.infection.sum() / run.lung.sum()), 6)
-    return {
-        "case_id": run.name,
-        "patient_id": row.get("patient_id") or run.name,
-        **{key: str(path) for key, path in paths.items()},
-        "label": CLASS_NAMES[COVID],
-        "ratio": ratio,
-        "group": size_group(COVID, ratio),
-    }
+        save_volume(array.transpose(2, 1, 0), affine, Path(paths[key]))
+    ratio = float(run.infection.sum() / run.lung.sum())
+    return covid_entry(run.name, row.get("patient_id") or run.name, paths, ratio)
+
+
+def covid_entry(name: str, patient_id: str, paths: Mapping[str, str], ratio: float) -> dict[str, Any]:
+    """Entry of a datalist for a scan of COVID-19 with its masks.
+
+    Args:
+        name: case id.
+        patient_id: pseudonym.
+        paths: image, lung and infection mask.
+        ratio: infection volume / lung volume.
+    """
+    rounded = round(ratio, 6)
+    known = {"label": CLASS_NAMES[COVID], "ratio": rounded, "group": size_group(COVID, rounded)}
+    return {"case_id": name, "patient_id": patient_id, **paths, **known}
 
 
 def _affine(run: Run, spacing_mm: Sequence[float], row: Mapping[str, str]) -> np.ndarray:
@@ -260,12 +266,16 @@ def _number(value: str | float) -> float:
         return float("nan")
 
 
-def _save(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        nibabel.save(placed_image(np.ascontiguousarray(array), affine), temporary)
+def with_folds(cases: Sequence[dict[str, Any]], num_folds: int) -> list[dict[str, Any]]:
+    """Assign patients to folds in turn.
 
+    Args:
+        cases: entries of a datalist.
+        num_folds: folds of cross-validation, at most one a patient.
 
-def _with_folds(cases: Sequence[dict[str, Any]], num_folds: int) -> list[dict[str, Any]]:
+    Raises:
+        ValueError: when there are fewer patients.
+    """
     patients = list(dict.fromkeys(case["patient_id"] for case in cases))
     if not 1 <= num_folds <= len(patients):
         raise ValueError(f"num_folds is {num_folds}. Expected 1 to {len(patients)}, the number of patients.")

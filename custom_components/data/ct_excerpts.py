@@ -5,14 +5,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
-from custom_components.data.atomic import atomic_path
 from custom_components.data.case_files import existing_root, natural_key
 from custom_components.data.covid20_slices import check_unpacked
 from custom_components.data.datalist_json import DATALIST_NAME
 from custom_components.data.new_folder import new_folder
-from custom_components.data.nifti_header import check_extent, placed_image
+from custom_components.data.nifti_header import check_extent
+from custom_components.data.volume_files import save_volume
 from custom_components.transforms.lung_mask import lung_mask
 from scipy import ndimage
 
@@ -90,8 +89,7 @@ def _write(path: Path, folder: Path) -> dict[str, Any]:
     check_extent(path, path.stem, affine, hu.shape)
     names = {"image": f"images/{path.stem}.nii.gz", "label": f"masks/{path.stem}.nii.gz"}
     for key, array in (("image", hu), ("label", labels)):
-        with atomic_path(folder / names[key]) as temporary:
-            nibabel.save(placed_image(np.ascontiguousarray(array), affine), temporary)
+        save_volume(array, affine, folder / names[key])
     return {"case_id": path.stem, "group": path.stem, **names, "label_sets": sets, "lung_values": [LUNG]}
 
 

@@ -78,7 +78,7 @@ def convert_medseg(images: str | Path, masks: str | Path, output_dir: str | Path
                 f"{tuple(stack_mask.shape[1:])}. Expected a mask for each slice: give the two files of one release."
             )
         stack_hu, affine = stack[0].numpy(), stack.affine.numpy()
-        labels = _labels(mask_on_image(stack_mask, stack, masks.name, case_name(images))[0].numpy(), masks)
+        labels = published_labels(mask_on_image(stack_mask, stack, masks.name, case_name(images))[0].numpy(), masks)
         for k in tqdm(range(labels.shape[2]), desc="slices", disable=None):
             place = affine.copy()
             place[:3, 3] += k * affine[:3, 2]
@@ -135,7 +135,19 @@ def _stack(reader: CTReader, path: Path) -> MetaTensor:
     return MetaTensor(torch.from_numpy(array)[None], affine=torch.from_numpy(meta["affine"]))
 
 
-def _labels(stack: np.ndarray, path: Path) -> np.ndarray:
+def published_labels(stack: np.ndarray, path: Path) -> np.ndarray:
+    """Labels as whole numbers, of a mask as published: floats.
+
+    Args:
+        stack: shape (X, Y, slices).
+        path: its file, for messages.
+
+    Returns:
+        uint8, 0 to 3 or 255.
+
+    Raises:
+        ValueError: when a value is none of these.
+    """
     rounded = np.rint(stack)
     wrong = (np.abs(stack - rounded) > ROUNDING) | ~np.isin(rounded, PUBLISHED_VALUES)
     if wrong.any():

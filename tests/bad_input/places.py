@@ -12,9 +12,14 @@ from custom_components.data.check_datalist import check_datalist
 from custom_components.data.check_lesions import check_lesions
 from custom_components.data.classification_datalist import list_scans
 from custom_components.data.covid20_slices import convert_covid20_slices
+from custom_components.data.ct_excerpts import convert_ct_excerpts
 from custom_components.data.folds import select_fold
 from custom_components.data.medseg import convert_jpg, convert_medseg
 from custom_components.data.segmentation_datalist import list_cases
+from custom_components.datasets.covid20_volumes import convert_covid20_volumes
+from custom_components.datasets.lctsc import convert_lctsc
+from custom_components.datasets.medseg_volumes import convert_medseg_volumes
+from custom_components.datasets.plethora import convert_plethora
 from custom_components.diagnosis.command import diagnose
 from custom_components.engines.root_cause import root_cause
 
@@ -93,6 +98,10 @@ def converted_runs(folder: Path) -> Path:
     return convert_covid20_slices(folder / "runs", folder / "new", table=folder / "table.csv", num_folds=1)
 
 
+def converted_set(convert: Callable[[Path, Path], Path]) -> Callable[[Path], Path]:
+    return lambda folder: convert(folder / "published", folder / "new")
+
+
 # By the words of the page.
 PLACES: dict[str, Callable[[Path], Any]] = {
     "seg: training, evaluation": seg_training,
@@ -104,8 +113,13 @@ PLACES: dict[str, Callable[[Path], Any]] = {
     "build_datalist": build_datalist,
     "check_datalist": check_datalist,
     "convert_covid20_slices": converted_runs,
+    "convert_covid20_volumes": converted_set(convert_covid20_volumes),
+    "convert_ct_excerpts": converted_set(convert_ct_excerpts),
     "convert_jpg": converted_jpg,
+    "convert_lctsc": converted_set(convert_lctsc),
     "convert_medseg": converted_stack,
+    "convert_medseg_volumes": converted_set(convert_medseg_volumes),
+    "convert_plethora": converted_set(convert_plethora),
     "diagnose": diagnosed,
 }
 

@@ -168,6 +168,18 @@ def runs(spoil: Spoil, table: str = "name\n") -> Make:
     return make
 
 
+def published(name: str, spoil: Spoil) -> Make:
+    """A file of a data set as published."""
+
+    def make(folder: Path) -> Path:
+        path = folder / "published" / name
+        path.parent.mkdir(parents=True)
+        spoil(path)
+        return folder
+
+    return make
+
+
 def pickled(path: Path) -> None:
     np.savez(path, ct=np.array([{"a": 1}], dtype=object), lung=np.zeros(3), infection=np.zeros(3))
 
@@ -425,6 +437,43 @@ ROWS = [
         "convert_covid20_slices",
         f"{OF_RUN}unpacked it has 4,294,967,294 bytes, at most 3,221,225,472 are expected. ",
         runs(zip_bomb),
+    ),
+    Row(
+        "excerpt_pickled",
+        "npz with pickled objects",
+        "convert_ct_excerpts",
+        "Case one cannot be read: Object arrays cannot be loaded when allow_pickle=False. Expected an .npz: ",
+        published("one.npz", pickled),
+    ),
+    Row(
+        "excerpt_bomb",
+        "npz of 4 GiB unpacked",
+        "convert_ct_excerpts",
+        "Case one cannot be read: unpacked it has 4,294,967,294 bytes, at most 3,221,225,472 are expected. ",
+        published("one.npz", zip_bomb),
+    ),
+    Row(
+        "published_elsewhere",
+        "a folder that holds something else",
+        "convert_lctsc",
+        "Data set … has no patients. Expected DICOM files (.dcm) of LCTSC-Train-S1-001 and others: ",
+        published("LCTSC-Train-S1-001/1-001.dcm", lambda path: path.write_text("text")),
+    ),
+    Row(
+        "published_half",
+        "masks without the series that they were drawn on",
+        "convert_plethora",
+        "Data set … has 0 patients with DICOM series and 1 with masks. Expected both: ",
+        published(
+            "Effusions/LUNG1-001/LUNG1-001_effusion_first_reviewer.nii.gz", lambda path: save(chest()["lung"], path)
+        ),
+    ),
+    Row(
+        "published_no_mask",
+        "a volume without its masks, the only one",
+        "convert_medseg_volumes",
+        "Case rp_1: there is no file in rp_msk and rp_lung_msk. Download all three archives.",
+        published("rp_im/1.nii.gz", lambda path: save(chest()["image"], path)),
     ),
     Row(
         "folder",

@@ -138,6 +138,17 @@ BUILD = "Make the datalist with: python -m custom_components build_datalist"
 CLASSES = "Expected 'covid' (COVID-19) or 'cap' (community-acquired pneumonia)"
 RATIO = "Case bad: infection ratio is "
 
+
+def mirrored_volumes(folder: Path) -> Path:
+    """One volume of Zenodo 3757476 whose masks are upside down."""
+    names = {"image": "COVID-19-CT-Seg_20cases", "lung": "Lung_Mask", "infection": "Infection_Mask"}
+    arrays = {**chest(), "image": np.roll(chest()["image"], 1, axis=2)}
+    for key, name in names.items():
+        array = arrays[key] if key == "image" else np.flip(np.roll(arrays[key], 1, axis=2), 2)
+        save(array, folder / "published" / name / "coronacases_001.nii.gz")
+    return folder
+
+
 ROWS = [
     Row(
         "unknown_value",
@@ -221,6 +232,13 @@ ROWS = [
         "tr_mask.nii.gz has 0.5 in slice 3, 1 such "
         "pixels in all. Expected 0, 1, 2, 3, 255. Check that it is the mask file.",
         stack(0.5),
+    ),
+    Row(
+        "published_mirrored",
+        "masks mirrored against their image",
+        "convert_covid20_volumes",
+        "Case coronacases_001: 71% of lung_mask is aerated lung, 100% when it is mirrored along axis 2. Expected a ",
+        mirrored_volumes,
     ),
     Row("label_unknown", "`flu` as label", CAP_TRAIN, f"Case bad: label is 'flu'. {CLASSES}", in_cases(label="flu")),
     Row("label_number", "`1` as label", CAP_TRAIN, f"Case bad: label is 1. {CLASSES}", in_cases(label=1)),

@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 from custom_components.data.covid20_slices import convert_covid20_slices
+from custom_components.data.ct_excerpts import convert_ct_excerpts
 from custom_components.data.scan_cache import ScanCache
 from custom_components.diagnosis.command import diagnose
 from custom_components.engines.root_cause import root_cause
@@ -155,9 +156,10 @@ def test_a_file_of_the_cache_is_made_again(malicious, tmp_path, caplog):
     assert torch.load(cache.cache_file(item), weights_only=True)["label"] == 1
 
 
-def test_an_archive_of_slices_is_refused(npz, tmp_path):
-    with pytest.raises(ValueError, match=r"volume_0001.npz cannot be read: Object arrays cannot be loaded"):
-        convert_covid20_slices(npz(), tmp_path / "converted")
+@pytest.mark.parametrize("convert", [convert_covid20_slices, convert_ct_excerpts])
+def test_an_archive_of_slices_is_refused(npz, tmp_path, convert):
+    with pytest.raises(ValueError, match=r"volume_0001(\.npz)? cannot be read: Object arrays cannot be loaded"):
+        convert(npz(), tmp_path / "converted")
 
 
 def test_monai_itself_loads_no_objects(malicious, tmp_path, monkeypatch):

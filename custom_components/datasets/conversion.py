@@ -1,0 +1,123 @@
+"""What the converters have in common: the files they find, the folder they write, what they leave out."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from custom_components.data.case_files import natural_key
+from custom_components.data.case_problems import problem_report
+from custom_components.data.ct_reader import NIFTI_SUFFIXES
+from custom_components.data.datalist_json import DATALIST_NAME, write_datalist
+from custom_components.data.new_folder import new_folder
+from custom_components.data.volume_files import save_volume
+from custom_components.reports.report_files import write_csv
+from tqdm import tqdm
+
+LEFT_OUT = "left_out.csv"
+FOLDERS = {"image": "images", "label": "masks", "lung": "lungs", "infection": "infections"}
+INT16 = (-(2**15), 2**15 - 1)
+
+Case = dict[str, Any]
+Source = TypeVar("Source")
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """What is known of a public data set.
+
+    Args:
+        name: as its makers call it.
+        purpose: what this project uses it for.
+        patients: how many, or how many scans where patients are unknown.
+        labels: what was drawn.
+        licence: as stated at the source.
+        size: of the download.
+        page: where to get it.
+        citation: authors, year, DOI.
+        command: verb that converts it, with its arguments.
+    """
+
+    name: str
+    purpose: str
+    patients: str
+    labels: str
+    licence: str
+    size: str
+    page: str
+    citation: str
+    command: str
+
+
+def nifti_files(root: Path) -> list[Path]:
+    """NIfTI files at any depth, in natural order; hidden ones, as macOS adds to archives, are left aside.
+
+    Args:
+        root: the unpacked data set.
+    """
+    found = [path for path in root.rglob("*.nii*") if path.name.lower().endswith(NIFTI_SUFFIXES) and path.is_file()]
+    return sorted((path for path in found if path.name[0] != "."), key=lambda path: natural_key(str(path)))
+
+
+def write_case(folder: Path, name: str, arrays: Mapping[str, np.ndarray], affine: np.ndarray) -> dict[str, str]:
+    """Write the volumes of a case.
+
+    Args:
+        folder: of the converted set.
+        name: of the case.
+        arrays: image in HU, shape (X, Y, Z), and masks, by the keys of ``FOLDERS``.
+        affine: (4, 4), voxel index to RAS mm.
+
+    Returns:
+        The files by key, relative to the folder; the image is int16, masks are uint8.
+    """
+    paths = {key: f"{FOLDERS[key]}/{name}.nii.gz" for key in arrays}
+    for key, array in arrays.items():
+        stored = np.rint(array).clip(*INT16).astype(np.int16) if key == "image" else array.astype(np.uint8)
+        save_volume(stored, affine, folder / paths[key])
+    return paths
+
+
+def convert_cases(
+    root: Path,
+    target: str | Path,
+    sources: Mapping[str, Source],
+    convert: Callable[[str, Source, Path], Case],
+    left_out: Mapping[str, str] | None = None,
+    finish: Callable[[Sequence[Case]], Sequence[Case]] = list,
+) -> Path:
+    """Convert scans one by one; those that cannot be used are listed with the reason.
+
+    Args:
+        root: the unpacked data set, for messages.
+        target: new or empty folder. It appears when the conversion is complete.
+        sources: what each case is made of, by its name.
+        convert: writes the files of a case into a folder and gives its entry of the datalist; its ValueError is the
+            reason why the case is left out.
+        left_out: cases that are left out from the start, and why.
+        finish: completes the entries of all cases.
+
+    Returns:
+        The datalist.
+
+    Raises:
+        ValueError: when no case is left, or the folder is not empty.
+    """
+    reasons, cases = dict(left_out or {}), []
+    with new_folder(target) as folder:
+        for name in tqdm([name for name in sources if name not in reasons], "scans", disable=None):
+            try:
+                cases.append(convert(name, sources[name], folder))
+            except ValueError as error:
+                reasons[name] = str(error)
+        if not cases:
+            raise ValueError(problem_report(root, list(reasons.values())))
+        write_datalist(finish(cases), folder / DATALIST_NAME, path_keys=())
+        rows = [{"case_id": name, "reason": reason} for name, reason in sorted(reasons.items())]
+        write_csv(folder / LEFT_OUT, rows, ("case_id", "reason"))
+    _logger.info("Wrote %s: %d scans; %d are left out, see %s.", target, len(cases), len(reasons), LEFT_OUT)
+    return Path(str(target)) / DATALIST_NAME

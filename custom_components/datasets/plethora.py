@@ -1,0 +1,117 @@
+"""NSCLC-Radiomics with PleThora's masks of effusion and thoracic cavity, as partial labels.
+
+As published: ``NSCLC-Radiomics/LUNG1-001/<study>/<series>/1-001.dcm`` (CT, and for most RTSTRUCT and SEG beside it);
+``Effusions/LUNG1-001/LUNG1-001_effusion_first_reviewer.nii.gz``, ``_second_`` and for 16 ``_third_``;
+``Thoracic_Cavities/LUNG1-001/LUNG1-001_thor_cav_primary_reviewer.nii.gz`` (1 and 2 by side) and for 86 ``_secondary_``.
+
+Known traps: the masks are stored in another orientation (y towards Anterior) than the DICOM series; some hold decimals;
+slices are missing in LUNG1-014, 021, 085, 095, 194 and 246, whose uneven spacing is refused when they are read.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from custom_components.data.case_files import existing_root
+from custom_components.data.ct_excerpts import EFFUSION, EFFUSION_SETS, LUNG, OUTSIDE, UNSURE
+from custom_components.data.ct_reader import LabelReader
+from custom_components.data.lesion_classes import IGNORE_LABEL
+from custom_components.datasets.conversion import Case, PublicSet, convert_cases, nifti_files, write_case
+from custom_components.datasets.placing import HALF, place_masks
+from custom_components.datasets.tcia import Series, read_ct, series_by_patient
+from custom_components.transforms.lung_mask import LUNG_HU
+from monai.transforms import LoadImage
+
+SET = PublicSet(
+    name="NSCLC-Radiomics with PleThora",
+    purpose="pleural effusion",
+    patients="78 with effusion, of 422",
+    labels="effusion (2 or 3 reviewers), thoracic cavity",
+    licence="CC BY-NC 3.0 (CT), CC BY 3.0 (masks)",
+    size="34 GB (CT alone)",
+    page="https://wiki.cancerimagingarchive.net/pages/viewpage.action?pageId=68551327",
+    citation="Aerts et al. 2019, doi:10.7937/K9/TCIA.2015.PF0M9REI; Kiser et al. 2020, doi:10.1002/mp.14424",
+    command="convert_plethora SOURCE TARGET",
+)
+PATIENT = re.compile(r"LUNG1-\d{3}")
+MASK = re.compile(rf"({PATIENT.pattern})_(effusion|thor_cav)_(\w+)_reviewer\.nii(\.gz)?")
+# Never converted, whatever is found.
+LEFT_OUT = {"LUNG1-013": "Weak label: 18 ml with a median of -102 HU, which is no fluid."}
+
+Sources = tuple[list[Series], list[Path], list[Path]]
+
+
+def convert_plethora(source: str | Path, target: str | Path) -> Path:
+    """Write the CTs with effusion in HU, what their masks say of each voxel, and their datalist.
+
+    Args:
+        source: folder with the CT series, ``Effusions`` and ``Thoracic_Cavities``, at any depth.
+        target: new or empty folder. It appears when the conversion is complete.
+
+    Returns:
+        The datalist, in the form that ``convert_ct_excerpts`` writes; ``left_out.csv`` says what is not in it, patients
+        without a mask of effusion included.
+
+    Raises:
+        ValueError: when there are no such files, none can be used, or the folder is not empty.
+    """
+    root = existing_root(source)
+    series = series_by_patient(root, PATIENT)
+    masks: dict[str, dict[str, list[Path]]] = {}
+    for path in nifti_files(root):
+        if match := MASK.fullmatch(path.name):
+            masks.setdefault(match[1], {}).setdefault(match[2], []).append(path)
+    if not series or not masks:
+        found = f"{len(series)} patients with DICOM series and {len(masks)} with masks"
+        raise ValueError(
+            f"Data set {root} has {found}. Expected both: NSCLC-Radiomics/LUNG1-001/..., and PleThora's Effusions/ and "
+            "Thoracic_Cavities/ unpacked beside it."
+        )
+    sources = {
+        name: (series.get(name, []), own.get("thor_cav", []), own.get("effusion", []))
+        for name, own in sorted({**{key: {} for key in series}, **masks}.items())
+    }
+    return convert_cases(root, target, sources, _convert, LEFT_OUT)
+
+
+def cavity_labels(hu: np.ndarray, cavity: np.ndarray, effusion: np.ndarray, agreed: np.ndarray) -> np.ndarray:
+    """Label values of ``EFFUSION_SETS``: what is known of each voxel.
+
+    Args:
+        hu: CT, shape (X, Y, Z).
+        cavity: thoracic cavity by any reviewer: lungs with all that is in them, tumour and collapse included.
+        effusion: effusion by any reviewer.
+        agreed: effusion by all reviewers.
+
+    Returns:
+        uint8, same shape: 0 outside; 3 effusion; 2 other cavity that is aerated and 1 that is not, each of which may be
+        anything but effusion; 255, of which nothing is known, where reviewers disagree.
+
+    Example:
+        >>> hu, one = np.array([40, -800, 40, 10, 10]), np.ones(5, bool)
+        >>> cavity_labels(hu, np.array([0, 1, 1, 1, 0]) > 0, np.array([0, 0, 0, 1, 1]) > 0, np.arange(5) == 3).tolist()
+        [0, 2, 1, 3, 255]
+    """
+    labels = np.where(cavity, np.where(hu < LUNG_HU, LUNG, UNSURE), OUTSIDE).astype(np.uint8)
+    labels[effusion] = IGNORE_LABEL
+    labels[agreed] = EFFUSION
+    return labels
+
+
+def _convert(name: str, files: Sources, folder: Path) -> Case:
+    series, cavities, effusions = files
+    if not cavities or not effusions:
+        what = "effusion" if cavities else "the thoracic cavity"
+        raise ValueError(f"Case {name}: there is no mask of {what}.")
+    image = read_ct(series, name)
+    read = LoadImage(reader=LabelReader(), ensure_channel_first=True)
+    masks = {path.name: read(path) for path in (*cavities, *effusions)}
+    placed = {key: mask > HALF for key, mask in place_masks(image, masks, cavities[0].name, name).masks.items()}
+    cavity = np.any([placed[path.name] for path in cavities], axis=0)
+    drawn = [placed[path.name] for path in effusions]
+    hu = image[0].numpy()
+    labels = cavity_labels(hu, cavity, np.any(drawn, axis=0), np.all(drawn, axis=0))
+    if not (labels == EFFUSION).any():
+        raise ValueError(f"Case {name}: the reviewers agree on no voxel of effusion.")
+    paths = write_case(folder, name, {"image": hu, "label": labels}, image.affine.numpy())
+    return {"case_id": name, "group": name, **paths, "label_sets": EFFUSION_SETS, "lung_values": [LUNG]}
