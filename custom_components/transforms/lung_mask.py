@@ -3,14 +3,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from custom_components.transforms.body_outline import GAS_HU, LUNG_HU, body_outline
 from scipy import ndimage
 
 PLAUSIBLE_LITRES = (0.5, 12.0)
 # Voxel size that the mask is made on; its surface is rounded to about a third of it.
 WORKING_MM = 2.5
 
-# Below: aerated lung or any air; air around the body; pure gas, as in trachea and bowel. Above: rib.
-LUNG_HU, OUTSIDE_HU, GAS_HU, BONE_HU = -400.0, -700.0, -945.0, 160.0
+# Above: rib.
+BONE_HU = 160.0
 
 # Wall around gas that is never lung; what is cut away beside gas so that no thin wall ties it to a lung.
 WALL_MM, CUT_MM = 3.0, 5.1
@@ -95,7 +96,7 @@ class _Scan:
         ]
         hu = _resized(np.clip(image_hu, -1024.0, 1000.0), shape, "area")
         spacing = tuple(field / count for field, count in zip(fields, shape, strict=True))
-        return cls(hu, ~outside_air(hu), spacing)
+        return cls(hu, body_outline(hu, spacing), spacing)
 
     def crop(self, box: tuple[slice, ...]) -> "_Scan":
         return _Scan(self.hu[box], self.inside[box], self.spacing_mm)
@@ -109,27 +110,6 @@ def _resized(image: np.ndarray, shape: Sequence[int], mode: str) -> np.ndarray:
     """Resample between grids that share their outer borders."""
     tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None]
     return torch.nn.functional.interpolate(tensor, size=tuple(shape), mode=mode)[0, 0].numpy()
-
-
-def outside_air(hu: np.ndarray) -> np.ndarray:
-    """Air tied to the border of its slice by more than a one-voxel gap, as a thin chest wall may show.
-
-    Lung that the border cuts is not pure air there, and stays inside.
-
-    Args:
-        hu: CT in HU, shape (X, Y, Z), slices along z, voxels of some mm.
-
-    Returns:
-        True outside the patient, bool, same shape; the rest is tissue, and air that the patient encloses.
-    """
-    air = hu < OUTSIDE_HU
-    labels, count = ndimage.label(ndimage.binary_erosion(air, _SLICE_CROSS, border_value=1), _SLICE_CROSS)
-    border = np.ones_like(air)
-    border[1:-1, 1:-1] = False
-    voxels = np.bincount(labels[border], minlength=count + 1)
-    outer = np.bincount(labels[border], weights=hu[border], minlength=count + 1) < GAS_HU * voxels
-    outer[0] = False
-    return ndimage.binary_dilation(outer[labels], _SLICE_CROSS) & air
 
 
 def _foreign_gas(scan: _Scan) -> np.ndarray:

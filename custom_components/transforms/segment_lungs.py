@@ -9,10 +9,11 @@ from custom_components.data.case_id import case_id
 from custom_components.data.mask_geometry import mask_on_image
 from custom_components.inferers.autocast_inferer import AutocastInferer
 from custom_components.transforms.check_prediction import check_finite
+from custom_components.transforms.body_outline import LUNG_HU, body_outline
 from custom_components.transforms.fallback_lung_mask import FILE_SOURCE, SOURCE_KEY
 from custom_components.transforms.left_right_lungs import left_right_lungs
 from custom_components.transforms.lung_infection_label import INFECTION, LUNG
-from custom_components.transforms.lung_mask import LUNG_HU, PLAUSIBLE_LITRES, outside_air
+from custom_components.transforms.lung_mask import PLAUSIBLE_LITRES
 from custom_components.transforms.paper_grid import LINEAR, NEAREST, paper_affine, sample
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
@@ -74,7 +75,7 @@ def segment_lungs_and_infection(
     box = _around_body(hu, tuple(patch_size)[::-1])
     scores = _scores(hu, box, network, inferer, window_hu, image.device)
     check_finite(scores, case, "VB-Net")
-    scores *= ~outside_air(hu.transpose(2, 1, 0)).transpose(2, 1, 0)
+    scores *= body_outline(hu.transpose(2, 1, 0), spacing_mm).transpose(2, 1, 0)
     sides = _plausible_sides(scores, hu, spacing_mm, case)
     lungs, infection = _to_image(sides, scores, image, affine, grid, spacing_mm)
     return _like(lungs, image), _like(infection, image)
