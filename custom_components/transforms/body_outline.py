@@ -49,11 +49,9 @@ def body_outline(hu: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
         return np.ones(hu.shape, bool)
     inside = _hull(trunk, spacing_mm)
     air = (hu < LUNG_HU) & enclosed & _hull(trunk, spacing_mm, THIN_WALL_MM)
-    labels, count = ndimage.label(air)
-    own = 2 * np.bincount(labels[inside], minlength=count + 1) > np.bincount(labels.ravel(), minlength=count + 1)
-    own[0] = False
-    air = own[labels]
-    return _hull(trunk | air, spacing_mm) & enclosed & (air | (hu >= LUNG_HU))
+    air = _mostly(inside, _mostly(inside, air), _SLICE_CROSS)
+    pocket = ndimage.binary_dilation((hu < LUNG_HU) & ~air) & (hu < TISSUE_HU) & ~air  # with what the average blurs
+    return _hull(trunk | air, spacing_mm) & enclosed & ~pocket
 
 
 def outside_air(hu: np.ndarray) -> np.ndarray:
@@ -97,6 +95,13 @@ def _trunk(tissue: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
         if core.any() and np.count_nonzero(trunk) >= LEAST_TRUNK * np.count_nonzero(tissue):
             break
     return trunk
+
+
+def _mostly(inside: np.ndarray, mask: np.ndarray, structure: np.ndarray | None = None) -> np.ndarray:
+    """Components of a mask that lie inside for the larger part."""
+    labels, count = ndimage.label(mask, structure)
+    share = 2 * np.bincount(labels[inside], minlength=count + 1) - np.bincount(labels.ravel(), minlength=count + 1)
+    return (share > 0)[labels] & mask
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:
