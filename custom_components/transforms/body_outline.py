@@ -116,7 +116,9 @@ def _hull(mask: np.ndarray, spacing_mm: Sequence[float], margin_mm: float = 1e-3
 
     A polygon of ``DIRECTIONS_RAD``: its sides touch the outermost voxels of the mask.
     """
-    x, y = ((np.arange(count) - (count - 1) / 2) * step for count, step in zip(mask.shape, spacing_mm[:2], strict=False))
+    x, y = (
+        (np.arange(count) - (count - 1) / 2) * step for count, step in zip(mask.shape, spacing_mm[:2], strict=False)
+    )
     slab = 2 * int(SLAB_MM / spacing_mm[2]) + 1
     row = mask.any(axis=0)
     first, last = x[mask.argmax(axis=0)], x[::-1][mask[::-1].argmax(axis=0)]
