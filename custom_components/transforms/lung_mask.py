@@ -3,22 +3,28 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from custom_components.transforms.body_outline import GAS_HU, LUNG_HU, body_outline
 from scipy import ndimage
 
-PLAUSIBLE_LITRES = (0.5, 12.0)
-# Voxel size that the mask is made on; its surface is rounded to about a third of it.
+# Of both lungs in a scan that shows this much of the body; a shorter one may hold less, in proportion.
+PLAUSIBLE_LITRES, WHOLE_MM = (0.5, 12.0), 100.0
+# Voxel size that the mask is made on.
 WORKING_MM = 2.5
 
-# Below: aerated lung or any air; air around the body; pure gas, as in trachea and bowel. Above: rib.
-LUNG_HU, OUTSIDE_HU, GAS_HU, BONE_HU = -400.0, -700.0, -945.0, 160.0
+# The lung's border lies where its voxels reach this, at most so far from the mask of the working grid: readers draw it
+# at about -200 HU. Above the second: rib.
+BORDER_HU, BONE_HU, BORDER_MM = -200.0, 160.0, 2.8
 
 # Wall around gas that is never lung; what is cut away beside gas so that no thin wall ties it to a lung.
 WALL_MM, CUT_MM = 3.0, 5.1
 
-# Median depth below the skin that parts lung from table and folds; radius of the closing of each lung.
-SKIN_MM, CLOSING_MM = 18.0, 13.0
+# Air thinner than twice this that continues gas, up to a distance, is a bronchus or the rim of the gas, not lung.
+THIN_MM, BRANCH_MM = 5.0, 30.0
 
-SPECK_ML, LARGEST_GAS_ML, HOLE_MM2 = 3.0, 1500.0, 700.0
+# Median depth below the skin that parts lung from folds of skin; radius of the closing of each lung.
+SKIN_MM, CLOSING_MM = 18.0, 10.0
+
+SPECK_ML, LARGEST_GAS_ML, LEAST_LUNG_ML, HOLE_MM2 = 3.0, 1500.0, 30.0, 700.0
 SEPARATING_MM = (0.0, 2.6, 4.0, 6.0, 8.0, 10.0, 13.0)
 
 # Rays from the middle of a lung: angle from lateral (0) to posterior (90) and beyond, and distance.
@@ -33,11 +39,12 @@ _SLICE_CROSS[1, :, 1] = _SLICE_CROSS[:, 1, 1] = True
 def lung_mask(image_hu: np.ndarray, spacing_mm: Sequence[float], case: str = "unknown") -> np.ndarray:
     """Find both lungs of a chest CT without a model.
 
-    Air that no way leads to from outside is divided into lung and other gas: trachea, main bronchi, oesophagus,
-    stomach and bowel hold pure gas with little lung around it. Each lung is then closed over vessels and patches, and
-    extended through dense tissue to the ribs at the side and the back, where consolidation hides it. What no
-    threshold can know stays out: consolidation with no aerated lung before it, and a lung without any air. Pleural
-    effusion looks the same as consolidation and is taken in for the larger part.
+    Air in the body's own outline (:func:`~custom_components.transforms.body_outline.body_outline`) is divided into
+    lung and other gas: trachea, main bronchi, oesophagus, stomach and bowel hold pure gas with little lung around it,
+    and continue in thin branches. Each lung is then closed over vessels and patches, and extended through dense tissue
+    to the ribs at the side and the back, where consolidation hides it. What no threshold can know stays out:
+    consolidation with no aerated lung before it, and a lung without any air. Pleural effusion looks the same as
+    consolidation and is taken in for the larger part.
 
     Args:
         image_hu: CT in HU, shape (X, Y, Z), x across the patient (either way), y to Posterior, z to Superior.
@@ -48,8 +55,8 @@ def lung_mask(image_hu: np.ndarray, spacing_mm: Sequence[float], case: str = "un
         1 inside either lung, intrapulmonary vessels and bronchi counted; uint8, shape (X, Y, Z).
 
     Raises:
-        ValueError: when the arguments describe no volume, or when what is found measures less than 0.5 or more
-            than 12 litres: no chest, or no HU.
+        ValueError: when the arguments describe no volume, or when what is found measures less than 0.5 (of a scan
+            that shows less than 100 mm of the body: in proportion) or more than 12 litres: no chest, or no HU.
 
     Example:
         >>> from custom_components.phantom import make_volume
@@ -61,14 +68,14 @@ def lung_mask(image_hu: np.ndarray, spacing_mm: Sequence[float], case: str = "un
     """
     _check(image_hu, spacing_mm, case)
     scan = _Scan.coarse(image_hu, spacing_mm)
-    gas = _foreign_gas(scan)
+    gas = _with_branches(scan, _foreign_gas(scan))
     aerated = _aerated_lung(scan, gas)
     mask = np.zeros_like(aerated)
     if aerated.any():
         box = _box(aerated, 2 * CLOSING_MM, scan.spacing_mm)
         mask[box] = _completed(scan.crop(box), aerated[box], gas[box])
-    native = _resized(mask.astype(np.float32), image_hu.shape, "trilinear") > 0.5
-    _check_plausible(float(native.sum()) * float(np.prod(spacing_mm)) / 1e6, image_hu, case)
+    native = _with_border(mask, gas, scan, image_hu)
+    _check_plausible(native, image_hu, spacing_mm, case)
     return native.astype(np.uint8)
 
 
@@ -78,7 +85,7 @@ class _Scan:
 
     Args:
         hu: shape (X, Y, Z).
-        inside: what no air leads to from outside; bool, same shape.
+        inside: the body with what it encloses; bool, same shape.
         spacing_mm: voxel size along x, y, z.
     """
 
@@ -95,7 +102,7 @@ class _Scan:
         ]
         hu = _resized(np.clip(image_hu, -1024.0, 1000.0), shape, "area")
         spacing = tuple(field / count for field, count in zip(fields, shape, strict=True))
-        return cls(hu, ~outside_air(hu), spacing)
+        return cls(hu, body_outline(hu, spacing), spacing)
 
     def crop(self, box: tuple[slice, ...]) -> "_Scan":
         return _Scan(self.hu[box], self.inside[box], self.spacing_mm)
@@ -109,27 +116,6 @@ def _resized(image: np.ndarray, shape: Sequence[int], mode: str) -> np.ndarray:
     """Resample between grids that share their outer borders."""
     tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None]
     return torch.nn.functional.interpolate(tensor, size=tuple(shape), mode=mode)[0, 0].numpy()
-
-
-def outside_air(hu: np.ndarray) -> np.ndarray:
-    """Air tied to the border of its slice by more than a one-voxel gap, as a thin chest wall may show.
-
-    Lung that the border cuts is not pure air there, and stays inside.
-
-    Args:
-        hu: CT in HU, shape (X, Y, Z), slices along z, voxels of some mm.
-
-    Returns:
-        True outside the patient, bool, same shape; the rest is tissue, and air that the patient encloses.
-    """
-    air = hu < OUTSIDE_HU
-    labels, count = ndimage.label(ndimage.binary_erosion(air, _SLICE_CROSS, border_value=1), _SLICE_CROSS)
-    border = np.ones_like(air)
-    border[1:-1, 1:-1] = False
-    voxels = np.bincount(labels[border], minlength=count + 1)
-    outer = np.bincount(labels[border], weights=hu[border], minlength=count + 1) < GAS_HU * voxels
-    outer[0] = False
-    return ndimage.binary_dilation(outer[labels], _SLICE_CROSS) & air
 
 
 def _foreign_gas(scan: _Scan) -> np.ndarray:
@@ -152,21 +138,34 @@ def _foreign_gas(scan: _Scan) -> np.ndarray:
     return foreign[labels]
 
 
+def _with_branches(scan: _Scan, gas: np.ndarray) -> np.ndarray:
+    """Gas with the bronchi that are too narrow to look like pure gas, and with its blurred rim."""
+    air = (scan.hu < LUNG_HU) & scan.inside & ~gas
+    labels, _ = ndimage.label(ndimage.distance_transform_edt(air, sampling=scan.spacing_mm) > THIN_MM)
+    voxels = np.bincount(labels.ravel())
+    voxels[0] = 0
+    lung = _dilated((voxels * scan.voxel_ml > LEAST_LUNG_ML)[labels], THIN_MM + 1.5, scan.spacing_mm)
+    steps = max(1, int(BRANCH_MM / min(scan.spacing_mm)))
+    return ndimage.binary_dilation(gas, iterations=steps, mask=gas | (air & ~lung))
+
+
 def _aerated_lung(scan: _Scan, gas: np.ndarray) -> np.ndarray:
-    """Air inside the body that is neither gas, nor a pocket of table, blanket or skin fold, nor below the lungs."""
+    """Air inside the body that is neither gas, nor a fold of skin or blanket, nor below or above the lungs."""
     air = (scan.hu < LUNG_HU) & scan.inside & ~_dilated(gas, CUT_MM, scan.spacing_mm)
     depth = ndimage.distance_transform_edt(np.pad(scan.inside, ((1, 1), (1, 1), (0, 0))), sampling=scan.spacing_mm)
     depth = depth[1:-1, 1:-1]
     labels, count = ndimage.label(air)
     lung = np.zeros(count + 1, bool)
-    lowest = -np.inf
+    lowest, highest = -np.inf, np.inf
     for value, box in _from_the_largest(labels, SPECK_ML / scan.voxel_ml):
         part = labels[box] == value
         centre = box[2].start + ndimage.center_of_mass(part)[2]
-        if centre < lowest or np.median(depth[box][part]) < SKIN_MM or np.median(scan.hu[box][part]) < GAS_HU:
+        if not lowest <= centre <= highest or np.median(depth[box][part]) < SKIN_MM:
+            continue
+        if np.median(scan.hu[box][part]) < GAS_HU:
             continue
         if not lung.any():
-            lowest = 0.75 * box[2].start + 0.25 * box[2].stop
+            lowest, highest = 0.75 * box[2].start + 0.25 * box[2].stop, box[2].stop
         lung[value] = True
     return lung[labels]
 
@@ -196,6 +195,13 @@ def _completed(scan: _Scan, aerated: np.ndarray, gas: np.ndarray) -> np.ndarray:
     return kept[labels]
 
 
+def _with_border(mask: np.ndarray, gas: np.ndarray, scan: _Scan, image_hu: np.ndarray) -> np.ndarray:
+    """The mask on the image's own voxels, with those at its border that are not yet tissue."""
+    near = _dilated(mask, BORDER_MM, scan.spacing_mm) & scan.inside & ~_dilated(gas, WALL_MM, scan.spacing_mm)
+    lung, border = (_resized(one.astype(np.float32), image_hu.shape, "trilinear") > 0.5 for one in (mask, near))
+    return lung | (border & (image_hu < BORDER_HU))
+
+
 def _right_and_left(scan: _Scan, aerated: np.ndarray) -> list[np.ndarray]:
     """The two lungs, parted where erosion parts them first; one mask where there is but one lung."""
     depth = ndimage.distance_transform_edt(aerated, sampling=scan.spacing_mm)
@@ -222,7 +228,9 @@ def _dense_rim(scan: _Scan, lung: np.ndarray) -> np.ndarray:
     on_lung = rays.sample(lung)
     distance = RAY_MM[None, :, None]
     end_mm = np.where(on_lung, distance, 0.0).max(axis=1)
-    rib_mm = np.where(rays.sample(scan.hu > BONE_HU) & (distance > end_mm[:, None]), distance, np.inf).min(axis=1)
+    rib_mm = np.where(
+        rays.sample((scan.hu > BONE_HU) & scan.inside) & (distance > end_mm[:, None]), distance, np.inf
+    ).min(axis=1)
     window = (int(RIB_WINDOW_DEG / 2), max(1, round(RIB_WINDOW_MM / scan.spacing_mm[2]) | 1))
     rib_mm = ndimage.minimum_filter(rib_mm, window) - PLEURA_MM
     enough_lung = on_lung.sum(axis=1) * 2.0 >= LEAST_LUNG_MM
@@ -248,7 +256,7 @@ class _Rays:
     @classmethod
     def of(cls, lung: np.ndarray, scan: _Scan) -> "_Rays":
         x, y, _ = ndimage.center_of_mass(lung)
-        side = 1.0 if x > np.flatnonzero((scan.hu > LUNG_HU).any(axis=(1, 2))).mean() else -1.0
+        side = 1.0 if x > np.flatnonzero(((scan.hu > LUNG_HU) & scan.inside).any(axis=(1, 2))).mean() else -1.0
         angle = np.deg2rad(RAY_DEG)[:, None]
         across = np.rint(x + side * np.cos(angle) * RAY_MM / scan.spacing_mm[0]).astype(int)
         along = np.rint(y + np.sin(angle) * RAY_MM / scan.spacing_mm[1]).astype(int)
@@ -325,12 +333,23 @@ def _check(image_hu: np.ndarray, spacing_mm: Sequence[float], case: str) -> None
         )
 
 
-def _check_plausible(litres: float, image_hu: np.ndarray, case: str) -> None:
-    low, high = PLAUSIBLE_LITRES
+def least_litres(spacing_mm: Sequence[float], shape: Sequence[int]) -> float:
+    """Volume of lung below which a scan, z to Superior, shows no chest.
+
+    Example:
+        >>> least_litres((1, 1, 5), (512, 512, 60)), least_litres((1, 1, 5), (512, 512, 8))
+        (0.5, 0.2)
+    """
+    return PLAUSIBLE_LITRES[0] * min(1.0, spacing_mm[2] * shape[2] / WHOLE_MM)
+
+
+def _check_plausible(mask: np.ndarray, image_hu: np.ndarray, spacing_mm: Sequence[float], case: str) -> None:
+    litres = float(mask.sum()) * float(np.prod(spacing_mm)) / 1e6
+    low, high = least_litres(spacing_mm, mask.shape), PLAUSIBLE_LITRES[1]
     if low <= litres <= high:
         return
     raise ValueError(
-        f"Case {case}: no plausible lungs found: {litres:.2f} litres. Expected {low:g} to {high:g}. The image's values "
+        f"Case {case}: no plausible lungs found: {litres:.2f} litres. Expected {low:.2g} to {high:g}. The image's values "
         f"run from {image_hu.min():g} to {image_hu.max():g}. Check that it is a whole chest CT in HU (air -1000, "
         "water 0), or give a lung mask."
     )

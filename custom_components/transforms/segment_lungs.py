@@ -8,11 +8,12 @@ import torch
 from custom_components.data.case_id import case_id
 from custom_components.data.mask_geometry import mask_on_image
 from custom_components.inferers.autocast_inferer import AutocastInferer
+from custom_components.transforms.body_outline import LUNG_HU, body_outline
 from custom_components.transforms.check_prediction import check_finite
 from custom_components.transforms.fallback_lung_mask import FILE_SOURCE, SOURCE_KEY
 from custom_components.transforms.left_right_lungs import left_right_lungs
 from custom_components.transforms.lung_infection_label import INFECTION, LUNG
-from custom_components.transforms.lung_mask import LUNG_HU, PLAUSIBLE_LITRES, outside_air
+from custom_components.transforms.lung_mask import PLAUSIBLE_LITRES, least_litres
 from custom_components.transforms.paper_grid import LINEAR, NEAREST, paper_affine, sample
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
@@ -45,9 +46,9 @@ def segment_lungs_and_infection(
     """Segment both lungs and the infection in them.
 
     The CT is sampled on the network's grid along its own axes, and the network sees the body in overlapping windows.
-    Air outside the patient is no lung, whatever the network says. Kept are the largest part of lung and those beside it
-    that are not specks, with holes filled; infection counts inside them. The scores are sampled back, so that borders
-    fall between the voxels of the network's grid.
+    What lies outside the body's own outline, a table's hollow say, is no lung, whatever the network says. Kept are the
+    largest part of lung and those beside it that are not specks, with holes filled; infection counts inside them. The
+    scores are sampled back, so that borders fall between the voxels of the network's grid.
 
     Args:
         image: CT in HU, shape (1, X, Y, Z), stored in any orientation.
@@ -63,7 +64,8 @@ def segment_lungs_and_infection(
 
     Raises:
         ValueError: naming the case, when the image is no such volume, the network's output is not finite, or the lungs
-            measure less than 0.5 or more than 12 litres: no chest, no HU, or a network without training.
+            measure less than 0.5 (of a scan that shows less than 100 mm of the body: in proportion) or more than 12
+            litres: no chest, no HU, or a network without training.
     """
     case = case_id(image)
     _check_image(image, case)
@@ -74,7 +76,7 @@ def segment_lungs_and_infection(
     box = _around_body(hu, tuple(patch_size)[::-1])
     scores = _scores(hu, box, network, inferer, window_hu, image.device)
     check_finite(scores, case, "VB-Net")
-    scores *= ~outside_air(hu.transpose(2, 1, 0)).transpose(2, 1, 0)
+    scores *= body_outline(hu.transpose(2, 1, 0), spacing_mm).transpose(2, 1, 0)
     sides = _plausible_sides(scores, hu, spacing_mm, case)
     lungs, infection = _to_image(sides, scores, image, affine, grid, spacing_mm)
     return _like(lungs, image), _like(infection, image)
@@ -209,10 +211,11 @@ def _plausible_sides(scores: np.ndarray, hu: np.ndarray, spacing_mm: Sequence[fl
     """Side of the lung that each voxel of the grid is nearest to; 0 where it belongs to no lung that is kept."""
     lung = _plausible_parts(scores[0] > 0.5)
     litres = float(lung.sum()) * float(np.prod(spacing_mm)) / 1e6
-    if not PLAUSIBLE_LITRES[0] <= litres <= PLAUSIBLE_LITRES[1]:
+    low, high = least_litres(spacing_mm, hu.shape[::-1]), PLAUSIBLE_LITRES[1]
+    if not low <= litres <= high:
         raise ValueError(
-            f"Case {case}: VB-Net finds {litres:.2f} litres of lung. Expected {PLAUSIBLE_LITRES[0]:g} to "
-            f"{PLAUSIBLE_LITRES[1]:g}: check that the image is a chest CT in HU and that the network is trained."
+            f"Case {case}: VB-Net finds {litres:.2f} litres of lung. Expected {low:.2g} to {high:g}: check that the "
+            "image is a chest CT in HU and that the network is trained."
         )
     affine = np.zeros((4, 4))
     affine[[2, 1, 0, 3], range(4)] = (spacing_mm[2], -spacing_mm[1], -spacing_mm[0], 1.0)

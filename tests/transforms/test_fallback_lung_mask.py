@@ -94,7 +94,7 @@ def test_it_works_on_a_case_as_loaded(tmp_path):
     assert dice(result["lung"][0].numpy(), healthy().lung) > 0.98
 
 
-@pytest.mark.parametrize("offset_hu", [1024, -1024, 450])
+@pytest.mark.parametrize("offset_hu", [1024, -1024, 600])
 def test_values_that_are_no_hu_are_refused_with_the_case_and_the_remedy(offset_hu):
     item = item_of(case_id="covid_017")
     item["image"] = item["image"] + offset_hu

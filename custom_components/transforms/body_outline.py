@@ -1,0 +1,135 @@
+"""The patient's own outline in a chest CT: what encloses air beside it, such as a table or a cushion, is none of it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+# Below: air around the body, with foam and blankets; aerated lung or any air; pure gas. Above: fat and denser tissue.
+OUTSIDE_HU, LUNG_HU, GAS_HU, TISSUE_HU = -700.0, -400.0, -945.0, -250.0
+
+# Half the thickness that tells a trunk from the plates of a table: the first that leaves this share of all tissue.
+THICK_MM, LEAST_TRUNK = (10.0, 7.5, 5.0), 0.85
+
+# How far along the body an outline reaches into neighbouring slices, whose chest wall may be thicker.
+# How far lung may lie outside the convex hull of thick tissue, where the chest wall is thin.
+SLAB_MM, THIN_WALL_MM = 15.0, 25.0
+
+DIRECTIONS_RAD = np.arange(48) * np.pi / 24
+
+_SLICE_CROSS = np.zeros((3, 3, 3), bool)
+_SLICE_CROSS[1, :, 1] = _SLICE_CROSS[:, 1, 1] = True
+
+
+def body_outline(hu: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    """The body with all that it encloses: lungs, trachea, stomach and bowel.
+
+    The trunk is the largest piece of tissue that is thick; plates of a table are thin, also where they touch the back.
+    Air belongs to the body where no way leads to it from the border of its slice, and most of it lies in the convex
+    hull of the trunk: so air in, on or under a table stays out, whatever closes it off.
+
+    Args:
+        hu: CT in HU, shape (X, Y, Z), slices along z, voxels of 2 to 6 mm.
+        spacing_mm: voxel size along x, y, z.
+
+    Returns:
+        bool, same shape; all True where there is no tissue.
+
+    Example:
+        >>> hu = np.full((60, 70, 20), -1000.0)
+        >>> hu[10:50, 10:40], hu[16:28, 16:34], hu[32:44, 16:34] = 40.0, -850.0, -850.0  # trunk and lungs
+        >>> hu[2:58, 40:66], hu[4:56, 42:64] = -100.0, -930.0  # the table that it lies on, with foam
+        >>> body = body_outline(hu, (5.0, 5.0, 5.0))
+        >>> bool(body[16:44, 16:34].all()), bool(body[:, 44:].any())
+        (True, False)
+    """
+    enclosed = ~outside_air(hu)
+    trunk = _trunk(hu > TISSUE_HU, spacing_mm)
+    if not trunk.any():
+        return np.ones(hu.shape, bool)
+    inside = _hull(trunk, spacing_mm)
+    air = (hu < LUNG_HU) & enclosed & _hull(trunk, spacing_mm, THIN_WALL_MM)
+    air = _mostly(inside, _mostly(inside, air), _SLICE_CROSS)
+    pocket = ndimage.binary_dilation((hu < LUNG_HU) & ~air) & (hu < TISSUE_HU) & ~air  # with what the average blurs
+    return _hull(trunk | air, spacing_mm) & enclosed & ~pocket
+
+
+def outside_air(hu: np.ndarray) -> np.ndarray:
+    """Air tied to the border of its slice by more than a one-voxel gap, as a thin chest wall may show.
+
+    The border is that of the field of view, where it is a disk. Lung that it cuts is not pure air there, and stays
+    inside.
+
+    Args:
+        hu: CT in HU, shape (X, Y, Z), slices along z, voxels of some mm.
+
+    Returns:
+        True outside the patient, bool, same shape; the rest is tissue, and air that something encloses.
+    """
+    field = _field_of_view(hu)
+    air = hu < OUTSIDE_HU
+    wide = ndimage.binary_erosion(air | ~field, _SLICE_CROSS, border_value=1) & field
+    labels, count = ndimage.label(wide, _SLICE_CROSS)
+    border = field & ~ndimage.binary_erosion(field, _SLICE_CROSS)
+    voxels = np.bincount(labels[border], minlength=count + 1)
+    outer = np.bincount(labels[border], weights=hu[border], minlength=count + 1) < GAS_HU * voxels
+    outer[0] = False
+    return (ndimage.binary_dilation(outer[labels], _SLICE_CROSS) | ~field) & air
+
+
+def _field_of_view(hu: np.ndarray) -> np.ndarray:
+    """False on what is one constant around the disk that fills the slice, and beside it."""
+    x, y = (np.linspace(-1, 1, 2 * count + 1)[1::2] for count in hu.shape[:2])
+    beyond = (hu == hu.min()) & (np.hypot(x[:, None], y) > 1)[..., None]
+    return ~ndimage.binary_dilation(beyond, _SLICE_CROSS)
+
+
+def _trunk(tissue: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    """The largest piece of thick tissue; what the border of the image cuts continues behind it."""
+    depth = ndimage.distance_transform_edt(np.pad(tissue, 1, mode="edge"), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
+    trunk = _largest(tissue)
+    for thick_mm in THICK_MM:
+        core = _largest(depth > thick_mm)
+        if core.any():
+            trunk = ndimage.distance_transform_edt(~core, sampling=spacing_mm) <= thick_mm
+        if core.any() and np.count_nonzero(trunk) >= LEAST_TRUNK * np.count_nonzero(tissue):
+            break
+    return trunk
+
+
+def _mostly(inside: np.ndarray, mask: np.ndarray, structure: np.ndarray | None = None) -> np.ndarray:
+    """Components of a mask that lie inside for the larger part."""
+    labels, count = ndimage.label(mask, structure)
+    share = 2 * np.bincount(labels[inside], minlength=count + 1) - np.bincount(labels.ravel(), minlength=count + 1)
+    return (share > 0)[labels] & mask
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    labels, _ = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return (labels == sizes.argmax()) & mask
+
+
+def _hull(mask: np.ndarray, spacing_mm: Sequence[float], margin_mm: float = 1e-3) -> np.ndarray:
+    """Convex hull in each slice, of what lies there and within ``SLAB_MM`` above and below, and a margin.
+
+    A polygon of ``DIRECTIONS_RAD``: its sides touch the outermost voxels of the mask.
+    """
+    x, y = (
+        (np.arange(count) - (count - 1) / 2) * step for count, step in zip(mask.shape, spacing_mm[:2], strict=False)
+    )
+    slab = 2 * int(SLAB_MM / spacing_mm[2]) + 1
+    row = mask.any(axis=0)
+    first, last = x[mask.argmax(axis=0)], x[::-1][mask[::-1].argmax(axis=0)]
+    low, high = np.full(row.shape, -np.inf), np.full(row.shape, np.inf)
+    for cosine, sine in zip(np.cos(DIRECTIONS_RAD), np.sin(DIRECTIONS_RAD), strict=True):
+        reach = np.where(row, cosine * (last if cosine > 0 else first) + sine * y[:, None], -np.inf).max(axis=0)
+        room = ndimage.maximum_filter1d(reach, slab, mode="nearest") - sine * y[:, None] + margin_mm
+        if abs(cosine) < 1e-6:
+            high[room < 0] = -np.inf
+        elif cosine > 0:
+            high = np.minimum(high, room / cosine)
+        else:
+            low = np.maximum(low, room / cosine)
+    return (x[:, None, None] >= low) & (x[:, None, None] <= high)
