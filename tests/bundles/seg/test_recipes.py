@@ -86,4 +86,4 @@ def test_a_compiled_training_gives_weights_that_the_network_itself_loads(bundle,
     bundle.run(["evaluate.yaml", "no_attention.yaml"], "evaluating", **scored, num_folds=4, fold=0)
     summary = json.loads((tmp_path / "eval/summary.json").read_text())
     reached = max(value for _, value in scalars(folders["output_dir"], "val_mean_dice"))
-    assert summary["mean"]["dice"] == pytest.approx(reached, abs=1e-3)
+    assert summary["dice"]["mean"] == pytest.approx(reached, abs=1e-3)
