@@ -235,17 +235,18 @@ class LabelReader(CTReader):
         """Labels have no HU."""
 
 
-def warn_once(case: str, notes: Sequence[str]) -> None:
-    """Log what is odd about a case, once in a process however often the case is read.
+def warn_once(case: str, notes: Sequence[str], words: str = "is read, although") -> None:
+    """Log what is odd about a case or its masks, once in a process however often the case is read.
 
     Args:
         case: its name.
         notes: phrases that do not name the patient; none logs nothing.
+        words: between the case and the notes.
     """
     key = (case, tuple(notes))
     if notes and key not in _warned:
         _warned.add(key)
-        _logger.warning("Case %s is read, although: %s.", case, "; ".join(notes))
+        _logger.warning("Case %s %s: %s.", case, words, "; ".join(notes))
 
 
 def surround_to_air(array: np.ndarray, affine: np.ndarray) -> tuple[str, ...]:

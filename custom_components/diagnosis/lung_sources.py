@@ -63,6 +63,7 @@ class LungMasks:
         infection: 0/1, uint8 (X, Y, Z), inside the lungs; None when nothing could segment it.
         infection_source: what made it; None likewise.
         not_done: what was left out, in sentences.
+        warnings: what speaks against the lungs, in sentences.
     """
 
     lungs: np.ndarray
@@ -70,6 +71,7 @@ class LungMasks:
     infection: np.ndarray | None = None
     infection_source: str | None = None
     not_done: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def lung_like(self, image: MetaTensor) -> MetaTensor:
         """Both lungs as one mask of 0 and 1, uint8 (1, X, Y, Z), with the metadata of the CT."""

@@ -30,6 +30,7 @@ from custom_components.diagnosis.scan_source import GivenVolume, ScanSource
 from custom_components.diagnosis.stage_clock import StageClock
 from custom_components.reports.scan_findings import Model, ScanFindings
 from custom_components.transforms.check_scan import CheckScand
+from custom_components.transforms.implausible_lungs import LUNG_NOTES
 from custom_components.transforms.infection_ratio import infection_ratio
 from custom_components.transforms.lesions_in_lungs import lesions_in_lungs
 from custom_components.transforms.small_lesions import smallest_part, without_small_lesions
@@ -180,7 +181,7 @@ class Diagnosis:
             models=self._models(masks),
             seconds=dict(clock.seconds),
             not_done=self._not_done(masks, lesions.slices),
-            warnings=(f"The scan was read, although: {odd}.",) if (odd := image.meta.get(NOTES)) else (),
+            warnings=(*_odd(image), *masks.warnings),
             patient_id=self._patient_id(source),
         )
         return _with_scores(findings, found)
@@ -195,8 +196,8 @@ class Diagnosis:
         """Masks, of a CT in HU: that is checked before they are written."""
         with clock.stage("lungs and infection"):
             masks = find_lungs(image, self.segmenter, self.lungmask)
-            CheckScand()({"image": image, "lung": masks.lung_like(image), "case_id": case})
-        return masks
+            checked = CheckScand()({"image": image, "lung": masks.lung_like(image), "case_id": case})
+        return replace(masks, warnings=(checked[LUNG_NOTES],) if checked[LUNG_NOTES] else ())
 
     def _ratio(self, masks: LungMasks, case: str, clock: StageClock) -> float:
         with clock.stage("infection ratio"):
@@ -297,6 +298,12 @@ def read_image(source: ScanSource) -> MetaTensor:
     source.case_id  # noqa: B018 (finding the series is a stage of its own)
     with source.clock.stage("read"):
         return source.image()
+
+
+def _odd(image: MetaTensor) -> tuple[str, ...]:
+    """What was odd about the CT when it was read, as a sentence."""
+    odd = image.meta.get(NOTES)
+    return (f"The scan was read, although: {odd}.",) if odd else ()
 
 
 def _told(network: BundleNetwork | Segmenter | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from custom_components.data.mask_geometry import mask_on_image
 from custom_components.engines.case_evaluator import NOT_WRITTEN
 from custom_components.engines.unwritten import noted_when_unwritten
 from custom_components.reports.report_files import write_json
+from custom_components.transforms.implausible_lungs import LUNG_NOTES
 from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.engines import IterationEvents, Workflow
@@ -133,10 +134,11 @@ class CaseReport(ABC):
         return array[0] if array.ndim == 4 else array[0][..., None]
 
     def reading_notes(self, item: Mapping[str, Any]) -> list[str]:
-        """What was odd about the CT when it was read, in sentences."""
+        """What was odd about the CT when it was read, and what speaks against its lung mask, in sentences."""
         native = item[NATIVE]
         odd = native.meta.get(NOTES) if isinstance(native, MetaTensor) else ""
-        return [f"The scan was read, although: {odd}."] if odd else []
+        sentences = (f"The scan was read, although: {odd}." if odd else "", item.get(LUNG_NOTES))
+        return [sentence for sentence in sentences if sentence]
 
     def mask_if_there(self, item: Mapping[str, Any], key: str) -> np.ndarray | None:
         """As :meth:`volume`, in the order in which the CT is stored; None when the case has nothing under the key.

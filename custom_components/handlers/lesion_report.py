@@ -9,6 +9,7 @@ from custom_components.handlers.case_report import NATIVE, CaseReport
 from custom_components.reports.case_lesions import CaseLesions, describe_lesions
 from custom_components.reports.overlay import draw_overlay, slices_to_show
 from custom_components.reports.report_files import write_png
+from custom_components.transforms.fallback_lung_mask import FILE_SOURCE, SOURCE_KEY
 from monai.utils import CommonKeys
 from PIL import Image
 
@@ -64,7 +65,10 @@ class LesionReport(CaseReport):
         files = [self._write_overlay(case, z, folder) for z in self._slices(case)]
         if is_png:
             self._write_png(folder / f"{name}_seg.png", name, Image.fromarray(case.label[..., 0].T.astype(np.uint8)))
-        report = {**describe_lesions(case), "overlays": [path.name for path in files if path is not None]}
+        report = describe_lesions(case)
+        if report["lung"] is not None:
+            report["lung"]["source"] = item.get(SOURCE_KEY, FILE_SOURCE)
+        report["overlays"] = [path.name for path in files if path is not None]
         report["notes"] = self.reading_notes(item) + report["notes"]
         self.write_last(folder / f"{name}_lesions.json", name, report)
 

@@ -7,6 +7,7 @@ from custom_components.data.case_id import case_id
 from custom_components.data.mask_geometry import mask_on_image
 from custom_components.data.size_groups import check_ratio
 from custom_components.transforms.align_masks import binary_mask
+from custom_components.transforms.implausible_lungs import LUNG_NOTES, warned_of_lungs
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
@@ -24,12 +25,15 @@ MEDIAN_VOXELS = 1_000_000
 
 
 class CheckScand(MapTransform):
-    """Check, right after loading, that CT and masks are what the networks were made for; the data pass unchanged.
+    """Check, right after loading, that CT and masks are what the networks were made for; they pass unchanged.
 
     Masks lie on the CT and hold 0 and 1 alone, or 0 and 255, the lung mask also 2 (1 left, 2 right). The lung mask has
     voxels; inside it values are HU, without offset and padding; the infection lies in the lungs and is not larger than
     they are. What lies outside the lungs is not looked at, so padding around the body is fine. A mask may be stored in
     another orientation than the CT.
+
+    What may be right, but speaks against the lung mask (:func:`implausible_lungs`), is logged once a case, and added
+    as a sentence under ``lung_notes``.
 
     Args:
         image_key: the CT in HU.
@@ -43,7 +47,7 @@ class CheckScand(MapTransform):
     Example:
         >>> lung = torch.ones(1, 2, 3, 4)
         >>> CheckScand()({"image": lung * -800, "lung": lung}).keys()
-        dict_keys(['image', 'lung'])
+        dict_keys(['image', 'lung', 'lung_notes'])
         >>> CheckScand()({"image": lung * -800, "lung": lung * 0, "case_id": "covid_017"})
         Traceback (most recent call last):
         ...
@@ -81,6 +85,9 @@ class CheckScand(MapTransform):
         _check_hu(_array(image)[lung], case)
         if item.get(self.infection_key) is not None:
             self._check_infection(self._mask(item, self.infection_key, image, case), lung, case)
+        memory = _slowest_first(image)
+        hu, inside = (array.transpose(np.argsort(memory)) for array in (_array(image), lung))
+        item[LUNG_NOTES] = warned_of_lungs(case, hu, inside, image.affine.cpu().numpy())
         return item
 
     def _volume(self, item: Mapping[Hashable, Any], key: str, case: str) -> MetaTensor:
@@ -119,10 +126,14 @@ class CheckScand(MapTransform):
 
 def _array(volume: MetaTensor, like: MetaTensor | None = None) -> np.ndarray:
     """The voxels, the slowest axis of ``like`` in memory first (indexing is faster so)."""
-    memory = np.argsort((volume if like is None else like).stride()[1:], kind="stable")[::-1]
+    memory = _slowest_first(volume if like is None else like)
     array = volume.as_tensor().detach().cpu()[0]
     array = array.float() if array.dtype == torch.bfloat16 else array
     return array.numpy().transpose(memory)
+
+
+def _slowest_first(volume: torch.Tensor) -> np.ndarray:
+    return np.argsort(volume.stride()[1:], kind="stable")[::-1]
 
 
 def _not_binary(array: np.ndarray, wrong: int, key: str, case: str) -> str:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from custom_components.data.case_id import case_id
 from custom_components.data.mask_geometry import mask_on_image
-from custom_components.transforms.fallback_lung_mask import FallbackLungMaskd
+from custom_components.transforms.fallback_lung_mask import SOURCE_KEY, FallbackLungMaskd
+from custom_components.transforms.implausible_lungs import LUNG_NOTES, warned_of_lungs
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
@@ -64,8 +65,8 @@ class LesionsInLungsd(MapTransform):
     """Limit the lesions of a volume to its lungs, by :func:`lesions_in_lungs`; a single slice stays as it is.
 
     The lungs are those of the case's mask, or without one those of threshold and morphology
-    (:class:`~custom_components.FallbackLungMaskd`). Where they show no plausible lungs, the lesions stay, and a warning
-    names the case. A departure from Chen et al. 2020, whose slices all show lungs.
+    (:class:`~custom_components.FallbackLungMaskd`), which are added to the case. Where they show no plausible lungs,
+    the lesions stay, and a warning names the case. A departure from Chen et al. 2020, whose slices all show lungs.
 
     Args:
         keys: label maps (1, X, Y, Z), on the grid of the CT.
@@ -99,7 +100,7 @@ class LesionsInLungsd(MapTransform):
             data: the case.
 
         Returns:
-            A shallow copy with other label maps.
+            A shallow copy with other label maps, and with what speaks against the lungs under ``lung_notes``.
 
         Raises:
             ValueError: when the lung mask does not lie on the CT, or a label map is not on its grid.
@@ -109,7 +110,7 @@ class LesionsInLungsd(MapTransform):
         if not isinstance(image, MetaTensor) or image.ndim != 4 or min(image.shape[1:]) < 2:
             return item
         found = [key for key in self.key_iterator(item) if bool((item[key] != 0).any())]
-        lungs = self._lungs(item, image) if found else None
+        lungs = self._lungs(item, image)
         if lungs is None:
             return item
         for key in found:
@@ -118,12 +119,17 @@ class LesionsInLungsd(MapTransform):
             item[key] = convert_to_dst_type(limited[None], item[key])[0]
         return item
 
-    def _lungs(self, item: Mapping[Any, Any], image: MetaTensor) -> np.ndarray | None:
+    def _lungs(self, item: dict[Any, Any], image: MetaTensor) -> np.ndarray | None:
+        """Lungs of the case; what speaks against them is noted, and those that were found are added."""
         case = str(item.get("case_id") or case_id(image))
-        if item.get(self.lung_key) is not None:
-            return np.asarray(torch.as_tensor(mask_on_image(item[self.lung_key], image, "lung", case))[0].cpu())
-        try:
-            return np.asarray(FallbackLungMaskd()({"image": image, "case_id": case})["lung"][0].cpu())
-        except ValueError as error:
-            _logger.warning("%s So its lesions are not limited to the lungs.", error)
-            return None
+        if item.get(self.lung_key) is None:
+            try:
+                made = FallbackLungMaskd(lung_key=self.lung_key)({"image": image, "case_id": case})
+                item |= {key: made[key] for key in (self.lung_key, SOURCE_KEY)}
+            except ValueError as error:
+                _logger.warning("%s So its lesions are not limited to the lungs.", error)
+                return None
+        lungs = np.asarray(torch.as_tensor(mask_on_image(item[self.lung_key], image, "lung", case))[0].cpu())
+        hu, affine = image[0].cpu().numpy(), image.affine.cpu().numpy()
+        item[LUNG_NOTES] = warned_of_lungs(case, hu, lungs, affine)
+        return lungs
