@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from custom_components.transforms.body_outline import GAS_HU, LUNG_HU, body_outline
+from custom_components.transforms.body_outline import GAS_HU, LUNG_HU, OUTSIDE_HU, body_outline
 from scipy import ndimage
 
 # Of both lungs in a scan that shows this much of the body; a shorter one may hold less, in proportion.
@@ -22,9 +22,9 @@ WALL_MM, CUT_MM = 3.0, 5.1
 THIN_MM, BRANCH_MM = 5.0, 30.0
 
 # Median depth below the skin that parts lung from folds of skin; radius of the closing of each lung.
-SKIN_MM, CLOSING_MM = 18.0, 10.0
+SKIN_MM, CLOSING_MM = 18.0, 13.0
 
-SPECK_ML, LARGEST_GAS_ML, LEAST_LUNG_ML, HOLE_MM2 = 3.0, 1500.0, 30.0, 700.0
+SPECK_ML, GAS_ML, LEAST_LUNG_ML, HOLE_MM2 = 3.0, (0.2, 1500.0), 30.0, 700.0
 SEPARATING_MM = (0.0, 2.6, 4.0, 6.0, 8.0, 10.0, 13.0)
 
 # Rays from the middle of a lung: angle from lateral (0) to posterior (90) and beyond, and distance.
@@ -129,7 +129,7 @@ def _foreign_gas(scan: _Scan) -> np.ndarray:
     volume_ml = np.bincount(labels.ravel(), minlength=count + 1) * scan.voxel_ml
     foreign = np.zeros(count + 1, bool)
     for value, box in enumerate(ndimage.find_objects(labels), start=1):
-        if not 0.5 <= volume_ml[value] <= LARGEST_GAS_ML:
+        if not GAS_ML[0] <= volume_ml[value] <= GAS_ML[1]:
             continue
         around = _widened(box, WALL_MM + 5.0, scan.spacing_mm)
         distance = ndimage.distance_transform_edt(labels[around] != value, sampling=scan.spacing_mm)
@@ -146,7 +146,7 @@ def _with_branches(scan: _Scan, gas: np.ndarray) -> np.ndarray:
     voxels[0] = 0
     lung = _dilated((voxels * scan.voxel_ml > LEAST_LUNG_ML)[labels], THIN_MM + 1.5, scan.spacing_mm)
     steps = max(1, int(BRANCH_MM / min(scan.spacing_mm)))
-    return ndimage.binary_dilation(gas, iterations=steps, mask=gas | (air & ~lung))
+    return ndimage.binary_dilation(gas, iterations=steps, mask=gas | (air & ~lung & (scan.hu < OUTSIDE_HU)))
 
 
 def _aerated_lung(scan: _Scan, gas: np.ndarray) -> np.ndarray:
