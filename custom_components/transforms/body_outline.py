@@ -11,8 +11,8 @@ OUTSIDE_HU, LUNG_HU, GAS_HU, TISSUE_HU = -700.0, -400.0, -945.0, -250.0
 # Half the thickness that tells a trunk from the plates of a table: the first that leaves this share of all tissue.
 THICK_MM, LEAST_TRUNK = (10.0, 7.5, 5.0), 0.85
 
-# How far along the body an outline reaches into neighbouring slices, whose chest wall may be thicker.
-# How far lung may lie outside the convex hull of thick tissue, where the chest wall is thin.
+# How far the hull of thick tissue reaches into neighbouring slices, whose chest wall may be thicker; and how far lung
+# may lie outside that hull.
 SLAB_MM, THIN_WALL_MM = 15.0, 25.0
 
 DIRECTIONS_RAD = np.arange(48) * np.pi / 24
@@ -44,14 +44,15 @@ def body_outline(hu: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
         (True, False)
     """
     enclosed = ~outside_air(hu)
-    trunk = _trunk(hu > TISSUE_HU, spacing_mm)
-    if not trunk.any():
+    tissue = (hu > TISSUE_HU) | (ndimage.uniform_filter(hu, 3) > TISSUE_HU)  # the second without noise
+    if not tissue.any():
         return np.ones(hu.shape, bool)
-    inside = _hull(trunk, spacing_mm)
-    air = (hu < LUNG_HU) & enclosed & _hull(trunk, spacing_mm, THIN_WALL_MM)
+    trunk, slab_mm = _trunk(tissue, spacing_mm)
+    inside = _hull(trunk, spacing_mm, slab_mm)
+    air = (hu < LUNG_HU) & enclosed & _hull(trunk, spacing_mm, slab_mm, THIN_WALL_MM)
     air = _mostly(inside, _mostly(inside, air), _SLICE_CROSS)
     pocket = ndimage.binary_dilation((hu < LUNG_HU) & ~air) & (hu < TISSUE_HU) & ~air  # with what the average blurs
-    return _hull(trunk | air, spacing_mm) & enclosed & ~pocket
+    return _hull(trunk | air, spacing_mm, SLAB_MM) & enclosed & ~pocket
 
 
 def outside_air(hu: np.ndarray) -> np.ndarray:
@@ -84,8 +85,12 @@ def _field_of_view(hu: np.ndarray) -> np.ndarray:
     return ~ndimage.binary_dilation(beyond, _SLICE_CROSS)
 
 
-def _trunk(tissue: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
-    """The largest piece of thick tissue; what the border of the image cuts continues behind it."""
+def _trunk(tissue: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.ndarray, float]:
+    """The largest piece of thick tissue, and how far its hull reaches along the body: all the way in thin bodies.
+
+    What the border of the image cuts continues behind it. Of a thin body, a child's say, only shoulders and belly may
+    be thicker than a plate.
+    """
     depth = ndimage.distance_transform_edt(np.pad(tissue, 1, mode="edge"), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
     trunk = _largest(tissue)
     for thick_mm in THICK_MM:
@@ -93,8 +98,8 @@ def _trunk(tissue: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
         if core.any():
             trunk = ndimage.distance_transform_edt(~core, sampling=spacing_mm) <= thick_mm
         if core.any() and np.count_nonzero(trunk) >= LEAST_TRUNK * np.count_nonzero(tissue):
-            break
-    return trunk
+            return trunk, SLAB_MM
+    return trunk, spacing_mm[2] * tissue.shape[2]
 
 
 def _mostly(inside: np.ndarray, mask: np.ndarray, structure: np.ndarray | None = None) -> np.ndarray:
@@ -111,15 +116,15 @@ def _largest(mask: np.ndarray) -> np.ndarray:
     return (labels == sizes.argmax()) & mask
 
 
-def _hull(mask: np.ndarray, spacing_mm: Sequence[float], margin_mm: float = 1e-3) -> np.ndarray:
-    """Convex hull in each slice, of what lies there and within ``SLAB_MM`` above and below, and a margin.
+def _hull(mask: np.ndarray, spacing_mm: Sequence[float], slab_mm: float, margin_mm: float = 1e-3) -> np.ndarray:
+    """Convex hull in each slice, of what lies there and within a slab above and below, and a margin.
 
     A polygon of ``DIRECTIONS_RAD``: its sides touch the outermost voxels of the mask.
     """
     x, y = (
-        (np.arange(count) - (count - 1) / 2) * step for count, step in zip(mask.shape, spacing_mm[:2], strict=False)
+        (np.arange(size) - (size - 1) / 2) * step for size, step in zip(mask.shape[:2], spacing_mm[:2], strict=True)
     )
-    slab = 2 * int(SLAB_MM / spacing_mm[2]) + 1
+    slab = 2 * int(slab_mm / spacing_mm[2]) + 1
     row = mask.any(axis=0)
     first, last = x[mask.argmax(axis=0)], x[::-1][mask[::-1].argmax(axis=0)]
     low, high = np.full(row.shape, -np.inf), np.full(row.shape, np.inf)
