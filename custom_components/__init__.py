@@ -13,6 +13,7 @@ from custom_components._version import __version__
 # of them, or only the version, does not wait for the others, nor for PyTorch.
 if TYPE_CHECKING:
     from custom_components import phantom
+    from custom_components.bundle_command import begin
     from custom_components.data.atomic import writable_folder
     from custom_components.data.atomic_nifti_writer import AtomicNibabelWriter
     from custom_components.data.case_folder_layout import CaseFolderLayout
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from custom_components.handlers.scan_auc import ScanAUC
     from custom_components.handlers.score_report import ScoreReport
     from custom_components.handlers.segmentation_report import SegmentationReport
+    from custom_components.handlers.stats_log import StatsLog
     from custom_components.handlers.stop_on_nan import StopOnNaN
     from custom_components.handlers.tensorboard_overlay import TensorBoardOverlay
     from custom_components.inferers.autocast_inferer import AutocastInferer
@@ -136,12 +138,14 @@ __all__ = [
     "SegmentLungsd",
     "SegmentationReport",
     "SizeBalancedSampler",
+    "StatsLog",
     "StopOnNaN",
     "TensorBoardOverlay",
     "TrySaveImaged",
     "VBNet",
     "WithSoftMask",
     "__version__",
+    "begin",
     "body_mask",
     "check_switches",
     "hold_out_fold",
