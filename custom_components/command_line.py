@@ -1,22 +1,35 @@
-"""What the verbs of ``python -m custom_components`` have in common."""
+"""What the verbs of ``python -m custom_components`` and ``python -m monai.bundle run`` have in common."""
 
 import logging
 import os
-import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from custom_components.engines.root_cause import root_cause
+from custom_components.engines.root_cause import TRACEBACK_VARIABLE, is_for_people, root_cause
+from custom_components.typed_words import OptionError
 
 STOPPED = 130  # exit status of a program that Ctrl-C ended
 FAILED = 1
-# Set to anything, it lets every error show where it came from.
-TRACEBACK_VARIABLE = "COVID_TRACEBACK"
-
-_PACKAGE = Path(__file__).resolve().parent
+WRONG_OPTIONS = 2
 
 _logger = logging.getLogger(__name__)
+
+
+def start_quietly() -> None:
+    """Leave out what nobody can use, and what is said again.
+
+    MONAI 1.6.1 warns for each ``LoadImage`` that the optional GPU decoder is not installed. Ignite's engines log an
+    error that ends the program, and is then its last line.
+    """
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "NvImgCodecPydicomReader: nvImageCodec decoder plugin did not register")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_said_once)
+
+
+def _is_said_once(record: logging.LogRecord) -> bool:
+    return not (record.name.startswith("ignite.") and "is terminating due to exception" in str(record.msg))
 
 
 @contextmanager
@@ -40,22 +53,14 @@ def ended_with_a_message() -> Iterator[None]:
     except KeyboardInterrupt:
         _logger.warning("Stopped. Nothing half-written is left.")
         raise SystemExit(STOPPED) from None
+    except OptionError as error:
+        _logger.error("%s", error)
+        raise SystemExit(WRONG_OPTIONS) from None
     except (ValueError, OSError) as error:
         if os.environ.get(TRACEBACK_VARIABLE) or not is_for_people(error):
             raise
         _logger.error("%s", root_cause(error))
         raise SystemExit(FAILED) from None
-
-
-def is_for_people(error: Exception) -> bool:
-    """Whether an error's message is enough: the system raised it, or a ``raise`` of this package.
-
-    A ValueError that comes out of a library is a fault of the program, which its traceback shows.
-    """
-    if isinstance(error, OSError):
-        return True
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return isinstance(error, ValueError) and _PACKAGE in Path(frame.f_code.co_filename).resolve().parents
 
 
 def check_flags(**flags: bool) -> None:

@@ -1,9 +1,11 @@
 import logging
+import runpy
 import shutil
 import signal
 import sys
 from collections.abc import Callable
 
+import monai.bundle
 import pytest
 import torch
 from hypothesis import settings
@@ -37,6 +39,23 @@ def command_line(monkeypatch, caplog) -> Callable[..., int]:
         monkeypatch.setattr(sys, "argv", ["custom_components", *map(str, words)])
         try:
             main()
+        except SystemExit as exit_:
+            return int(exit_.code or 0)
+        return 0
+
+    return call
+
+
+@pytest.fixture
+def bundle_line(monkeypatch, caplog) -> Callable[..., int]:
+    """`python -m monai.bundle` within this process, its logging left as it is; the exit status."""
+
+    def call(*words: object) -> int:
+        caplog.set_level(logging.INFO)
+        monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+        monkeypatch.setattr(sys, "argv", [monai.bundle.__path__[0] + "/__main__.py", *map(str, words)])
+        try:
+            runpy.run_module("monai.bundle", run_name="__main__", alter_sys=False)
         except SystemExit as exit_:
             return int(exit_.code or 0)
         return 0

@@ -1,6 +1,7 @@
 """Every command of the READMEs runs as it is written, on tiny phantoms and tiny networks."""
 
 import csv
+import importlib
 import json
 import re
 import runpy
@@ -75,10 +76,16 @@ def with_options(arguments, options):
 
 
 def run_module(module, arguments, folder):
+    """`python -m module` within this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(sys, "argv", [module, *arguments])
-        runpy.run_module(module, run_name="__main__", alter_sys=False)
+        patch.setattr(sys, "excepthook", sys.excepthook)
+        patch.setattr(sys, "argv", [f"{importlib.import_module(module).__path__[0]}/__main__.py", *arguments])
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=False)
+        except SystemExit as ended:
+            if ended.code:
+                raise
 
 
 def run_bundle(line, root, bundle, options=None):

@@ -15,6 +15,11 @@ PHANTOM = "phantom"
 
 IMAGE_FOLDER = "images"
 
+NO_DATA = (
+    "dataset_dir is missing. Name the data: --dataset_dir /path/to/data (the word phantom is the synthetic set that "
+    "comes with the code)."
+)
+
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sort key that reads digits as numbers.
@@ -27,14 +32,18 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
 
 
-def existing_root(dataset_dir: str | Path) -> Path:
-    """Absolute path of a data set.
+def existing_root(dataset_dir: str | Path | None) -> Path:
+    """Absolute path of a data set. ``~`` is the home folder, unless something of that name is there.
 
     Raises:
-        ValueError: when nothing is there.
+        ValueError: when it was not given, or nothing is there.
     """
+    if dataset_dir is None:
+        raise ValueError(NO_DATA)
     root = Path(str(dataset_dir)).absolute()
     with suppress(OSError, RuntimeError):  # a name too long, a user without home
+        if root.exists():
+            return root
         root = Path(str(dataset_dir)).expanduser().absolute()
         if root.exists():
             return root

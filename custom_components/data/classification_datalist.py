@@ -37,7 +37,7 @@ UNLABELLED_LAYOUTS = (
 )
 
 
-def list_scans(dataset_dir: str | Path, labelled: bool = True, check_files: bool = True) -> list[Scan]:
+def list_scans(dataset_dir: str | Path | None, labelled: bool = True, check_files: bool = True) -> list[Scan]:
     """List the scans of a data set and check, by its datalist and by headers, that every one can be used.
 
     Labelled, for training and evaluation, is
@@ -157,7 +157,7 @@ def fold_number(value: Any) -> int:
     return value
 
 
-def _root(dataset_dir: str | Path) -> Path:
+def _root(dataset_dir: str | Path | None) -> Path:
     if str(dataset_dir) == PHANTOM:
         from custom_components.phantom import phantom_scan_dataset
 

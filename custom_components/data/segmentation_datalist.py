@@ -23,7 +23,7 @@ LAYOUTS = (
 IMAGES_ALONE = "; for images without masks also a PNG or NIfTI file, a DICOM folder, or a folder of these"
 
 
-def list_cases(dataset_dir: str | Path, require_labels: bool = True, check_files: bool = True) -> list[Case]:
+def list_cases(dataset_dir: str | Path | None, require_labels: bool = True, check_files: bool = True) -> list[Case]:
     """List the cases of a data set and check, by headers alone, that every file of them can be used.
 
     Accepted are
@@ -66,7 +66,7 @@ def list_cases(dataset_dir: str | Path, require_labels: bool = True, check_files
     return cases
 
 
-def _root(dataset_dir: str | Path) -> Path:
+def _root(dataset_dir: str | Path | None) -> Path:
     if str(dataset_dir) == PHANTOM:
         from custom_components.phantom import phantom_dataset
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 from custom_components.data.atomic import atomic_path
-from custom_components.data.case_files import natural_key
+from custom_components.data.case_files import NO_DATA, natural_key
 from custom_components.data.segmentation_datalist import Case
 from sklearn.model_selection import KFold
 
@@ -14,8 +14,15 @@ PROTOCOLS = ("group", "paper")
 PATH_KEYS = ("image", "label", "lung")
 
 
+class NoSplit(dict[str, Any]):
+    """The split of no data, which no side can be asked of. MONAI Label sets both lists itself and does not ask."""
+
+    def __missing__(self, side: str) -> list[Case]:
+        raise ValueError(NO_DATA)
+
+
 def split_cases(
-    cases: Sequence[Case],
+    cases: Sequence[Case] | None,
     num_folds: int = 5,
     fold: int | None = 0,
     protocol: Literal["group", "paper"] = "group",
@@ -35,7 +42,7 @@ def split_cases(
     With ``fold=None`` every case validates and none trains, for data that the network has not seen.
 
     Args:
-        cases: as ``list_cases`` returns them.
+        cases: as ``list_cases`` returns them; None gives an empty split that refuses to be asked.
         num_folds: number of folds, 2 or more.
         fold: which fold validates, 0 .. num_folds - 1; for contiguous blocks in their order. None: all cases.
         protocol: "group" or "paper".
@@ -56,6 +63,8 @@ def split_cases(
         >>> split["validation"][0]["case_id"], split["validation"][-1]["case_id"], len(split["training"])
         ('064', '079', 64)
     """
+    if cases is None:
+        return NoSplit()
     ordered = sorted(cases, key=lambda case: natural_key(case["case_id"]))
     if fold is None:
         sides = {"training": [], "validation": ordered, "left_out": []}

@@ -9,14 +9,10 @@ from custom_components.diagnosis.pipeline import Diagnosis, Weights
 from custom_components.diagnosis.queue import QueueResult, run_queue, scan_sources
 from custom_components.diagnosis.scan_run import diagnose_scan
 from custom_components.diagnosis.scan_source import ScanSource
-from fire.decorators import SetParseFn
-
-PATHS = ("cap_weights", "seg_weights", "segment_weights", "lungmask_weights", "bundles_dir")
 
 _logger = logging.getLogger(__name__)
 
 
-@SetParseFn(str, "scan", "output_dir", *PATHS)
 def diagnose(
     scan: str,
     output_dir: str,

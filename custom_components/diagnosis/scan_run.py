@@ -9,13 +9,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from custom_components.command_line import is_for_people
 from custom_components.diagnosis.kept_results import KeptResults
 from custom_components.diagnosis.pipeline import Diagnosis, read_image
 from custom_components.diagnosis.scan_files import MAPS
 from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.engines.case_evaluator import raise_out_of_memory
-from custom_components.engines.root_cause import root_cause
+from custom_components.engines.root_cause import is_for_people, root_cause
 from custom_components.reports.scan_findings import ScanFindings
 from monai.data import MetaTensor
 

@@ -4,6 +4,9 @@ import logging
 import os
 import re
 import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 
 from custom_components.data.disk_errors import NotWrittenError
@@ -17,8 +20,14 @@ WRAPPERS = ("applying transform ", "Failed to evaluate ", "Failed to instantiate
 # Types whose messages stand for themselves.
 FOR_PEOPLE = (ValueError, RuntimeError, NotWrittenError)
 
+# Set to anything, it lets every error show where it came from.
+TRACEBACK_VARIABLE = "COVID_TRACEBACK"
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
 _TRACEBACK = "Traceback (most recent call last)"
 _NEXT_TRACEBACK = "The above exception was the direct cause of the following exception:"
+_FRAME = re.compile(r'^ *File "(.+)", line \d+', re.MULTILINE)
 _RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)(?:: |$)", re.MULTILINE)
 
 
@@ -39,38 +48,64 @@ def root_cause(error: BaseException, name: str = "") -> str:
         >>> root_cause(error)
         'Case 012: label has value 7.'
     """
-    cause = error
-    while _is_wrapper(str(cause)) and cause.__cause__ is not None:
-        cause = cause.__cause__
+    cause = _behind(error)
     message = str(cause).strip()
     if _TRACEBACK in message:  # DataLoader's workers, LoadImage and SaveImage put the cause into the text
-        message, plain = _last_message(message), True
+        message, plain = _message_of(_own_part(message)), True
     else:
         plain = bool(message) and isinstance(cause, FOR_PEOPLE)
     told = machine_fault(message) or (message if plain else f"{type(cause).__name__}: {message}".removesuffix(": "))
     return told.removeprefix(f"Case {name}: ")
 
 
-def log_root_cause() -> None:
+def is_for_people(error: BaseException) -> bool:
+    """Whether the root cause's message is enough: the system raised it, or a ``raise`` of this package.
+
+    A ValueError that comes out of a library is a fault of the program, which its traceback shows.
+    """
+    cause = _behind(error)
+    message = str(cause)
+    if _TRACEBACK in message:
+        part = _own_part(message)
+        return machine_fault(_message_of(part)) is not None or _is_ours(_FRAME.findall(part))
+    frames = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(cause.__traceback__)]
+    ours = isinstance(cause, ValueError | RuntimeError) and _is_ours(frames)
+    return isinstance(cause, OSError) or machine_fault(message) is not None or ours
+
+
+def log_root_cause(one_line: bool = False) -> None:
     """Let an uncaught error end the process with its root cause as the last line, logged below the traceback.
 
     Ctrl-C ends it with one line, without a traceback.
+
+    Args:
+        one_line: no traceback either of an error whose message is enough (:func:`is_for_people`), unless
+            ``COVID_TRACEBACK`` is set in the environment.
     """
-    if sys.excepthook is not _show_and_log:
-        _shown_by.append(sys.excepthook)
-        sys.excepthook = _show_and_log
+    earlier = sys.excepthook.earlier if isinstance(sys.excepthook, _Hook) else sys.excepthook
+    sys.excepthook = _Hook(earlier, one_line)
 
 
-_shown_by = [sys.excepthook]
+class _Hook:
+    """What the interpreter calls with an error that nobody caught.
 
+    Args:
+        earlier: shows the traceback.
+        one_line: as in :func:`log_root_cause`.
+    """
 
-def _show_and_log(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    if isinstance(error, KeyboardInterrupt):
-        _logger.warning("%sStopped. What is written is whole; a training goes on with --resume true.", _process())
-        return
-    _shown_by[-1](kind, error, traceback)
-    if isinstance(error, Exception):
-        _logger.error("%s%s", _process(), root_cause(error))
+    def __init__(self, earlier: Callable[..., object], one_line: bool) -> None:
+        self.earlier = earlier
+        self.one_line = one_line
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            _logger.warning("%sStopped. What is written is whole; a training goes on with --resume true.", _process())
+            return
+        if os.environ.get(TRACEBACK_VARIABLE) or not (self.one_line and is_for_people(error)):
+            self.earlier(kind, error, trace)
+        if isinstance(error, Exception):
+            _logger.error("%s%s", _process(), root_cause(error))
 
 
 def _process() -> str:
@@ -79,15 +114,30 @@ def _process() -> str:
     return "" if count == "1" else f"Process {os.environ.get('RANK', '?')} of {count}: "
 
 
+def _behind(error: BaseException) -> BaseException:
+    """The error that others only wrapped."""
+    while _is_wrapper(str(error)) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def _is_wrapper(message: str) -> bool:
     return message.startswith(WRAPPERS)
 
 
-def _last_message(text: str) -> str:
-    """Message of the outermost error of a traceback that is no wrapper; several lines when it has several."""
-    messages = []
-    for part in text.split(_NEXT_TRACEBACK):
-        raised = list(_RAISED.finditer(part))
-        messages.append(part[raised[-1].end() :].strip() if raised else part.strip().splitlines()[-1])
-    own = [message for message in messages if not _is_wrapper(message)]
-    return (own or messages)[-1]
+def _is_ours(frames: list[str]) -> bool:
+    """Whether the innermost of some source files is of this package."""
+    return bool(frames) and _PACKAGE in Path(frames[-1]).resolve().parents
+
+
+def _own_part(text: str) -> str:
+    """Traceback of the outermost error in a text that is no wrapper."""
+    parts = text.split(_NEXT_TRACEBACK)
+    own = [part for part in parts if not _is_wrapper(_message_of(part))]
+    return (own or parts)[-1]
+
+
+def _message_of(part: str) -> str:
+    """Message of a traceback's error; several lines when it has several."""
+    raised = list(_RAISED.finditer(part))
+    return part[raised[-1].end() :].strip() if raised else part.strip().splitlines()[-1]

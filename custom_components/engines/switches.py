@@ -1,8 +1,8 @@
-"""Numbers of a config that are true or false, as the command line gives them."""
+"""Numbers of a config that are true or false."""
 
 
 def check_switches(**switches: object) -> None:
-    """Refuse a switch that is a word: ``--amp false`` reaches a config as text, and any text counts as true.
+    """Refuse a switch that is a word, such as an overlay's ``amp: 'false'``: any text counts as true.
 
     Args:
         switches: by name; true or false. The word true is let pass, since it does what it says.

@@ -25,7 +25,7 @@ class SaveSplit:
     ) -> None:
         given = {"training": training, "validation": validation}
         sides = {side: split[side] if cases is None else list(cases) for side, cases in given.items()}
-        own = all(split[side] == cases for side, cases in sides.items())
+        own = all(split.get(side) == cases for side, cases in sides.items())
         self.split = split if own else {"protocol": "lists set from outside", **sides, "left_out": []}
         self.path = Path(path)
 

@@ -15,12 +15,10 @@ from custom_components.study.study_folder import check_study_folder, study_folde
 from custom_components.study.study_options import StudyOptions, bundle_folder
 from custom_components.study.study_report import write_study
 from custom_components.study.workers import worker_environments
-from fire.decorators import SetParseFn
 
 _logger = logging.getLogger(__name__)
 
 
-@SetParseFn(str, "bundle", "dataset_dir", "output_dir", "test_dir", "protocol", "augmentation")
 def study(
     bundle: str,
     dataset_dir: str,

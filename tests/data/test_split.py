@@ -155,3 +155,10 @@ def test_without_a_fold_every_case_validates_and_none_trains():
     assert [case["case_id"] for case in split["validation"]] == ["1", "2", "10"]
     assert split["training"] == []
     assert split["protocol"] == "all cases (no split)"
+
+
+def test_the_split_of_no_data_can_be_made_but_not_asked():
+    split = split_cases(None, num_folds=5, fold=3)
+    for side in ("training", "validation", "protocol"):
+        with pytest.raises(ValueError, match=r"dataset_dir is missing. Name the data: --dataset_dir /path/to/data"):
+            split[side]

@@ -4,8 +4,9 @@ import sys
 import pytest
 import torch
 from custom_components.data.ct_reader import CTReader
+from custom_components.data.segmentation_datalist import list_cases
 from custom_components.engines import root_cause as module
-from custom_components.engines.root_cause import log_root_cause, root_cause
+from custom_components.engines.root_cause import TRACEBACK_VARIABLE, is_for_people, log_root_cause, root_cause
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset
 from monai.transforms import Lambdad
@@ -53,7 +54,6 @@ def shown(monkeypatch):
     """What the excepthook of before was called with."""
     calls = []
     monkeypatch.setattr(sys, "excepthook", lambda *error: calls.append(error))
-    monkeypatch.setattr(module, "_shown_by", list(module._shown_by))
     return calls
 
 
@@ -65,6 +65,63 @@ def test_the_cause_is_logged_below_the_traceback(shown, caplog):
     sys.excepthook(RuntimeError, error, None)
     assert shown == [(RuntimeError, error, None)]
     assert caplog.record_tuples == [(module.__name__, logging.ERROR, "Case 012: label has value 7.")]
+
+
+def wrapped(cause: Exception) -> Exception:
+    error = RuntimeError("Failed to instantiate component 'custom_components.list_cases'")
+    error.__cause__ = cause
+    return error
+
+
+def ours() -> Exception:
+    return wrapped(caught(lambda: list_cases("/nowhere")))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_message_of_the_package_is_enough_through_all_wrappers_and_workers(tmp_path, num_workers):
+    path = tmp_path / "012.png"
+    path.write_bytes(b"no image")
+    read = Lambdad("image", lambda image: CTReader().get_data((image,)))
+    loader = DataLoader(Dataset([{"image": path}], read), num_workers=num_workers)
+    error = caught(lambda: list(loader))
+    assert is_for_people(error)
+    assert root_cause(error).startswith("Case 012: 012.png is truncated or not a PNG file: ")
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_message_of_anybody_else_is_not(num_workers):
+    loader = DataLoader(Dataset([{"image": "012"}], Lambdad("image", refuse)), num_workers=num_workers)
+    assert not is_for_people(caught(lambda: list(loader)))
+    assert not is_for_people(wrapped(KeyError("label")))
+    assert not is_for_people(ValueError("never raised"))
+
+
+def test_a_fault_of_the_machine_is_enough():
+    assert is_for_people(wrapped(FileNotFoundError(2, "No such file or directory", "/a")))
+    assert is_for_people(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."))
+
+
+def test_on_a_command_line_a_message_that_is_enough_is_all(shown, caplog):
+    log_root_cause(one_line=True)
+    error = ours()
+    sys.excepthook(type(error), error, None)
+    assert shown == []
+    assert caplog.record_tuples == [
+        (module.__name__, logging.ERROR, "Data set /nowhere does not exist. Check dataset_dir.")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one_line", "variable", "error"),
+    [(True, "1", ours()), (False, "", ours()), (True, "", KeyError("case_id"))],
+    ids=["asked for", "library", "fault of the program"],
+)
+def test_else_the_traceback_is_shown_too(shown, caplog, monkeypatch, one_line, variable, error):
+    monkeypatch.setenv(TRACEBACK_VARIABLE, variable)
+    log_root_cause(one_line)
+    sys.excepthook(type(error), error, None)
+    assert shown == [(type(error), error, None)]
+    assert len(caplog.records) == 1
 
 
 def test_an_interrupt_is_one_line_without_a_traceback(shown, caplog):

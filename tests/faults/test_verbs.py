@@ -4,7 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
-from custom_components.command_line import TRACEBACK_VARIABLE, ended_with_a_message
+from custom_components.command_line import ended_with_a_message
+from custom_components.engines.root_cause import TRACEBACK_VARIABLE
 from custom_components.phantom import dataset
 from custom_components.study import study_data
 

@@ -53,3 +53,9 @@ def test_lists_that_came_from_elsewhere_are_what_is_written(tmp_path):
         "protocol": "lists set from outside", "training": other, "validation": [], "left_out": [],
     }  # fmt: skip
     assert written(split, tmp_path / "one.json", validation=other)["training"] == split["training"]
+
+
+def test_lists_from_elsewhere_need_no_split(tmp_path):
+    other = [{"image": "/scans/a.nii.gz", "label": "/labels/a.nii.gz"}]
+    found = written(split_cases(None), tmp_path / "split.json", training=other, validation=[])
+    assert (found["training"], found["validation"]) == (other, [])

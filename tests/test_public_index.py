@@ -1,0 +1,39 @@
+import subprocess
+import sys
+
+import custom_components
+import pytest
+
+HEAVY = ("torch", "monai", "numpy", "pydicom")
+
+
+def imported_after(code: str) -> set[str]:
+    """Which of the heavy packages a new interpreter has imported after some lines."""
+    look = f"; import sys; print(*[name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code + look], capture_output=True, encoding="utf-8", check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_package_alone_imports_no_heavy_library():
+    assert imported_after("import custom_components; print(custom_components.__version__)") == set()
+
+
+def test_a_name_is_imported_when_it_is_asked_for():
+    assert "torch" in imported_after("from custom_components import VBNet")
+
+
+@pytest.mark.parametrize("name", custom_components.__all__)
+def test_every_name_of_the_index_is_there(name):
+    found = getattr(custom_components, name)
+    assert name in ("__version__", "phantom") or found.__name__ == name
+
+
+def test_the_index_is_sorted_and_names_what_it_imports():
+    assert custom_components.__all__ == sorted(custom_components.__all__)
+    own = {"TYPE_CHECKING", "Any"}
+    assert set(custom_components._modules()) - own == set(custom_components.__all__)
+
+
+def test_a_name_that_is_not_in_the_index_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'VBNett'"):
+        custom_components.VBNett  # noqa: B018
