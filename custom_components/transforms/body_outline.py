@@ -1,6 +1,6 @@
 """The patient's own outline in a chest CT: what encloses air beside it, such as a table or a cushion, is none of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -91,15 +91,23 @@ def _trunk(tissue: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.ndarray,
     What the border of the image cuts continues behind it. Of a thin body, a child's say, only shoulders and belly may
     be thicker than a plate.
     """
-    depth = ndimage.distance_transform_edt(np.pad(tissue, 1, mode="edge"), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
     trunk = _largest(tissue)
     for thick_mm in THICK_MM:
-        core = _largest(depth > thick_mm)
+        core = _largest(_filtered(ndimage.minimum_filter1d, tissue, thick_mm, spacing_mm))
         if core.any():
-            trunk = ndimage.distance_transform_edt(~core, sampling=spacing_mm) <= thick_mm
+            trunk = _filtered(ndimage.maximum_filter1d, core, thick_mm, spacing_mm)
         if core.any() and np.count_nonzero(trunk) >= LEAST_TRUNK * np.count_nonzero(tissue):
             return trunk, SLAB_MM
     return trunk, spacing_mm[2] * tissue.shape[2]
+
+
+def _filtered(
+    extreme: Callable[..., np.ndarray], mask: np.ndarray, reach_mm: float, spacing_mm: Sequence[float]
+) -> np.ndarray:
+    """Erosion or dilation by a box."""
+    for axis, step in enumerate(spacing_mm):
+        mask = extreme(mask, 2 * round(reach_mm / step) + 1, axis, mode="nearest")
+    return mask
 
 
 def _mostly(inside: np.ndarray, mask: np.ndarray, structure: np.ndarray | None = None) -> np.ndarray:
