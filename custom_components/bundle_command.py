@@ -38,8 +38,8 @@ OWN = tuple(
     for name, parameter in inspect.signature(function).parameters.items()
     if parameter.kind is not parameter.VAR_KEYWORD
 )
-# How the names of files, folders and the like end: their values are text, whatever number or list they look like.
-TEXTS = ("_dir", "_path", "_root", "_name", "_uri")
+# Names of files, folders and the like: their values are text, whatever number or list they look like.
+TEXT = re.compile(r"(?:^|[_#:])(?:dir|path|root|folder|name|filename|uri)$")
 # How what MONAI's config language has to resolve begins: an expression, a reference, a macro.
 LANGUAGE = ("$", "@", "%")
 NOTHING = "$None"
@@ -186,7 +186,7 @@ def _value(name: str, text: str, content: ConfigParser) -> Any:
     if _is_language(name, text, content):
         return text
     default = content.get(name)
-    if name.endswith(TEXTS):
+    if TEXT.search(name):
         return in_language(typed_path(text))
     is_word = isinstance(default, str) and not default.startswith(LANGUAGE) and not text.startswith(("[", "{", "("))
     return in_language(typed_text(text) if is_word else typed_value(text))
@@ -194,7 +194,7 @@ def _value(name: str, text: str, content: ConfigParser) -> Any:
 
 def _is_language(name: str, text: str, content: ConfigParser) -> bool:
     """Whether MONAI has to resolve a text; a folder may be named as what does not refer to anything."""
-    if not text.startswith(LANGUAGE) or not name.endswith(TEXTS):
+    if not text.startswith(LANGUAGE) or not TEXT.search(name):
         return text.startswith(LANGUAGE)
     refers = text.startswith("$") or re.split("::|#", text[1:])[0] in content
     return refers and not os.path.lexists(text)

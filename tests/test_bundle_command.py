@@ -101,6 +101,11 @@ def test_what_the_config_makes_of_a_folder_gets_it_too(typed):
     assert typed(TRAIN, "@train#handlers#10#path", "--ckpt_dir=a#b") == "a#b/model.pt"
 
 
+@pytest.mark.parametrize("option", ["train#handlers#10#path", "validate#best_model#filename"])
+def test_files_inside_a_component_arrive_too(option, typed):
+    assert typed(TRAIN, f"@{option}", f"--{option}", "1e3") == "1e3"
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [("true", True), ("True", True), ("false", False), ("False", False), ("None", None), ("null", None)],
