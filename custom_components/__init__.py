@@ -171,6 +171,10 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @functools.cache
 def _modules() -> dict[str, str]:
     """Module of each name, as the imports above have it."""

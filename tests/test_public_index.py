@@ -29,7 +29,7 @@ def test_every_name_of_the_index_is_there(name):
 
 
 def test_the_index_is_sorted_and_names_what_it_imports():
-    assert custom_components.__all__ == sorted(custom_components.__all__)
+    assert custom_components.__all__ == sorted(custom_components.__all__) == dir(custom_components)
     own = {"TYPE_CHECKING", "Any"}
     assert set(custom_components._modules()) - own == set(custom_components.__all__)
 
