@@ -28,6 +28,7 @@ from monai.bundle import (
     run,
     update_kwargs,
 )
+from monai.bundle.reference_resolver import ReferenceResolver
 from monai.utils.module import locate
 
 PROGRAM = ("monai", "bundle", "__main__.py")
@@ -156,11 +157,15 @@ class BundleCommand:
         parts = re.split("::|#", name)
         for number, part in enumerate(parts):
             known = _names_in(found, is_last=number == len(parts) - 1)
-            if known is not None and part not in known:
+            if known is not None and part not in known and not (name == part and self._refers_to(name)):
                 prefix = "--" + "".join(f"{outer}#" for outer in parts[:number])
                 near = did_you_mean(part, known, prefix) or f" It has {', '.join(_plain(found))}."
                 raise OptionError(f"--{name} is not in {self._files()}.{near}")
             found = _inside(found, part)
+
+    def _refers_to(self, name: str) -> bool:
+        """Whether a config needs what no config has, such as an overlay's ``@place`` that is to be given with it."""
+        return name in ReferenceResolver.find_refs_in_config(self.content.get(), id="")
 
     def tracked_config(self) -> dict[str, str]:
         """File in which MONAI has kept a tracked run's config as Fire reads it, for the config of the run itself."""

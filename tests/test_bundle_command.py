@@ -174,6 +174,11 @@ def test_ids_inside_a_component_and_of_an_overlay_are_known(option, value, typed
     assert typed(TRAIN, "@seed", f"--{option}", value, overlay={"only_here": 1, "only": {"here": 1}}) == 0
 
 
+def test_an_id_that_a_config_only_refers_to_is_known(typed):
+    """As an overlay that leaves a place to the command line."""
+    assert typed(TRAIN, "@here", "--place", "here", overlay={"here": "$@place + '/a'"}) == "here/a"
+
+
 @pytest.mark.parametrize(
     ("option", "near"),
     [

@@ -68,13 +68,14 @@ class Package:
         verify_metadata(meta_file=self.metadata, filepath=self.schema)
 
     def properties(self, names: Sequence[str] = tuple(WORKFLOWS)) -> None:
-        """`check_properties()` of training, evaluation and inference."""
+        """`check_properties()` of training, evaluation and inference, on the synthetic data."""
         for name in names:
             workflow = ConfigWorkflow(
                 config_file=str(self.folder / "configs" / name),
                 workflow_type=WORKFLOWS[name],
                 logging_file=False,
                 bundle_root=str(self.folder),
+                dataset_dir="phantom",
             )
             workflow.initialize()
             if missing := workflow.check_properties():
