@@ -18,13 +18,14 @@ BORDER_HU, BONE_HU, BORDER_MM = -200.0, 160.0, 2.8
 # Wall around gas that is never lung; what is cut away beside gas so that no thin wall ties it to a lung.
 WALL_MM, CUT_MM = 3.0, 5.1
 
-# Air thinner than twice this that continues gas, up to a distance, is a bronchus or the rim of the gas, not lung.
-THIN_MM, BRANCH_MM = 5.0, 30.0
+# Air thinner than twice this that continues gas, up to a distance, is a bronchus or the rim of the gas, not lung. It
+# starts from large gas (trachea, stomach) and what lies so near that it is the same tree.
+THIN_MM, BRANCH_MM, NEAR_MM = 5.0, 30.0, 40.0
 
 # Median depth below the skin that parts lung from folds of skin; radius of the closing of each lung.
 SKIN_MM, CLOSING_MM = 18.0, 13.0
 
-SPECK_ML, GAS_ML, LEAST_LUNG_ML, HOLE_MM2 = 3.0, (0.2, 1500.0), 30.0, 700.0
+SPECK_ML, GAS_ML, LARGE_ML, LEAST_LUNG_ML, HOLE_MM2 = 3.0, (0.2, 1500.0), 5.0, 30.0, 700.0
 SEPARATING_MM = (0.0, 2.6, 4.0, 6.0, 8.0, 10.0, 13.0)
 
 # Rays from the middle of a lung: angle from lateral (0) to posterior (90) and beyond, and distance.
@@ -139,14 +140,22 @@ def _foreign_gas(scan: _Scan) -> np.ndarray:
 
 
 def _with_branches(scan: _Scan, gas: np.ndarray) -> np.ndarray:
-    """Gas with the bronchi that are too narrow to look like pure gas, and with its blurred rim."""
+    """Gas with the bronchi that are too narrow to look like pure gas, and with its blurred rim.
+
+    They continue large gas, and what is near it: small gas elsewhere may be a bronchus in consolidated lung.
+    """
     air = (scan.hu < LUNG_HU) & scan.inside & ~gas
-    labels, _ = ndimage.label(ndimage.distance_transform_edt(air, sampling=scan.spacing_mm) > THIN_MM)
-    voxels = np.bincount(labels.ravel())
-    voxels[0] = 0
-    lung = _dilated((voxels * scan.voxel_ml > LEAST_LUNG_ML)[labels], THIN_MM + 1.5, scan.spacing_mm)
+    lung = _larger(ndimage.distance_transform_edt(air, sampling=scan.spacing_mm) > THIN_MM, LEAST_LUNG_ML, scan)
+    thin = air & (scan.hu < OUTSIDE_HU) & ~_dilated(lung, THIN_MM + 1.5, scan.spacing_mm)
+    start = gas & _dilated(_larger(gas, LARGE_ML, scan), NEAR_MM, scan.spacing_mm)
     steps = max(1, int(BRANCH_MM / min(scan.spacing_mm)))
-    return ndimage.binary_dilation(gas, iterations=steps, mask=gas | (air & ~lung & (scan.hu < OUTSIDE_HU)))
+    return gas | ndimage.binary_dilation(start, iterations=steps, mask=gas | thin)
+
+
+def _larger(mask: np.ndarray, least_ml: float, scan: _Scan) -> np.ndarray:
+    """Components of at least that size."""
+    labels, _ = ndimage.label(mask)
+    return (np.bincount(labels.ravel()) * scan.voxel_ml >= least_ml)[labels] & mask
 
 
 def _aerated_lung(scan: _Scan, gas: np.ndarray) -> np.ndarray:
