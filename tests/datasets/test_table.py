@@ -1,7 +1,7 @@
 import re
 from pathlib import Path
 
-from custom_components.__main__ import VERBS
+from custom_components.verbs import VERBS
 from custom_components.datasets.table import SETS, datasets
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "data.md"
