@@ -60,10 +60,10 @@ demo: $(STAMP)  ## train, score and apply small networks of both bundles on synt
 	    --num_folds 5 --epochs $(DEMO_EPOCHS) --batch_size 4 --learning_rate 0.004 --loss\#weight "[0.1, 1, 1, 1]" --num_workers 0
 	$(RUN) evaluating --config_file $(SEG)/configs/evaluate.yaml --bundle_root $(SEG) \
 	    --dataset_dir $(DEMO)/slices --fold 0 --num_folds 5 \
-	    --ckpt_path $(DEMO)/models/model.pt --output_dir $(DEMO)/eval $(DEMO_NETWORK)
+	    --ckpt_path $(DEMO)/models/model.pt --output_dir $(DEMO)/eval
 	$(BIN)/python -m custom_components phantom_dicom $(DEMO)/scan --shape "[96, 96, 40]" --spacing_mm "[3.9, 3.9, 7]"
 	$(RUN) run --config_file $(SEG)/configs/inference.json --bundle_root $(SEG) \
-	    --dataset_dir $(DEMO)/scan --ckpt_path $(DEMO)/models/model.pt --output_dir $(DEMO)/results $(DEMO_NETWORK)
+	    --dataset_dir $(DEMO)/scan --ckpt_path $(DEMO)/models/model.pt --output_dir $(DEMO)/results
 	$(BIN)/python -m custom_components phantom_scans $(DEMO)/scans --num_scans $(DEMO_SCANS) --num_folds 4
 	$(RUN) training --config_file $(CAP)/configs/train.yaml $(DEMO_TRAINING) --ckpt_dir $(DEMO)/models/uniform
 	$(RUN) training --config_file "['$(CAP)/configs/train.yaml', '$(CAP)/configs/size_balanced.yaml']" $(DEMO_TRAINING) \
@@ -71,10 +71,10 @@ demo: $(STAMP)  ## train, score and apply small networks of both bundles on synt
 	$(RUN) evaluating --config_file "['$(CAP)/configs/evaluate.yaml', '$(CAP)/configs/ensemble.yaml']" --bundle_root $(CAP) \
 	    --dataset_dir $(DEMO)/scans --fold 0 --cache_dir $(DEMO)/cache --output_dir $(DEMO)/eval/ensemble --num_workers 0 \
 	    --uniform_ckpt_path $(DEMO)/models/uniform/model.pt --size_balanced_ckpt_path $(DEMO)/models/size_balanced/model.pt \
-	    --model_path $(DEMO)/models/ensemble.pt $(DEMO_CLASSIFIER)
+	    --model_path $(DEMO)/models/ensemble.pt
 	$(BIN)/python -m custom_components phantom_scans $(DEMO)/new --num_scans 4 --num_folds 2 --seed 9
 	$(RUN) run --config_file $(CAP)/configs/inference.json --bundle_root $(CAP) --dataset_dir $(DEMO)/new \
-	    --ckpt_path $(DEMO)/models/ensemble.pt --output_dir $(DEMO)/diagnosis $(DEMO_CLASSIFIER)
+	    --ckpt_path $(DEMO)/models/ensemble.pt --output_dir $(DEMO)/diagnosis
 	$(BIN)/python -m custom_components score_table $(DEMO)/eval/summary.json
 	$(BIN)/python -m custom_components diagnosis_table $(DEMO)/eval/ensemble/summary.json
 	@echo "Look at $(DEMO)/eval/*/*.png (prediction beside truth) and $(DEMO)/results/scan (label map, report, overlays),"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from custom_components.data.hold_out import hold_out_fold
     from custom_components.data.map_nifti_writer import MapNibabelWriter
     from custom_components.data.mixed_draws import MixedDraws
+    from custom_components.data.model_card import TrainedWith, protocol_of_scores
     from custom_components.data.scan_cache import ScanCache
     from custom_components.data.seeded_draws import SeededDraws, SeededDrawSampler
     from custom_components.data.segmentation_datalist import list_cases
@@ -33,11 +34,13 @@ if TYPE_CHECKING:
     from custom_components.engines.prepare_scan_batch import PrepareScanBatch
     from custom_components.engines.root_cause import log_root_cause
     from custom_components.engines.switches import check_switches
+    from custom_components.handlers.checkpoint_files import training_folder
     from custom_components.handlers.checkpoint_savers import BestModelSaver, ResumableCheckpointSaver
     from custom_components.handlers.classification_report import ClassificationReport
     from custom_components.handlers.diagnosis_report import DiagnosisReport
     from custom_components.handlers.lesion_report import LesionReport
     from custom_components.handlers.load_weights import LoadWeights
+    from custom_components.handlers.model_card_writer import ModelCardWriter
     from custom_components.handlers.resume_training import ResumeTraining
     from custom_components.handlers.save_split import SaveSplit
     from custom_components.handlers.save_weights import SaveWeights
@@ -116,6 +119,7 @@ __all__ = [
     "LungInfectionMasksd",
     "MapNibabelWriter",
     "MixedDraws",
+    "ModelCardWriter",
     "NormalizedMSELoss",
     "OnlineAttention",
     "PaperGridd",
@@ -142,6 +146,7 @@ __all__ = [
     "StatsLog",
     "StopOnNaN",
     "TensorBoardOverlay",
+    "TrainedWith",
     "TrySaveImaged",
     "VBNet",
     "WithSoftMask",
@@ -156,8 +161,10 @@ __all__ = [
     "list_scans",
     "log_root_cause",
     "phantom",
+    "protocol_of_scores",
     "select_fold",
     "split_cases",
+    "training_folder",
     "writable_folder",
 ]
 

@@ -18,13 +18,15 @@ from typing import NoReturn
 
 from custom_components.data.atomic import writable_folder
 
-from tools.package_bundles import BUNDLES, FOLDERS, ROOT, WEIGHTS, copy_files, files_below
+from tools.package_bundles import BUNDLES, CARD, FOLDERS, ROOT, WEIGHTS, copy_files, files_below
 
 APP = "monaibundle"
 # The server asks for no password and reads any file that a request names, so no other computer may reach it.
 HOST = "127.0.0.1"
 # Its label is a class; MONAI Label trains on masks. Without this file it offers no training.
 UNTRAINABLE = {"covid_cap_bundle": "configs/train.yaml"}
+# A training by MONAI Label writes where MONAI Label looks for weights, in its copy of the bundle.
+TRAINING, OWN_FOLDER, LABELS_FOLDER = "configs/train.yaml", "'/models/trained'", "'/models'"
 
 
 def prepare_app(folder: Path, bundles: Sequence[Path], python: Path) -> Path:
@@ -96,11 +98,21 @@ def place_bundle(bundle: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as scratch:
         copy_files(files_of(bundle), Path(scratch))
+        _train_into_models(Path(scratch) / TRAINING)
         for name in FOLDERS:
             shutil.rmtree(target / name, ignore_errors=True)
             (Path(scratch) / name).rename(target / name)
     if not (target / WEIGHTS).is_file():
-        copy_files({WEIGHTS: bundle / WEIGHTS}, target)
+        copy_files({name: bundle / name for name in (WEIGHTS, CARD) if (bundle / name).is_file()}, target)
+
+
+def _train_into_models(config: Path) -> None:
+    """Let a training write where MONAI Label looks for weights."""
+    if config.is_file():
+        text = config.read_text(encoding="utf-8")
+        if OWN_FOLDER not in text:
+            raise ValueError(f"{config.name} has no ckpt_dir {OWN_FOLDER}, which MONAI Label's copy replaces.")
+        config.write_text(text.replace(OWN_FOLDER, LABELS_FOLDER), encoding="utf-8")
 
 
 def files_of(bundle: Path) -> dict[str, Path]:

@@ -26,8 +26,8 @@ from custom_components.data.atomic import atomic_path, writable_folder
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = ("covid_cap_bundle", "covid_seg_bundle")
 FOLDERS = ("configs", "docs", "custom_components")
-WEIGHTS = "models/model.pt"
-PARTS_OF_WEIGHTS = ("models/vbnet.pt",)  # of networks that a bundle uses beside its own
+WEIGHTS, CARD = "models/model.pt", "models/model.json"
+PARTS_OF_WEIGHTS = ("models/vbnet.pt", "models/vbnet.json")  # of networks that a bundle uses beside its own
 DOWNLOADS = "large_files.yml"
 DOWNLOAD_KEYS = {"path", "url", "hash_val", "hash_type"}
 NECESSARY = (
@@ -91,7 +91,7 @@ def packaged_files(bundle: Path) -> dict[str, Path]:
     Raises:
         ValueError: when a necessary file is missing, or a file is larger than the Model Zoo takes.
     """
-    single = ("LICENSE", WEIGHTS, *PARTS_OF_WEIGHTS, DOWNLOADS)
+    single = ("LICENSE", WEIGHTS, CARD, *PARTS_OF_WEIGHTS, DOWNLOADS)
     files = {name: bundle / name for name in single if (bundle / name).is_file()}
     for folder in FOLDERS:
         files |= {path.relative_to(bundle).as_posix(): path for path in files_below(bundle / folder)}

@@ -9,6 +9,7 @@ from typing import Any
 import custom_components
 import torch
 from custom_components.data.file_digest import file_digest
+from custom_components.data.model_card import read_card
 from custom_components.handlers.load_weights import LoadWeights
 from custom_components.reports.scan_findings import Model
 from custom_components.transforms.attention_levels import AttentionLevelsd
@@ -59,7 +60,8 @@ class BundleNetwork:
         Raises:
             ValueError: when the bundle is none, or the weights are missing, broken or of another network.
         """
-        parser = bundle_parser(bundle, {"progress": False, **precision_settings(precision)})
+        given = {"ckpt_path": str(weights), "progress": False}
+        parser = bundle_parser(bundle, {**given, **precision_settings(precision)})
         device = torch.device(parser.get_parsed_content("device"))
         network = load_network(parser.get_parsed_content("network_def"), weights, spatial_dims).to(device)
         before, after = (parser.get_parsed_content(key) for key in ("preprocessing", "postprocessing"))
@@ -157,8 +159,18 @@ def describe_model(bundle: Path, weights: Path, name: str) -> Model:
     except (OSError, ValueError):
         metadata = {}
     digest = file_digest(weights)
-    trained_on = str(metadata.get(TRAINED_ON, {}).get(digest, "unknown"))
+    trained_on = str(metadata.get(TRAINED_ON, {}).get(digest) or _told(read_card(weights)))
     return Model(name, str(metadata.get("version", "unknown")), weights.name, digest, trained_on)
+
+
+def _told(card: Mapping[str, Any]) -> str:
+    """What the card of weights trained elsewhere tells of their training."""
+    if not card:
+        return "unknown"
+    score = card.get("score") or {}
+    chosen = f", {score['name']} {score['value']:.3f} in epoch {score['epoch']}" if score.get("value") else ""
+    protocol = card.get("split", {}).get("protocol", "no split")
+    return f"{card.get('trained_on', {}).get('cases', 0)} cases of the user's own ({protocol}){chosen}"
 
 
 def find_bundle(name: str, bundles_dir: str | Path | None = None) -> Path | None:

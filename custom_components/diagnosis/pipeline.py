@@ -12,6 +12,7 @@ import numpy as np
 from custom_components._version import __version__
 from custom_components.data.ct_reader import NOTES
 from custom_components.data.file_digest import file_digest
+from custom_components.data.model_card import read_card
 from custom_components.diagnosis.bundle_network import (
     INFERENCE,
     BundleNetwork,
@@ -99,10 +100,11 @@ class Diagnosis:
             raise ValueError(f"{weights.seg.name} is for the lesion classes, which are left out. Leave out one option.")
         cap = _bundle(CAP_BUNDLE, bundles_dir, weights.cap or weights.segment)
         seg = _bundle(SEG_BUNDLE, bundles_dir, weights.seg)
+        cap_weights = _weights(cap, weights.cap, CAP_WEIGHTS)
         segment_weights = _weights(cap, weights.segment, SEGMENT_WEIGHTS)
         seg_weights = _weights(seg, weights.seg, SEG_WEIGHTS) if lesion_classes else None
         self.lesion_classes, self.include_patient_id = lesion_classes, include_patient_id
-        self.classifier = _network(cap, _weights(cap, weights.cap, CAP_WEIGHTS), CLASSIFIER, precision, 3)
+        self.classifier = _network(cap, cap_weights, CLASSIFIER, precision, 3)
         self.lesions = _network(seg, seg_weights, LESIONS, precision, 2)
         self.segmenter = load_segmenter(cap, segment_weights, precision) if cap and segment_weights else None
         self.lungmask = Lungmask(weights.lungmask) if weights.lungmask else None
@@ -111,6 +113,7 @@ class Diagnosis:
             "precision": precision,
             "configs": {bundle.name: file_digest(bundle / INFERENCE) for bundle in (cap, seg) if bundle is not None},
             "lungmask": file_digest(weights.lungmask) if weights.lungmask else None,
+            "cards": [read_card(file) for file in (cap_weights, segment_weights, seg_weights)],
         }
 
     def __call__(self, scan: ScanSource | str | Path | MetaTensor, case_id: str = "scan") -> ScanFindings:

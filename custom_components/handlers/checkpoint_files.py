@@ -1,15 +1,56 @@
 """Epoch checkpoints in a folder."""
 
 import logging
+import os
 import pickle
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import ignite.distributed as idist
 import torch
+from custom_components.data.atomic import writable_folder
 from custom_components.handlers.not_finite import not_finite, some_names
 
 _logger = logging.getLogger(__name__)
+
+# What a training leaves beside its checkpoints.
+RESULTS = ("model.pt", "model.json", "last.pt", "last.json", "split.json")
+
+
+def training_folder(path: str | Path, resume: bool = False) -> Path:
+    """Make the folder of a training, or prepare the one that is there: nothing of an earlier training is lost.
+
+    A training that starts anew where another one has been keeps that one's results in ``earlier_1``, ``earlier_2``, ...,
+    and moves its checkpoints there. ``model.pt`` also stays in its place until there is a better one.
+
+    Args:
+        path: folder of the checkpoints.
+        resume: whether the training goes on with them.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: when it cannot be written into.
+    """
+    folder = writable_folder(path)
+    results = [folder / name for name in RESULTS if (folder / name).is_file()]
+    checkpoints = list(epoch_checkpoints(folder).values())
+    if resume or idist.get_rank() != 0 or not (results or checkpoints):
+        return folder
+    kept = next(place for number in range(1, 10**6) if not (place := folder / f"earlier_{number}").exists())
+    kept.mkdir()
+    for file in results:
+        try:
+            os.link(file, kept / file.name)
+        except OSError:  # a file system without links
+            shutil.copy2(file, kept / file.name)
+    for file in checkpoints:
+        file.rename(kept / file.name)
+    _logger.info("%s has an earlier training: its model and checkpoints are kept in %s.", folder, kept)
+    return folder
 
 
 def epoch_checkpoints(folder: str | Path, prefix: str = "resume") -> dict[int, Path]:

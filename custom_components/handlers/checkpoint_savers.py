@@ -1,6 +1,6 @@
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from custom_components.data.atomic import atomic_path
 from custom_components.data.left_behind import remove_left_behind
 from custom_components.handlers.checkpoint_files import epoch_checkpoints
+from custom_components.handlers.model_card_writer import ModelCardWriter
 from ignite.engine import Engine, Events
 from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.handlers import CheckpointSaver
@@ -31,16 +32,21 @@ class AtomicSaver(BaseSaveHandler):
     Args:
         folder: of the files.
         filename: fixed name; by default that which Ignite gives.
+        written: called after each file.
     """
 
-    def __init__(self, folder: str | Path, filename: str | None = None) -> None:
-        self.folder, self.filename = Path(folder), filename
+    def __init__(
+        self, folder: str | Path, filename: str | None = None, written: Callable[[], None] | None = None
+    ) -> None:
+        self.folder, self.filename, self.written = Path(folder), filename, written
 
     def __call__(self, checkpoint: Mapping, filename: str, metadata: Mapping | None = None) -> None:
         """Write, in the first process."""
         if idist.get_rank() == 0:
             with atomic_path(self.folder / (self.filename or filename)) as temporary:
                 torch.save(checkpoint, temporary)
+            if self.written is not None:
+                self.written()
 
     def remove(self, filename: str) -> None:
         """Remove, in the first process; a fixed name is replaced instead."""
@@ -96,14 +102,22 @@ class BestModelSaver(CheckpointSaver):
         save_dir: folder of the file.
         network: its plain state dict is saved.
         filename: name of the file.
+        card: writes beside each file what is needed to use it.
     """
 
-    def __init__(self, save_dir: str | Path, network: nn.Module, filename: str = "model.pt") -> None:
+    def __init__(
+        self,
+        save_dir: str | Path,
+        network: nn.Module,
+        filename: str = "model.pt",
+        card: ModelCardWriter | None = None,
+    ) -> None:
         super().__init__(str(save_dir), {"model": network}, save_key_metric=True, key_metric_filename=filename)
         self.path = Path(save_dir) / filename
+        self.card = card
         self._state: Any = None
         if self._key_metric_checkpoint is not None:
-            self._key_metric_checkpoint.save_handler = AtomicSaver(save_dir, filename)  # type: ignore[assignment]
+            self._key_metric_checkpoint.save_handler = AtomicSaver(save_dir, filename, self._write_card)  # type: ignore[assignment]
             self._key_metric_checkpoint.score_function = self._comparable_score
 
     def attach(self, engine: Engine) -> None:
@@ -118,6 +132,13 @@ class BestModelSaver(CheckpointSaver):
         if math.isnan(self._score(engine)):
             self._tell_no_score(engine)
         super().metrics_completed(engine)
+
+    def _write_card(self) -> None:
+        if self.card is not None and self._state is not None:
+            name = self._state.key_metric_name
+            score = float(self._state.metrics[name])
+            value = None if math.isnan(score) else score
+            self.card.write(self.path, {"name": name, "value": value, "epoch": self._state.epoch})
 
     def _score(self, engine: Any) -> float:
         return float(engine.state.metrics[engine.state.key_metric_name])

@@ -2,12 +2,16 @@ import logging
 from pathlib import Path
 
 import torch
+from custom_components.data.model_card import NETWORK, read_card
 from custom_components.handlers.checkpoint_files import unreadable
 from custom_components.handlers.not_finite import not_finite, some_names
 from ignite.engine import Engine, Events
 from torch import nn
 
 _logger = logging.getLogger(__name__)
+
+# What DistributedDataParallel and torch.compile put before the names of tensors.
+WRAPPERS = ("module.", "_orig_mod.")
 
 
 class LoadWeights:
@@ -42,11 +46,16 @@ class LoadWeights:
         problem = mismatch(state, expected)
         if problem:
             raise ValueError(
-                f"Checkpoint {self.path} is of another architecture than the network: {problem}. Give the overlay "
+                f"Checkpoint {self.path} is of another architecture than the network: {problem}.{self._told()} Give the overlay "
                 "it was trained with (for example configs/unet.yaml), or another --ckpt_path."
             )
         self.network.load_state_dict(state)
         _logger.info("Weights loaded from %s", self.path)
+
+    def _told(self) -> str:
+        """What is known of the network that was trained."""
+        known = {name: value for name, value in read_card(self.path).get(NETWORK, {}).items() if name != "_target_"}
+        return f" It was trained with {', '.join(f'{name} {value}' for name, value in known.items())}." if known else ""
 
     def _own(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {name: value for name, value in tensors.items() if self.own and self.own in name}
@@ -77,12 +86,21 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             f"Checkpoint {path} holds no plain state dict. Expected tensors by name as `model.pt` has them; "
             "checkpoints to resume from are taken up by `run training --resume true`."
         )
+    state = _without_wrapper(state)
     found = not_finite(state)
     if found:
         raise ValueError(
             f"Checkpoint {path} holds NaN or infinite numbers in {some_names(found)} of {len(state)} tensors: the "
             "training that wrote it had failed. Give another --ckpt_path, or train again."
         )
+    return state
+
+
+def _without_wrapper(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Names as the network has them, where all were saved from within `DistributedDataParallel` or `torch.compile`."""
+    for prefix in WRAPPERS * 2:  # either may be around the other
+        if state and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
 
 

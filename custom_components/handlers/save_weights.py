@@ -4,6 +4,7 @@ from pathlib import Path
 import ignite.distributed as idist
 import torch
 from custom_components.data.atomic import atomic_path
+from custom_components.handlers.model_card_writer import ModelCardWriter
 from ignite.engine import Engine, Events
 from torch import nn
 
@@ -17,10 +18,13 @@ class SaveWeights:
         network: whose weights.
         path: file to write, atomically; an older one is replaced.
         half: whether floating-point tensors are written in half precision, for a file of half the size.
+        card: writes beside them what is needed to use them.
     """
 
-    def __init__(self, network: nn.Module, path: str | Path, half: bool = False) -> None:
-        self.network, self.path, self.half = network, Path(path), half
+    def __init__(
+        self, network: nn.Module, path: str | Path, half: bool = False, card: ModelCardWriter | None = None
+    ) -> None:
+        self.network, self.path, self.half, self.card = network, Path(path), half, card
 
     def attach(self, engine: Engine) -> None:
         """Write when the engine has run."""
@@ -33,6 +37,8 @@ class SaveWeights:
         state = {name: self._written(tensor.detach().cpu()) for name, tensor in self.network.state_dict().items()}
         with atomic_path(self.path) as temporary:
             torch.save(state, temporary)
+        if self.card is not None:
+            self.card.write(self.path)
         _logger.info("Weights written to %s", self.path)
 
     def _written(self, tensor: torch.Tensor) -> torch.Tensor:

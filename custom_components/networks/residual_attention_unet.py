@@ -173,6 +173,17 @@ class ResidualAttentionUNet(nn.Module):
         zero_init_attention: bool = False,
     ) -> None:
         super().__init__()
+        # What weights need to be used: see custom_components.data.model_card.
+        self.definition = {
+            "features": list(features),
+            "encoder": encoder,
+            "attention": attention,
+            "cardinality": cardinality,
+            "num_heads": num_heads,
+            "bucket_size": bucket_size,
+            "num_rounds": num_rounds,
+            "seed": seed,
+        }
         _check_switch("encoder", encoder, ("resnext", "plain"))
         _check_switch("attention", attention, ("lsh", "full", "none"))
         _check_features(features, cardinality if encoder == "resnext" else 1)

@@ -33,10 +33,10 @@ class Bundle:
         parser.read_config(self.config_files(*names))
         return parser
 
-    def run(self, names: list[str] | str, run_id: str = "run", **overrides: Any) -> None:
-        """`python -m monai.bundle run` within this process."""
+    def run(self, names: list[str] | str, run_id: str = "run", small: bool = True, **overrides: Any) -> None:
+        """`python -m monai.bundle run` within this process; not small: the numbers are left to the weights' model.json."""
         files = self.config_files(*([names] if isinstance(names, str) else names))
-        given = {"bundle_root": self.folder, **self.small, **overrides}
+        given = {"bundle_root": self.folder, **(self.small if small else {"amp": False}), **overrides}
         run(run_id=run_id, config_file=files, logging_file=False, **as_text(given))
 
     def workflow(self, *names: str, workflow_type: str = "train", **overrides: Any) -> ConfigWorkflow:

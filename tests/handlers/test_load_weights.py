@@ -1,5 +1,6 @@
 import pytest
 import torch
+from custom_components.data.model_card import write_card
 from custom_components.handlers.load_weights import LoadWeights, mismatch, read_state_dict
 from ignite.engine import Engine
 
@@ -44,6 +45,27 @@ def test_another_architecture_is_told_and_nothing_is_loaded(tmp_path):
     with pytest.raises(ValueError, match=expected):
         LoadWeights(path, fresh)()
     assert all(value.equal(before[name]) for name, value in fresh.state_dict().items())
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_weights_saved_from_within_a_wrapper_are_loaded(tmp_path, prefix):
+    trained, fresh = network(), network()
+    wrapped = {prefix + name: value for name, value in trained.state_dict().items()}
+    LoadWeights(saved(wrapped, tmp_path), fresh)()
+    assert fresh[1].bias.equal(trained[1].bias)
+
+
+def test_a_network_that_has_a_part_of_a_wrappers_name_is_loaded(tmp_path):
+    trained, fresh = (torch.nn.ModuleDict({"module": torch.nn.Linear(1, 1), "b": torch.nn.Linear(1, 1)}) for _ in "ab")
+    LoadWeights(saved(trained.state_dict(), tmp_path), fresh)()
+    assert fresh["module"].weight.equal(trained["module"].weight)
+
+
+def test_a_card_tells_what_the_weights_of_another_architecture_were_trained_with(tmp_path):
+    path = saved(network(7).state_dict(), tmp_path)
+    write_card(path, {"network": {"_target_": "a.Network", "features": [7], "encoder": "plain"}})
+    with pytest.raises(ValueError, match=r"\)\. It was trained with features \[7\], encoder plain\. Give the overlay"):
+        LoadWeights(path, network())()
 
 
 def test_equal_architectures_do_not_differ():

@@ -125,5 +125,5 @@ def ensemble(trained, balanced, cache_dir, bundle, tmp_path_factory) -> SimpleNa
     files = {"uniform_ckpt_path": trained.model, "size_balanced_ckpt_path": balanced.model}
     made = SimpleNamespace(output_dir=root / "eval", model_path=root / "models" / "model.pt")
     data = {"dataset_dir": trained.dataset_dir, "cache_dir": cache_dir}
-    bundle.run(ENSEMBLE, "evaluating", **EVALUATION, **files, **data, **vars(made))
+    bundle.run(ENSEMBLE, "evaluating", small=False, **EVALUATION, **files, **data, **vars(made))
     return made

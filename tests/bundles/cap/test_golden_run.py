@@ -54,7 +54,7 @@ def test_the_best_model_is_a_plain_state_dict_of_the_network(trained):
 def test_the_newest_two_checkpoints_are_kept_beside_the_best_and_the_split(trained):
     assert epochs_kept(trained.ckpt_dir) == [GOLDEN["epochs"] - 1, GOLDEN["epochs"]]
     others = {path.name for path in trained.ckpt_dir.iterdir() if not path.name.startswith("resume")}
-    assert others == {"model.pt", "split.json"}
+    assert others == {"model.pt", "model.json", "split.json"}
 
 
 def test_no_patient_is_on_both_sides_of_the_written_split(trained, scans):
@@ -142,7 +142,8 @@ def test_accumulated_batches_are_one_step_of_the_optimizer(
 def evaluated(trained, cache_dir, bundle, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("eval")
     folders = {"dataset_dir": trained.dataset_dir, "cache_dir": cache_dir, "output_dir": out}
-    bundle.run("evaluate.yaml", "evaluating", **NO_WORKERS | EVALUATION, **folders, ckpt_path=trained.model)
+    files = {"ckpt_path": trained.model}
+    bundle.run("evaluate.yaml", "evaluating", small=False, **NO_WORKERS | EVALUATION, **folders, **files)
     return out
 
 
@@ -190,10 +191,28 @@ def test_a_roc_curve_is_drawn(evaluated):
     assert (evaluated / "roc.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_a_fold_all_scans_are_evaluated(trained, cache_dir, bundle, tmp_path):
+def test_without_a_fold_all_scans_are_evaluated_and_called_training_data(trained, cache_dir, bundle, tmp_path):
     folders = {"dataset_dir": trained.dataset_dir, "cache_dir": cache_dir, "output_dir": tmp_path}
-    bundle.run("evaluate.yaml", "evaluating", **NO_WORKERS, **folders, ckpt_path=trained.model)
+    given = {**NO_WORKERS, **folders, "ckpt_path": trained.model}
+    with pytest.raises(RuntimeError) as caught:
+        bundle.run("evaluate.yaml", "evaluating", small=False, **given)
+    assert root_cause(caught.value).startswith("20 of 32 cases were trained on")
+    assert not (tmp_path / "per_case.csv").exists()
+    bundle.run("evaluate.yaml", "evaluating", small=False, score_trained_cases=True, **given)
     assert len(rows_of(tmp_path / "per_case.csv")) == SCANS
+    assert summary_of(tmp_path)["protocol"].startswith("training data (20 of 32")
+
+
+def test_the_card_tells_all_that_using_the_model_needs(trained, ensemble):
+    card = json.loads(trained.model.with_suffix(".json").read_text(encoding="utf-8"))
+    assert card["settings"].items() >= {key: SMALL[key] for key in ("grid", "spacing_mm", "layers", "no_max_pool")}.items()
+    best = max(auc for _, auc in scalars(trained.output_dir, "val_auc"))
+    assert card["score"]["value"] == pytest.approx(best)
+    assert card["split"]["fold"] == GOLDEN["fold"]
+    assert card["trained_on"]["cases"] == 20
+    joint = json.loads(ensemble.model_path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert joint["trained_on"] == card["trained_on"]
+    assert joint["settings"].items() >= card["settings"].items()
 
 
 def test_the_ensemble_weights_the_branches_by_the_ratio(ensemble):

@@ -48,7 +48,7 @@ def infer(ensemble, bundle, tmp_path_factory):
     def call(dataset_dir: Path, out: Path | None = None, **more) -> dict[str, SimpleNamespace]:
         out = tmp_path_factory.mktemp("inferred") if out is None else out
         given = {"ckpt_path": ensemble.model_path, "output_dir": out, **more}
-        bundle.run("inference.json", dataset_dir=dataset_dir, **given)
+        bundle.run("inference.json", small=False, dataset_dir=dataset_dir, **given)
         return {folder.name: result_of(folder) for folder in sorted(out.iterdir())}
 
     return call

@@ -40,7 +40,7 @@ def test_the_best_model_is_a_plain_state_dict_of_tensors(trained):
 def test_the_newest_two_checkpoints_are_kept_beside_the_best_and_the_split(trained):
     assert epochs_kept(trained.ckpt_dir) == [GOLDEN["epochs"] - 1, GOLDEN["epochs"]]
     others = {path.name for path in trained.ckpt_dir.iterdir() if not path.name.startswith("resume")}
-    assert others == {"model.pt", "split.json"}
+    assert others == {"model.pt", "model.json", "split.json"}
 
 
 def test_no_patient_is_on_both_sides_of_the_written_split(trained):
@@ -90,7 +90,7 @@ def test_more_epochs_than_asked_for_are_told(trained, bundle, tmp_path):
 def evaluated(trained, bundle, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("eval")
     folders = {"dataset_dir": trained.dataset_dir, "ckpt_path": trained.model, "output_dir": out}
-    bundle.run("evaluate.yaml", "evaluating", fold=0, num_folds=GOLDEN["num_folds"], **folders)
+    bundle.run("evaluate.yaml", "evaluating", small=False, fold=0, num_folds=GOLDEN["num_folds"], **folders)
     return out
 
 
@@ -129,19 +129,36 @@ def test_an_evaluation_draws_the_truth_beside_the_prediction(evaluated):
         }
 
 
-def test_without_a_fold_all_cases_are_evaluated(trained, bundle, tmp_path):
+def test_without_a_fold_all_cases_are_evaluated_and_called_training_data(trained, bundle, tmp_path):
     folders = {"dataset_dir": trained.dataset_dir, "ckpt_path": trained.model, "output_dir": tmp_path}
-    bundle.run("evaluate.yaml", "evaluating", overlay_slices=0, **folders)
+    with pytest.raises(RuntimeError) as caught:
+        bundle.run("evaluate.yaml", "evaluating", small=False, **folders)
+    assert root_cause(caught.value).startswith("18 of 24 cases were trained on")
+    bundle.run("evaluate.yaml", "evaluating", small=False, overlay_slices=0, score_trained_cases=True, **folders)
     assert len(rows_of(tmp_path / "per_case.csv")) == 24
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert summary["protocol"] == "training data (18 of 24 cases were trained on); all cases (no split)"
 
 
-def test_an_ablation_is_trained_and_evaluated_with_its_overlay(slices, bundle, tmp_path):
+def test_the_card_tells_all_that_using_the_model_needs(trained):
+    card = json.loads(trained.model.with_suffix(".json").read_text(encoding="utf-8"))
+    assert card["network"]["features"] == SMALL["network_def#features"]
+    assert card["network"]["num_heads"] == SMALL["network_def#num_heads"]
+    assert card["settings"] == {"spatial_size": [48, 48], "window_hu": [-1350, 150], "body_crop": True}
+    assert card["score"]["value"] == pytest.approx(max(dice for _, dice in scalars(trained.output_dir, "val_mean_dice")))
+    assert (card["trained_on"]["cases"], card["split"]["fold"]) == (18, 0)
+
+
+def test_an_ablation_is_evaluated_with_its_overlay_or_by_its_card(slices, bundle, tmp_path):
     folders = {"dataset_dir": slices, "output_dir": tmp_path / "output"}
     quick = {**GOLDEN, "epochs": 1, "draws_per_image": 1}
     bundle.run(["train.yaml", "unet.yaml"], "training", **quick, **folders, ckpt_dir=tmp_path)
     model = {"ckpt_path": tmp_path / "model.pt", "fold": 0, "num_folds": 4, "overlay_slices": 0}
     bundle.run(["evaluate.yaml", "unet.yaml"], "evaluating", **model, **folders)
-    assert len(rows_of(tmp_path / "output" / "per_case.csv")) == 6
+    scores = (tmp_path / "output" / "summary.json").read_text(encoding="utf-8")
+    bundle.run("evaluate.yaml", "evaluating", small=False, **model, **folders)
+    assert (tmp_path / "output" / "summary.json").read_text(encoding="utf-8") == scores
+    (tmp_path / "model.json").unlink()
     with pytest.raises(RuntimeError) as caught:
         bundle.run("evaluate.yaml", "evaluating", **model, **folders)
     assert "is of another architecture than the network: tensors missing: " in root_cause(caught.value)

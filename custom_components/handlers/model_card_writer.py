@@ -1,0 +1,59 @@
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from custom_components._version import __version__
+from custom_components.data.model_card import NETWORK, SETTINGS, TRAINED_ON, TrainedWith, data_facts, facts_of, write_card
+
+# Of a split, what a card tells: how the cases were divided, and none of them.
+OF_SPLIT = ("protocol", "num_folds", "fold", "seed")
+
+
+class ModelCardWriter:
+    """Writes beside weights what is needed to use them (:mod:`custom_components.data.model_card`).
+
+    Args:
+        settings: numbers of the training by name: of the preprocessing, of the network.
+        network: its class and, where it keeps them as ``definition``, its arguments are told.
+        training: cases that are trained on.
+        split: as ``split_cases`` or ``select_fold`` returns it.
+        trained: what the parts of a joint network were trained with; in place of ``training``.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        network: torch.nn.Module,
+        training: Sequence[Mapping[str, Any]] = (),
+        split: Mapping[str, Any] | None = None,
+        trained: TrainedWith | None = None,
+    ) -> None:
+        self.settings, self.network, self.training = dict(settings), network, training
+        self.split, self.trained = split or {}, trained
+        self._facts: dict[str, Any] | None = None
+
+    def write(self, weights: str | Path, score: Mapping[str, Any] | None = None) -> None:
+        """Write the card of weights.
+
+        Args:
+            weights: their file.
+            score: name, value and epoch of the score they were chosen by.
+        """
+        kind = type(self.network)
+        content = {
+            NETWORK: {"_target_": f"{kind.__module__}.{kind.__qualname__}", **getattr(self.network, "definition", {})},
+            SETTINGS: self.settings,
+            "split": {name: self.split[name] for name in OF_SPLIT if name in self.split},
+            TRAINED_ON: self._trained_on(),
+            "score": score,
+            "versions": {"custom_components": __version__, "monai": version("monai"), "torch": torch.__version__},
+        }
+        write_card(weights, content)
+
+    def _trained_on(self) -> dict[str, Any]:
+        if self._facts is None:
+            known = facts_of(self.trained.trained_on()) if self.trained is not None else data_facts(self.training)
+            self._facts = known
+        return self._facts

@@ -1,0 +1,57 @@
+import pytest
+from custom_components.handlers.checkpoint_files import training_folder
+
+FILES = {"model.pt": b"best", "model.json": b"{}", "split.json": b"[]", "resume_checkpoint_epoch=3.pt": b"3"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, content in FILES.items():
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_new_folder_is_made(tmp_path):
+    assert training_folder(tmp_path / "a" / "b").is_dir()
+    assert list(tmp_path.rglob("earlier*")) == []
+
+
+def test_a_new_training_keeps_what_an_earlier_one_left(folder):
+    training_folder(folder)
+    assert contents(folder / "earlier_1") == FILES
+    assert contents(folder) == {name: FILES[name] for name in FILES if not name.startswith("resume")}
+
+
+def test_what_replaces_the_model_leaves_the_kept_one_alone(folder):
+    training_folder(folder)
+    (folder / "new").write_bytes(b"better")
+    (folder / "new").replace(folder / "model.pt")
+    training_folder(folder)
+    assert (folder / "earlier_1" / "model.pt").read_bytes() == b"best"
+    assert (folder / "earlier_2" / "model.pt").read_bytes() == b"better"
+
+
+def test_a_file_system_without_links_gets_copies(folder, monkeypatch):
+    def refuse(*_):
+        raise OSError("no links")
+
+    monkeypatch.setattr("os.link", refuse)
+    training_folder(folder)
+    assert contents(folder / "earlier_1") == FILES
+
+
+def test_a_training_that_goes_on_leaves_all_in_place(folder):
+    training_folder(folder, resume=True)
+    assert contents(folder) == FILES
+    assert not (folder / "earlier_1").exists()
+
+
+def test_weights_of_other_networks_in_the_folder_stay(folder):
+    (folder / "vbnet.pt").write_bytes(b"lungs")
+    training_folder(folder)
+    assert (folder / "vbnet.pt").read_bytes() == b"lungs"
+    assert not (folder / "earlier_1" / "vbnet.pt").exists()
