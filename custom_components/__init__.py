@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from custom_components.engines.prepare_scan_batch import PrepareScanBatch
     from custom_components.engines.root_cause import log_root_cause
     from custom_components.engines.switches import check_switches
-    from custom_components.handlers.checkpoint_files import training_folder
+    from custom_components.handlers.checkpoint_files import training_ended, training_folder
     from custom_components.handlers.checkpoint_savers import BestModelSaver, ResumableCheckpointSaver
     from custom_components.handlers.classification_report import ClassificationReport
     from custom_components.handlers.diagnosis_report import DiagnosisReport
@@ -164,6 +164,7 @@ __all__ = [
     "protocol_of_scores",
     "select_fold",
     "split_cases",
+    "training_ended",
     "training_folder",
     "writable_folder",
 ]

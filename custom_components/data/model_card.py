@@ -42,7 +42,7 @@ def write_card(weights: str | Path, content: Mapping[str, Any]) -> None:
     """
     full = {WEIGHTS: file_digest(Path(weights)), **content}
     with atomic_path(card_path(weights)) as temporary:
-        temporary.write_text(json.dumps(full, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(full, indent=4, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_card(weights: str | Path | None) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from custom_components.diagnosis.queue import QueueResult, run_queue, scan_sourc
 from custom_components.diagnosis.scan_run import diagnose_scan
 from custom_components.diagnosis.scan_source import ScanSource
 
+# Exit status of a run that had no network.
+NO_NETWORK = 3
+
 _logger = logging.getLogger(__name__)
 
 
@@ -56,6 +59,8 @@ def diagnose(
     files = (cap_weights, seg_weights, segment_weights, lungmask_weights)
     weights = Weights(*(None if file is None else Path(file) for file in files))
     diagnosis = Diagnosis(weights, bundles_dir, not no_lesion_classes, precision, include_patient_id)
+    if why := diagnosis.why_no_network():
+        _logger.warning("%s", why)
 
     def process(source: ScanSource, folder: Path) -> None:
         diagnose_scan(source, folder, diagnosis, dicom)
@@ -64,10 +69,10 @@ def diagnose(
 
     with ended_by_ctrl_c():
         result = run_queue(sources, output_dir, process)
-    _conclude(result, len(sources))
+    _conclude(result, len(sources), why)
 
 
-def _conclude(result: QueueResult, count: int) -> None:
+def _conclude(result: QueueResult, count: int, why: str) -> None:
     _logger.info(
         "%d of %d scans finished, %d of them before", len(result.done) + len(result.skipped), count, len(result.skipped)
     )
@@ -77,6 +82,9 @@ def _conclude(result: QueueResult, count: int) -> None:
         reasons = "".join(f"\n  {name}: {reason}" for name, reason in result.failed.items())
         _logger.error("%d of %d scans failed:%s", len(result.failed), count, reasons)
         raise SystemExit(1)
+    if why:
+        _logger.error("%s", why)
+        raise SystemExit(NO_NETWORK)
 
 
 def _check_apart(scan: Path, output_dir: Path) -> None:

@@ -1,5 +1,8 @@
 """Lesion classes of a CT, on chosen slices alone."""
 
+import logging
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +19,10 @@ from custom_components.transforms.small_lesions import RemoveSmallLesionsd
 from monai.data import MetaTensor
 from monai.transforms import Compose, CropForegroundd, Invertd
 
+_logger = logging.getLogger(__name__)
+
+# Seconds between two lines of the log about one scan.
+TELL_EVERY_S = 30.0
 # Slices that are looked at together; the probabilities of so many are held at once.
 CHUNK = 16
 # Slices that a CPU works on at once, each on one core: much of the network's work is sorting and small products, which
@@ -56,7 +63,7 @@ def slices_with(mask: np.ndarray, affine: np.ndarray) -> tuple[int, ...]:
     return tuple(np.flatnonzero((mask != 0).any(axis=others)).tolist())
 
 
-def find_lesions(image: MetaTensor, slices: Sequence[int], bundle: BundleNetwork) -> np.ndarray:
+def find_lesions(image: MetaTensor, slices: Sequence[int], bundle: BundleNetwork, case: str = "unknown") -> np.ndarray:
     """Classify the pixels of some slices; the network sees each slice alone, so the others do not matter.
 
     They do for the crop to the body, which is one box for the volume, as in the bundle's own inference.
@@ -65,6 +72,7 @@ def find_lesions(image: MetaTensor, slices: Sequence[int], bundle: BundleNetwork
         image: CT in HU, (1, X, Y, Z), stored in any orientation.
         slices: indices along the body's axis.
         bundle: ``covid_seg_bundle``.
+        case: its name, for the log.
 
     Returns:
         0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion, uint8 (X, Y, Z); 0 on all other slices. Not
@@ -78,7 +86,7 @@ def find_lesions(image: MetaTensor, slices: Sequence[int], bundle: BundleNetwork
     axis = slice_axis_of(cropped.affine.numpy())
     lesions = torch.zeros(cropped.shape, dtype=torch.uint8)
     with _workers() as spread:
-        for start in range(0, len(chosen), CHUNK):
+        for start in told_from_time_to_time(range(0, len(chosen), CHUNK), f"Case {case}: lesion classes", len(chosen)):
             places = torch.tensor(chosen[start : start + CHUNK])
             part = MetaTensor(cropped.as_tensor().index_select(axis + 1, places), cropped.affine)
             item = each.prepare({"image": part})
@@ -87,6 +95,16 @@ def find_lesions(image: MetaTensor, slices: Sequence[int], bundle: BundleNetwork
             lesions.index_copy_(axis + 1, places, classes)
     restored = whole.inverse({"image": MetaTensor(lesions).copy_meta_from(cropped)})["image"]
     return np.asarray(restored[0]).astype(np.uint8)
+
+
+def told_from_time_to_time(starts: Iterable[int], what: str, count: int) -> Iterator[int]:
+    """Go through the starts of chunks of slices; the log is told at first, and then every half minute."""
+    told = -math.inf
+    for start in starts:
+        if time.monotonic() - told >= TELL_EVERY_S:
+            _logger.info("%s, slice %d of %d", what, start + 1, count)
+            told = time.monotonic()
+        yield start
 
 
 def _split(bundle: BundleNetwork) -> tuple[Compose, BundleNetwork]:

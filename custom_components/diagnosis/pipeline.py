@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -36,6 +37,8 @@ from custom_components.transforms.infection_ratio import infection_ratio
 from custom_components.transforms.lesions_in_lungs import lesions_in_lungs
 from custom_components.transforms.small_lesions import smallest_part, without_small_lesions
 from monai.data import MetaTensor
+
+_logger = logging.getLogger(__name__)
 
 CAP_BUNDLE, SEG_BUNDLE = "covid_cap_bundle", "covid_seg_bundle"
 CLASSIFIER, LESIONS, SEGMENTER = "COVID-19 or CAP", "lesion classes", "lungs and infection (VB-Net)"
@@ -108,6 +111,10 @@ class Diagnosis:
         self.lesions = _network(seg, seg_weights, LESIONS, precision, 2)
         self.segmenter = load_segmenter(cap, segment_weights, precision) if cap and segment_weights else None
         self.lungmask = Lungmask(weights.lungmask) if weights.lungmask else None
+        places = ((CAP_BUNDLE, cap, SEGMENT_WEIGHTS), (SEG_BUNDLE, seg, SEG_WEIGHTS), (CAP_BUNDLE, cap, CAP_WEIGHTS))
+        self._looked_for = [
+            f"{usual} of {name} ({found or 'not found beside the package'})" for name, found, usual in places
+        ]
         self._settings = {
             "version": __version__,
             "precision": precision,
@@ -167,7 +174,7 @@ class Diagnosis:
         lesions = LesionMap()
         if self.lesions is not None:
             lesions = stage(
-                "lesions", _told(self.lesions), ("masks",), lambda: self._lesions(image, masks, clock), LesionMap
+                "lesions", _told(self.lesions), ("masks",), lambda: self._lesions(image, masks, case, clock), LesionMap
             )
         findings = ScanFindings(
             case_id=case,
@@ -189,6 +196,16 @@ class Diagnosis:
         )
         return _with_scores(findings, found)
 
+    def why_no_network(self) -> str:
+        """Where weights were looked for, when no network has any; else nothing."""
+        if any((self.classifier, self.lesions, self.segmenter, self.lungmask)):
+            return ""
+        return (
+            "No network has weights: lungs by threshold are all that is reported. Looked for "
+            f"{', '.join(self._looked_for)}. Give --bundles_dir with the folder that holds both bundles, or files: "
+            "--segment_weights, --seg_weights, --cap_weights."
+        )
+
     def volumes(self) -> tuple[str, ...]:
         """Names of the masks and maps that a scan gets, as far as is known before it is looked at."""
         infection = ("infection",) if self.segmenter else ()
@@ -197,6 +214,7 @@ class Diagnosis:
 
     def _masks(self, image: MetaTensor, case: str, clock: StageClock) -> LungMasks:
         """Masks, of a CT in HU: that is checked before they are written."""
+        _logger.info("Case %s: lungs and infection", case)
         with clock.stage("lungs and infection"):
             masks = find_lungs(image, self.segmenter, self.lungmask)
             checked = CheckScand()({"image": image, "lung": masks.lung_like(image), "case_id": case})
@@ -206,12 +224,12 @@ class Diagnosis:
         with clock.stage("infection ratio"):
             return math.nan if masks.infection is None else infection_ratio(masks.infection, masks.lungs, case)
 
-    def _lesions(self, image: MetaTensor, masks: LungMasks, clock: StageClock) -> LesionMap:
+    def _lesions(self, image: MetaTensor, masks: LungMasks, case: str, clock: StageClock) -> LesionMap:
         """Slices that were searched and what was found there."""
         assert self.lesions is not None
         with clock.stage("lesion classes"):
             slices = self._slices(image, masks)
-            lesions = find_lesions(image, slices, self.lesions)
+            lesions = find_lesions(image, slices, self.lesions, case)
             limited = lesions_in_lungs(lesions, masks.lungs, image.affine.numpy())
             return LesionMap(slices, without_small_lesions(limited, smallest_part(limited.shape)))
 

@@ -135,7 +135,7 @@ def _one(
         if folder is not None:
             process(source, folder)
     result.done.append(case)
-    _logger.info("Case %s (%s) is finished", case, place)
+    _logger.info("Case %s (%s) is finished: %s", case, place, target / case / "report.html")
 
 
 def _reason(error: Exception, source: ScanSource, name: str) -> str:

@@ -1,3 +1,4 @@
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -17,6 +18,8 @@ from custom_components.transforms.implausible_lungs import LUNG_NOTES
 from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.engines import IterationEvents, Workflow
+
+_logger = logging.getLogger(__name__)
 
 # Key of the CT in HU as loaded, with its metadata.
 NATIVE = "native"
@@ -41,6 +44,7 @@ class CaseReport(ABC):
         self.output_dir = Path(output_dir)
         self._sources: dict[str, str | None] = {}
         self._unwritten: dict[str, str] = {}
+        self._done = 0
 
     @abstractmethod
     def write_case(self, item: Mapping[str, Any], name: str, folder: Path) -> None:
@@ -60,10 +64,16 @@ class CaseReport(ABC):
         """
         engine.add_event_handler(Events.STARTED, self._started)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._cases_predicted)
+        engine.add_event_handler(Events.COMPLETED, self._completed)
+
+    def _completed(self, engine: Workflow) -> None:
+        _logger.info(
+            "%d of %d cases, a folder each: %s", self._done, engine.state.iteration, self.output_dir.absolute()
+        )
 
     def _started(self, engine: Workflow) -> None:
         writable_folder(self.output_dir)
-        self._sources = {}
+        self._sources, self._done = {}, 0
 
     def _cases_predicted(self, engine: Workflow) -> None:
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
@@ -75,6 +85,9 @@ class CaseReport(ABC):
             self.write_case(item, name, self.output_dir / name)
             if self._unwritten:
                 output[NOT_WRITTEN] = self._unwritten
+                continue
+            self._done += 1
+            _logger.info("Case %s is finished: %s", name, self.output_dir / name)
 
     def or_noted(self, path: Path, name: str) -> AbstractContextManager[None]:
         """Let a file of a case that cannot be written be noted, not raised.

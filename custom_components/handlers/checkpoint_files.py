@@ -11,6 +11,7 @@ from pathlib import Path
 import ignite.distributed as idist
 import torch
 from custom_components.data.atomic import writable_folder
+from custom_components.data.model_card import read_card
 from custom_components.handlers.not_finite import not_finite, some_names
 
 _logger = logging.getLogger(__name__)
@@ -51,6 +52,21 @@ def training_folder(path: str | Path, resume: bool = False) -> Path:
         file.rename(kept / file.name)
     _logger.info("%s has an earlier training: its model and checkpoints are kept in %s.", folder, kept)
     return folder
+
+
+def training_ended(path: str | Path) -> None:
+    """Say what a training has left in its folder, with the score of the best epoch.
+
+    Args:
+        path: folder of the checkpoints.
+    """
+    if idist.get_rank() != 0:
+        return
+    folder = Path(path).absolute()
+    score = read_card(folder / "model.pt").get("score") or {}
+    best = f"Best {score['name']}: {score['value']:.4f}, epoch {score['epoch']}. " if score.get("value") else ""
+    found = [name for name in (*RESULTS, "resume_checkpoint_epoch=*.pt") if any(folder.glob(name))]
+    _logger.info("Training ended. %sWritten: %s: %s", best, folder, ", ".join(found))
 
 
 def epoch_checkpoints(folder: str | Path, prefix: str = "resume") -> dict[int, Path]:

@@ -106,11 +106,7 @@ class BestModelSaver(CheckpointSaver):
     """
 
     def __init__(
-        self,
-        save_dir: str | Path,
-        network: nn.Module,
-        filename: str = "model.pt",
-        card: ModelCardWriter | None = None,
+        self, save_dir: str | Path, network: nn.Module, filename: str = "model.pt", card: ModelCardWriter | None = None
     ) -> None:
         super().__init__(str(save_dir), {"model": network}, save_key_metric=True, key_metric_filename=filename)
         self.path = Path(save_dir) / filename

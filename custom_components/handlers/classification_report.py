@@ -14,6 +14,7 @@ from custom_components.metrics.classification_scores import (
     labels_and_probabilities,
     summarize,
 )
+from custom_components.reports.diagnosis_table import diagnosis_table
 from custom_components.reports.report_files import write_csv, write_json, write_png
 from custom_components.reports.roc_figure import draw_roc
 from monai.engines import Workflow
@@ -78,6 +79,10 @@ class ClassificationReport(EvaluationReport):
         summary = {"protocol": self.protocol, **summarize(cases, self.threshold)}
         write_json(self.output_dir / "summary.json", _rounded(summary))
         self._draw_roc(cases)
+
+    def table(self) -> str:
+        """Scores of all cases, of each band of the infection ratio and each size group."""
+        return diagnosis_table(self.output_dir / "summary.json")
 
     def _draw_roc(self, rows: Sequence[Mapping[str, Any]]) -> None:
         target = self.output_dir / "roc.png"

@@ -56,6 +56,10 @@ class EvaluationReport(ABC):
             kept: the place of each among all cases evaluated, in the order in which MONAI gathers them.
         """
 
+    def table(self) -> str:
+        """The scores that were written, to be read in the log; none by default."""
+        return ""
+
     def attach(self, engine: Workflow) -> None:
         """Listen to an evaluator.
 
@@ -85,6 +89,9 @@ class EvaluationReport(ABC):
             kept = _first_of_each(cases)
             described = [{key: value for key, value in cases[index].items() if key != _SOURCE} for index in kept]
             self.write(engine, described, kept)
+            table = self.table()
+            said = f"{table}\n\n" if table else ""
+            _logger.info("%d cases scored.\n\n%sWritten: %s", len(kept), said, self.output_dir.absolute())
 
 
 def _first_of_each(cases: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from custom_components.data.atomic import writable_folder
 from custom_components.data.case_id import source_path
+from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
 from custom_components.handlers.case_report import NATIVE, CaseReport
 from custom_components.reports.case_lesions import CaseLesions, describe_lesions
 from custom_components.reports.overlay import draw_overlay, slices_to_show
@@ -79,7 +80,8 @@ class LesionReport(CaseReport):
         labels = {} if case.truth is None else {"truth": case.truth[..., z]}
         labels["prediction"] = case.label[..., z]
         index, last = case.slice_indices[z], len(case.slice_indices) - 1
-        title = f"slice {index} of 0 to {last}" if last else "slice 0"
+        title = f"{case.case_id}, slice {index} of 0 to {last}" if last else case.case_id
+        title += _dice_in_words(case)
         picture = draw_overlay(case.image_hu[..., z], labels, title, case.spacing_mm[:2])
         path = folder / f"{case.case_id}_overlay_{index:03d}.png"
         return self._write_png(path, case.case_id, picture)
@@ -90,3 +92,16 @@ class LesionReport(CaseReport):
             write_png(path, picture)
             return path
         return None
+
+
+def _dice_in_words(case: CaseLesions) -> str:
+    """Dice of the whole case, of each class that truth or prediction have; nothing without truth."""
+    if case.truth is None:
+        return ""
+    counted = case.truth != IGNORE_LABEL
+    said = []
+    for value, name in enumerate(LESION_CLASSES, 1):
+        true, predicted = (case.truth == value) & counted, (case.label == value) & counted
+        if size := true.sum() + predicted.sum():
+            said.append(f"{name.replace('_', ' ')} {2 * (true & predicted).sum() / size:.2f}")
+    return f"; Dice of the case: {', '.join(said) or 'no lesion'}"

@@ -5,7 +5,15 @@ from typing import Any
 
 import torch
 from custom_components._version import __version__
-from custom_components.data.model_card import NETWORK, SETTINGS, TRAINED_ON, TrainedWith, data_facts, facts_of, write_card
+from custom_components.data.model_card import (
+    NETWORK,
+    SETTINGS,
+    TRAINED_ON,
+    TrainedWith,
+    data_facts,
+    facts_of,
+    write_card,
+)
 
 # Of a split, what a card tells: how the cases were divided, and none of them.
 OF_SPLIT = ("protocol", "num_folds", "fold", "seed")

@@ -12,6 +12,7 @@ from custom_components.handlers.evaluation_report import EvaluationReport
 from custom_components.metrics.lesion_scores import ACTUAL, PREDICTED, accuracy, dice, precision, summarize
 from custom_components.reports.lesion_volumes import infection_percent
 from custom_components.reports.report_files import write_csv, write_json
+from custom_components.reports.score_table import score_table
 from monai.engines import Workflow
 from monai.utils import CommonKeys
 
@@ -50,6 +51,10 @@ class ScoreReport(EvaluationReport):
         write_csv(self.output_dir / "per_case.csv", rows)
         summary = summarize(counts, [case["case_id"] for case in cases])
         write_json(self.output_dir / "summary.json", {"protocol": self.protocol, **summary})
+
+    def table(self) -> str:
+        """Scores of each class."""
+        return score_table(self.output_dir / "summary.json")
 
     def _counts(self, engine: Workflow) -> torch.Tensor:
         if self.metric_name not in engine.state.metric_details:

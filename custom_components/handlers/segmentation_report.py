@@ -17,6 +17,7 @@ from monai.utils import CommonKeys
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
 NATIVE = "native"
+SPREAD = ("mean", "min", "max")
 SCORES = tuple(f"{score}_{name}" for name in MASKS for score in ("dice", "surface_dice"))
 
 
@@ -46,6 +47,7 @@ class SegmentationReport(EvaluationReport):
         super().__init__(output_dir, protocol)
         self.tolerance_mm = dict.fromkeys(MASKS, 2.0) if tolerance_mm is None else dict(tolerance_mm)
         self.overlay_slices = overlay_slices
+        self._summary: dict[str, dict[str, Any]] = {}
         if set(self.tolerance_mm) != set(MASKS) or min(self.tolerance_mm.values()) <= 0:
             raise ValueError(f"tolerance_mm is {self.tolerance_mm}. Expected mm above 0 of {' and '.join(MASKS)}.")
 
@@ -67,9 +69,17 @@ class SegmentationReport(EvaluationReport):
     def write(self, engine: Workflow, cases: Sequence[dict[str, Any]], kept: Sequence[int]) -> None:
         """Write the table and the summary."""
         write_csv(self.output_dir / "per_case.csv", cases)
-        summary = {name: _spread([case[name] for case in cases]) for name in SCORES}
+        self._summary = summary = {name: _spread([case[name] for case in cases]) for name in SCORES}
         head = {"protocol": self.protocol, "cases": len(cases), "tolerance_mm": self.tolerance_mm}
         write_json(self.output_dir / "summary.json", {**head, **summary})
+
+    def table(self) -> str:
+        """Mean, smallest and largest of each score."""
+        rows = [
+            f"| {name.replace('_', ' ')} | {' | '.join('-' if score[key] is None else f'{score[key]:.3f}' for key in SPREAD)} |"
+            for name, score in self._summary.items()
+        ]
+        return "\n".join(["| score | mean | smallest | largest |", "|---|---|---|---|", *rows])
 
     def _draw(self, name: str, image: MetaTensor, labels: Mapping[str, Any]) -> None:
         upright = {key: _upright(label, image) for key, label in labels.items()}
@@ -109,6 +119,6 @@ def _upright_spacing_mm(image: MetaTensor) -> list[float]:
 def _spread(values: Sequence[float | None]) -> dict[str, float | int | None]:
     known = [value for value in values if value is not None]
     if not known:
-        return {"mean": None, "min": None, "max": None, "cases": 0}
+        return {**dict.fromkeys(SPREAD), "cases": 0}
     rounded = [round(float(number), 6) for number in (np.mean(known), min(known), max(known))]
-    return {**dict(zip(("mean", "min", "max"), rounded, strict=True)), "cases": len(known)}
+    return {**dict(zip(SPREAD, rounded, strict=True)), "cases": len(known)}

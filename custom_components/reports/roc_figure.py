@@ -1,3 +1,4 @@
+import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from sklearn.metrics import roc_curve
 
+TITLE_WIDTH = 50  # characters, so that a long one is not cut
 _LINES = (("#0072b2", "-"), ("#d55e00", "--"), ("#009e73", ":"), ("#cc79a7", "-."))  # Okabe and Ito 2008
 
 
@@ -33,7 +35,8 @@ def draw_roc(probabilities: Mapping[str, tuple[ArrayLike, ArrayLike]], title: st
         legend, (colour, style) = _legend(name, labels, scores), _LINES[index % len(_LINES)]
         false_positive, true_positive, _ = roc_curve(labels, scores, pos_label=COVID, drop_intermediate=False)
         axes.plot(false_positive, true_positive, style, color=colour, label=legend, linewidth=2)
-    axes.set(xlabel="1 - specificity (CAP called COVID-19)", ylabel="sensitivity (COVID-19 found)", title=title)
+    axes.set(xlabel="1 - specificity (CAP called COVID-19)", ylabel="sensitivity (COVID-19 found)")
+    axes.set_title(textwrap.fill(title, TITLE_WIDTH))
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.legend(loc="lower right")
     canvas = FigureCanvasAgg(figure)

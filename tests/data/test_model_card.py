@@ -69,7 +69,9 @@ def test_networks_trained_with_other_numbers_are_not_used_together(weights, tmp_
     other = tmp_path / "other.pt"
     other.write_bytes(b"more weights")
     write_card(other, {"settings": {**CONTENT["settings"], "grid": [32, 64, 64]}})
-    with pytest.raises(ValueError, match=r"other.pt was trained with grid \[32, 64, 64\], .*model.pt with \[24, 56, 48\]"):
+    with pytest.raises(
+        ValueError, match=r"other.pt was trained with grid \[32, 64, 64\], .*model.pt with \[24, 56, 48\]"
+    ):
         TrainedWith([weights, other])
     assert TrainedWith([tmp_path / "none.pt", other]).get("grid", None) == [32, 64, 64]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import nibabel as nib
 import pytest
-from custom_components.diagnosis.command import diagnose
+from custom_components.diagnosis.command import NO_NETWORK, diagnose
 from pydicom import dcmread
 
 from tests.diagnosis.conftest import PATIENT_ID, PATIENT_NAME, thin_phantom, write_nifti, write_series
@@ -76,8 +76,9 @@ def test_the_patient_id_is_in_the_reports_when_asked_for(run, study, bare_bundle
     assert all(part.encode() not in content for part in IDENTITY[1:] for content in files.values())
 
 
-def test_without_weights_the_report_has_no_probability_and_says_why(run, study, bare_bundles, tmp_path):
-    assert run(study, "--output_dir", tmp_path, "--bundles_dir", bare_bundles, "--dicom", "False") == 0
+def test_without_weights_the_report_has_no_probability_and_says_why(run, study, bare_bundles, tmp_path, caplog):
+    assert run(study, "--output_dir", tmp_path, "--bundles_dir", bare_bundles, "--dicom", "False") == NO_NETWORK
+    assert f"Looked for models/vbnet.pt of covid_cap_bundle ({bare_bundles}/covid_cap_bundle)" in caplog.text
     folder = case_folder(tmp_path)
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert report["scores"] is None
@@ -92,7 +93,7 @@ def test_a_nifti_without_orientation_codes_is_warned_of_in_log_and_report(run, s
     image.header["qform_code"], image.header["sform_code"] = 0, 0
     image.header["vox_offset"] = 352
     (tmp_path / "a.nii").write_bytes(image.header.binaryblock + (tmp_path / "a.nii").read_bytes()[348:])
-    assert run(tmp_path / "a.nii", "--output_dir", tmp_path / "out", "--bundles_dir", bare_bundles) == 0
+    assert run(tmp_path / "a.nii", "--output_dir", tmp_path / "out", "--bundles_dir", bare_bundles) == NO_NETWORK
     report = json.loads((tmp_path / "out" / "a" / "report.json").read_text(encoding="utf-8"))
     assert "left and right, front and back, head and feet are a guess" in report["warnings"][0]
     assert caplog.text.count("Case a is read, although: its header does not say how the voxels lie") == 1
@@ -155,7 +156,7 @@ def test_ctrl_c_ends_with_its_status_and_says_how_to_go_on(run, scan, bare_bundl
 def test_names_that_look_like_numbers_stay_names(run, scan, bare_bundles, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_nifti(scan, tmp_path / "1.10" / "007.nii.gz")
-    assert run("1.10", "--output_dir", "2.10", "--bundles_dir", bare_bundles) == 0
+    assert run("1.10", "--output_dir", "2.10", "--bundles_dir", bare_bundles) == NO_NETWORK
     assert (tmp_path / "2.10" / "007" / "report.json").is_file()
 
 

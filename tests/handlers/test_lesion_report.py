@@ -1,4 +1,5 @@
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -145,3 +146,26 @@ def test_an_output_folder_that_cannot_be_written_is_known_at_the_start(tmp_path,
 def test_a_negative_number_of_overlays_is_refused(tmp_path):
     with pytest.raises(ValueError, match="overlay_slices >= 0, got -1"):
         LesionReport(tmp_path, overlay_slices=-1)
+
+
+def test_the_log_names_each_case_and_the_folder(tmp_path, label, caplog):
+    with caplog.at_level(logging.INFO):
+        report_on([batch_of(label, "scans/012.nii.gz"), batch_of(label, "scans/013.nii.gz")], tmp_path)
+    assert f"Case 013 is finished: {tmp_path / '013'}" in caplog.text
+    assert f"2 of 2 cases, a folder each: {tmp_path}" in caplog.text
+
+
+def test_an_overlay_beside_the_truth_names_case_and_score(tmp_path, label, monkeypatch):
+    titles = []
+    monkeypatch.setattr(
+        "custom_components.handlers.lesion_report.draw_overlay",
+        lambda image, labels, title, pixel_mm: titles.append(title) or Image.new("RGB", (1, 1)),
+    )
+    truth = label.copy()
+    truth[0, 0, 2], truth[4, 4, 4] = 0, 255
+    report_on([batch_of(label, "scans/012.nii.gz", label=truth)], tmp_path, overlay_slices=1)
+    report_on([batch_of(label, "scans/013.nii.gz")], tmp_path, overlay_slices=1)
+    assert titles == [
+        "012, slice 2 of 0 to 6; Dice of the case: ground glass 0.80, pleural effusion 1.00",
+        "013, slice 2 of 0 to 6",
+    ]

@@ -1,5 +1,6 @@
 import csv
 import json
+import logging
 
 import pytest
 import torch
@@ -111,3 +112,11 @@ def test_a_metric_that_is_not_attached_is_named(tmp_path):
     )
     with pytest.raises(ValueError, match=r"no metric 'dice'.*LesionScores"):
         evaluator.run()
+
+
+def test_the_log_ends_with_the_scores_and_where_they_are(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        evaluate([batch_of("012", [[0.0, 1], [2, 0]], [[0.0, 1], [2, 2]])], tmp_path)
+    assert "1 cases scored." in caplog.text
+    assert "| consolidation | 0.667 | 1.000 | 0.750 | 1 |" in caplog.text
+    assert f"Written: {tmp_path}" in caplog.text

@@ -1,5 +1,8 @@
+import logging
+
 import pytest
-from custom_components.handlers.checkpoint_files import training_folder
+from custom_components.data.model_card import write_card
+from custom_components.handlers.checkpoint_files import training_ended, training_folder
 
 FILES = {"model.pt": b"best", "model.json": b"{}", "split.json": b"[]", "resume_checkpoint_epoch=3.pt": b"3"}
 
@@ -55,3 +58,11 @@ def test_weights_of_other_networks_in_the_folder_stay(folder):
     training_folder(folder)
     assert (folder / "vbnet.pt").read_bytes() == b"lungs"
     assert not (folder / "earlier_1" / "vbnet.pt").exists()
+
+
+def test_the_end_of_a_training_names_the_best_score_and_the_files(folder, caplog):
+    write_card(folder / "model.pt", {"score": {"name": "val_auc", "value": 0.91234, "epoch": 7}})
+    with caplog.at_level(logging.INFO):
+        training_ended(folder)
+    files = "model.pt, model.json, split.json, resume_checkpoint_epoch=*.pt"
+    assert f"Training ended. Best val_auc: 0.9123, epoch 7. Written: {folder}: {files}" in caplog.text

@@ -1,6 +1,7 @@
 import json
 import re
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -40,6 +41,20 @@ def test_metadata_outside_the_schema_are_noticed(package):
     write(path, path.read_bytes().replace(b'"version":', b'"edition":'))
     with pytest.raises(ValueError, match="'version' is a required property"):
         package.schema_of_metadata()
+
+
+def test_without_network_and_schema_the_other_checks_are_done(package, monkeypatch, capsys):
+    def refuse(*args, **kwargs):
+        raise URLError("no network")
+
+    monkeypatch.setattr("monai.apps.utils._download_with_progress", refuse)
+    alone = Package(package.folder)
+    monkeypatch.setattr("tools.check_package.CHECKS", (Package.files, Package.schema_of_metadata))
+    assert failures(alone) == 0
+    name = package.folder.name
+    said = capsys.readouterr().out
+    assert f"{name}: files: ok" in said
+    assert f"{name}: schema_of_metadata: skipped: MONAI's schema is not at hand" in said
 
 
 def test_a_link_and_a_cache_are_noticed(package):

@@ -205,7 +205,9 @@ def test_without_a_fold_all_scans_are_evaluated_and_called_training_data(trained
 
 def test_the_card_tells_all_that_using_the_model_needs(trained, ensemble):
     card = json.loads(trained.model.with_suffix(".json").read_text(encoding="utf-8"))
-    assert card["settings"].items() >= {key: SMALL[key] for key in ("grid", "spacing_mm", "layers", "no_max_pool")}.items()
+    assert (
+        card["settings"].items() >= {key: SMALL[key] for key in ("grid", "spacing_mm", "layers", "no_max_pool")}.items()
+    )
     best = max(auc for _, auc in scalars(trained.output_dir, "val_auc"))
     assert card["score"]["value"] == pytest.approx(best)
     assert card["split"]["fold"] == GOLDEN["fold"]

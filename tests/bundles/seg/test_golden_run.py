@@ -145,7 +145,9 @@ def test_the_card_tells_all_that_using_the_model_needs(trained):
     assert card["network"]["features"] == SMALL["network_def#features"]
     assert card["network"]["num_heads"] == SMALL["network_def#num_heads"]
     assert card["settings"] == {"spatial_size": [48, 48], "window_hu": [-1350, 150], "body_crop": True}
-    assert card["score"]["value"] == pytest.approx(max(dice for _, dice in scalars(trained.output_dir, "val_mean_dice")))
+    assert card["score"]["value"] == pytest.approx(
+        max(dice for _, dice in scalars(trained.output_dir, "val_mean_dice"))
+    )
     assert (card["trained_on"]["cases"], card["split"]["fold"]) == (18, 0)
 
 

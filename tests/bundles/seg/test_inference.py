@@ -20,7 +20,14 @@ def infer(trained, bundle, tmp_path_factory):
 
     def call(dataset_dir: Path, out: Path | None = None) -> dict[str, tuple[nib.Nifti1Image, dict]]:
         out = tmp_path_factory.mktemp("inferred") if out is None else out
-        bundle.run("inference.json", small=False, dataset_dir=dataset_dir, ckpt_path=trained.model, output_dir=out, progress=False)
+        bundle.run(
+            "inference.json",
+            small=False,
+            dataset_dir=dataset_dir,
+            ckpt_path=trained.model,
+            output_dir=out,
+            progress=False,
+        )
         return {
             folder.name: (
                 nib.load(folder / f"{folder.name}_seg.nii.gz"),

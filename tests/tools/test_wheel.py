@@ -1,0 +1,57 @@
+"""What `pip install` brings: the package, and beside it configs and weights of both bundles."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WEIGHTS = {"covid_cap_bundle/models/vbnet.pt", "covid_seg_bundle/models/model.pt", "covid_seg_bundle/models/model.json"}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """The wheel's content, in a folder that is nowhere near the repository."""
+    pytest.importorskip("setuptools", minversion="77")
+    source, out = tmp_path_factory.mktemp("source") / "copy", tmp_path_factory.mktemp("out")
+    kept = ("custom_components", "covid_cap_bundle", "covid_seg_bundle")
+    ignored = shutil.ignore_patterns("__pycache__", "eval", "cache", "output", "*.ts", "*.onnx")
+    for name in kept:
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    (source / "covid_cap_bundle" / "models" / "model.pt").write_bytes(b"a user's own")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", out, source]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = out.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(out / "site")
+    return out / "site"
+
+
+def test_the_wheel_holds_package_configs_and_weights_once_each(installed):
+    files = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()}
+    assert files >= WEIGHTS
+    assert {"covid_cap_bundle/configs/inference.json", "custom_components/reports/report.html.j2"} <= files
+    assert not [
+        name for name in files if "bundle/custom_components" in name or name.endswith("cap_bundle/models/model.pt")
+    ]
+
+
+def test_an_installed_package_finds_its_weights(installed, tmp_path):
+    program = (
+        "from custom_components.diagnosis.pipeline import Diagnosis\n"
+        "found = Diagnosis()\n"
+        "print(found.segmenter.model.trained_on, '/', found.lesions.model.trained_on, '/', found.classifier)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1].startswith("Zenodo 3757476")
+    assert "SIRM / MedSeg" in done.stdout
+    assert done.stdout.rstrip().endswith("/ None")
