@@ -24,7 +24,7 @@ WORKFLOWS = {"train.yaml": "train", "evaluate.yaml": "infer", "inference.json": 
 TOLERANCE = 1e-4
 
 
-class SkippedCheck(Exception):
+class SkippedCheckError(Exception):
     """What a check needs is not there."""
 
 
@@ -68,11 +68,11 @@ class Package:
                 raise ValueError(f"{name} was imported from {module.__file__}, not from the package.")
 
     def schema_of_metadata(self) -> None:
-        """`monai.bundle verify_metadata`; left out, and said so, where the schema can neither be read nor downloaded."""
+        """`monai.bundle verify_metadata`; left out where the schema can neither be read nor downloaded."""
         try:
             verify_metadata(meta_file=self.metadata, filepath=self.schema)
         except OSError as error:  # no network, no such address, a firewall
-            raise SkippedCheck(f"MONAI's schema is not at hand ({error}). Name a copy: --schema") from error
+            raise SkippedCheckError(f"MONAI's schema is not at hand ({error}). Name a copy: --schema") from error
 
     def properties(self, names: Sequence[str] = tuple(WORKFLOWS)) -> None:
         """`check_properties()` of training, evaluation and inference, on the synthetic data."""
@@ -165,7 +165,7 @@ def failures(package: Package) -> int:
         try:
             check(package)
             sys.stdout.write(f"{title}: ok\n")
-        except SkippedCheck as reason:
+        except SkippedCheckError as reason:
             sys.stdout.write(f"{title}: skipped: {reason}\n")
         except Exception as error:  # whatever MONAI raises: one failed check keeps no other from running
             count += 1

@@ -1,7 +1,7 @@
 """What is needed to use weights, as one small JSON beside them: ``model.json`` beside ``model.pt``.
 
-Configs take it as their defaults, so that a network trained with other numbers than the paper's is evaluated, applied and
-exported without repeating them. A card names no case: those that were trained on are known by a digest of their files.
+Configs take it as their defaults, so that a network trained with other numbers than the paper's is evaluated, applied
+and exported without repeating them. A card names no case: those that were trained on are known by a digest of their files.
 """
 
 import hashlib
@@ -119,7 +119,7 @@ class TrainedWith:
 
 
 def case_digest(case: Mapping[str, Any], key: str = "image") -> str:
-    """Short digest of the files of a case: of their sizes, first and last bytes. The same file under another name has it.
+    """Short digest of the files of a case: of their sizes, first and last bytes. A renamed file keeps it.
 
     Args:
         case: of a datalist.
@@ -178,6 +178,6 @@ def protocol_of_scores(
         _logger.warning("%s: these are no scores of unseen cases.", said)
         return f"training data ({said}); {protocol}"
     raise ValueError(
-        f"{said}, says the model.json beside the weights: their scores would say nothing of unseen cases. Give --fold N "
-        "of that training, other data, or --score_trained_cases true to score them as training data."
+        f"{said}, says the model.json beside the weights: their scores would say nothing of unseen cases. Give --fold "
+        "N of that training, other data, or --score_trained_cases true to score them as training data."
     )

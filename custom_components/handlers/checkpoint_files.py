@@ -23,8 +23,8 @@ RESULTS = ("model.pt", "model.json", "last.pt", "last.json", "split.json")
 def training_folder(path: str | Path, resume: bool = False) -> Path:
     """Make the folder of a training, or prepare the one that is there: nothing of an earlier training is lost.
 
-    A training that starts anew where another one has been keeps that one's results in ``earlier_1``, ``earlier_2``, ...,
-    and moves its checkpoints there. ``model.pt`` also stays in its place until there is a better one.
+    A training that starts anew where another one has been keeps that one's results in ``earlier_1``, ``earlier_2``
+    and so on, and moves its checkpoints there. ``model.pt`` also stays in its place until there is a better one.
 
     Args:
         path: folder of the checkpoints.

@@ -75,10 +75,10 @@ class SegmentationReport(EvaluationReport):
 
     def table(self) -> str:
         """Mean, smallest and largest of each score."""
-        rows = [
-            f"| {name.replace('_', ' ')} | {' | '.join('-' if score[key] is None else f'{score[key]:.3f}' for key in SPREAD)} |"
-            for name, score in self._summary.items()
-        ]
+        rows = []
+        for name, score in self._summary.items():
+            cells = ["-" if score[key] is None else f"{score[key]:.3f}" for key in SPREAD]
+            rows.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
         return "\n".join(["| score | mean | smallest | largest |", "|---|---|---|---|", *rows])
 
     def _draw(self, name: str, image: MetaTensor, labels: Mapping[str, Any]) -> None:

@@ -34,7 +34,7 @@ class Bundle:
         return parser
 
     def run(self, names: list[str] | str, run_id: str = "run", small: bool = True, **overrides: Any) -> None:
-        """`python -m monai.bundle run` within this process; not small: the numbers are left to the weights' model.json."""
+        """`python -m monai.bundle run` within this process; not small: with the numbers of model.json."""
         files = self.config_files(*([names] if isinstance(names, str) else names))
         given = {"bundle_root": self.folder, **(self.small if small else {"amp": False}), **overrides}
         run(run_id=run_id, config_file=files, logging_file=False, **as_text(given))
