@@ -1,7 +1,7 @@
 """What is needed to use weights, as one small JSON beside them: ``model.json`` beside ``model.pt``.
 
 Configs take it as their defaults, so that a network trained with other numbers than the paper's is evaluated, applied
-and exported without repeating them. A card names no case: those that were trained on are known by a digest of their files.
+and exported without repeating them. A card names no case: a digest of its files tells whether it was trained on.
 """
 
 import hashlib
