@@ -1,7 +1,6 @@
 import pickle
 import re
 import shutil
-import time
 import zlib
 from contextlib import suppress
 
@@ -309,10 +308,9 @@ def test_slices_of_different_kinds_make_one_batch(tmp_path, write_png, write_nif
 @pytest.mark.real_data
 @pytest.mark.parametrize(("name", "range_hu"), [("P001", (-1024, 1563)), ("cap001", (-1024, 2019))])
 def test_a_public_series_has_the_hu_that_pydicom_decodes(real_data, name, range_hu):
-    folder, start = real_data / "covid_ct_md" / name, time.monotonic()
+    folder = real_data / "covid_ct_md" / name
     image = load(folder)
 
-    assert time.monotonic() - start < 60
     assert (image.min(), image.max()) == range_hu
     headers = [(dcmread(file, stop_before_pixels=True), file) for file in folder.iterdir()]
     headers.sort(key=lambda pair: pair[0].ImagePositionPatient[2])

@@ -1,5 +1,4 @@
 import math
-import time
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from tests.reference.ensemble_search import auc_of_each_rule
+from tests.yardstick import yardsticks
 
 PROBABILITIES = st.sampled_from([0.0, 0.2, 0.4, 0.5, 0.6, 1.0])
 RATIOS = st.sampled_from([0.0, 0.0009, 0.001, 0.01, 0.03, 0.031, 0.5])
@@ -160,10 +160,8 @@ def test_a_ratio_on_a_border_is_searched_on_the_side_where_it_is_applied():
 
 def test_thousands_of_scans_take_seconds():
     cases = drawn(3000)
-    start = time.process_time()
-    rule = search_ensemble(*cases)
-    assert time.process_time() - start < 15
-    assert rule.n == 3000
+    assert yardsticks(lambda: search_ensemble(*cases), repeats=1) < 30  # 10 in 2026
+    assert search_ensemble(*drawn(300)).n == 300
 
 
 @pytest.mark.parametrize(

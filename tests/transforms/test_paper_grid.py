@@ -1,5 +1,4 @@
 import itertools
-import time
 
 import nibabel
 import numpy as np
@@ -16,6 +15,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from scipy.ndimage import gaussian_filter
 
 from tests.reference import paper_grid as reference
+from tests.yardstick import yardsticks
 
 WINDOW = (-1350.0, 150.0)
 LPS = np.diag([-0.75, -0.75, 1.0, 1.0])
@@ -449,16 +449,10 @@ def test_a_geometry_that_is_none_is_refused(shape, affine, message):
         paper_affine(shape, affine)
 
 
-def test_a_scan_of_512_x_512_x_300_takes_less_than_1_5_cpu_seconds():
+def test_a_scan_of_512_x_512_x_300_costs_little():
     random = np.random.default_rng(0)
     image = random.integers(-1000, 100, (512, 512, 300), dtype=np.int16).astype(np.float32)
     masks = {key: volume((image[..., ::-1] > -500).astype(np.uint8), LPS) for key in ("lung", "infection")}
     data, transform = {"image": volume(image, LPS), **masks}, PaperGridd()
 
-    seconds = []
-    for _ in range(3):
-        start = time.process_time()
-        transform(data)
-        seconds.append(time.process_time() - start)
-
-    assert min(seconds) < 1.5
+    assert yardsticks(lambda: transform(data)) < 8  # 4 in 2026
