@@ -1,6 +1,8 @@
+import ast
 import csv
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -94,6 +96,18 @@ def nodes(config: Any) -> Iterator[Any]:
     children = config.values() if isinstance(config, dict) else config if isinstance(config, list) else ()
     for child in children:
         yield from nodes(child)
+
+
+def as_without_card(value: Any) -> Any:
+    """A config's value where weights have no model.json: the default behind ``$@trained.get('name', ...)``."""
+    if isinstance(value, dict):
+        return {key: as_without_card(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [as_without_card(child) for child in value]
+    asked = re.fullmatch(r"\$@\w*trained\.(?:get|network)\('\w+', (.*)\)", value) if isinstance(value, str) else None
+    if asked is None:
+        return value
+    return asked[1] if asked[1].startswith("@") else ast.literal_eval(asked[1])
 
 
 def check_targets(parser: ConfigParser) -> None:

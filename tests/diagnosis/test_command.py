@@ -138,7 +138,7 @@ def test_a_queue_goes_on_over_a_bad_study_and_ends_with_status_1(run, scan, bare
     assert all((folder / "report.json").is_file() for folder in out.iterdir())
     caplog.clear()
     (scans / "bad.nii.gz").unlink()
-    assert run(*arguments) == 0
+    assert run(*arguments) == NO_NETWORK
     assert "2 of 2 scans finished, 2 of them before" in caplog.text
 
 

@@ -10,7 +10,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser, verify_net_in_out
 
 from tests.bundles.cap.conftest import BUNDLE, EVALUATION, NO_WORKERS, SMALL, config_files, datalist_of, parser_of
-from tests.bundles.conftest import as_text, check_overlay, check_targets, class_name, knobs_of, nodes
+from tests.bundles.conftest import as_text, as_without_card, check_overlay, check_targets, class_name, knobs_of, nodes
 
 TRAIN = [
     ("train.yaml",),
@@ -145,7 +145,7 @@ def test_inference_shows_the_network_what_the_training_did(training, workflow_of
     ],
 )  # fmt: skip
 def test_a_number_is_the_same_in_all_configs(key, configs):
-    first, *others = (parser_of(*names)[key] for names in configs)
+    first, *others = (as_without_card(parser_of(*names)[key]) for names in configs)
     assert others == [first] * (len(configs) - 1)
 
 
@@ -159,7 +159,7 @@ def test_validation_scores_as_the_evaluation_does():
 
 def test_a_branch_is_the_network_that_was_trained():
     assert parser_of("inference.json")["branch_def"] == parser_of("train.yaml")["network_def"]
-    plain = dict(parser_of("inference.json")["plain_def"])
+    plain = as_without_card(dict(parser_of("inference.json")["plain_def"]))
     assert plain.pop("_disabled_")
     assert plain == parser_of("train.yaml")["network_def"]
 
@@ -176,7 +176,7 @@ OVERLAYS = {
     ("train.yaml", "plain.yaml"): (),
     ("train.yaml", "last_weights.yaml"): (),
     ("train.yaml", "multi_gpu_train.json"): ("#sampler", "finalize"),
-    ENSEMBLE: ("_ckpt_path", "model_path", "weights", "ratio_thresholds", "branch_def", "#prepare_batch"),
+    ENSEMBLE: ("_ckpt_path", "model_path", "weights", "model_card", "ratio_thresholds", "branch_def", "#prepare_batch"),
 }
 
 
@@ -340,7 +340,7 @@ def test_the_inference_network_takes_and_gives_what_the_metadata_say(tmp_path):
 
 def test_the_window_of_the_metadata_is_that_of_the_configs():
     metadata = json.loads((BUNDLE.folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    low, high = parser_of("inference.json")["window_hu"]
+    low, high = as_without_card(parser_of("inference.json")["window_hu"])
     assert f"[{low}, {high}] HU" in metadata["image_classes"]
 
 

@@ -1,11 +1,13 @@
+import inspect
 import json
 from typing import Any
 
 import pytest
 import torch
+from custom_components.networks.residual_attention_unet import ResidualAttentionUNet
 from monai.bundle import ConfigParser
 
-from tests.bundles.conftest import check_overlay, check_targets, class_name, knobs_of, nodes
+from tests.bundles.conftest import as_without_card, check_overlay, check_targets, class_name, knobs_of, nodes
 from tests.bundles.seg.conftest import BUNDLE, SMALL, parser_of
 
 ABLATIONS = ("no_attention.yaml", "no_resnext.yaml", "unet.yaml", "full_attention.yaml")
@@ -110,6 +112,14 @@ def test_the_image_is_prepared_as_in_training(place):
     assert image_transforms(place) == expected
 
 
+def as_default_arguments(kind):
+    parameters = inspect.signature(kind).parameters
+    return {
+        name: list(found.default) if isinstance(found.default, tuple) else found.default
+        for name, found in parameters.items()
+    }
+
+
 SHARED = [
     "network_def",
     "spatial_size",
@@ -126,8 +136,14 @@ SHARED = [
 
 @pytest.mark.parametrize("key", SHARED)
 def test_a_number_is_the_same_in_all_configs(key):
-    train, evaluate, inference = (parser_of(name)[key] for name in ("train.yaml", "evaluate.yaml", "inference.json"))
-    assert train == evaluate == inference
+    files = ("train.yaml", "evaluate.yaml", "inference.json")
+    train, evaluate, inference = (as_without_card(parser_of(name)[key]) for name in files)
+    assert evaluate == inference
+    if key == "network_def":
+        defaults = as_default_arguments(ResidualAttentionUNet)
+        assert evaluate == {**{name: defaults[name] for name in evaluate if name in defaults}, **train}
+    else:
+        assert train == evaluate
 
 
 def test_validation_scores_as_the_evaluation_does():
