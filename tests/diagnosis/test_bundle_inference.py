@@ -10,6 +10,7 @@ from custom_components.engines.root_cause import root_cause
 from custom_components.networks.vbnet import VBNet
 
 from tests.bundles.cap.conftest import BUNDLE, parser_of
+from tests.bundles.conftest import as_without_card
 from tests.diagnosis.conftest import PlantedSegmenter, write_nifti
 
 
@@ -49,9 +50,9 @@ def test_with_vbnet_a_ct_alone_gives_what_diagnose_gives(
     monkeypatch.setattr("custom_components.transforms.segment_lungs.segment_lungs_and_infection", segment)
     image = write_nifti(scan, tmp_path / "a.nii.gz")
     report = infer(image, segment_ckpt_path=segment_ckpt_path)
-    config = parser_of("inference.json")
-    numbers = [config[name] for name in ("segment_spacing_mm", "segment_window_hu")]
-    assert seen == [("VBNet", *numbers, False, config["segment_patch_size"])]
+    names = ("segment_spacing_mm", "segment_window_hu", "segment_patch_size")
+    spacing_mm, window_hu, patch_size = (as_without_card(parser_of("inference.json")[name]) for name in names)
+    assert seen == [("VBNet", spacing_mm, window_hu, False, patch_size)]
     assert report["lung_source"] == "VB-Net"
     assert report["ratio"] == pytest.approx(scan.infection_ratio, abs=1e-6)
     findings = Diagnosis(bundles_dir=planted(scan), lesion_classes=False)(ScanSource(image))
@@ -72,6 +73,5 @@ def test_the_numbers_of_vbnet_are_those_of_its_training():
     segment = dict(inference["segment_def"])
     assert segment.pop("_disabled_")
     assert segment == training["network_def"]
-    assert inference["segment_spacing_mm"] == training["spacing_mm"]
-    assert inference["segment_patch_size"] == training["patch_size"]
-    assert inference["segment_window_hu"] == training["window_hu"]
+    for name in ("spacing_mm", "patch_size", "window_hu"):
+        assert as_without_card(inference[f"segment_{name}"]) == training[name]

@@ -375,9 +375,9 @@ def test_vbnet_is_set_up_as_the_bundles_inference_has_it(bundles, tmp_path):
     torch.save(VBNet().state_dict(), weights)
     segmenter = load_segmenter(bundle, weights, "fp32")
     config = bundle_parser(bundle, {})
-    assert segmenter.spacing_mm == config["segment_spacing_mm"]
-    assert segmenter.patch_size == config["segment_patch_size"]
-    assert segmenter.window_hu == config["segment_window_hu"]
+    assert segmenter.spacing_mm == config.get_parsed_content("segment_spacing_mm")
+    assert segmenter.patch_size == config.get_parsed_content("segment_patch_size")
+    assert segmenter.window_hu == config.get_parsed_content("segment_window_hu")
     assert segmenter.amp is False
     assert not segmenter.network.training
     assert segmenter.model.weights == "vbnet.pt"

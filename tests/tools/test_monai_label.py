@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigParser
 
 from tests.bundles.conftest import digests
 from tools import monai_label
@@ -16,6 +17,7 @@ from tools.monai_label import (
     guide,
     keeps_other_weights,
     main,
+    place_bundle,
     prepare_app,
     server_command,
 )
@@ -70,6 +72,13 @@ def test_the_app_gets_each_bundle_whole_and_nothing_of_what_lies_beside_it(bundl
     assert set(digests(app / "model" / SEG)) == {*code, "configs/train.yaml"}
     assert set(digests(app / "model" / CAP)) == code
     assert not [path for path in app.rglob("*") if path.is_symlink() or path.name.startswith(".partial")]
+
+
+def test_a_training_writes_where_the_server_looks_for_weights(tmp_path):
+    place_bundle(ROOT / SEG, tmp_path / SEG)
+    config = ConfigParser.load_config_file(tmp_path / SEG / "configs" / "train.yaml")
+    assert config["ckpt_dir"] == "$@bundle_root + '/models'"
+    assert (tmp_path / SEG / "models" / "model.json").is_file()
 
 
 def test_the_bundles_are_only_read(bundles, python, tmp_path):
