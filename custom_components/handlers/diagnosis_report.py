@@ -14,6 +14,7 @@ from custom_components.networks.dual_sampling import branch_weight
 from custom_components.reports.attention_figure import draw_attention
 from custom_components.reports.case_lesions import NOTICE, turn_to_display
 from custom_components.reports.lesion_volumes import voxel_volume_ml
+from custom_components.reports.overlay import short_name
 from custom_components.reports.report_files import write_png
 from custom_components.transforms.fallback_lung_mask import FILE_SOURCE, SOURCE_KEY
 from PIL import Image
@@ -74,7 +75,7 @@ class DiagnosisReport(CaseReport):
         volumes = self._volumes(item, name)
         affine = np.asarray(item[NATIVE].affine, dtype=np.float64)
         numbers = {**self._probabilities(item, name), **_ratio(item, name), **_volumes_ml(volumes, affine)}
-        picture = _picture(name, volumes, affine, _title(numbers))
+        picture = _picture(name, volumes, affine, f"{short_name(name)}: {_title(numbers)}")
         figure = writable_folder(folder) / f"{name}_attention.png"
         with self.or_noted(figure, name):
             write_png(figure, picture)

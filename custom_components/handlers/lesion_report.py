@@ -8,7 +8,7 @@ from custom_components.data.case_id import source_path
 from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
 from custom_components.handlers.case_report import NATIVE, CaseReport
 from custom_components.reports.case_lesions import CaseLesions, describe_lesions
-from custom_components.reports.overlay import draw_overlay, slices_to_show
+from custom_components.reports.overlay import draw_overlay, short_name, slices_to_show
 from custom_components.reports.report_files import write_png
 from custom_components.transforms.fallback_lung_mask import FILE_SOURCE, SOURCE_KEY
 from monai.utils import CommonKeys
@@ -80,7 +80,8 @@ class LesionReport(CaseReport):
         labels = {} if case.truth is None else {"truth": case.truth[..., z]}
         labels["prediction"] = case.label[..., z]
         index, last = case.slice_indices[z], len(case.slice_indices) - 1
-        title = f"{case.case_id}, slice {index} of 0 to {last}" if last else case.case_id
+        name = short_name(case.case_id)
+        title = f"{name}, slice {index} of 0 to {last}" if last else name
         title += _dice_in_words(case)
         picture = draw_overlay(case.image_hu[..., z], labels, title, case.spacing_mm[:2])
         path = folder / f"{case.case_id}_overlay_{index:03d}.png"

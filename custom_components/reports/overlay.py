@@ -137,6 +137,16 @@ def draw_overlay(
     return picture
 
 
+def short_name(case_id: str, most: int = 40) -> str:
+    """Name of a case, as long as a title has room for; of a longer one, such as a UID, the end.
+
+    Example:
+        >>> short_name("covid_003"), short_name("1.2.826.0.1.3680043.8.498.81328250012993076616411464724380109228")
+        ('covid_003', '...8.81328250012993076616411464724380109228')
+    """
+    return case_id if len(case_id) <= most else f"...{case_id[-most:]}"
+
+
 def mark_sides(
     draw: ImageDraw.ImageDraw, font: _Font, corner: tuple[int, int], size: tuple[int, int], sides: str = "RL"
 ) -> None:
