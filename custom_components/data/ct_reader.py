@@ -10,7 +10,8 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from custom_components.data.dicom_series import check_dicom_series, holds_dicom, is_dicom_file
+from custom_components.data.dicom_file import is_dicom_file
+from custom_components.data.dicom_series import check_dicom_series, holds_dicom
 from custom_components.data.dicom_volume import series_volume
 from custom_components.data.lesion_classes import LUNG_WINDOW_HU
 from custom_components.data.nifti_header import (

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from custom_components.data.dicom_file import is_dicom_file, read_dicom
 from custom_components.data.dicom_headers import CT_IMAGE, OF_SERIES, identifier_problems, raw_uid
 from custom_components.data.dicom_numbers import COUNTS, number_problem
 from custom_components.data.dicom_pixels import PixelData, expected_bytes, find_pixels
@@ -108,14 +109,8 @@ class _Slice:
         return np.asarray(self.header.ImagePositionPatient, dtype=float)
 
 
-def is_dicom_file(path: Path) -> bool:
-    """Tell whether a file begins with the DICOM preamble."""
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
-
-
 def holds_dicom(folder: str | Path) -> bool:
-    """Tell whether a folder holds a DICOM file directly: one named ``.dcm`` or one with the DICOM preamble."""
+    """Tell whether a folder holds a DICOM file directly: one named ``.dcm`` or one that begins as DICOM does."""
     return any(path.suffix.lower() == ".dcm" or is_dicom_file(path) for path in _visible_files(Path(folder)))
 
 
@@ -152,6 +147,8 @@ def check_dicom_series(
     slices, notes = _without_copies(slices)
     _check_single_series(slices, case)
     notes += _check_ct(slices, case)
+    if bare := sum(one.header.preamble is None for one in slices):
+        notes.append(f"{bare} of {len(slices)} files have no DICOM preamble")
     _check_attributes(slices, case)
     _check_same_grid(slices, case)
     problems = identifier_problems([one.header for one in slices])
@@ -217,14 +214,13 @@ def _read_folder(folder: Path, case: str) -> list[_Slice]:
 
 def _read_slice(path: Path, name: str, case: str) -> _Slice | None:
     """One image; None for what is left aside."""
-    from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
     if path.suffix.lower() != ".dcm" and not is_dicom_file(path):
         return None
     try:
         with path.open("rb") as file:
-            header = dcmread(file, stop_before_pixels=True, force=False, specific_tags=list(HEADER_TAGS))
+            header = read_dicom(file, stop_before_pixels=True, specific_tags=list(HEADER_TAGS))
             kind = header.file_meta.get("MediaStorageSOPClassUID")
             if kind == MEDIA_STORAGE_DIRECTORY:
                 return None

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from custom_components.data.dicom_file import read_dicom
 from custom_components.data.dicom_series import DicomSeries
 from custom_components.data.dicom_values import read_as_signed
 from custom_components.data.header_text import plain_text
@@ -44,9 +45,7 @@ def series_volume(series: DicomSeries, case: str) -> tuple[np.ndarray, tuple[str
 
 def _read_plain(path: Path, hu: np.ndarray) -> bool:
     """Fill in one slice (rows, columns); False when the file is of another kind."""
-    from pydicom import dcmread
-
-    image = dcmread(path)
+    image = read_dicom(path)
     stored = _plain_pixels(image, hu.shape)
     if stored is None:
         return False

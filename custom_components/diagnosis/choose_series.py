@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from custom_components.data.dicom_file import read_dicom
 from custom_components.data.dicom_headers import is_uid, raw_uid, series_uid
 from custom_components.data.dicom_series import SECONDARY_CAPTURE, DicomSeries, check_dicom_series, modality_of
 from custom_components.diagnosis.study_series import LOCALIZER, StudySeries, patient_of, study_series
@@ -200,12 +201,10 @@ def _check_one_study(series: Sequence[StudySeries]) -> None:
 
 def _digest(one: StudySeries, volume: DicomSeries) -> str:
     """SHA-256 of identifiers and places of the images, and of the pixels of the one in the middle."""
-    from pydicom import dcmread
-
     images = sorted(
         (raw_uid(header, "SOPInstanceUID"), str(header.get("ImagePositionPatient"))) for header in one.headers
     )
-    pixels = dcmread(volume.files[volume.num_slices // 2], specific_tags=["PixelData"]).PixelData
+    pixels = read_dicom(volume.files[volume.num_slices // 2], specific_tags=["PixelData"]).PixelData
     return hashlib.sha256(repr(images).encode("utf-8", "surrogateescape") + pixels).hexdigest()
 
 

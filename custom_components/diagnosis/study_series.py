@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from custom_components.data.dicom_file import is_dicom_file, read_dicom
 from custom_components.data.dicom_headers import OF_SERIES, common_uid
 from custom_components.data.dicom_numbers import finite_numbers
 from custom_components.data.dicom_series import (
     LOOK,
     MEDIA_STORAGE_DIRECTORY,
     first_copies,
-    is_dicom_file,
     is_one_in_pieces,
     look,
     series_key,
@@ -200,12 +200,11 @@ def dicom_files(folder: str | Path) -> Iterator[Path]:
 
 def read_header(path: Path) -> Dataset | None:
     """Header of a DICOM file, tags as in ``TAGS``; None when it cannot be read."""
-    from pydicom import dcmread
     from pydicom.multival import MultiValue
 
     with untold():
         try:
-            header = dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
+            header = read_dicom(path, stop_before_pixels=True, specific_tags=list(TAGS))
             drop_undecodable(header, DISPENSABLE)
             values = {tag: header.get(tag) for tag in TAGS}  # decoded here, where nothing is told
         except Exception:  # pydicom lets through whatever its parsing stumbled on

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from custom_components._version import __version__
 from custom_components.data.atomic import atomic_path
+from custom_components.data.dicom_file import read_dicom
 from custom_components.data.dicom_frames import image_slices
 from custom_components.data.dicom_headers import complete_headers
 from custom_components.data.header_text import plain_text, untold
@@ -83,15 +84,15 @@ def read_source(case_id: str, series: Series | None, shape: Sequence[int], affin
         ValueError: naming the case, when the scan is no DICOM series, when the volume is not on the grid of its
             images, or when the images lack what must be referred to.
     """
-    from pydicom import dcmread
-
     if series is None:
         raise ValueError(
             f"Case {case_id} is no DICOM series: DICOM objects need one to refer to. "
             "Give the folder of the scan's DICOM files, or do without DICOM output."
         )
     files = series.files
-    images: list[Dataset] = [dcmread(file, stop_before_pixels=True, specific_tags=list(IMAGE_TAGS)) for file in files]
+    images: list[Dataset] = [
+        read_dicom(file, stop_before_pixels=True, specific_tags=list(IMAGE_TAGS)) for file in files
+    ]
     try:
         with untold():
             complete_headers(images, lambda number: files[number].read_bytes())
@@ -218,10 +219,10 @@ def save(source: Source, dataset: SOPClass, path: Path, deflated: bool = False) 
 
 def _identify(source: Source, dataset: SOPClass) -> None:
     """Copy patient and study, neither checked nor told: a check that fails would quote them; identifiers as made."""
-    from pydicom import config, dcmread
+    from pydicom import config
 
     with config.disable_value_validation():
-        header = dcmread(source.patient_file, stop_before_pixels=True)
+        header = read_dicom(source.patient_file, stop_before_pixels=True)
         for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
             setattr(header, name, source.images[0].get(name))
         try:

@@ -216,6 +216,13 @@ def without_meta(folder: Path) -> None:
         dcmwrite(folder / f"IM{number}.dcm", image, implicit_vr=True, little_endian=True, enforce_file_format=False)
 
 
+def without_preamble(folder: Path) -> None:
+    save(slices(), folder)
+    for path in files(folder):
+        path.write_bytes(path.read_bytes()[132:])
+        path.rename(path.with_suffix(""))
+
+
 def without_syntax(folder: Path) -> None:
     save(slices(), folder)
     for path in files(folder):
@@ -389,10 +396,9 @@ ROWS = {
     ),
     "big_endian": both(big_endian, READ),
     "implicit": both(implicit, READ),
-    "no_meta_header": Row(
-        without_meta, "it has no DICOM preamble", "No DICOM images in the folder (8 files without readable header)"
-    ),
-    "no_transfer_syntax": both(without_syntax, "it does not name its transfer syntax"),
+    "no_meta_header": both(without_meta, READ),
+    "no_preamble": both(without_preamble, READ),
+    "no_transfer_syntax": both(without_syntax, READ),
     "mr": with_tags("is of modality MR", "no CT (modality MR)", Modality="MR"),
     "cr": with_tags("is of modality CR", "no CT (modality CR)", Modality="CR"),
     "secondary_capture": with_tags("a secondary capture", SOPClassUID="1.2.840.10008.5.1.4.1.1.7"),

@@ -89,7 +89,7 @@ class Faults:
         message = fails("train.yaml", "training", **training)
         assert message.startswith(f"{places['ckpt_dir'] / name} could not be written: ")
         assert message.endswith(NO_SPACE)
-        assert set(left(places["ckpt_dir"])) <= {"split.json", "model.pt"} - {name}
+        assert set(left(places["ckpt_dir"])) <= {"split.json", "model.pt", "model.json"} - {name}
 
     def test_a_full_disk_ends_an_evaluation_with_the_files_name(self, fails, evaluation, places, monkeypatch):
         fill_disk(monkeypatch, self.scored)

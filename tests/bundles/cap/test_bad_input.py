@@ -260,10 +260,13 @@ def test_an_unwritable_folder_is_refused_before_any_data_are_read(training_messa
     assert re.search(r"^Output folder .*/file/below cannot be written to \(Not a directory\). Name another", message)
 
 
+SCORED = {"score_trained_cases": True}
+
+
 def test_a_checkpoint_of_another_network_is_told(message_of, inference_message, data, trained, ensemble):
     wide = {"block_inplanes": [8, 16, 32, 40]}
     for message in (
-        message_of("evaluate.yaml", "evaluating", data, ckpt_path=trained.model, **NO_WORKERS, **wide),
+        message_of("evaluate.yaml", "evaluating", data, ckpt_path=trained.model, **NO_WORKERS, **wide, **SCORED),
         inference_message(data, ensemble.model_path, **wide),
         inference_message(data, trained.model),
     ):

@@ -68,7 +68,7 @@ def test_two_processes_train_one_size_balanced_branch(run_command, bundle, odd, 
     ]
     check_shares(odd, *(json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)))
     assert {path.name for path in models.iterdir()} == {
-        "model.pt", "split.json", "resume_checkpoint_epoch=1.pt", "resume_checkpoint_epoch=2.pt",
+        "model.pt", "model.json", "split.json", "resume_checkpoint_epoch=1.pt", "resume_checkpoint_epoch=2.pt",
     }  # fmt: skip
     assert len(list(output.iterdir())) == 1
     steps, auc = zip(*scalars(output, "val_auc"), strict=True)

@@ -164,9 +164,11 @@ def test_an_unwritable_output_is_refused_before_any_data_are_read(message_of, da
 
 @pytest.mark.parametrize("config", ["evaluate.yaml", "inference.json"])
 def test_a_checkpoint_of_another_architecture_is_told(message_of, data, trained, config):
-    message = message_of(config, data, ckpt_path=trained.model, **{"network_def#attention": "none"})
+    given = {"network_def#attention": "none", "score_trained_cases": True}
+    message = message_of(config, data, ckpt_path=trained.model, **given)
     assert re.search(
-        r"^Checkpoint .*model.pt is of another architecture than the network: unknown: \d+ \(.*\). "
+        r"^Checkpoint .*model.pt is of another architecture than the network: unknown: \d+ \(.*\)\. "
+        r"It was trained with features \[.*\], encoder resnext, attention lsh, .*\. "
         r"Give the overlay it was trained with \(for example configs/unet.yaml\), or another --ckpt_path.$",
         message,
     )

@@ -40,7 +40,7 @@ def test_two_processes_train_one_network(run_command, bundle, without_groups, tm
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert {path.name for path in models.iterdir()} == {
-        "model.pt", "split.json", "resume_checkpoint_epoch=1.pt", "resume_checkpoint_epoch=2.pt",
+        "model.pt", "model.json", "split.json", "resume_checkpoint_epoch=1.pt", "resume_checkpoint_epoch=2.pt",
     }  # fmt: skip
     assert len(list(output.iterdir())) == 1
     steps, dice = zip(*scalars(output, "val_mean_dice"), strict=True)

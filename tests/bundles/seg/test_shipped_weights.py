@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from custom_components import ResidualAttentionUNet
+from custom_components.engines.root_cause import root_cause
 from custom_components.handlers.load_weights import LoadWeights, read_state_dict
 
 from tests.bundles.conftest import ROOT, Bundle
@@ -42,7 +43,11 @@ def test_lesions_of_slices_it_was_trained_on_are_found(tmp_path):
     ]
     (tmp_path / "datalist.json").write_text(json.dumps({"cases": cases}), encoding="utf-8")
     places = {"dataset_dir": tmp_path / "datalist.json", "output_dir": tmp_path / "eval"}
-    Bundle(BUNDLE, {}).run("evaluate.yaml", "evaluating", **places, overlay_slices=0)
+    given = {**places, "ckpt_path": WEIGHTS, "overlay_slices": 0}
+    with pytest.raises(RuntimeError) as caught:
+        Bundle(BUNDLE, {}).run("evaluate.yaml", "evaluating", **given)
+    assert root_cause(caught.value).startswith("4 of 4 cases were trained on, says the model.json beside the weights")
+    Bundle(BUNDLE, {}).run("evaluate.yaml", "evaluating", **given, score_trained_cases=True)
     dice = json.loads((tmp_path / "eval/summary.json").read_text(encoding="utf-8"))["dice"]
     assert dice["ground_glass"] > 0.5
     assert dice["consolidation"] > 0.4

@@ -1,0 +1,66 @@
+"""DICOM files as they are met: with the preamble of a file, or without, as old archives and networks leave them."""
+
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO
+
+PREAMBLE_BYTES = 128
+PREFIX = b"DICM"
+# Value representations that the first elements of an image have.
+FIRST_VR = (b"UL", b"CS", b"UI", b"DA", b"TM", b"SH", b"LO", b"PN", b"DT", b"ST")
+# Of the first elements of an image whose VR is implicit.
+MOST_BYTES = 256
+FILE_META, IDENTIFYING = 2, 8  # groups that a file may begin with
+
+
+def begins_as_dicom(start: bytes) -> bool:
+    r"""Tell by its first 132 bytes whether a file is DICOM, with a preamble or without.
+
+    Example:
+        >>> begins_as_dicom(bytes(128) + b"DICM"), begins_as_dicom(b"\x08\x00\x08\x00CS\x16\x00ORIGINAL")
+        (True, True)
+        >>> begins_as_dicom(b"\x89PNG\r\n\x1a\n" + bytes(124))
+        False
+    """
+    return start[PREAMBLE_BYTES:] == PREFIX or _begins_with_an_element(start)
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Tell whether a file begins as DICOM does."""
+    with path.open("rb") as file:
+        return begins_as_dicom(file.read(PREAMBLE_BYTES + len(PREFIX)))
+
+
+def read_dicom(source: Path | BinaryIO, **options: Any) -> Any:
+    """Pydicom's ``dcmread``, for files without preamble or transfer syntax too: it is the one they are written in.
+
+    Args:
+        source: file, or file that was opened.
+        options: of ``dcmread``.
+
+    Returns:
+        The dataset; its ``preamble`` is None where there was none.
+
+    Raises:
+        InvalidDicomError: when it is no DICOM file.
+    """
+    from pydicom import dcmread
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            return read_dicom(file, **options)
+    start = source.read(PREAMBLE_BYTES + len(PREFIX))
+    source.seek(0)
+    header = dcmread(source, force=_begins_with_an_element(start), **options)
+    if "TransferSyntaxUID" not in header.file_meta:
+        is_implicit = header.original_encoding[0] if hasattr(header, "original_encoding") else header.is_implicit_VR
+        header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
+    return header
+
+
+def _begins_with_an_element(start: bytes) -> bool:
+    if len(start) < 12 or start[PREAMBLE_BYTES:] == PREFIX:
+        return False
+    group, element, length = struct.unpack("<HHI", start[:8])
+    return group in (FILE_META, IDENTIFYING) and element < 0x100 and (start[4:6] in FIRST_VR or length <= MOST_BYTES)
