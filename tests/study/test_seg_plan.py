@@ -6,7 +6,7 @@ from custom_components.study.run_plan import check_plan
 from custom_components.study.seg_plan import NETWORKS, SegStudy
 from custom_components.study.study_data import slice_data
 
-from tests.bundles.conftest import ROOT
+from tests.bundles.conftest import ROOT, as_without_card
 from tests.study.small_data import write_slices
 
 BUNDLE = ROOT / "covid_seg_bundle"
@@ -47,7 +47,7 @@ def test_a_network_is_trained_with_its_overlays(study, network, augmented):
     arm = next(arm for arm in study().arms() if (arm.network, arm.augmented) == (network, augmented))
     for run in (study().training(arm), study().evaluation(arm)):
         content = config_content(run.config_paths, run.overrides)
-        definition = content["network_def"]
+        definition = as_without_card(content["network_def"])
         assert (definition["encoder"], definition["attention"]) == kinds[network]
         assert (definition["features"], content["spatial_size"]) == ([8, 16], [48, 40])
     training = config_content(study().training(arm).config_paths, study().training(arm).overrides)
