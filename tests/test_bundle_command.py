@@ -97,7 +97,7 @@ def test_a_folder_of_any_name_arrives_as_it_was_typed(name, typed):
 
 
 def test_what_the_config_makes_of_a_folder_gets_it_too(typed):
-    assert typed(TRAIN, "@ckpt_dir", "--bundle_root", "1_0") == "1_0/models"
+    assert typed(TRAIN, "@ckpt_dir", "--bundle_root", "1_0") == "1_0/models/trained"
     assert typed(TRAIN, "@train#handlers#10#path", "--ckpt_dir=a#b") == "a#b/model.pt"
 
 

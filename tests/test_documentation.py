@@ -118,7 +118,9 @@ def root(tmp_path_factory):
         shutil.copytree(ROOT / bundle, root / bundle, symlinks=False, ignore=shutil.ignore_patterns("models", "cache"))
     phantom.write_slice_dataset(root / SEG / "data", num_slices=10, size=(40, 40), seed=1, num_patients=5)
     train = "python -m monai.bundle run training --config_file {} --dataset_dir data"
-    run_bundle(train.format("configs/train.yaml"), root, SEG, {"--ckpt_dir": "models"})
+    run_bundle(train.format("configs/train.yaml"), root, SEG, {"--ckpt_dir": "models/trained"})
+    for name in ("model.pt", "model.json"):
+        shutil.copy(root / SEG / "models/trained" / name, root / SEG / "models")
     make_classifier_data(root / CAP / "data")
     run_module("custom_components", ["build_datalist", "--dataset_dir", "data", "--num_folds", "2"], root / CAP)
     segment_train = train.format("configs/segment_train.yaml")

@@ -104,7 +104,7 @@ class CapStudy:
         files = (TRAIN, *SYSTEMS[system][1], *((LAST_WEIGHTS,) if self.protocol == NESTED else ()))
         folder = self.run_folder(name)
         own = {"ckpt_dir": folder / "models", "output_dir": folder / "tensorboard"}
-        unused = ("models/model.pt",) if self.protocol == NESTED else ()
+        unused = ("models/model.pt", "models/model.json") if self.protocol == NESTED else ()
         return Run(
             **self._common(name, f"{system} train", TRAINING, files),
             folder=folder,

@@ -119,7 +119,7 @@ class SegStudy:
             folder=folder,
             places={"dataset_dir": self.data.root, "ckpt_dir": folder / "models", "output_dir": folder / "tensorboard"},
             outputs=(WEIGHTS, "models/split.json"),
-            disposable=(CHECKPOINTS, "models/model.pt"),
+            disposable=(CHECKPOINTS, "models/model.pt", "models/model.json"),
         )
 
     def evaluation(self, arm: Arm) -> Run:

@@ -69,7 +69,7 @@ def test_a_planned_training_and_its_evaluation_run_for_real(slices, tmp_path, mo
     assert [run.name for run in runs] == [f"group/unet/augmented/fold_1/{what}" for what in ("train", "evaluate")]
     outcome = Runner().execute(runs, run_hashes(runs, code_state()))
     assert outcome.failed == []
-    assert {path.name for path in (runs[0].folder / "models").iterdir()} == {"last.pt", "split.json"}
+    assert {path.name for path in (runs[0].folder / "models").iterdir()} == {"last.pt", "last.json", "split.json"}
     split = json.loads((runs[0].folder / "models/split.json").read_text(encoding="utf-8"))
     scored = [row["case_id"] for row in rows_of(runs[1].folder / "eval/per_case.csv")]
     assert scored == [case["case_id"] for case in split["validation"]]
