@@ -22,7 +22,7 @@ from monai.transforms import Compose, CropForegroundd, Invertd
 _logger = logging.getLogger(__name__)
 
 # Seconds between two lines of the log about one scan.
-TELL_EVERY_S = 30.0
+LOG_EVERY_S = 30.0
 # Slices that are looked at together; the probabilities of so many are held at once.
 CHUNK = 16
 # Slices that a CPU works on at once, each on one core: much of the network's work is sorting and small products, which
@@ -86,7 +86,7 @@ def find_lesions(image: MetaTensor, slices: Sequence[int], bundle: BundleNetwork
     axis = slice_axis_of(cropped.affine.numpy())
     lesions = torch.zeros(cropped.shape, dtype=torch.uint8)
     with _workers() as spread:
-        for start in told_from_time_to_time(range(0, len(chosen), CHUNK), f"Case {case}: lesion classes", len(chosen)):
+        for start in with_progress_log(range(0, len(chosen), CHUNK), f"Case {case}: lesion classes", len(chosen)):
             places = torch.tensor(chosen[start : start + CHUNK])
             part = MetaTensor(cropped.as_tensor().index_select(axis + 1, places), cropped.affine)
             item = each.prepare({"image": part})
@@ -97,13 +97,13 @@ def find_lesions(image: MetaTensor, slices: Sequence[int], bundle: BundleNetwork
     return np.asarray(restored[0]).astype(np.uint8)
 
 
-def told_from_time_to_time(starts: Iterable[int], what: str, count: int) -> Iterator[int]:
-    """Go through the starts of chunks of slices; the log is told at first, and then every half minute."""
-    told = -math.inf
+def with_progress_log(starts: Iterable[int], what: str, count: int) -> Iterator[int]:
+    """Yield the starts of chunks of slices; log the progress at first, and then every half minute."""
+    logged = -math.inf
     for start in starts:
-        if time.monotonic() - told >= TELL_EVERY_S:
+        if time.monotonic() - logged >= LOG_EVERY_S:
             _logger.info("%s, slice %d of %d", what, start + 1, count)
-            told = time.monotonic()
+            logged = time.monotonic()
         yield start
 
 

@@ -28,7 +28,7 @@ def training_folder(path: str | Path, resume: bool = False) -> Path:
 
     Args:
         path: folder of the checkpoints.
-        resume: whether the training goes on with them.
+        resume: whether the training continues from them.
 
     Returns:
         The folder.

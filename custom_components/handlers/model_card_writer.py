@@ -24,7 +24,7 @@ class ModelCardWriter:
 
     Args:
         settings: numbers of the training by name: of the preprocessing, of the network.
-        network: its class and, where it keeps them as ``definition``, its arguments are told.
+        network: its class is recorded, and its arguments where it keeps them as ``definition``.
         training: cases that are trained on.
         split: as ``split_cases`` or ``select_fold`` returns it.
         trained: what the parts of a joint network were trained with; in place of ``training``.
