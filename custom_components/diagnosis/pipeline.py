@@ -48,7 +48,8 @@ SEGMENT_WEIGHTS = "models/vbnet.pt"
 
 NO_CLASSIFIER = (
     "COVID-19 or community-acquired pneumonia: not done. The classifier has no weights, and no probability is given "
-    "without. There are no clinical weights to come with it; train it (covid_cap_bundle), or give --cap_weights."
+    "without. There are no clinical weights to come with it. Train it (train.yaml, size_balanced.yaml, "
+    "then evaluation with ensemble.yaml: docs/README.md of covid_cap_bundle), or give --cap_weights."
 )
 NO_LESIONS = (
     "Lesion classes: not done. Their network has no weights; restore those of covid_seg_bundle, or give --seg_weights."

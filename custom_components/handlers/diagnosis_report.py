@@ -181,7 +181,8 @@ def _notes(item: Mapping[str, Any], numbers: Mapping[str, Any]) -> list[str]:
         reason = "without an infection mask" if item.get(INFECTION) is None else "although there is an infection mask"
         notes.append(
             f"The infection ratio is unknown {reason}: P_final is not given, since Eq. 5 weights the two branches by "
-            "the ratio. Give an infection mask, or the ratio in the data list."
+            "the ratio. Give an infection mask, the ratio in the data list, or --segment_ckpt_path models/vbnet.pt, "
+            "which finds infection and lungs."
         )
     source = item.get(SOURCE_KEY)
     if source not in (None, FILE_SOURCE):

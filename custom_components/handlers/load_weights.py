@@ -12,6 +12,7 @@ _logger = logging.getLogger(__name__)
 
 # What DistributedDataParallel and torch.compile put before the names of tensors.
 WRAPPERS = ("module.", "_orig_mod.")
+REMEDY = "Train one first (`run training`), or give --ckpt_path."
 
 
 class LoadWeights:
@@ -25,14 +26,16 @@ class LoadWeights:
         network: network to fill; a ``DistributedDataParallel`` wrapper is looked through.
         own: part of the names of tensors that keep their first values, whether or not the file has them, such as
             ``attention`` (which the trained network had not) or ``output`` (whose classes were others).
+        remedy: what to do when the file is missing.
 
     Raises:
         ValueError: at the start, when the file is missing or broken, belongs to another architecture, or holds NaN.
     """
 
-    def __init__(self, path: str | Path, network: nn.Module, own: str = "") -> None:
+    def __init__(self, path: str | Path, network: nn.Module, own: str = "", remedy: str = REMEDY) -> None:
         self.path = Path(path)
         self.own = own
+        self.remedy = remedy
         self.network = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
     def attach(self, engine: Engine) -> None:
@@ -42,7 +45,7 @@ class LoadWeights:
     def __call__(self, engine: Engine | None = None) -> None:
         """Load now."""
         expected = self.network.state_dict()
-        state = {**read_state_dict(self.path), **self._own(expected)}
+        state = {**read_state_dict(self.path, self.remedy), **self._own(expected)}
         problem = mismatch(state, expected)
         if problem:
             raise ValueError(
@@ -62,11 +65,12 @@ class LoadWeights:
         return {name: value for name, value in tensors.items() if self.own and self.own in name}
 
 
-def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+def read_state_dict(path: Path, remedy: str = REMEDY) -> dict[str, torch.Tensor]:
     """Read a plain state dict, tensors only.
 
     Args:
         path: file written by ``torch.save(network.state_dict(), path)``.
+        remedy: what to do when it is missing.
 
     Returns:
         Tensors by name, on the CPU.
@@ -75,7 +79,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         ValueError: when the file is missing, broken, or holds something else, NaN and infinity included.
     """
     if not path.is_file():
-        raise ValueError(f"No checkpoint at {path}. Train one first (`run training`), or give --ckpt_path.")
+        raise ValueError(f"No checkpoint at {path}. {remedy}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler lets through whatever it stumbled on, such as KeyError

@@ -15,7 +15,7 @@ BUNDLES = {"seg": SEG, "cap": CAP}
 PLACES = {
     "dataset_dir": ("nowhere/2020.10", "Data set {} does not exist. Check dataset_dir."),
     "output_dir": ("file/1e3", "Output folder {} cannot be written to (Not a directory)."),
-    "ckpt_path": ("nowhere/a,b.pt", "No checkpoint at {}. Train one first"),
+    "ckpt_path": ("nowhere/a,b.pt", "No checkpoint at {}. "),
 }
 
 

@@ -60,12 +60,19 @@ def test_with_vbnet_a_ct_alone_gives_what_diagnose_gives(
         assert report[name] == pytest.approx(getattr(findings.scores, name), abs=1e-4)
 
 
-def test_weights_of_vbnet_that_do_not_fit_are_refused(scan, infer, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("other.pt", "other.pt is of another architecture"),
+        ("nowhere.pt", "nowhere.pt. VB-Net comes with this bundle: --segment_ckpt_path models/vbnet.pt"),
+    ],
+)
+def test_weights_of_vbnet_that_do_not_fit_are_refused(scan, infer, tmp_path, name, told):
     torch.save(VBNet(features=(8, 16), convolutions=(1,)).state_dict(), tmp_path / "other.pt")
     image = write_nifti(scan, tmp_path / "a.nii.gz")
     with pytest.raises(RuntimeError) as caught:
-        infer(image, segment_ckpt_path=tmp_path / "other.pt")
-    assert "other.pt is of another architecture" in root_cause(caught.value)
+        infer(image, segment_ckpt_path=tmp_path / name)
+    assert told in root_cause(caught.value)
 
 
 def test_the_numbers_of_vbnet_are_those_of_its_training():

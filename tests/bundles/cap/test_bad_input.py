@@ -275,7 +275,7 @@ def test_a_checkpoint_of_another_network_is_told(message_of, inference_message, 
 
 def test_a_missing_and_a_broken_checkpoint_are_told(inference_message, message_of, data, tmp_path):
     path = tmp_path / "model.pt"
-    assert inference_message(data, path).startswith(f"No checkpoint at {path}. Train one first")
+    assert inference_message(data, path).startswith(f"No checkpoint at {path}. Three commands make it: ")
     evaluation = ["evaluate.yaml", "ensemble.yaml"]
     more = {**EVALUATION, "fold": 0, "uniform_ckpt_path": path, "size_balanced_ckpt_path": path}
     assert message_of(evaluation, "evaluating", data, **more).startswith(f"No checkpoint at {path}. Train one first")
