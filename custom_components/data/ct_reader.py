@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 from custom_components.data.dicom_file import is_dicom_file
 from custom_components.data.dicom_series import check_dicom_series, holds_dicom
+from custom_components.data.dicom_values import READ_AS_SIGNED, nifti_hu
 from custom_components.data.dicom_volume import series_volume
 from custom_components.data.lesion_classes import LUNG_WINDOW_HU
 from custom_components.data.nifti_header import (
@@ -176,7 +177,12 @@ class CTReader(ImageReader):
         if kind == "PNG":
             grey, affine = _read_png(path)
             return self._from_grey(grey), affine, ()
-        return _read_nifti(path) if kind == "NIfTI" else _read_dicom(path)
+        return _read_nifti(path, self._nifti_values) if kind == "NIfTI" else _read_dicom(path)
+
+    def _nifti_values(self, image: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Values of a nibabel image, and what is odd about them, in phrases."""
+        array, was_unsigned = nifti_hu(image)
+        return array, (READ_AS_SIGNED,) if was_unsigned else ()
 
     def _mend(self, array: np.ndarray, affine: np.ndarray, path: Path) -> tuple[str, ...]:
         """Change, in place, what is no measurement; a DICOM series was mended by its headers as it was read."""
@@ -227,6 +233,10 @@ class LabelReader(CTReader):
 
     def _from_grey(self, grey: np.ndarray) -> np.ndarray:
         return grey
+
+    def _nifti_values(self, image: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Labels are kept as stored."""
+        return np.asanyarray(image.dataobj), ()
 
     def _mend(self, array: np.ndarray, affine: np.ndarray, path: Path) -> tuple[str, ...]:
         """Labels are kept as stored."""
@@ -381,12 +391,14 @@ def _nifti(path: Path) -> tuple[ImageHeader, int]:
     return ImageHeader((x, y, z), affine), told_bytes
 
 
-def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def _read_nifti(
+    path: Path, values_of: Callable[[Any], tuple[np.ndarray, tuple[str, ...]]]
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     header, told_bytes = _nifti(path)
     with _readable(path, "NIfTI"):
         image, notes = whole_image(path, told_bytes)
-        array = np.asanyarray(image.dataobj)
-    return array.reshape(header.shape), header.affine, orientation_notes(image) + notes
+        array, odd = values_of(image)
+    return array.reshape(header.shape), header.affine, orientation_notes(image) + odd + notes
 
 
 def _read_dicom(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:

@@ -1,10 +1,10 @@
-"""How the stored values of a DICOM image become HU, and what may be wrong with that."""
+"""How stored values become HU, and what may be wrong with that: of a DICOM image, and of a NIfTI made from one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # Air to water: what the upper half of unsigned values becomes where the scanner stored signed ones.
 NEGATIVE_HU = (-1100.0, 0.0)
 LEAST_NEGATIVE = 0.01
+READ_AS_SIGNED = "its values are declared unsigned and are signed: read as signed"
 
 
 @dataclass(frozen=True)
@@ -95,3 +96,29 @@ def read_as_signed(hu: np.ndarray, values: Sequence[StoredValues]) -> bool:
         if mask is not None:
             hu_slice[mask] -= one.slope * (1 << one.bits)
     return True
+
+
+def nifti_hu(image: Any) -> tuple[np.ndarray, bool]:
+    """Values of a NIfTI image of a CT, whose signed values may be declared unsigned, as of a DICOM series.
+
+    Args:
+        image: nibabel image.
+
+    Returns:
+        HU, and whether they were read as signed. Eight bits, which hold no HU, stay as they are.
+
+    Example:
+        >>> from nibabel import Nifti1Image
+        >>> stored = np.array([[[-800, 40]]], np.int16).view(np.uint16)
+        >>> hu, was_unsigned = nifti_hu(Nifti1Image.from_bytes(Nifti1Image(stored, np.eye(4)).to_bytes()))
+        >>> hu.ravel().tolist(), was_unsigned
+        ([-800.0, 40.0], True)
+    """
+    array, dtype = np.asanyarray(image.dataobj), image.get_data_dtype()
+    if dtype.kind != "u" or dtype.itemsize == 1:
+        return array, False
+    values = StoredValues(float(image.dataobj.slope), float(image.dataobj.inter), 8 * dtype.itemsize, signed=False)
+    if array.size == 0 or array.max() < values.hu(1 << (values.bits - 1)):
+        return array, False
+    hu = np.array(array, dtype=np.float64)
+    return hu, read_as_signed(hu, [values] * len(hu))

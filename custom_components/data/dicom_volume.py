@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from custom_components.data.dicom_file import read_dicom
 from custom_components.data.dicom_series import DicomSeries
-from custom_components.data.dicom_values import read_as_signed
+from custom_components.data.dicom_values import READ_AS_SIGNED, read_as_signed
 from custom_components.data.header_text import plain_text
 from custom_components.data.surround import fill_surround, surround_note
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
-READ_AS_SIGNED = "its values are declared unsigned and are signed: read as signed"
 
 
 def series_volume(series: DicomSeries, case: str) -> tuple[np.ndarray, tuple[str, ...]]:

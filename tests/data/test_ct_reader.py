@@ -1,6 +1,7 @@
 import pickle
 import re
 import shutil
+import struct
 import zlib
 from contextlib import suppress
 
@@ -348,6 +349,29 @@ def test_the_surround_of_a_nifti_is_air_however_it_is_stored(tmp_path, write_nif
     read = load(write_nifti(tmp_path / "012.nii.gz", np.asarray(image.dataobj), image.affine))
     np.testing.assert_array_equal(np.asarray(read[0]), nibabel.apply_orientation(expected, stored))
     assert "surround of 9 of 9 slices" in read.meta["reading_notes"]
+
+
+@pytest.mark.parametrize("dtype", ["u2", "u4"])
+@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (0.5, 10)])
+def test_signed_values_of_a_nifti_that_are_declared_unsigned_are_read_as_signed(tmp_path, dtype, slope, intercept):
+    signed = np.full((40, 36, 9), -900, np.int64)
+    signed[12:28, 12:24] = 40
+    signed[20, 18, 4] = 9000  # metal
+    content = bytearray(nibabel.Nifti1Image(signed.astype(dtype), np.diag([-1.0, -1, 2, 1])).to_bytes())
+    content[112:120] = struct.pack("<ff", slope, intercept)
+    (tmp_path / "012.nii").write_bytes(content)
+    read = load(tmp_path / "012.nii")
+    np.testing.assert_array_equal(np.asarray(read[0]), signed * slope + intercept)
+    assert read.meta["reading_notes"] == "its values are declared unsigned and are signed: read as signed"
+    label = load(tmp_path / "012.nii", LabelReader())
+    np.testing.assert_array_equal(label[0], (signed.astype(dtype) * slope + intercept).astype(np.float32))
+
+
+def test_high_values_of_an_unsigned_nifti_that_are_no_air_stay(tmp_path):
+    stored = np.full((40, 36, 9), 1000, np.uint16)
+    stored[12:28, 12:24] = 40000
+    nibabel.save(nibabel.Nifti1Image(stored, np.diag([-1.0, -1, 2, 1])), tmp_path / "012.nii")
+    np.testing.assert_array_equal(load(tmp_path / "012.nii")[0], stored)
 
 
 def test_what_is_odd_is_warned_of_once_however_often_a_scan_is_read(write_series, hu, caplog):
