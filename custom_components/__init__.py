@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from custom_components.data.hold_out import hold_out_fold
     from custom_components.data.map_nifti_writer import MapNibabelWriter
     from custom_components.data.mixed_draws import MixedDraws
-    from custom_components.data.model_card import TrainedWith, protocol_of_scores
+    from custom_components.data.model_card import TrainedWith, scored_cases
     from custom_components.data.scan_cache import ScanCache
     from custom_components.data.seeded_draws import SeededDraws, SeededDrawSampler
     from custom_components.data.segmentation_datalist import list_cases
@@ -161,7 +161,7 @@ __all__ = [
     "list_scans",
     "log_root_cause",
     "phantom",
-    "protocol_of_scores",
+    "scored_cases",
     "select_fold",
     "split_cases",
     "training_ended",

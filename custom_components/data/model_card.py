@@ -18,7 +18,8 @@ from custom_components.data.file_digest import file_digest
 _logger = logging.getLogger(__name__)
 
 SUFFIX = ".json"
-NETWORK, SETTINGS, TRAINED_ON, WEIGHTS = "network", "settings", "trained_on", "weights_sha256"
+NETWORK, SETTINGS, WEIGHTS = "network", "settings", "weights_sha256"
+TRAINED_ON, VALIDATED_ON = "trained_on", "validated_on"
 # Bytes of the beginning and of the end of a file that go into its digest, beside its size.
 ENDS = 65536
 
@@ -102,8 +103,16 @@ class TrainedWith:
         return next((card[NETWORK][name] for card in self.cards if name in card.get(NETWORK, {})), default)
 
     def trained_on(self) -> set[str]:
-        """Digests of the cases that were trained on, see :func:`case_digest`."""
-        return {digest for card in self.cards for digest in card.get(TRAINED_ON, {}).get("digests", ())}
+        """Digests of the cases that any of the weights were trained on, see :func:`case_digest`."""
+        return set().union(*self._digests(TRAINED_ON))
+
+    def validated_on(self) -> set[str]:
+        """Digests of the cases that validated the training of all of the weights."""
+        known = self._digests(VALIDATED_ON)
+        return set.intersection(*known) if known else set()
+
+    def _digests(self, name: str) -> list[set[str]]:
+        return [set(card.get(name, {}).get("digests", ())) for card in self.cards]
 
     def _check_agree(self, files: Sequence[Any]) -> None:
         known = [(file, card) for file, card in zip(files, self.cards, strict=True) if card]
@@ -144,7 +153,7 @@ def _ends_digest(file: Path) -> str:
 
 
 def data_facts(cases: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a card says of the cases that were trained on: their number, a hash of all, a digest of each."""
+    """What a card says of cases: their number, a hash of all, a digest of each."""
     return facts_of({case_digest(case) for case in cases})
 
 
@@ -154,28 +163,35 @@ def facts_of(digests: Iterable[str]) -> dict[str, Any]:
     return {"cases": len(known), "sha256": hashlib.sha256("".join(known).encode()).hexdigest(), "digests": known}
 
 
-def protocol_of_scores(
-    cases: Sequence[Mapping[str, Any]], trained: TrainedWith, protocol: str, score_trained_cases: bool = False
-) -> str:
-    """How an evaluation's cases were chosen, in words; cases that the weights were trained on are refused.
+def scored_cases(split: Mapping[str, Any], trained: TrainedWith, score_trained_cases: bool = False) -> dict[str, Any]:
+    """Cases that an evaluation scores; those that the weights were trained on are left out or refused.
 
     Args:
-        cases: to be scored.
+        split: as ``split_cases``, ``select_fold`` or ``hold_out_fold`` returns it; without a fold, of the data that the
+            weights were trained on the cases that validated the training are scored.
         trained: what the weights were trained with.
-        protocol: of the split.
-        score_trained_cases: whether to score them all the same; the words then begin with their number.
+        score_trained_cases: whether to score all cases; ``protocol`` then begins with how many were trained on.
+
+    Returns:
+        ``cases``, and ``protocol``, how they were chosen, in words.
 
     Raises:
-        ValueError: when cases were trained on.
+        ValueError: when cases of a fold that was asked for, or all cases, were trained on.
     """
-    known = trained.trained_on()
-    seen = sum(case_digest(case) in known for case in cases) if known else 0
+    cases, known = split["validation"], trained.trained_on()
+    digests = [case_digest(case) for case in cases] if known else []
+    seen = sum(digest in known for digest in digests)
     if not seen:
-        return protocol
+        return {"cases": cases, "protocol": split["protocol"]}
     said = f"{seen} of {len(cases)} cases were trained on"
     if score_trained_cases:
         _logger.warning("%s: these are no scores of unseen cases.", said)
-        return f"training data ({said}); {protocol}"
+        return {"cases": cases, "protocol": f"training data ({said}); {split['protocol']}"}
+    validated = trained.validated_on() - known
+    held = [case for case, digest in zip(cases, digests, strict=True) if digest in validated]
+    if held and split["fold"] is None:
+        _logger.warning("%s: scored are the %d that validated the training.", said, len(held))
+        return {"cases": held, "protocol": f"cases that validated the training ({len(held)} of {len(cases)})"}
     raise ValueError(
         f"{said}, says the model.json beside the weights: their scores would say nothing of unseen cases. Give --fold "
         "N of that training, other data, or --score_trained_cases true to score them as training data."

@@ -9,6 +9,7 @@ from custom_components.data.model_card import (
     NETWORK,
     SETTINGS,
     TRAINED_ON,
+    VALIDATED_ON,
     TrainedWith,
     data_facts,
     facts_of,
@@ -26,7 +27,7 @@ class ModelCardWriter:
         settings: numbers of the training by name: of the preprocessing, of the network.
         network: its class is recorded, and its arguments where it keeps them as ``definition``.
         training: cases that are trained on.
-        split: as ``split_cases`` or ``select_fold`` returns it.
+        split: as ``split_cases`` or ``select_fold`` returns it; its validation cases are recorded too.
         trained: what the parts of a joint network were trained with; in place of ``training``.
     """
 
@@ -40,7 +41,7 @@ class ModelCardWriter:
     ) -> None:
         self.settings, self.network, self.training = dict(settings), network, training
         self.split, self.trained = split or {}, trained
-        self._facts: dict[str, Any] | None = None
+        self._facts: dict[str, dict[str, Any]] = {}
 
     def write(self, weights: str | Path, score: Mapping[str, Any] | None = None) -> None:
         """Write the card of weights.
@@ -54,14 +55,17 @@ class ModelCardWriter:
             NETWORK: {"_target_": f"{kind.__module__}.{kind.__qualname__}", **getattr(self.network, "definition", {})},
             SETTINGS: self.settings,
             "split": {name: self.split[name] for name in OF_SPLIT if name in self.split},
-            TRAINED_ON: self._trained_on(),
+            **self._cases(),
             "score": score,
             "versions": {"custom_components": __version__, "monai": version("monai"), "torch": torch.__version__},
         }
         write_card(weights, content)
 
-    def _trained_on(self) -> dict[str, Any]:
-        if self._facts is None:
-            known = facts_of(self.trained.trained_on()) if self.trained is not None else data_facts(self.training)
-            self._facts = known
+    def _cases(self) -> dict[str, dict[str, Any]]:
+        if not self._facts and self.trained is not None:
+            known = {TRAINED_ON: self.trained.trained_on(), VALIDATED_ON: self.trained.validated_on()}
+            self._facts = {name: facts_of(digests) for name, digests in known.items()}
+        elif not self._facts:
+            known_cases = {TRAINED_ON: self.training, VALIDATED_ON: self.split.get("validation", ())}
+            self._facts = {name: data_facts(cases) for name, cases in known_cases.items()}
         return self._facts

@@ -1,6 +1,7 @@
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import pytest
 from custom_components.data.model_card import (
@@ -8,8 +9,8 @@ from custom_components.data.model_card import (
     card_path,
     case_digest,
     data_facts,
-    protocol_of_scores,
     read_card,
+    scored_cases,
     write_card,
 )
 
@@ -110,22 +111,43 @@ def cases(tmp_path):
 
 @pytest.fixture
 def trained(weights, cases):
-    write_card(weights, {**CONTENT, "trained_on": data_facts(cases[:2])})
+    write_card(weights, {**CONTENT, "trained_on": data_facts(cases[:2]), "validated_on": data_facts(cases[2:4])})
     return TrainedWith(weights)
 
 
+def split_of(cases, fold=None):
+    return {"validation": cases, "fold": fold, "protocol": "all cases" if fold is None else f"fold {fold}"}
+
+
 def test_unseen_cases_are_scored(cases, trained):
-    assert protocol_of_scores(cases[2:], trained, "group") == "group"
+    assert scored_cases(split_of(cases[2:], fold=1), trained) == {"cases": cases[2:], "protocol": "fold 1"}
 
 
-def test_cases_that_were_trained_on_are_refused(cases, trained, tmp_path):
-    moved = tmp_path / "moved"
-    shutil.copytree(tmp_path / "data", moved)
-    with pytest.raises(ValueError, match=r"^2 of 4 cases were trained on, .* --score_trained_cases true"):
-        protocol_of_scores([{"image": str(moved / f"{number}.nii.gz")} for number in range(4)], trained, "group")
+def test_of_the_data_of_a_training_the_cases_that_validated_it_are_scored(cases, trained, caplog):
+    scored = scored_cases(split_of(cases), trained)
+    assert scored == {"cases": cases[2:4], "protocol": "cases that validated the training (2 of 5)"}
+    assert "2 of 5 cases were trained on: scored are the 2 that validated the training." in caplog.text
+
+
+@pytest.mark.parametrize(("chosen", "fold"), [(slice(4), 0), (slice(2), None)])
+def test_cases_that_were_trained_on_are_refused(cases, trained, tmp_path, chosen, fold):
+    moved = shutil.copytree(tmp_path / "data", tmp_path / "moved")
+    copies = [{"image": str(moved / Path(case["image"]).name)} for case in cases[chosen]]
+    with pytest.raises(ValueError, match=rf"^2 of {len(copies)} cases were trained on, .* --score_trained_cases true"):
+        scored_cases(split_of(copies, fold), trained)
 
 
 def test_their_scores_are_called_those_of_training_data(cases, trained, caplog):
-    words = protocol_of_scores(cases, trained, "all cases (no split)", score_trained_cases=True)
-    assert words == "training data (2 of 5 cases were trained on); all cases (no split)"
+    scored = scored_cases(split_of(cases), trained, score_trained_cases=True)
+    assert scored == {"cases": cases, "protocol": "training data (2 of 5 cases were trained on); all cases"}
     assert "no scores of unseen cases" in caplog.text
+
+
+def test_two_trainings_score_together_what_validated_both(cases, weights, trained, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / "model.pt"
+    other.write_bytes(b"others")
+    facts = {"trained_on": data_facts(cases[3:]), "validated_on": data_facts(cases[1:3])}
+    write_card(other, {**CONTENT, **facts})
+    both = TrainedWith([weights, other])
+    assert scored_cases(split_of(cases), both)["cases"] == cases[2:3]

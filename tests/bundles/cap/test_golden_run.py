@@ -191,16 +191,32 @@ def test_a_roc_curve_is_drawn(evaluated):
     assert (evaluated / "roc.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_a_fold_all_scans_are_evaluated_and_called_training_data(trained, cache_dir, bundle, tmp_path):
-    folders = {"dataset_dir": trained.dataset_dir, "cache_dir": cache_dir, "output_dir": tmp_path}
-    given = {**NO_WORKERS, **folders, "ckpt_path": trained.model}
-    with pytest.raises(RuntimeError) as caught:
-        bundle.run("evaluate.yaml", "evaluating", small=False, **given)
-    assert root_cause(caught.value).startswith("20 of 32 cases were trained on")
-    assert not (tmp_path / "per_case.csv").exists()
-    bundle.run("evaluate.yaml", "evaluating", small=False, score_trained_cases=True, **given)
-    assert len(rows_of(tmp_path / "per_case.csv")) == SCANS
-    assert summary_of(tmp_path)["protocol"].startswith("training data (20 of 32")
+@pytest.mark.parametrize(
+    ("options", "count", "protocol"),
+    [
+        ({}, 12, "cases that validated the training (12 of 32)"),
+        ({"score_trained_cases": True}, SCANS, "training data (20 of 32 cases were trained on); all scans"),
+    ],
+)
+@pytest.mark.parametrize("system", ["one branch", "ensemble"])
+def test_without_a_fold_scans_that_were_trained_on_are_not_scored_as_unseen(
+    trained, ensemble, cache_dir, bundle, tmp_path, options, count, protocol, system
+):
+    given = {
+        "dataset_dir": trained.dataset_dir,
+        "cache_dir": cache_dir,
+        "output_dir": tmp_path,
+        **NO_WORKERS,
+        **options,
+    }
+    if system == "ensemble":
+        files = ["evaluate.yaml", "ensemble.yaml"]
+        branches = {"uniform_ckpt_path": trained.model, "size_balanced_ckpt_path": trained.model}
+        bundle.run(files, "evaluating", small=False, model_path=tmp_path / "joint.pt", **branches, **given)
+    else:
+        bundle.run("evaluate.yaml", "evaluating", small=False, ckpt_path=trained.model, **given)
+    assert len(rows_of(tmp_path / "per_case.csv")) == count
+    assert summary_of(tmp_path)["protocol"].startswith(protocol)
 
 
 def test_the_card_tells_all_that_using_the_model_needs(trained, ensemble):

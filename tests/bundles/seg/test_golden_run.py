@@ -129,15 +129,30 @@ def test_an_evaluation_draws_the_truth_beside_the_prediction(evaluated):
         }
 
 
-def test_without_a_fold_all_cases_are_evaluated_and_called_training_data(trained, bundle, tmp_path):
+@pytest.mark.parametrize(
+    ("options", "cases", "protocol"),
+    [
+        ({}, 6, "cases that validated the training (6 of 24)"),
+        ({"score_trained_cases": True}, 24, "training data (18 of 24 cases were trained on); all cases (no split)"),
+    ],
+)
+def test_without_a_fold_cases_that_were_trained_on_are_not_scored_as_unseen(
+    trained, bundle, tmp_path, options, cases, protocol
+):
     folders = {"dataset_dir": trained.dataset_dir, "ckpt_path": trained.model, "output_dir": tmp_path}
-    with pytest.raises(RuntimeError) as caught:
-        bundle.run("evaluate.yaml", "evaluating", small=False, **folders)
-    assert root_cause(caught.value).startswith("18 of 24 cases were trained on")
-    bundle.run("evaluate.yaml", "evaluating", small=False, overlay_slices=0, score_trained_cases=True, **folders)
-    assert len(rows_of(tmp_path / "per_case.csv")) == 24
+    bundle.run("evaluate.yaml", "evaluating", small=False, overlay_slices=0, **options, **folders)
+    assert len(rows_of(tmp_path / "per_case.csv")) == cases
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
-    assert summary["protocol"] == "training data (18 of 24 cases were trained on); all cases (no split)"
+    assert summary["protocol"] == protocol
+
+
+def test_a_fold_that_was_trained_on_is_refused(trained, bundle, tmp_path):
+    folders = {"dataset_dir": trained.dataset_dir, "ckpt_path": trained.model, "output_dir": tmp_path}
+    split = {"num_folds": GOLDEN["num_folds"], "fold": 1}
+    with pytest.raises(RuntimeError) as caught:
+        bundle.run("evaluate.yaml", "evaluating", small=False, **split, **folders)
+    assert root_cause(caught.value).startswith("6 of 6 cases were trained on")
+    assert not (tmp_path / "per_case.csv").exists()
 
 
 def test_the_card_tells_all_that_using_the_model_needs(trained):
