@@ -47,13 +47,13 @@ test-all: $(STAMP)  ## the tests, slow ones too
 
 DEMO_SLICES := 160
 DEMO_EPOCHS := 12
-DEMO_SCANS := 96
-DEMO_SCAN_EPOCHS := 10
+DEMO_SCANS := 240
+DEMO_SCAN_EPOCHS := 12
 DEMO_NETWORK := --network_def\#features "[16, 32, 64]" --spatial_size "[96, 96]"
-DEMO_CLASSIFIER := --grid "[32, 64, 64]" --layers "[1, 1, 1, 1]" --block_inplanes "[8, 16, 32, 64]" --no_max_pool true
+DEMO_CLASSIFIER := --grid "[40, 80, 80]" --layers "[1, 1, 1, 1]" --block_inplanes "[8, 16, 32, 64]" --no_max_pool true
 DEMO_TRAINING = --bundle_root $(CAP) --dataset_dir $(DEMO)/scans --fold 0 --cache_dir $(DEMO)/cache \
-    --output_dir $(DEMO)/tensorboard --epochs $(DEMO_SCAN_EPOCHS) --batch_size 8 --learning_rate 0.003 --lr_step 8 \
-    --num_workers 0 $(DEMO_CLASSIFIER)
+    --output_dir $(DEMO)/tensorboard --epochs $(DEMO_SCAN_EPOCHS) --batch_size 8 --num_workers 0 \
+    $(DEMO_CLASSIFIER)
 RUN := $(BIN)/python -m monai.bundle run
 SEG := covid_seg_bundle
 CAP := covid_cap_bundle
@@ -72,10 +72,11 @@ demo: $(STAMP)  ## train, score and apply small networks of both bundles on synt
 	$(BIN)/python -m custom_components phantom_dicom $(DEMO)/scan --shape "[96, 96, 40]" --spacing_mm "[3.9, 3.9, 7]"
 	$(RUN) run --config_file $(SEG)/configs/inference.json --bundle_root $(SEG) \
 	    --dataset_dir $(DEMO)/scan --ckpt_path $(DEMO)/models/model.pt --output_dir $(DEMO)/results
-	$(BIN)/python -m custom_components phantom_scans $(DEMO)/scans --num_scans $(DEMO_SCANS) --num_folds 4
-	$(RUN) training --config_file $(CAP)/configs/train.yaml $(DEMO_TRAINING) --ckpt_dir $(DEMO)/models/uniform
+	$(BIN)/python -m custom_components phantom_scans $(DEMO)/scans --num_scans $(DEMO_SCANS) --minority 0.4 --num_folds 4
+	$(RUN) training --config_file $(CAP)/configs/train.yaml $(DEMO_TRAINING) --ckpt_dir $(DEMO)/models/uniform \
+	    --learning_rate 0.002 --lr_step 6
 	$(RUN) training --config_file "['$(CAP)/configs/train.yaml', '$(CAP)/configs/size_balanced.yaml']" $(DEMO_TRAINING) \
-	    --ckpt_dir $(DEMO)/models/size_balanced
+	    --ckpt_dir $(DEMO)/models/size_balanced --learning_rate 0.003 --lr_step 8
 	$(RUN) evaluating --config_file "['$(CAP)/configs/evaluate.yaml', '$(CAP)/configs/ensemble.yaml']" --bundle_root $(CAP) \
 	    --dataset_dir $(DEMO)/scans --fold 0 --cache_dir $(DEMO)/cache --output_dir $(DEMO)/eval/ensemble --num_workers 0 \
 	    --uniform_ckpt_path $(DEMO)/models/uniform/model.pt --size_balanced_ckpt_path $(DEMO)/models/size_balanced/model.pt \

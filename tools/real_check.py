@@ -345,7 +345,7 @@ def medseg_confusions(folder: Path, networks: Networks) -> np.ndarray:
 
 def _confusions(weights: Path, cases: Sequence[Any]) -> Iterator[np.ndarray]:
     parser = ConfigParser(ConfigParser.load_config_file(str(SEG / "configs" / "evaluate.yaml")))
-    parser["bundle_root"] = str(SEG)
+    parser["bundle_root"], parser["ckpt_path"] = str(SEG), str(weights)
     before, inferer, after = (parser.get_parsed_content(key) for key in ("preprocessing", "inferer", "postprocessing"))
     network = load_network(parser.get_parsed_content("network_def"), weights, 2)
     for case in cases:
