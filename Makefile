@@ -38,8 +38,8 @@ types: $(STAMP)  ## mypy
 
 check: lint types  ## lint and types
 
-test: $(STAMP)  ## the tests, on all cores (about 12 minutes on two)
-	@echo "5,000 tests, about 12 minutes on two idle cores; nothing is downloaded."
+test: $(STAMP)  ## the tests, on all cores (about 15 minutes on two)
+	@echo "5,000 tests, about 15 minutes on two idle cores; nothing is downloaded."
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
 
 test-all: $(STAMP)  ## the tests, slow ones too

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from custom_components._version import __version__
-from custom_components.command_line import WRONG_OPTIONS, ended_with_a_message, start_quietly
+from custom_components.command_line import WRONG_OPTIONS, ended_with_a_message
 from custom_components.verbs import call_verb, overview, read_verb
 
 HELP = ("--help", "-h")
@@ -18,7 +18,6 @@ def main() -> None:
     A command line that cannot be used ends it with status 2, before any work.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    start_quietly()
     with ended_with_a_message():
         answer = answer_to(sys.argv[1:])
     if answer is not None:

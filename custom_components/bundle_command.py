@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from custom_components.command_line import ended_with_a_message, start_quietly
+from custom_components.command_line import ended_with_a_message
 from custom_components.data.case_files import NO_DATA
 from custom_components.engines.root_cause import log_root_cause
 from custom_components.typed_words import OptionError, did_you_mean, split_words, typed_path, typed_text, typed_value
@@ -64,7 +64,6 @@ def begin() -> None:
     log_root_cause(one_line=words is not None)
     if words is None or _runs_as_typed:
         return
-    start_quietly()
     with ended_with_a_message():
         command = BundleCommand.read(words)
         command.check()

@@ -16,7 +16,7 @@ WRONG_OPTIONS = 2
 _logger = logging.getLogger(__name__)
 
 
-def start_quietly() -> None:
+def _start_quietly() -> None:
     """Leave out what nobody can use, and what is said again.
 
     MONAI 1.6.1 warns for each ``LoadImage`` that the optional GPU decoder is not installed. Ignite's engines log an
@@ -46,8 +46,10 @@ def ended_by_ctrl_c() -> Iterator[None]:
 def ended_with_a_message() -> Iterator[None]:
     """Let wrong input, a disk or Ctrl-C end a verb with one message and an exit status, not with a traceback.
 
-    Errors of the program itself pass; so do all with ``COVID_TRACEBACK=1`` in the environment.
+    Errors of the program itself pass; so do all with ``COVID_TRACEBACK=1`` in the environment. What nobody can use is
+    not logged.
     """
+    _start_quietly()
     try:
         yield
     except KeyboardInterrupt:
