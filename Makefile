@@ -52,8 +52,8 @@ DEMO_SCAN_EPOCHS := 12
 DEMO_NETWORK := --network_def\#features "[16, 32, 64]" --spatial_size "[96, 96]"
 DEMO_CLASSIFIER := --grid "[40, 80, 80]" --layers "[1, 1, 1, 1]" --block_inplanes "[8, 16, 32, 64]" --no_max_pool true
 DEMO_TRAINING = --bundle_root $(CAP) --dataset_dir $(DEMO)/scans --fold 0 --cache_dir $(DEMO)/cache \
-    --output_dir $(DEMO)/tensorboard --epochs $(DEMO_SCAN_EPOCHS) --batch_size 8 --num_workers 0 \
-    $(DEMO_CLASSIFIER)
+    --output_dir $(DEMO)/tensorboard --epochs $(DEMO_SCAN_EPOCHS) --batch_size 8 --norm_batches 20 \
+    --num_workers 0 $(DEMO_CLASSIFIER)
 RUN := $(BIN)/python -m monai.bundle run
 SEG := covid_seg_bundle
 CAP := covid_cap_bundle

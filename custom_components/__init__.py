@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from custom_components.handlers.lesion_report import LesionReport
     from custom_components.handlers.load_weights import LoadWeights
     from custom_components.handlers.model_card_writer import ModelCardWriter
+    from custom_components.handlers.recompute_norm import RecomputeNorm
     from custom_components.handlers.resume_training import ResumeTraining
     from custom_components.handlers.save_split import SaveSplit
     from custom_components.handlers.save_weights import SaveWeights
@@ -129,6 +130,7 @@ __all__ = [
     "RandLungDensityd",
     "RandPlantedLesionsd",
     "RatioChanneld",
+    "RecomputeNorm",
     "RemoveSmallLesionsd",
     "ResidualAttentionUNet",
     "ResumableCheckpointSaver",

@@ -11,10 +11,12 @@ _HALF_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 def cpu_computes_bfloat16(capabilities: Mapping[str, Any] | None = None) -> bool:
     """Whether this CPU multiplies bfloat16 in hardware.
 
-    oneDNN also accepts bfloat16 where it must emulate it, so that its own answer does not say whether it is faster.
+    oneDNN also accepts bfloat16 where it must emulate it, so that its own answer alone does not say whether it is faster;
+    but it may be kept from instructions that the CPU has (``ONEDNN_MAX_CPU_ISA``).
 
     Args:
-        capabilities: instruction sets by name, as ``torch.cpu.get_capabilities()`` lists them; this CPU's when None.
+        capabilities: instruction sets by name, as ``torch.cpu.get_capabilities()`` lists them; when None, those of this
+            CPU that oneDNN may use.
 
     Returns:
         True with AVX512-BF16 or AMX (x86), or BF16 (ARM).
@@ -23,6 +25,8 @@ def cpu_computes_bfloat16(capabilities: Mapping[str, Any] | None = None) -> bool
         >>> cpu_computes_bfloat16({"avx512_f": True, "avx512_bf16": False})
         False
     """
+    if capabilities is None and not _onednn_takes_bfloat16():
+        return False
     found = _cpu_capabilities() if capabilities is None else capabilities
     return any(bool(found.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
@@ -86,6 +90,10 @@ class AutocastInferer(Inferer):
         if self.enabled == "auto":
             return device == "cpu" and self.dtype == torch.bfloat16 and cpu_computes_bfloat16()
         return bool(self.enabled)
+
+
+def _onednn_takes_bfloat16() -> bool:
+    return not torch.backends.mkldnn.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _cpu_capabilities() -> Mapping[str, Any]:

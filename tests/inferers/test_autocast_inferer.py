@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from custom_components.inferers import autocast_inferer
@@ -60,6 +64,14 @@ def test_auto_leaves_cuda_and_float16_alone(monkeypatch):
 )
 def test_emulated_bfloat16_is_not_hardware(capabilities, expected):
     assert cpu_computes_bfloat16(capabilities) is expected
+
+
+def test_a_limit_of_onednn_counts_as_the_cpu_s_own():
+    """As AVX2 machines are tried on others; that bfloat16 is emulated makes a network many times slower."""
+    program = "from custom_components.inferers.autocast_inferer import *; print(cpu_computes_bfloat16())"
+    limit = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | limit, capture_output=True, text=True)
+    assert done.stdout.split() == ["False"], done.stderr
 
 
 def test_it_wraps_the_slice_inferer_and_keeps_metadata():

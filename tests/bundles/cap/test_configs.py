@@ -238,6 +238,7 @@ KNOBS = {
     "accumulation_steps": (4, lambda get: get("train#trainer").accumulation_steps, 4),
     "val_batch_size": (3, lambda get: get("validate#dataloader").batch_size, 3),
     "val_interval": (4, lambda get: get("train#handlers")[2].interval, 4),
+    "norm_batches": (6, lambda get: get("train#handlers")[2].batches, 6),
     "block_inplanes": ([3, 4, 5, 6], lambda get: get("network_def").fc.in_features, 6),
     "layers": ([1, 2, 1, 1], lambda get: len(get("network_def").layer2), 2),
     "no_max_pool": (False, lambda get: get("network_def").no_max_pool, False),
