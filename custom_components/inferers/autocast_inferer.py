@@ -11,8 +11,8 @@ _HALF_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 def cpu_computes_bfloat16(capabilities: Mapping[str, Any] | None = None) -> bool:
     """Whether this CPU multiplies bfloat16 in hardware.
 
-    oneDNN also accepts bfloat16 where it must emulate it, so that its own answer alone does not say whether it is faster;
-    but it may be kept from instructions that the CPU has (``ONEDNN_MAX_CPU_ISA``).
+    oneDNN also accepts bfloat16 where it must emulate it, so that its own answer alone does not say whether it is
+    faster; but it may be kept from instructions that the CPU has (``ONEDNN_MAX_CPU_ISA``).
 
     Args:
         capabilities: instruction sets by name, as ``torch.cpu.get_capabilities()`` lists them; when None, those of this
