@@ -63,9 +63,9 @@ class ModelCardWriter:
 
     def _cases(self) -> dict[str, dict[str, Any]]:
         if not self._facts and self.trained is not None:
-            known = {TRAINED_ON: self.trained.trained_on(), VALIDATED_ON: self.trained.validated_on()}
-            self._facts = {name: facts_of(digests) for name, digests in known.items()}
+            trained, validated = self.trained.trained_on(), self.trained.validated_on()
+            self._facts = {TRAINED_ON: facts_of(trained), VALIDATED_ON: facts_of(validated)}
         elif not self._facts:
-            known_cases = {TRAINED_ON: self.training, VALIDATED_ON: self.split.get("validation", ())}
-            self._facts = {name: data_facts(cases) for name, cases in known_cases.items()}
+            held_out = self.split.get("validation", ())
+            self._facts = {TRAINED_ON: data_facts(self.training), VALIDATED_ON: data_facts(held_out)}
         return self._facts
