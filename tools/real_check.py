@@ -250,7 +250,7 @@ def _scan_numbers(item: Item, networks: Networks) -> Numbers:
         return lung_numbers(scan, find_lungs(scan.image).lungs > 0, THRESHOLD)
     masks = find_lungs(scan.image, networks.segmenter)
     lungs = masks.lungs > 0
-    infection = np.zeros_like(lungs) if masks.infection is None else masks.infection > 0
+    infection = np.zeros_like(lungs) if masks.vbnet_infection is None else masks.vbnet_infection > 0
     if item.part == "vbnet":
         return lung_numbers(scan, lungs, VBNET) | infection_numbers(scan, lungs, {VBNET: infection})
     if item.part == "lungs":

@@ -24,6 +24,7 @@ def diagnose(
     dicom: bool = True,
     profile: bool = False,
     precision: str = "auto",
+    infection_by: str = "either",
     cap_weights: str | None = None,
     seg_weights: str | None = None,
     segment_weights: str | None = None,
@@ -44,6 +45,7 @@ def diagnose(
         dicom: write DICOM SEG, attention and measurements for a DICOM series.
         profile: log the seconds of each stage.
         precision: auto (bf16 where the CPU computes it), fp32 or bf16.
+        infection_by: either (VB-Net or the lesion network, where lesions are searched for), or vbnet.
         cap_weights: weights of the classifier; default models/model.pt of covid_cap_bundle, if there.
         seg_weights: weights for the lesion classes; default models/model.pt of covid_seg_bundle, if there.
         segment_weights: weights of VB-Net; default models/vbnet.pt of covid_cap_bundle, if there.
@@ -58,7 +60,7 @@ def diagnose(
     writable_folder(output_dir)
     files = (cap_weights, seg_weights, segment_weights, lungmask_weights)
     weights = Weights(*(None if file is None else Path(file) for file in files))
-    diagnosis = Diagnosis(weights, bundles_dir, not no_lesion_classes, precision, include_patient_id)
+    diagnosis = Diagnosis(weights, bundles_dir, not no_lesion_classes, precision, include_patient_id, infection_by)
     if why := diagnosis.why_no_network():
         _logger.warning("%s", why)
 

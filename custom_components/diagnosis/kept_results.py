@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from custom_components.data.file_digest import file_digest
 from custom_components.diagnosis.case_folder import MANIFEST, SCAN
-from custom_components.diagnosis.scan_files import read_volume, volume_path, write_volume
+from custom_components.diagnosis.scan_files import INTERMEDIATE, read_volume, volume_path, write_volume
 from custom_components.diagnosis.stage_clock import StageClock
 from custom_components.engines.unwritten import noted_when_unwritten
 from custom_components.reports.report_files import write_json
@@ -151,6 +151,8 @@ class KeptResults:
             raise ValueError(f"Case {self.case_id}: not all files could be written, the others are:{reasons}")
         for name in set(self._stages) - set(self._keys):
             self._forget(name)
+        for name in INTERMEDIATE:
+            volume_path(self.folder, self.case_id, name).unlink(missing_ok=True)
         (self.folder / MANIFEST).unlink()
 
     def _is_kept(self, name: str, made_from: Mapping[str, Any], after: Sequence[str]) -> bool:

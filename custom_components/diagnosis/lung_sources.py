@@ -60,16 +60,15 @@ class LungMasks:
     Args:
         lungs: 0 background, 1 left, 2 right lung, uint8 (X, Y, Z).
         lung_source: what made them, in words.
-        infection: 0/1, uint8 (X, Y, Z), inside the lungs; None when nothing could segment it.
-        infection_source: what made it; None likewise.
+        vbnet_infection: infection that VB-Net finds inside the lungs, 0/1, uint8 (X, Y, Z); None when it found none to
+            trust, or has no weights.
         not_done: what was left out, in sentences.
         warnings: what speaks against the lungs, in sentences.
     """
 
     lungs: np.ndarray
     lung_source: str
-    infection: np.ndarray | None = None
-    infection_source: str | None = None
+    vbnet_infection: np.ndarray | None = None
     not_done: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -112,7 +111,7 @@ def find_lungs(image: MetaTensor, segmenter: Any = None, lungmask: Any = None) -
     if found is None:
         return LungMasks(lungs, source, not_done=not_done)
     infection = (found[1].astype(bool) & (lungs > 0)).astype(np.uint8)
-    return LungMasks(lungs, source, infection, VBNET_SOURCE, not_done)
+    return LungMasks(lungs, source, infection, not_done)
 
 
 class Lungmask:

@@ -1,4 +1,4 @@
-"""From a raw CT to findings: read, segment, classify, search for lesions."""
+"""From a raw CT to findings: read, segment, search for lesions, classify."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from custom_components.diagnosis.bundle_network import (
     precision_settings,
 )
 from custom_components.diagnosis.classification import Classification, classification_again, classify
+from custom_components.diagnosis.infection import EITHER, Infection, check_infection_by, find_infection
 from custom_components.diagnosis.kept_results import Stage, computed, volume_digest
 from custom_components.diagnosis.lesion_search import LesionMap, find_lesions, slices_with
 from custom_components.diagnosis.lung_sources import Lungmask, LungMasks, Segmenter, find_lungs
@@ -55,7 +56,6 @@ NO_LESIONS = (
     "Lesion classes: not done. Their network has no weights; restore those of covid_seg_bundle, or give --seg_weights."
 )
 LESIONS_LEFT_OUT = "Lesion classes: left out, as asked for (--no-lesion_classes)."
-NO_SLICES = "Lesion classes: no slice was searched, since no infection was found."
 NO_RATIO = "P_final: not given, since the infection ratio is unknown, which weights the two branches."
 
 
@@ -85,6 +85,7 @@ class Diagnosis:
         lesion_classes: whether to search for lesions.
         precision: ``auto`` (bfloat16 where the CPU computes it), ``fp32`` or ``bf16``.
         include_patient_id: whether the findings name the patient's ID.
+        infection_by: ``either`` (VB-Net or the lesion network, where lesions are searched for), or ``vbnet``.
 
     Raises:
         ValueError: when weights or a bundle that were named are missing or do not fit.
@@ -97,9 +98,11 @@ class Diagnosis:
         lesion_classes: bool = True,
         precision: str = "auto",
         include_patient_id: bool = False,
+        infection_by: str = EITHER,
     ) -> None:
         weights = weights or Weights()
         precision_settings(precision)
+        check_infection_by(infection_by)
         if weights.seg is not None and not lesion_classes:
             raise ValueError(f"{weights.seg.name} is for the lesion classes, which are left out. Leave out one option.")
         cap = _bundle(CAP_BUNDLE, bundles_dir, weights.cap or weights.segment)
@@ -108,6 +111,7 @@ class Diagnosis:
         segment_weights = _weights(cap, weights.segment, SEGMENT_WEIGHTS)
         seg_weights = _weights(seg, weights.seg, SEG_WEIGHTS) if lesion_classes else None
         self.lesion_classes, self.include_patient_id = lesion_classes, include_patient_id
+        self.infection_by = infection_by
         self.classifier = _network(cap, cap_weights, CLASSIFIER, precision, 3)
         self.lesions = _network(seg, seg_weights, LESIONS, precision, 2)
         self.segmenter = load_segmenter(cap, segment_weights, precision) if cap and segment_weights else None
@@ -162,20 +166,28 @@ class Diagnosis:
         masks = stage(
             "masks", made_from | _told(self.segmenter), (), lambda: self._masks(image, case, clock), LungMasks
         )
-        found = None
-        if self.classifier is not None:
-            network, ratio = self.classifier, partial(self._ratio, masks, case, clock)
-            found = stage(
-                "classification",
-                _told(network),
-                ("masks",),
-                lambda: classify(image, masks, ratio(), network, case, clock),
-                classification_again,
-            )
         lesions = LesionMap()
         if self.lesions is not None:
             lesions = stage(
                 "lesions", _told(self.lesions), ("masks",), lambda: self._lesions(image, masks, case, clock), LesionMap
+            )
+        before = ("masks",) if self.lesions is None else ("masks", "lesions")
+        infected = stage(
+            "infection",
+            {"by": self.infection_by},
+            before,
+            lambda: find_infection(masks, lesions, self.infection_by),
+            Infection,
+        )
+        found = None
+        if self.classifier is not None:
+            network, ratio = self.classifier, partial(self._ratio, masks, infected, case, clock)
+            found = stage(
+                "classification",
+                _told(network),
+                ("infection",),
+                lambda: classify(image, masks, ratio(), network, case, clock),
+                classification_again,
             )
         findings = ScanFindings(
             case_id=case,
@@ -184,14 +196,14 @@ class Diagnosis:
             affine=image.affine.numpy(),
             lungs=masks.lungs,
             lung_source=masks.lung_source,
-            infection=masks.infection,
-            infection_source=masks.infection_source,
+            infection=infected.infection,
+            infection_source=infected.infection_source,
             lesions=lesions.lesions,
             lesion_slices=lesions.slices,
             series=source.series,
             models=self._models(masks),
             seconds=dict(clock.seconds),
-            not_done=self._not_done(masks, lesions.slices),
+            not_done=self._not_done(masks),
             warnings=(*_odd(image), *masks.warnings),
             patient_id=self._patient_id(source),
         )
@@ -221,41 +233,34 @@ class Diagnosis:
             checked = CheckScand()({"image": image, "lung": masks.lung_like(image), "case_id": case})
         return replace(masks, warnings=(checked[LUNG_NOTES],) if checked[LUNG_NOTES] else ())
 
-    def _ratio(self, masks: LungMasks, case: str, clock: StageClock) -> float:
+    def _ratio(self, masks: LungMasks, infected: Infection, case: str, clock: StageClock) -> float:
         with clock.stage("infection ratio"):
-            return math.nan if masks.infection is None else infection_ratio(masks.infection, masks.lungs, case)
+            return math.nan if infected.infection is None else infection_ratio(infected.infection, masks.lungs, case)
 
     def _lesions(self, image: MetaTensor, masks: LungMasks, case: str, clock: StageClock) -> LesionMap:
-        """Slices that were searched and what was found there."""
+        """Lesion classes of every slice that shows lung."""
         assert self.lesions is not None
         with clock.stage("lesion classes"):
-            slices = self._slices(image, masks)
+            slices = slices_with(masks.lungs, image.affine.numpy())
             lesions = find_lesions(image, slices, self.lesions, case)
             limited = lesions_in_lungs(lesions, masks.lungs, image.affine.numpy())
             return LesionMap(slices, without_small_lesions(limited, smallest_part(limited.shape)))
 
-    def _slices(self, image: MetaTensor, masks: LungMasks) -> tuple[int, ...]:
-        """Those with infection, or with lung where it is unknown."""
-        mask = masks.lungs if masks.infection is None else masks.infection
-        return slices_with(mask, image.affine.numpy())
-
     def _models(self, masks: LungMasks) -> tuple[Model, ...]:
-        used = self.segmenter is not None and masks.infection is not None
+        used = self.segmenter is not None and masks.vbnet_infection is not None
         networks = (self.segmenter if used else None, self.classifier, self.lesions)
         return tuple(network.model for network in networks if network is not None)
 
-    def _not_done(self, masks: LungMasks, slices: tuple[int, ...]) -> tuple[str, ...]:
+    def _not_done(self, masks: LungMasks) -> tuple[str, ...]:
         left_out = list(masks.not_done)
         if self.classifier is None:
             left_out.append(NO_CLASSIFIER)
-        elif masks.infection is None:
+        elif masks.vbnet_infection is None:
             left_out.append(NO_RATIO)
         if not self.lesion_classes:
             left_out.append(LESIONS_LEFT_OUT)
         elif self.lesions is None:
             left_out.append(NO_LESIONS)
-        elif not slices:
-            left_out.append(NO_SLICES)
         return tuple(left_out)
 
     def _patient_id(self, source: ScanSource | GivenVolume) -> str | None:

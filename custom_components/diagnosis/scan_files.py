@@ -10,6 +10,8 @@ from custom_components.data.map_nifti_writer import STEPS, MapNibabelWriter
 
 # 0 to 1; all others are masks.
 MAPS = ("attention_us", "attention_ss")
+# Of an unfinished case alone.
+INTERMEDIATE = ("vbnet_infection",)
 
 
 def volume_path(folder: Path, case_id: str, name: str) -> Path:
@@ -18,8 +20,8 @@ def volume_path(folder: Path, case_id: str, name: str) -> Path:
     Args:
         folder: of the case.
         case_id: its name.
-        name: ``lungs`` (1 left, 2 right), ``infection``, ``lesions`` (1 ground-glass, 2 consolidation, 3 pleural
-            effusion), ``attention_us`` or ``attention_ss`` (0 to 1).
+        name: ``lungs`` (1 left, 2 right), ``vbnet_infection``, ``infection``, ``lesions`` (1 ground-glass,
+            2 consolidation, 3 pleural effusion), ``attention_us`` or ``attention_ss`` (0 to 1).
     """
     return folder / f"{case_id}_{name}.nii.gz"
 

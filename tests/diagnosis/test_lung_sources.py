@@ -68,7 +68,7 @@ def test_threshold_and_morphology_find_both_lungs_in_any_orientation(scan, axcod
     assert masks.lung_source == FALLBACK_SOURCE
     truth = stored_as(MetaTensor(torch.from_numpy(scan.lung)[None], affine=image_of(scan).affine), axcodes)[0].numpy()
     assert dice(masks.lungs > 0, truth > 0) > 0.9
-    assert (masks.infection, masks.infection_source) == (None, None)
+    assert masks.vbnet_infection is None
     assert "VB-Net, which finds it, has no weights" in masks.not_done[0]
 
 
@@ -89,8 +89,8 @@ def test_lungs_that_touch_are_parted(scan):
 def test_vbnet_gives_lungs_and_infection(scan):
     masks = find_lungs(image_of(scan), PlantedSegmenter(scan))
     assert np.array_equal(masks.lungs > 0, scan.lung > 0)
-    assert np.array_equal(masks.infection, scan.infection)
-    assert (masks.lung_source, masks.infection_source, masks.not_done) == (VBNET_SOURCE, VBNET_SOURCE, ())
+    assert np.array_equal(masks.vbnet_infection, scan.infection)
+    assert (masks.lung_source, masks.not_done) == (VBNET_SOURCE, ())
 
 
 def test_where_vbnet_finds_no_lungs_morphology_steps_in_and_says_so(scan):
@@ -99,7 +99,7 @@ def test_where_vbnet_finds_no_lungs_morphology_steps_in_and_says_so(scan):
 
     masks = find_lungs(image_of(scan), segmenter)
     assert masks.lung_source == FALLBACK_SOURCE
-    assert masks.infection is None
+    assert masks.vbnet_infection is None
     assert masks.not_done == (
         "Lungs and infection by VB-Net: Case a: VB-Net finds 0.01 litres of lung. So infection and its ratio are "
         "unknown.",
@@ -131,8 +131,8 @@ def test_lungmask_with_vbnet_cuts_the_infection_to_its_lungs(scan, package, monk
     smaller[:, : scan.lung.shape[1] // 2] = 0
     monkeypatch.setattr(LMInferer, "found", smaller.transpose(2, 1, 0))
     masks = find_lungs(image_of(scan), PlantedSegmenter(scan), Lungmask(package))
-    assert np.array_equal(masks.infection, scan.infection * smaller)
-    assert (masks.lung_source, masks.infection_source) == (LUNGMASK_SOURCE, VBNET_SOURCE)
+    assert np.array_equal(masks.vbnet_infection, scan.infection * smaller)
+    assert masks.lung_source == LUNGMASK_SOURCE
 
 
 def test_lungmask_reads_its_weights_from_the_file_and_downloads_nothing(package):

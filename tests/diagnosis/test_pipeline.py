@@ -19,7 +19,6 @@ from custom_components.diagnosis.pipeline import (
     NO_CLASSIFIER,
     NO_LESIONS,
     NO_RATIO,
-    NO_SLICES,
     Diagnosis,
     Weights,
     load_segmenter,
@@ -43,7 +42,7 @@ STEP = 1 / 255  # of the values of a written map
 
 def masks_of(phantom) -> LungMasks:
     lungs = left_right_lungs(phantom.lung, phantom.affine)
-    return LungMasks(lungs, "planted", phantom.infection * phantom.lung, "planted")
+    return LungMasks(lungs, "planted", phantom.infection * phantom.lung)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +69,7 @@ def test_scores_and_attention_are_those_of_the_bundle_with_these_masks(scan, bun
     report = json.loads((out / "a" / "a_diagnosis.json").read_text(encoding="utf-8"))
 
     ct = ScanSource(image).image()
-    ratio = float(masks_of(scan).infection.sum()) / float(scan.lung.sum())
+    ratio = float(masks_of(scan).vbnet_infection.sum()) / float(scan.lung.sum())
     found = classify(ct, masks_of(scan), ratio, classifier, "a", StageClock())
     for name in ("p_us", "p_ss", "p_final", "weight_us"):
         assert getattr(found.scores, name) == pytest.approx(report[name], abs=1e-4)
@@ -205,7 +204,7 @@ def test_planted_volumes_come_back_within_5_percent(scan, study, planted):
     """From DICOM to the report's numbers, over masks that were planted."""
     from custom_components.reports.scan_description import describe_scan
 
-    diagnosis = Diagnosis(bundles_dir=planted(scan))
+    diagnosis = Diagnosis(bundles_dir=planted(scan), infection_by="vbnet")
     findings = diagnosis(ScanSource(study))
     report, voxel_ml = describe_scan(findings), 3.9 * 4.4 * 7.0 / 1000
     infected = scan.infection * scan.lung
@@ -226,28 +225,49 @@ def test_lungs_without_a_model_have_the_planted_volume_within_5_percent(bare_bun
     assert np.count_nonzero(findings.lungs) == pytest.approx(healthy.lung.sum(), rel=0.05)
 
 
-def test_lesions_are_searched_on_the_slices_with_infection_alone(scan, study, planted):
+def test_lesions_are_searched_on_every_slice_with_lung(scan, study, planted):
     findings = Diagnosis(bundles_dir=planted(scan))(ScanSource(study))
-    infected = np.flatnonzero((scan.infection * scan.lung).any(axis=(0, 1)))
-    assert findings.lesion_slices == tuple(infected)
-    assert 0 < len(infected) < 40
-    others = np.setdiff1d(np.arange(40), infected)
+    with_lung = np.flatnonzero(scan.lung.any(axis=(0, 1)))
+    assert findings.lesion_slices == tuple(with_lung)
+    assert 0 < len(with_lung) < 40
+    others = np.setdiff1d(np.arange(40), with_lung)
     assert not findings.lesions[..., others].any()
 
 
-def test_without_infection_no_slice_is_searched(study, scan, planted, monkeypatch):
+def test_infection_is_what_either_network_finds_in_the_lungs(scan, study, planted):
+    findings = Diagnosis(bundles_dir=planted(scan))(ScanSource(study))
+    planted_there, dense = (scan.infection * scan.lung) > 0, np.isin(findings.lesions, (1, 2)) & (findings.lungs > 0)
+    assert (dense & ~planted_there).any()
+    assert (planted_there & ~dense).any()
+    assert np.array_equal(findings.infection > 0, planted_there | dense)
+    assert "VB-Net or lesion network" in findings.infection_source
+    weight = findings.scores.weight_us
+    assert findings.scores.p_final == pytest.approx(
+        weight * findings.scores.p_us + (1 - weight) * findings.scores.p_ss, abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("options", [{"infection_by": "vbnet"}, {"lesion_classes": False}])
+def test_infection_can_be_vb_nets_alone(scan, study, planted, options):
+    findings = Diagnosis(bundles_dir=planted(scan), **options)(ScanSource(study))
+    assert np.array_equal(findings.infection, scan.infection * scan.lung)
+    assert findings.infection_source == "VB-Net"
+
+
+def test_a_scan_without_infection_has_the_ratio_0(study, scan, planted, monkeypatch):
     folder = planted(scan)
     monkeypatch.setattr(type(scan), "infection", property(lambda phantom: np.zeros_like(phantom.lung)))
-    findings = Diagnosis(bundles_dir=folder)(ScanSource(study))
-    assert findings.lesion_slices == ()
-    assert not findings.lesions.any()
-    assert findings.not_done == (NO_SLICES,)
+    findings = Diagnosis(bundles_dir=folder, infection_by="vbnet")(ScanSource(study))
+    assert not findings.infection.any()
+    assert findings.not_done == ()
     assert findings.scores.weight_us == 0.35
 
 
-def test_where_infection_is_unknown_every_slice_with_lung_is_searched(study, bundles):
+def test_where_vb_net_has_no_weights_infection_is_unknown_whatever_the_lesions(study, bundles):
     findings = Diagnosis(bundles_dir=bundles)(ScanSource(study))
     assert findings.lesion_slices == tuple(np.flatnonzero(findings.lungs.any(axis=(0, 1))))
+    assert np.isin(findings.lesions, (1, 2)).any()
+    assert (findings.infection, findings.infection_source) == (None, None)
     assert NO_RATIO in findings.not_done
     assert findings.scores.p_final is None
     assert findings.scores.p_us is not None
@@ -296,8 +316,8 @@ def test_findings_lie_on_the_grid_of_the_ct_and_so_do_the_files(study, scan, pla
 def test_every_stage_is_timed(study, scan, planted):
     source = ScanSource(study)
     findings = Diagnosis(bundles_dir=planted(scan))(source)
-    stages = ["find the series", "read", "lungs and infection", "infection ratio", "paper grid"]
-    stages += ["both branches, attention", "attention to the CT's grid", "lesion classes"]
+    stages = ["find the series", "read", "lungs and infection", "lesion classes", "infection ratio", "paper grid"]
+    stages += ["both branches, attention", "attention to the CT's grid"]
     assert list(findings.seconds) == stages
     assert all(seconds > 0 for seconds in findings.seconds.values())
     table = source.clock.table().splitlines()

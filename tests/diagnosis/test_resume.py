@@ -30,7 +30,8 @@ from tests.diagnosis.conftest import change_series, plant, write_nifti, write_se
 from tests.full_disk import fill_disk
 
 NETWORKS = {"find_lungs": "masks", "classify": "classification", "find_lesions": "lesions"}
-MASKS, MAPS, LESIONS = {"lungs", "infection"}, {"attention_us", "attention_ss"}, {"lesions"}
+FOUND, MASKS = {"lungs", "vbnet_infection"}, {"lungs", "infection"}  # of the first stage; of a finished case
+MAPS, LESIONS = {"attention_us", "attention_ss"}, {"lesions"}
 REPORT = {"report.html", "report.json"}
 OBJECTS = {f"dicom/{name}.dcm" for name in ("segmentation", "measurements", *MAPS)}
 
@@ -120,12 +121,12 @@ def kill(study: Path, out: Path, bundles: Path, function: str) -> None:
 
 
 KILLED = {
-    "the classifier": ("custom_components.diagnosis.pipeline:classify", MASKS, ["classification", "lesions"]),
-    "the lesion classes": ("custom_components.diagnosis.pipeline:find_lesions", MASKS | MAPS, ["lesions"]),
-    "the report": ("custom_components.reports.scan_report:render_page", MASKS | MAPS | LESIONS, []),
+    "the lesion classes": ("custom_components.diagnosis.pipeline:find_lesions", FOUND, ["lesions", "classification"]),
+    "the classifier": ("custom_components.diagnosis.pipeline:classify", FOUND | LESIONS | MASKS, ["classification"]),
+    "the report": ("custom_components.reports.scan_report:render_page", FOUND | LESIONS | MASKS | MAPS, []),
     "a DICOM object": (
         "custom_components.reports.dicom_objects:make_attention_map",
-        MASKS | MAPS | LESIONS | REPORT | {"dicom/segmentation.dcm", "dicom/measurements.dcm"},
+        FOUND | LESIONS | MASKS | MAPS | REPORT | {"dicom/segmentation.dcm", "dicom/measurements.dcm"},
         [],
     ),
 }
@@ -150,7 +151,9 @@ def test_killed_in_a_stage_it_goes_on_and_ends_as_an_unbroken_run(run, study, un
 
 
 FULL = {
-    "*_infection.nii.gz": ({"infection"}, ["masks"]),
+    "*_lungs.nii.gz": ({"lungs"}, ["masks"]),
+    "*_vbnet_infection.nii.gz": ({"vbnet_infection"}, ["masks"]),
+    "*[0-9]_infection.nii.gz": ({"infection"}, []),
     "*_attention_us.nii.gz": ({"attention_us"}, ["classification"]),
     "*_lesions.nii.gz": (LESIONS, ["lesions"]),
     "report.html": (REPORT, []),
@@ -170,9 +173,9 @@ def test_a_full_disk_for_one_file_leaves_all_others_and_the_next_run_does_what_i
         assert run(tmp_path / "out") == 1
     (name,) = folders(tmp_path / "out")
     assert name.endswith(".incomplete")
-    assert files_of(tmp_path / "out") == (MASKS | MAPS | LESIONS | REPORT | OBJECTS | {MANIFEST}) - missing
+    assert files_of(tmp_path / "out") == (FOUND | MASKS | MAPS | LESIONS | REPORT | OBJECTS | {MANIFEST}) - missing
     told = caplog.records[-1].getMessage()
-    assert re.search(rf"{pattern.replace('*', '.*')} could not be written: No space left on device", told)
+    assert re.search(rf"{pattern.replace('*', '.*', 1)} could not be written: No space left on device", told)
     failed = json.loads((tmp_path / "out" / name / MANIFEST).read_text(encoding="utf-8"))["failed"]
     assert len(failed) == 1
     calls.clear()
@@ -208,7 +211,8 @@ def test_dicom_objects_that_fail_leave_a_complete_report_and_are_all_that_is_don
     assert maps | REPORT | MASKS | MAPS | LESIONS < files_of(tmp_path / "out")
     (name,) = folders(tmp_path / "out")
     folder = tmp_path / "out" / name
-    kept = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != MANIFEST and path.is_file()}
+    passing = (MANIFEST, f"{name.removesuffix('.incomplete')}_vbnet_infection.nii.gz")
+    kept = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name not in passing and path.is_file()}
     calls.clear()
     assert run(tmp_path / "out") == 0
     assert not calls
@@ -220,13 +224,13 @@ def test_dicom_objects_that_fail_leave_a_complete_report_and_are_all_that_is_don
 
 def test_a_network_that_fails_leaves_what_was_found_before(run_nifti, calls, tmp_path, monkeypatch, caplog):
     with monkeypatch.context() as patch:
-        fail_after(patch, "custom_components.diagnosis.pipeline", "find_lesions", 0)
+        fail_after(patch, "custom_components.diagnosis.pipeline", "classify", 0)
         assert run_nifti() == 1
     assert "a: a fault of the writer" in caplog.text
-    assert files_of(tmp_path / "out") == MASKS | MAPS | {MANIFEST}
+    assert files_of(tmp_path / "out") == FOUND | LESIONS | MASKS | {MANIFEST}
     calls.clear()
     assert run_nifti() == 0
-    assert calls == {"lesions": 1}
+    assert calls == {"classification": 1}
 
 
 def test_ctrl_c_keeps_what_was_found(run_nifti, calls, tmp_path, monkeypatch):
@@ -236,17 +240,17 @@ def test_ctrl_c_keeps_what_was_found(run_nifti, calls, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "find_lesions", interrupted)
         assert run_nifti() == 130
-    assert files_of(tmp_path / "out") == MASKS | MAPS | {MANIFEST}
+    assert files_of(tmp_path / "out") == FOUND | {MANIFEST}
     calls.clear()
     assert run_nifti() == 0
-    assert calls == {"lesions": 1}
+    assert calls == {"lesions": 1, "classification": 1}
 
 
 @pytest.fixture
 def interrupted_run(run_nifti, calls, tmp_path, monkeypatch):
-    """A case with masks and maps, and no lesion classes yet."""
+    """A case with masks and lesion classes, and no maps yet."""
     with monkeypatch.context() as patch:
-        fail_after(patch, "custom_components.diagnosis.pipeline", "find_lesions", 0)
+        fail_after(patch, "custom_components.diagnosis.pipeline", "classify", 0)
         assert run_nifti() == 1
     calls.clear()
     return run_nifti
@@ -270,20 +274,30 @@ def test_other_options_of_the_networks_let_all_be_done_anew(interrupted_run, cal
     assert calls == ALL
 
 
-def test_other_weights_let_their_stage_be_done_anew(interrupted_run, calls, tmp_path):
-    path = tmp_path / "planted_bundles" / "covid_cap_bundle" / "models" / "model.pt"
+@pytest.mark.parametrize(
+    ("bundle", "again"), [("covid_cap_bundle", ["classification"]), ("covid_seg_bundle", ["lesions", "classification"])]
+)
+def test_other_weights_let_their_stage_and_those_after_it_be_done_anew(interrupted_run, calls, tmp_path, bundle, again):
+    path = tmp_path / "planted_bundles" / bundle / "models" / "model.pt"
     weights = torch.load(path, weights_only=True)
     torch.save({name: value + 0 for name, value in reversed(weights.items())}, path)
     assert interrupted_run() == 0
-    assert calls == {"classification": 1, "lesions": 1}
+    assert calls == dict.fromkeys(again, 1)
+
+
+def test_another_source_of_infection_uses_the_networks_results_again(interrupted_run, calls, tmp_path):
+    either = nib.load(tmp_path / "out" / "a.incomplete" / "a_infection.nii.gz").get_fdata()
+    assert interrupted_run("--infection_by", "vbnet") == 0
+    assert calls == {"classification": 1}
+    assert nib.load(tmp_path / "out" / "a" / "a_infection.nii.gz").get_fdata().sum() < either.sum()
 
 
 def test_a_file_that_was_changed_meanwhile_is_not_taken(interrupted_run, calls, tmp_path):
-    path = tmp_path / "out" / "a.incomplete" / "a_attention_us.nii.gz"
+    path = tmp_path / "out" / "a.incomplete" / "a_lesions.nii.gz"
     path.write_bytes(path.read_bytes()[:-9])
     assert interrupted_run() == 0
-    assert calls == {"classification": 1, "lesions": 1}
-    assert nib.load(tmp_path / "out" / "a" / path.name).get_fdata().max() <= 1
+    assert calls == {"lesions": 1, "classification": 1}
+    assert nib.load(tmp_path / "out" / "a" / path.name).get_fdata().max() <= 3
 
 
 def test_a_list_that_cannot_be_read_lets_all_be_done_anew(interrupted_run, calls, tmp_path):
