@@ -11,6 +11,7 @@ import torch
 from custom_components.data.atomic import atomic_path
 from custom_components.data.mixed_draws import MixedDraws
 from custom_components.data.seeded_draws import SeededDrawSampler
+from custom_components.handlers.model_card_writer import ModelCardWriter
 from monai.data import DataLoader
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -35,13 +36,14 @@ class MixedTraining:
     """AdamW on the partial-label loss, in bf16, with a moving average of the weights.
 
     Args:
-        folder: for state.pt, from which the same training resumes, and ema.pt, the averaged weights.
+        folder: for state.pt, from which the same training resumes, and ema.pt, the averaged weights, with their card.
         network: to train, on its device.
         loss_function: of logits and label sets.
         steps: optimizer steps in all; the learning rate falls to 0 over them.
         learning_rate: highest one.
         ema_decay: of the moving average.
         save_seconds: time between states.
+        card: what the card of the weights says.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class MixedTraining:
         learning_rate: float,
         ema_decay: float,
         save_seconds: float,
+        card: ModelCardWriter,
     ) -> None:
+        self.card = card
         self.folder, self.network, self.loss_function = folder, network, loss_function
         self.steps, self.learning_rate, self.save_seconds = steps, learning_rate, save_seconds
         self.device = next(network.parameters()).device
@@ -115,3 +119,4 @@ class MixedTraining:
         for name, content in (("state.pt", states), ("ema.pt", self.averaged.module.state_dict())):
             with atomic_path(self.folder / name) as temporary:
                 torch.save(content, temporary)
+        self.card.write(self.folder / "ema.pt")

@@ -6,7 +6,7 @@ SLICES is the data set of the lesion classes, FOLDER what `convert_covid20_slice
 converters of whole data sets (docs/data.md), wrote. Held out always: the patients and runs in
 `mixed_training.HELD_OUT`; with `--block N` also block N of 5 of the slices and its neighbours. The same command resumes
 from OUTPUT/state.pt, which is written every `save_seconds`; OUTPUT/ema.pt is the moving average of the weights, a plain
-state dict of the network.
+state dict of the network, and OUTPUT/ema.json its card.
 """
 
 import json
@@ -26,6 +26,7 @@ from custom_components.data.label_sets import label_set_table
 from custom_components.data.mixed_draws import MixedDraws
 from custom_components.data.segmentation_datalist import list_cases
 from custom_components.data.split import split_cases
+from custom_components.handlers.model_card_writer import ModelCardWriter
 from custom_components.losses.partial_label import PartialLabelLoss
 from custom_components.transforms.lung_density import RandLungDensityd
 from monai.bundle import ConfigParser
@@ -44,7 +45,7 @@ from monai.transforms import (
     RandSimulateLowResolutiond,
 )
 
-from tools.mixed_training import MixedTraining, is_held_out
+from tools.mixed_training import HELD_OUT, MixedTraining, is_held_out
 
 BUNDLE = Path(__file__).resolve().parents[1] / "covid_seg_bundle"
 CLASSES, EFFUSION = 4, 3
@@ -138,6 +139,23 @@ def _run_cases(folder: Path, place: Path) -> Iterator[dict[str, Any]]:
         yield {**own, "label_sets": RUN_SETS, "lung_values": [INFECTION, LUNG]}
 
 
+def bundle_settings(size: int) -> dict[str, Any]:
+    """Numbers of the bundle's preprocessing by name, at a size."""
+    parser = ConfigParser(ConfigParser.load_config_file(str(BUNDLE / "configs" / "train.yaml")))
+    own = {name: parser.get_parsed_content(name) for name in ("window_hu", "body_crop")}
+    return {"spatial_size": [size, size], **own}
+
+
+def card_writer(
+    network: ResidualAttentionUNet, cases: Mapping[str, Sequence[Mapping[str, Any]]], size: int, block: int | None
+) -> ModelCardWriter:
+    """What the card of the weights says: network, preprocessing, the slices and scans that were trained on."""
+    kept = "all slices" if block is None else f"slices without block {block} of 5, contiguous, and its neighbours"
+    training = [case for some in cases.values() for case in some]
+    split = {"protocol": f"{kept}; scans without {', '.join(HELD_OUT)}"}
+    return ModelCardWriter(bundle_settings(size), network, training, split)
+
+
 def load_slices(cases: Sequence[Mapping[str, Any]], size: int) -> list[dict[str, Any]]:
     """Slices of cases, cropped to the body and resized by the bundle's own steps, as tensors (1, size, size)."""
     parser = ConfigParser.load_config_file(str(BUNDLE / "configs" / "train.yaml"))
@@ -213,10 +231,11 @@ def seg_mixed(
     if init_path:
         network.load_state_dict(torch.load(init_path, map_location=device, weights_only=True))
     loss_function = PartialLabelLoss(list(WEIGHT), DICE_SETS).to(device)
-    training = MixedTraining(folder, network, loss_function, steps, learning_rate, ema_decay, save_seconds)
     cases = partial_cases(
         Path(medseg), Path(covid20), {"effusion": Path(effusion), "healthy": Path(healthy)}, block, folder
     )
+    card = card_writer(network, cases, size, block)
+    training = MixedTraining(folder, network, loss_function, steps, learning_rate, ema_decay, save_seconds, card)
     draws = mixed_draws(cases, size, epoch_steps * batch_size, seed)
     training.run(draws, batch_size, num_workers, seed)
 

@@ -5,7 +5,7 @@
 FOLDER is what `convert_covid20_slices` and `convert_ct_excerpts`, or the converters of whole data sets (docs/data.md),
 wrote. Never trained on are the patients and runs in `mixed_training.HELD_OUT`. The same command resumes from
 OUTPUT/state.pt, which is written every `save_seconds`; OUTPUT/ema.pt is the moving average of the weights, a plain
-state dict of the network.
+state dict of the network, and OUTPUT/ema.json its card.
 """
 
 import json
@@ -22,10 +22,11 @@ from custom_components.command_line import ended_with_a_message
 from custom_components.data.atomic import writable_folder
 from custom_components.data.label_sets import label_set_table
 from custom_components.data.mixed_draws import MixedDraws
+from custom_components.handlers.model_card_writer import ModelCardWriter
 from custom_components.losses.partial_label import PartialLabelLoss
 from custom_components.transforms.lung_density import RandLungDensityd
 from custom_components.transforms.planted_lesions import RandPlantedLesionsd
-from custom_components.transforms.segment_lungs import SPACING_MM, WINDOW_HU
+from custom_components.transforms.segment_lungs import OVERLAP, PATCH_SIZE, SPACING_MM, WINDOW_HU
 from monai.bundle import ConfigParser
 from monai.data import Dataset
 from monai.transforms import (
@@ -40,7 +41,7 @@ from monai.transforms import (
     Spacingd,
 )
 
-from tools.mixed_training import MixedTraining, is_held_out
+from tools.mixed_training import HELD_OUT, MixedTraining, is_held_out
 
 BUNDLE = Path(__file__).resolve().parents[1] / "covid_cap_bundle"
 CLASSES = 3  # background, lung, infection
@@ -119,11 +120,23 @@ def augmentation(name: str) -> Compose:
     )
 
 
+def list_scans(folder: Path) -> list[dict[str, Any]]:
+    """Cases of a datalist that are not held out."""
+    cases = json.loads((folder / "datalist.json").read_text(encoding="utf-8"))["cases"]
+    return [case for case in cases if not is_held_out(case["case_id"])]
+
+
 def load_scans(folder: Path) -> list[dict[str, Any]]:
     """Scans of a datalist that are not held out, on VB-Net's grid and in its window."""
-    cases = json.loads((folder / "datalist.json").read_text(encoding="utf-8"))["cases"]
-    kept = [case for case in cases if not is_held_out(case["case_id"])]
-    return [load_scan(folder, case) for case in kept]
+    return [load_scan(folder, case) for case in list_scans(folder)]
+
+
+def card_writer(network: VBNet, folders: Sequence[Path]) -> ModelCardWriter:
+    """What the card of the weights says: network, grid, window, the scans that were trained on."""
+    training = [{"image": folder / case["image"]} for folder in folders for case in list_scans(folder)]
+    grid = {"spacing_mm": list(SPACING_MM), "patch_size": list(PATCH_SIZE), "window_overlap": OVERLAP}
+    settings = {**grid, "window_hu": list(WINDOW_HU)}
+    return ModelCardWriter(settings, network, training, {"protocol": f"all scans without {', '.join(HELD_OUT)}"})
 
 
 def load_scan(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,8 +195,10 @@ def vbnet_mixed(
     if init_path:
         network.load_state_dict(torch.load(init_path, map_location=device, weights_only=True))
     loss_function = PartialLabelLoss(list(WEIGHT), DICE_SETS).to(device)
-    training = MixedTraining(folder, network, loss_function, steps, learning_rate, ema_decay, save_seconds)
-    scans = {name: load_scans(Path(path)) for name, path in zip(SETS, (covid20, healthy, effusion), strict=True)}
+    folders = [Path(path) for path in (covid20, healthy, effusion)]
+    card = card_writer(network, folders)
+    training = MixedTraining(folder, network, loss_function, steps, learning_rate, ema_decay, save_seconds, card)
+    scans = {name: load_scans(place) for name, place in zip(SETS, folders, strict=True)}
     _logger.info("Scans: %s", {name: len(some) for name, some in scans.items()})
     datasets = {name: Dataset(some, augmentation(name)) for name, some in scans.items()}
     draws = MixedDraws(datasets, SHARES, epoch_steps * batch_size, seed)

@@ -6,6 +6,9 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from custom_components import ResidualAttentionUNet, TrainedWith
+from custom_components.data.model_card import case_digest
+from custom_components.data.segmentation_datalist import list_cases
 from custom_components.phantom import make_volume
 
 from tools.mixed_training import HELD_OUT, rate
@@ -75,6 +78,13 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(folders: dict[st
     seg_mixed(str(tmp_path / "parts"), **folders, **SMALL)
     whole, parts = (torch.load(tmp_path / name / "ema.pt") for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    trained = TrainedWith(tmp_path / "whole" / "ema.pt")
+    assert trained.get("spatial_size", None) == [32, 32]
+    ResidualAttentionUNet(**{name: trained.network(name, None) for name in ("features", "attention")}).load_state_dict(
+        whole
+    )
+    digests = {case_digest(case) for case in list_cases("phantom")}
+    assert digests < trained.trained_on()  # and one file, of three sets
 
 
 def stop_at_the_second(sampler: Any, epoch: int) -> None:

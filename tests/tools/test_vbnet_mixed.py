@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 import torch
-from custom_components import VBNet
+from custom_components import TrainedWith, VBNet
+from custom_components.data.model_card import case_digest
 
 from tests.tools.test_seg_mixed import stop_at_the_second, write_set
 from tools.vbnet_mixed import SETS, SHARES, augmentation, load_scans, vbnet_mixed
@@ -51,6 +52,9 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(folders: dict[st
     whole, parts = (torch.load(tmp_path / name / "ema.pt") for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     VBNet().load_state_dict(whole)
+    trained = TrainedWith(tmp_path / "whole" / "ema.pt")
+    assert trained.get("spacing_mm", None) == [3.0, 3.0, 3.0]
+    assert trained.trained_on() == {case_digest({"image": Path(folders["healthy"]) / "image.nii.gz"})}
 
 
 def test_the_shares_are_of_all_sets_and_sum_to_one() -> None:
