@@ -14,7 +14,12 @@ from tests.bundles.conftest import ROOT
 
 SEG = SimpleNamespace(
     folder=ROOT / "covid_seg_bundle",
-    small={"network_def#features": [8, 16], "network_def#num_heads": 2, "network_def#bucket_size": 8},
+    small={
+        "network_def#features": [8, 16],
+        "network_def#attention": "lsh",
+        "network_def#num_heads": 2,
+        "network_def#bucket_size": 8,
+    },
     unseen=[(1, 1, 33, 47), (3, 1, 64, 40), (1, 1, 65, 66)],  # the last: more than 256 buckets, a hash of two digits
 )
 CAP = SimpleNamespace(
@@ -101,7 +106,8 @@ def test_weights_of_lsh_attention_export_with_full_attention(bundle, saved, tmp_
     network, checkpoint = saved
     target, files = tmp_path / "model.ts", paths(bundle)
     files["config_file"] = [files["config_file"], str(bundle.folder / "configs/full_attention.yaml")]
-    ckpt_export("network_def", str(target), str(checkpoint), **files, **bundle.small)
+    small = {name: value for name, value in bundle.small.items() if name != "network_def#attention"}
+    ckpt_export("network_def", str(target), str(checkpoint), **files, **small)
     full = eager(bundle, {"network_def#attention": "full"})
     full.load_state_dict(network.state_dict())
     with torch.no_grad():

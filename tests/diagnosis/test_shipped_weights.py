@@ -1,4 +1,4 @@
-"""VB-Net with the weights that come with covid_cap_bundle."""
+"""Lungs and infection by the weights that come with the bundles."""
 
 import hashlib
 import json
@@ -25,8 +25,9 @@ def test_the_metadata_say_what_the_file_was_trained_on():
     digest = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
     assert list(metadata["trained_on"]) == [digest]
     assert metadata["trained_on"][digest] == load_segmenter(BUNDLE, WEIGHTS).model.trained_on
-    assert "CC BY-NC-SA 4.0" in metadata["trained_on"][digest]
-    assert "CC BY-NC-SA 4.0" in (BUNDLE / "docs" / "data_license.txt").read_text(encoding="utf-8")
+    for name in ("CC BY-NC-SA 4.0", "CC BY-NC 3.0", "LCTSC"):
+        assert name in metadata["trained_on"][digest]
+        assert name in (BUNDLE / "docs" / "data_license.txt").read_text(encoding="utf-8")
     assert WEIGHTS.stat().st_size < LARGEST_BYTES
 
 
@@ -45,7 +46,7 @@ def test_the_lungs_of_an_unseen_phantom_come_back_within_5_percent(seed):
 @pytest.mark.slow
 def test_lungs_of_real_series_are_plausible_and_infection_lies_on_the_marked_slices(tmp_path):
     folder = real_data("covid_ct_md")
-    diagnosis = Diagnosis(lesion_classes=False)
+    diagnosis = Diagnosis()
     result = run_queue(
         scan_sources(folder), tmp_path, lambda source, target: diagnose_scan(source, target, diagnosis, dicom=False)
     )
@@ -55,4 +56,4 @@ def test_lungs_of_real_series_are_plausible_and_infection_lies_on_the_marked_sli
         found = script["score"](folder / patient, folder / f"{patient}_slices.csv", tmp_path, "infection")
         assert 3000 < sum(found.lungs_ml) < 7000
         assert 0.7 < found.lungs_ml[0] / found.lungs_ml[1] < 1.4
-        assert found.auc > 0.85
+        assert found.auc > 0.9

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from custom_components.data.model_card import read_card
 from custom_components.networks.residual_attention_unet import ResidualAttentionUNet
 from monai.bundle import ConfigParser
 
@@ -120,6 +121,7 @@ def as_default_arguments(kind):
     }
 
 
+OF_WEIGHTS = ("network_def", "spatial_size")
 SHARED = [
     "network_def",
     "spatial_size",
@@ -136,14 +138,27 @@ SHARED = [
 
 @pytest.mark.parametrize("key", SHARED)
 def test_a_number_is_the_same_in_all_configs(key):
-    files = ("train.yaml", "evaluate.yaml", "inference.json")
-    train, evaluate, inference = (as_without_card(parser_of(name)[key]) for name in files)
-    assert evaluate == inference
+    train, evaluate, inference = (
+        as_without_card(parser_of(name)[key]) for name in ("train.yaml", "evaluate.yaml", "inference.json")
+    )
     if key == "network_def":
         defaults = as_default_arguments(ResidualAttentionUNet)
         assert evaluate == {**{name: defaults[name] for name in evaluate if name in defaults}, **train}
     else:
         assert train == evaluate
+    if key not in OF_WEIGHTS:
+        assert evaluate == inference
+
+
+def test_inference_has_the_network_and_the_size_of_the_weights_that_come_with_the_bundle():
+    """`monai.bundle.load` parses it where no card is found, and leaves out weights that do not fit."""
+    card, inference = read_card(BUNDLE.folder / "models" / "model.pt"), parser_of("inference.json")
+    network, evaluated = (as_without_card(parser["network_def"]) for parser in (inference, parser_of("evaluate.yaml")))
+    assert {name: network[name] for name in card["network"] if name != "_target_"} == {
+        name: value for name, value in card["network"].items() if name != "_target_"
+    }
+    assert network.keys() == evaluated.keys()
+    assert as_without_card(inference["spatial_size"]) == card["settings"]["spatial_size"]
 
 
 def test_validation_scores_as_the_evaluation_does():

@@ -4,10 +4,10 @@ import hashlib
 import json
 
 import pytest
-import torch
 from custom_components import ResidualAttentionUNet
+from custom_components.data.model_card import read_card
 from custom_components.engines.root_cause import root_cause
-from custom_components.handlers.load_weights import LoadWeights, read_state_dict
+from custom_components.handlers.load_weights import LoadWeights
 
 from tests.bundles.conftest import ROOT, Bundle
 from tests.real_data import real_data
@@ -21,16 +21,15 @@ def test_the_metadata_name_the_file_its_data_and_their_terms():
     metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text(encoding="utf-8"))
     digest = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
     assert list(metadata["trained_on"]) == [digest]
-    for name in ("CC BY-NC-SA 4.0", "MedSeg"):
+    for name in ("CC BY-NC-SA 4.0", "CC BY-NC 3.0", "LCTSC", "MedSeg"):
         assert name in metadata["trained_on"][digest]
         assert name in (BUNDLE / "docs" / "data_license.txt").read_text(encoding="utf-8")
 
 
-def test_the_file_is_small_in_half_precision_and_of_the_default_network():
+def test_the_file_is_small_and_of_the_network_that_its_card_names():
     assert WEIGHTS.stat().st_size < LARGEST_BYTES
-    state = read_state_dict(WEIGHTS)
-    assert {tensor.dtype for tensor in state.values() if tensor.is_floating_point()} == {torch.float16}
-    LoadWeights(WEIGHTS, ResidualAttentionUNet())()
+    definition = {name: value for name, value in read_card(WEIGHTS)["network"].items() if name != "_target_"}
+    LoadWeights(WEIGHTS, ResidualAttentionUNet(**definition))()
 
 
 @pytest.mark.real_data
