@@ -83,9 +83,10 @@ class MixedTraining:
                 losses.append(self._train(batch))
             seconds = (time.monotonic() - began) / len(losses)
             _logger.info("step %d of %d: loss %.4f, %.2f s a step", self.step, self.steps, np.mean(losses), seconds)
-            if time.monotonic() - saved > self.save_seconds or self.step >= self.steps:
+            if time.monotonic() - saved > self.save_seconds and self.step < self.steps:
                 self._save()
                 saved = time.monotonic()
+        self._save()  # weights and card too, of a training that was killed after its last state
         _logger.info("Wrote %s", self.folder / "ema.pt")
 
     def _train(self, batch: Mapping[str, torch.Tensor]) -> float:

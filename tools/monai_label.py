@@ -16,7 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import yaml
 from custom_components.data.atomic import writable_folder
+from custom_components.data.model_card import NETWORK, SETTINGS, read_card
+from monai.bundle import ConfigParser
 
 from tools.package_bundles import BUNDLES, CARD, FOLDERS, ROOT, WEIGHTS, copy_files, files_below
 
@@ -104,6 +107,7 @@ def place_bundle(bundle: Path, target: Path) -> None:
             (Path(scratch) / name).rename(target / name)
     if not (target / WEIGHTS).is_file():
         copy_files({name: bundle / name for name in (WEIGHTS, CARD) if (bundle / name).is_file()}, target)
+    _train_from(target / WEIGHTS, target / TRAINING)
 
 
 def _train_into_models(config: Path) -> None:
@@ -111,6 +115,17 @@ def _train_into_models(config: Path) -> None:
     if config.is_file():
         text = config.read_text(encoding="utf-8")
         config.write_text(text.replace(OWN_FOLDER, LABELS_FOLDER), encoding="utf-8")
+
+
+def _train_from(weights: Path, config: Path) -> None:
+    """Let a training start from weights: network and preprocessing are those of their card."""
+    card = read_card(weights)
+    if not card or not config.is_file():
+        return
+    content = ConfigParser.load_config_file(str(config))
+    content["network_def"].update({name: value for name, value in card[NETWORK].items() if name != "_target_"})
+    content.update({name: value for name, value in card[SETTINGS].items() if name in content})
+    config.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def files_of(bundle: Path) -> dict[str, Path]:

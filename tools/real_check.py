@@ -265,7 +265,7 @@ def _scan_numbers(item: Item, networks: Networks) -> Numbers:
 
 
 def lesion_classes(image: MetaTensor, masks: LungMasks, network: BundleNetwork) -> np.ndarray:
-    """Lesion classes by the lesion network alone: on all slices with lung, as ``diagnose`` does without VB-Net."""
+    """Lesion classes by the lesion network alone: on all slices with lung, as ``diagnose`` does."""
     affine = image.affine.numpy()
     found = find_lesions(image, slices_with(masks.lungs, affine), network)
     limited = lesions_in_lungs(found, masks.lungs, affine)

@@ -19,7 +19,7 @@ import fire
 import nibabel
 import numpy as np
 import torch
-from custom_components import ResidualAttentionUNet
+from custom_components import ResidualAttentionUNet, TrainedWith
 from custom_components.command_line import ended_with_a_message
 from custom_components.data.atomic import atomic_path, writable_folder
 from custom_components.data.label_sets import label_set_table
@@ -147,13 +147,17 @@ def bundle_settings(size: int) -> dict[str, Any]:
 
 
 def card_writer(
-    network: ResidualAttentionUNet, cases: Mapping[str, Sequence[Mapping[str, Any]]], size: int, block: int | None
+    network: ResidualAttentionUNet,
+    cases: Mapping[str, Sequence[Mapping[str, Any]]],
+    size: int,
+    block: int | None,
+    init_path: str = "",
 ) -> ModelCardWriter:
     """What the card of the weights says: network, preprocessing, the slices and scans that were trained on."""
     kept = "all slices" if block is None else f"slices without block {block} of 5, contiguous, and its neighbours"
     training = [case for some in cases.values() for case in some]
     split = {"protocol": f"{kept}; scans without {', '.join(HELD_OUT)}"}
-    return ModelCardWriter(bundle_settings(size), network, training, split)
+    return ModelCardWriter(bundle_settings(size), network, training, split, start=TrainedWith(init_path or None))
 
 
 def load_slices(cases: Sequence[Mapping[str, Any]], size: int) -> list[dict[str, Any]]:
@@ -234,7 +238,7 @@ def seg_mixed(
     cases = partial_cases(
         Path(medseg), Path(covid20), {"effusion": Path(effusion), "healthy": Path(healthy)}, block, folder
     )
-    card = card_writer(network, cases, size, block)
+    card = card_writer(network, cases, size, block, init_path)
     training = MixedTraining(folder, network, loss_function, steps, learning_rate, ema_decay, save_seconds, card)
     draws = mixed_draws(cases, size, epoch_steps * batch_size, seed)
     training.run(draws, batch_size, num_workers, seed)

@@ -17,7 +17,7 @@ from typing import Any, cast
 import fire
 import numpy as np
 import torch
-from custom_components import CTReader, LabelReader, LungInfectionLabeld, VBNet
+from custom_components import CTReader, LabelReader, LungInfectionLabeld, TrainedWith, VBNet
 from custom_components.command_line import ended_with_a_message
 from custom_components.data.atomic import writable_folder
 from custom_components.data.label_sets import label_set_table
@@ -131,12 +131,13 @@ def load_scans(folder: Path) -> list[dict[str, Any]]:
     return [load_scan(folder, case) for case in list_scans(folder)]
 
 
-def card_writer(network: VBNet, folders: Sequence[Path]) -> ModelCardWriter:
+def card_writer(network: VBNet, folders: Sequence[Path], init_path: str = "") -> ModelCardWriter:
     """What the card of the weights says: network, grid, window, the scans that were trained on."""
     training = [{"image": folder / case["image"]} for folder in folders for case in list_scans(folder)]
     grid = {"spacing_mm": list(SPACING_MM), "patch_size": list(PATCH_SIZE), "window_overlap": OVERLAP}
     settings = {**grid, "window_hu": list(WINDOW_HU)}
-    return ModelCardWriter(settings, network, training, {"protocol": f"all scans without {', '.join(HELD_OUT)}"})
+    split = {"protocol": f"all scans without {', '.join(HELD_OUT)}"}
+    return ModelCardWriter(settings, network, training, split, start=TrainedWith(init_path or None))
 
 
 def load_scan(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,7 +197,7 @@ def vbnet_mixed(
         network.load_state_dict(torch.load(init_path, map_location=device, weights_only=True))
     loss_function = PartialLabelLoss(list(WEIGHT), DICE_SETS).to(device)
     folders = [Path(path) for path in (covid20, healthy, effusion)]
-    card = card_writer(network, folders)
+    card = card_writer(network, folders, init_path)
     training = MixedTraining(folder, network, loss_function, steps, learning_rate, ema_decay, save_seconds, card)
     scans = {name: load_scans(place) for name, place in zip(SETS, folders, strict=True)}
     _logger.info("Scans: %s", {name: len(some) for name, some in scans.items()})

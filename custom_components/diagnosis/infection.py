@@ -38,9 +38,9 @@ def check_infection_by(infection_by: str) -> None:
 def find_infection(masks: LungMasks, lesions: LesionMap, infection_by: str = EITHER) -> Infection:
     """Decide which voxels of the lungs are infected.
 
-    VB-Net sees the volume at 3 mm and misses faint ground-glass; the lesion network sees it slice by slice, and misses
-    others. Ground-glass and consolidation are infection, effusion is not. `docs/real_check.md` has what each source
-    measures. Ouyang et al. 2020 take VB-Net's alone.
+    VB-Net sees the volume at 3 mm and misses faint ground-glass; the lesion network sees it slice by slice and misses
+    others. Ground-glass and consolidation are infection, effusion is not. Ouyang et al. 2020 take VB-Net's alone.
+    `docs/real_check.md` has what each source measures.
 
     Args:
         masks: lungs, and what VB-Net found.

@@ -21,7 +21,7 @@ from torch import nn
 LUNGMASK_SOURCE = "lungmask (Hofmanninger et al. 2020)"
 
 NO_INFECTION = (
-    "Infection was not segmented: VB-Net, which finds it, has no weights. So the infection ratio is unknown. Train it "
+    "Infection was not segmented: VB-Net, which it needs, has no weights. So the infection ratio is unknown. Train it "
     "(covid_cap_bundle, configs/segment_train.yaml), or give --segment_weights."
 )
 

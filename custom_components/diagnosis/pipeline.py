@@ -171,7 +171,8 @@ class Diagnosis:
             lesions = stage(
                 "lesions", _told(self.lesions), ("masks",), lambda: self._lesions(image, masks, case, clock), LesionMap
             )
-        before = ("masks",) if self.lesions is None else ("masks", "lesions")
+        joined = self.lesions is not None and self.infection_by == EITHER
+        before = ("masks", "lesions") if joined else ("masks",)
         infected = stage(
             "infection",
             {"by": self.infection_by},

@@ -59,7 +59,9 @@ class LoadWeights:
     def _told(self) -> str:
         """What is known of the network that was trained."""
         known = {name: value for name, value in read_card(self.path).get(NETWORK, {}).items() if name != "_target_"}
-        return f" It was trained with {', '.join(f'{name} {value}' for name, value in known.items())}." if known else ""
+        if not known:
+            return " There is no model.json beside it that names its network, so the config's was taken."
+        return f" It was trained with {', '.join(f'{name} {value}' for name, value in known.items())}."
 
     def _own(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {name: value for name, value in tensors.items() if self.own and self.own in name}

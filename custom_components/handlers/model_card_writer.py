@@ -11,6 +11,7 @@ from custom_components.data.model_card import (
     TRAINED_ON,
     VALIDATED_ON,
     TrainedWith,
+    case_digest,
     data_facts,
     facts_of,
     write_card,
@@ -29,6 +30,7 @@ class ModelCardWriter:
         training: cases that are trained on.
         split: as ``split_cases`` or ``select_fold`` returns it; its validation cases are recorded too.
         trained: what the parts of a joint network were trained with; in place of ``training``.
+        start: what the weights that the training starts from were trained with: their cases were trained on too.
     """
 
     def __init__(
@@ -38,9 +40,10 @@ class ModelCardWriter:
         training: Sequence[Mapping[str, Any]] = (),
         split: Mapping[str, Any] | None = None,
         trained: TrainedWith | None = None,
+        start: TrainedWith | None = None,
     ) -> None:
         self.settings, self.network, self.training = dict(settings), network, training
-        self.split, self.trained = split or {}, trained
+        self.split, self.trained, self.start = split or {}, trained, start
         self._facts: dict[str, dict[str, Any]] = {}
 
     def write(self, weights: str | Path, score: Mapping[str, Any] | None = None) -> None:
@@ -67,5 +70,7 @@ class ModelCardWriter:
             self._facts = {TRAINED_ON: facts_of(trained), VALIDATED_ON: facts_of(validated)}
         elif not self._facts:
             held_out = self.split.get("validation", ())
-            self._facts = {TRAINED_ON: data_facts(self.training), VALIDATED_ON: data_facts(held_out)}
+            before = set() if self.start is None else self.start.trained_on()
+            trained_on = {case_digest(case) for case in self.training} | before
+            self._facts = {TRAINED_ON: facts_of(trained_on), VALIDATED_ON: data_facts(held_out)}
         return self._facts

@@ -82,7 +82,7 @@ class ScanFindings:
         affine: (4, 4) voxel index to patient position in RAS mm.
         lungs: 0 background, 1 left, 2 right lung, uint8 (X, Y, Z); infected lung included.
         lung_source: what made the lung mask, in words.
-        infection: 0/1, uint8 (X, Y, Z), inside the lungs; None when nothing could segment it.
+        infection: 0/1, uint8 (X, Y, Z), inside the lungs; None when VB-Net could not segment it.
         infection_source: what made it, in words; None likewise.
         lesions: 0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion, uint8 (X, Y, Z); None when left out.
         lesion_slices: slices that were searched for lesions, as indices of the array along the body's axis.

@@ -5,6 +5,7 @@ from typing import Any
 
 from custom_components.reports.scan_findings import Scores
 from custom_components.transforms.fallback_lung_mask import FALLBACK_SOURCE
+from custom_components.transforms.segment_lungs import VBNET_SOURCE
 
 LESION_NAMES = {
     "ground_glass": "ground-glass opacity",
@@ -139,4 +140,8 @@ def notes_of(report: Mapping[str, Any]) -> list[str]:
         notes.append(_ONLY_TWO)
     if report["lesions"] is not None:
         notes.append("Pleural effusion lies outside the lungs and has no percentage of them.")
+        if infection is not None and infection["source"] == VBNET_SOURCE:
+            notes.append(
+                "Infection is VB-Net's alone: ground-glass and consolidation of the lesion network are not part of it."
+            )
     return notes

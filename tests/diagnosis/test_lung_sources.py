@@ -69,7 +69,7 @@ def test_threshold_and_morphology_find_both_lungs_in_any_orientation(scan, axcod
     truth = stored_as(MetaTensor(torch.from_numpy(scan.lung)[None], affine=image_of(scan).affine), axcodes)[0].numpy()
     assert dice(masks.lungs > 0, truth > 0) > 0.9
     assert masks.vbnet_infection is None
-    assert "VB-Net, which finds it, has no weights" in masks.not_done[0]
+    assert "VB-Net, which it needs, has no weights" in masks.not_done[0]
 
 
 def test_lungs_that_touch_are_parted(scan):

@@ -254,6 +254,11 @@ def test_infection_can_be_vb_nets_alone(scan, study, planted, options):
     assert findings.infection_source == "VB-Net"
 
 
+def test_an_unknown_source_of_infection_is_refused(bundles):
+    with pytest.raises(ValueError, match=r"infection_by is 'Either'. Expected 'either' or 'vbnet'"):
+        Diagnosis(bundles_dir=bundles, infection_by="Either")
+
+
 def test_a_scan_without_infection_has_the_ratio_0(study, scan, planted, monkeypatch):
     folder = planted(scan)
     monkeypatch.setattr(type(scan), "infection", property(lambda phantom: np.zeros_like(phantom.lung)))

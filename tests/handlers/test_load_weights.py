@@ -40,7 +40,8 @@ def test_another_architecture_is_told_and_nothing_is_loaded(tmp_path):
     path = saved(other, tmp_path)
     expected = (
         r"is of another architecture than the network: tensors missing: 1 \(1.bias\), unknown: 1 \(2.weight\), "
-        r"of another shape: 3 \(0.weight: \[7, 3\] instead of \[5, 3\], 0.bias: \[7\] instead of \[5\], ...\). Give"
+        r"of another shape: 3 \(0.weight: \[7, 3\] instead of \[5, 3\], 0.bias: \[7\] instead of \[5\], ...\). "
+        r"There is no model.json beside it that names its network, so the config's was taken. Give"
     )
     with pytest.raises(ValueError, match=expected):
         LoadWeights(path, fresh)()

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from custom_components.data.model_card import read_card
+from custom_components.handlers.load_weights import LoadWeights
 from monai.bundle import ConfigParser
 
 from tests.bundles.conftest import digests
@@ -100,6 +102,14 @@ def test_another_start_renews_code_and_configs_and_keeps_trained_weights(bundles
     assert not (placed / "configs/left.yaml").exists()
     assert fetched == [app]
     assert [keeps_other_weights(bundle, app) for bundle in bundles] == [bundle.name == SEG for bundle in bundles]
+
+
+def test_a_training_in_the_app_starts_from_the_shipped_weights_with_their_network_and_size(tmp_path):
+    placed = tmp_path / "model" / SEG
+    place_bundle(ROOT / SEG, placed)
+    config = ConfigParser(ConfigParser.load_config_file(str(placed / "configs/train.yaml")))
+    LoadWeights(placed / WEIGHTS, config.get_parsed_content("network_def"))()
+    assert config.get_parsed_content("spatial_size") == read_card(placed / WEIGHTS)["settings"]["spatial_size"]
 
 
 def test_a_bundle_without_weights_is_refused_before_anything_is_made(bundles, python, tmp_path, fetched):

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-WEIGHTS = {"covid_cap_bundle/models/vbnet.pt", "covid_seg_bundle/models/model.pt", "covid_seg_bundle/models/model.json"}
+WEIGHTS = {
+    f"{bundle}/models/{name}.{kind}"
+    for bundle, name in (("covid_cap_bundle", "vbnet"), ("covid_seg_bundle", "model"))
+    for kind in ("pt", "json")
+}
 
 
 @pytest.fixture(scope="module")
