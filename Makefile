@@ -40,10 +40,10 @@ check: lint types  ## lint and types
 
 test: $(STAMP)  ## the tests, on all cores (about 15 minutes on two)
 	@echo "5,000 tests, about 15 minutes on two idle cores; nothing is downloaded."
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
 
 test-all: $(STAMP)  ## the tests, slow ones too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 DEMO_SLICES := 160
 DEMO_EPOCHS := 12

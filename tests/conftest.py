@@ -1,3 +1,4 @@
+import locale
 import logging
 import runpy
 import shutil
@@ -26,6 +27,14 @@ def _ctrl_c_is_heard():
     earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, earlier)
+
+
+@pytest.fixture(autouse=True)
+def _same_encoding():
+    """A C library that reads DICOM may leave the plain C locale behind, with which torch cannot read its own sources."""
+    earlier = locale.setlocale(locale.LC_CTYPE)
+    yield
+    locale.setlocale(locale.LC_CTYPE, earlier)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from custom_components.data.atomic import atomic_path
 from custom_components.data.mixed_draws import MixedDraws
 from custom_components.data.seeded_draws import SeededDrawSampler
 from custom_components.handlers.model_card_writer import ModelCardWriter
+from custom_components.inferers.autocast_inferer import cpu_computes_bfloat16
 from monai.data import DataLoader
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -33,7 +34,7 @@ def rate(step: int, steps: int, peak: float, warm_up: int = 100) -> float:
 
 
 class MixedTraining:
-    """AdamW on the partial-label loss, in bf16, with a moving average of the weights.
+    """AdamW on the partial-label loss, in bf16 where the device computes it, with a moving average of the weights.
 
     Args:
         folder: for state.pt, from which the same training resumes, and ema.pt, the averaged weights, with their card.
@@ -61,6 +62,7 @@ class MixedTraining:
         self.folder, self.network, self.loss_function = folder, network, loss_function
         self.steps, self.learning_rate, self.save_seconds = steps, learning_rate, save_seconds
         self.device = next(network.parameters()).device
+        self.half = self.device.type != "cpu" or cpu_computes_bfloat16()  # slower by far where it is emulated
         self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
         self.optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
         self.step = self._resume()
@@ -91,7 +93,7 @@ class MixedTraining:
 
     def _train(self, batch: Mapping[str, torch.Tensor]) -> float:
         self.optimizer.param_groups[0]["lr"] = rate(self.step, self.steps, self.learning_rate)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             logits = self.network(batch["image"].to(self.device))
         loss = self.loss_function(logits.float(), batch["label"].to(self.device))
         self.optimizer.zero_grad()
