@@ -31,7 +31,7 @@ def _ctrl_c_is_heard():
 
 @pytest.fixture(autouse=True)
 def _same_encoding():
-    """A C library that reads DICOM may leave the plain C locale behind, with which torch cannot read its own sources."""
+    """A library may leave the plain C locale behind, with which torch cannot read its own sources."""
     earlier = locale.setlocale(locale.LC_CTYPE)
     yield
     locale.setlocale(locale.LC_CTYPE, earlier)
