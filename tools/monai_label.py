@@ -16,9 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import yaml
 from custom_components.data.atomic import writable_folder
-from custom_components.data.model_card import NETWORK, SETTINGS, read_card
+from custom_components.data.model_card import SETTINGS, network_arguments, read_card
 from monai.bundle import ConfigParser
 
 from tools.package_bundles import BUNDLES, CARD, FOLDERS, ROOT, WEIGHTS, copy_files, files_below
@@ -123,9 +122,9 @@ def _train_from(weights: Path, config: Path) -> None:
     if not card or not config.is_file():
         return
     content = ConfigParser.load_config_file(str(config))
-    content["network_def"].update({name: value for name, value in card[NETWORK].items() if name != "_target_"})
+    content["network_def"].update(network_arguments(card))
     content.update({name: value for name, value in card[SETTINGS].items() if name in content})
-    config.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    ConfigParser.export_config_file(content, str(config), fmt="yaml", sort_keys=False)
 
 
 def files_of(bundle: Path) -> dict[str, Path]:

@@ -65,6 +65,16 @@ def read_card(weights: str | Path | None) -> dict[str, Any]:
     return {}
 
 
+def network_arguments(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of the network that a card names; empty where it names none.
+
+    Example:
+        >>> network_arguments({"network": {"_target_": "package.Network", "features": [8, 16]}})
+        {'features': [8, 16]}
+    """
+    return {name: value for name, value in card.get(NETWORK, {}).items() if name != "_target_"}
+
+
 class TrainedWith:
     """What weights were trained with, for a config's values.
 

@@ -2,7 +2,7 @@ import logging
 from pathlib import Path
 
 import torch
-from custom_components.data.model_card import NETWORK, read_card
+from custom_components.data.model_card import card_path, network_arguments, read_card
 from custom_components.handlers.checkpoint_files import unreadable
 from custom_components.handlers.not_finite import not_finite, some_names
 from ignite.engine import Engine, Events
@@ -58,10 +58,13 @@ class LoadWeights:
 
     def _told(self) -> str:
         """What is known of the network that was trained."""
-        known = {name: value for name, value in read_card(self.path).get(NETWORK, {}).items() if name != "_target_"}
-        if not known:
-            return " There is no model.json beside it that names its network, so the config's was taken."
-        return f" It was trained with {', '.join(f'{name} {value}' for name, value in known.items())}."
+        card = read_card(self.path)
+        if not card:
+            return (
+                f" There is no {card_path(self.path).name} beside it that names its network, so the config's was taken."
+            )
+        known = network_arguments(card)
+        return f" It was trained with {', '.join(f'{name} {value}' for name, value in known.items())}." if known else ""
 
     def _own(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {name: value for name, value in tensors.items() if self.own and self.own in name}

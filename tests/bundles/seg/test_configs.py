@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from custom_components.data.model_card import read_card
+from custom_components.data.model_card import network_arguments, read_card
 from custom_components.networks.residual_attention_unet import ResidualAttentionUNet
 from monai.bundle import ConfigParser
 
@@ -154,9 +154,8 @@ def test_inference_has_the_network_and_the_size_of_the_weights_that_come_with_th
     """`monai.bundle.load` parses it where no card is found, and leaves out weights that do not fit."""
     card, inference = read_card(BUNDLE.folder / "models" / "model.pt"), parser_of("inference.json")
     network, evaluated = (as_without_card(parser["network_def"]) for parser in (inference, parser_of("evaluate.yaml")))
-    assert {name: network[name] for name in card["network"] if name != "_target_"} == {
-        name: value for name, value in card["network"].items() if name != "_target_"
-    }
+    trained = network_arguments(card)
+    assert {name: network[name] for name in trained} == trained
     assert network.keys() == evaluated.keys()
     assert as_without_card(inference["spatial_size"]) == card["settings"]["spatial_size"]
 

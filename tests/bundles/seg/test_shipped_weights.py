@@ -5,7 +5,7 @@ import json
 
 import pytest
 from custom_components import ResidualAttentionUNet
-from custom_components.data.model_card import read_card
+from custom_components.data.model_card import network_arguments, read_card
 from custom_components.engines.root_cause import root_cause
 from custom_components.handlers.load_weights import LoadWeights
 
@@ -28,8 +28,7 @@ def test_the_metadata_name_the_file_its_data_and_their_terms():
 
 def test_the_file_is_small_and_of_the_network_that_its_card_names():
     assert WEIGHTS.stat().st_size < LARGEST_BYTES
-    definition = {name: value for name, value in read_card(WEIGHTS)["network"].items() if name != "_target_"}
-    LoadWeights(WEIGHTS, ResidualAttentionUNet(**definition))()
+    LoadWeights(WEIGHTS, ResidualAttentionUNet(**network_arguments(read_card(WEIGHTS))))()
 
 
 @pytest.mark.real_data
