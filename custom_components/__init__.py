@@ -13,28 +13,21 @@ from custom_components._version import __version__
 # of them, or only the version, does not wait for the others, nor for PyTorch.
 if TYPE_CHECKING:
     from custom_components import phantom
-    from custom_components.bundle_command import begin
-    from custom_components.data.atomic import writable_folder
-    from custom_components.data.atomic_nifti_writer import AtomicNibabelWriter
-    from custom_components.data.case_folder_layout import CaseFolderLayout
-    from custom_components.data.check_lesions import check_infections, check_lesions
-    from custom_components.data.classification_datalist import list_scans
-    from custom_components.data.ct_reader import CTReader, LabelReader
-    from custom_components.data.folds import select_fold
-    from custom_components.data.hold_out import hold_out_fold
-    from custom_components.data.map_nifti_writer import MapNibabelWriter
+    from custom_components.command_line.bundle_command import begin
+    from custom_components.command_line.switches import check_switches
     from custom_components.data.mixed_draws import MixedDraws
-    from custom_components.data.model_card import TrainedWith, scored_cases
     from custom_components.data.scan_cache import ScanCache
     from custom_components.data.seeded_draws import SeededDraws, SeededDrawSampler
-    from custom_components.data.segmentation_datalist import list_cases
     from custom_components.data.size_balanced_sampler import SizeBalancedSampler
-    from custom_components.data.split import split_cases
+    from custom_components.datalists.check_lesions import check_infections, check_lesions
+    from custom_components.datalists.folds import hold_out_fold, select_fold
+    from custom_components.datalists.scans import list_scans
+    from custom_components.datalists.slices import list_cases
+    from custom_components.datalists.split import split_cases
     from custom_components.engines.case_evaluator import CaseDataset, CaseEvaluator
     from custom_components.engines.prepare_scan_batch import PrepareScanBatch
     from custom_components.engines.root_cause import log_root_cause
-    from custom_components.engines.switches import check_switches
-    from custom_components.handlers.checkpoint_files import training_ended, training_folder
+    from custom_components.files.atomic import writable_folder
     from custom_components.handlers.checkpoint_savers import BestModelSaver, ResumableCheckpointSaver
     from custom_components.handlers.classification_report import ClassificationReport
     from custom_components.handlers.diagnosis_report import DiagnosisReport
@@ -51,6 +44,8 @@ if TYPE_CHECKING:
     from custom_components.handlers.stats_log import StatsLog
     from custom_components.handlers.stop_on_nan import StopOnNaN
     from custom_components.handlers.tensorboard_overlay import TensorBoardOverlay
+    from custom_components.images.ct_reader import CTReader, LabelReader
+    from custom_components.images.writers import AtomicNibabelWriter, CaseFolderLayout, MapNibabelWriter
     from custom_components.inferers.autocast_inferer import AutocastInferer
     from custom_components.inferers.explain_inferer import ExplainInferer
     from custom_components.inferers.flip_inferer import FlipInferer
@@ -62,28 +57,28 @@ if TYPE_CHECKING:
     from custom_components.metrics.lesion_scores import LesionScores
     from custom_components.networks.attention_resnet import AttentionResNet, WithSoftMask
     from custom_components.networks.dual_sampling import DualSamplingNet
-    from custom_components.networks.lsh_attention import FullAttention, LSHAttention
+    from custom_components.networks.lsh.attention import FullAttention, LSHAttention
     from custom_components.networks.online_attention import OnlineAttention
     from custom_components.networks.residual_attention_unet import ResidualAttentionUNet
     from custom_components.networks.vbnet import VBNet
     from custom_components.transforms.align_masks import AlignMasksd
     from custom_components.transforms.attention_levels import AttentionLevelsd
-    from custom_components.transforms.body_mask import body_mask
-    from custom_components.transforms.check_label import CheckLabeld
-    from custom_components.transforms.check_prediction import CheckPredictiond
-    from custom_components.transforms.check_scan import CheckScand
+    from custom_components.transforms.augmentations import RandLungDensityd, RandPlantedLesionsd
+    from custom_components.transforms.checks.label import CheckLabeld
+    from custom_components.transforms.checks.prediction import CheckPredictiond
+    from custom_components.transforms.checks.scan import CheckScand
     from custom_components.transforms.diagnosis_scores import DiagnosisScoresd
-    from custom_components.transforms.fallback_lung_mask import FallbackLungMaskd
-    from custom_components.transforms.infection_ratio import InfectionRatiod
+    from custom_components.transforms.infection_ratio import InfectionRatiod, RatioChanneld
     from custom_components.transforms.lesions_in_lungs import LesionsInLungsd
-    from custom_components.transforms.lung_density import RandLungDensityd
     from custom_components.transforms.lung_infection_label import LungInfectionLabeld, LungInfectionMasksd
+    from custom_components.transforms.lungs.body_mask import body_mask
+    from custom_components.transforms.lungs.fallback_lung_mask import FallbackLungMaskd
+    from custom_components.transforms.lungs.segment_lungs import SegmentLungsd
     from custom_components.transforms.paper_grid import PaperGridd
-    from custom_components.transforms.planted_lesions import RandPlantedLesionsd
-    from custom_components.transforms.ratio_channel import RatioChanneld
-    from custom_components.transforms.segment_lungs import SegmentLungsd
     from custom_components.transforms.small_lesions import RemoveSmallLesionsd
     from custom_components.transforms.try_save_image import TrySaveImaged
+    from custom_components.weights.checkpoints import training_ended, training_folder
+    from custom_components.weights.model_card import TrainedWith, scored_cases
 
 __all__ = [
     "AlignMasksd",

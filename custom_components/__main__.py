@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from custom_components._version import __version__
-from custom_components.command_line import WRONG_OPTIONS, ended_with_a_message
-from custom_components.verbs import call_verb, overview, read_verb
+from custom_components.command_line.endings import WRONG_OPTIONS, ended_with_a_message
+from custom_components.command_line.verbs import call_verb, overview, read_verb
 
 HELP = ("--help", "-h")
 

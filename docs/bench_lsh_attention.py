@@ -18,8 +18,8 @@ from collections.abc import Callable
 import fire
 import torch
 import torch.nn.functional as F
-from custom_components.networks.lsh_hashing import hash_vectors, number_of_buckets, random_rotations
-from custom_components.networks.lsh_rounds import lsh_attention
+from custom_components.networks.lsh.hashing import hash_vectors, number_of_buckets, random_rotations
+from custom_components.networks.lsh.rounds import lsh_attention
 from process_memory import memory, reset_peak
 
 HEADS, DIM, ROUNDS, BUCKET_SIZE = 4, 64, 4, 64

@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 
 import fire
-from custom_components.data.atomic import atomic_path
+from custom_components.files.atomic import atomic_path
 from PIL import Image, ImageDraw, ImageFont
 
 SHORT = {"ground_glass": "ground-glass", "consolidation": "consolidation", "pleural_effusion": "effusion"}

@@ -24,12 +24,12 @@ from typing import Any
 import fire
 import numpy as np
 import torch
-from custom_components.data.atomic import atomic_path, writable_folder
-from custom_components.data.case_id import case_id
-from custom_components.data.lesion_classes import IGNORE_LABEL
-from custom_components.data.segmentation_datalist import list_cases
-from custom_components.data.split import split_cases
-from custom_components.study.joined_scores import joined_scores
+from custom_components.datalists.slices import list_cases
+from custom_components.datalists.split import split_cases
+from custom_components.files.atomic import atomic_path, writable_folder
+from custom_components.images.case_id import case_id
+from custom_components.labels import IGNORE_LABEL
+from custom_components.study.tables.joined_scores import joined_scores
 from monai.bundle import ConfigParser
 from monai.inferers import Inferer
 from PIL import Image

@@ -17,8 +17,8 @@ from pathlib import Path
 import fire
 import nibabel
 import numpy as np
-from custom_components.data.atomic import atomic_path
-from custom_components.data.dicom_series import check_dicom_series
+from custom_components.dicom.series import check_dicom_series
+from custom_components.files.atomic import atomic_path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from nibabel.affines import voxel_sizes

@@ -13,7 +13,7 @@ from pathlib import Path
 import fire
 import numpy as np
 import torch
-from custom_components.transforms.body_mask import body_mask
+from custom_components.transforms.lungs.body_mask import body_mask
 from PIL import Image
 from scipy import ndimage
 

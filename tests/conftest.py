@@ -11,6 +11,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.written_images import _real_data, hu, write_ct_image, write_nifti, write_png, write_series  # noqa: F401
+
 settings.register_profile("patient", deadline=None)  # a busy machine is no failure
 settings.load_profile("patient")
 

@@ -4,8 +4,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from custom_components.data import atomic
-from custom_components.data.left_behind import temporary_beside
+from custom_components.files import atomic
+from custom_components.files.atomic import temporary_beside
 
 DEVICE = Path("/dev/full")
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from custom_components.data.atomic import atomic_path
 from custom_components.data.mixed_draws import MixedDraws
 from custom_components.data.seeded_draws import SeededDrawSampler
+from custom_components.files.atomic import atomic_path
 from custom_components.handlers.model_card_writer import ModelCardWriter
 from custom_components.inferers.autocast_inferer import cpu_computes_bfloat16
 from monai.data import DataLoader

@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from custom_components.data.atomic import writable_folder
-from custom_components.data.model_card import SETTINGS, network_arguments, read_card
+from custom_components.files.atomic import writable_folder
+from custom_components.weights.model_card import SETTINGS, network_arguments, read_card
 from monai.bundle import ConfigParser
 
 from tools.package_bundles import BUNDLES, CARD, FOLDERS, ROOT, WEIGHTS, copy_files, files_below

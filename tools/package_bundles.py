@@ -21,7 +21,7 @@ from hashlib import new as new_hash
 from pathlib import Path
 
 import yaml
-from custom_components.data.atomic import atomic_path, writable_folder
+from custom_components.files.atomic import atomic_path, writable_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = ("covid_cap_bundle", "covid_seg_bundle")

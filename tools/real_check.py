@@ -20,21 +20,21 @@ from typing import Any
 import fire
 import numpy as np
 import torch
-from custom_components.command_line import ended_with_a_message
-from custom_components.data.atomic import atomic_path, writable_folder
-from custom_components.data.covid20_slices import convert_covid20_slices
-from custom_components.data.ct_reader import LabelReader
-from custom_components.data.file_digest import file_digest
-from custom_components.data.lesion_classes import IGNORE_LABEL, LUNG_WINDOW_HU
-from custom_components.data.segmentation_datalist import list_cases
-from custom_components.data.split import split_cases
+from custom_components.command_line.endings import ended_with_a_message
+from custom_components.datalists.slices import list_cases
+from custom_components.datalists.split import split_cases
+from custom_components.datasets.covid20_slices import convert_covid20_slices
 from custom_components.diagnosis.bundle_network import BundleNetwork, load_network
-from custom_components.diagnosis.lesion_search import find_lesions, slice_axis_of, slices_with
+from custom_components.diagnosis.lesions import find_lesions, slice_axis_of, slices_with
 from custom_components.diagnosis.lung_sources import LungMasks, Segmenter, find_lungs
 from custom_components.diagnosis.pipeline import load_segmenter
 from custom_components.diagnosis.scan_source import ScanSource
-from custom_components.transforms.body_mask import body_mask
+from custom_components.files.atomic import atomic_path, writable_folder
+from custom_components.files.digest import file_digest
+from custom_components.images.ct_reader import LabelReader
+from custom_components.labels import IGNORE_LABEL, LUNG_WINDOW_HU
 from custom_components.transforms.lesions_in_lungs import lesions_in_lungs
+from custom_components.transforms.lungs.body_mask import body_mask
 from custom_components.transforms.small_lesions import smallest_part, without_small_lesions
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from custom_components.data.atomic import writable_folder
+from custom_components.files.atomic import writable_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSED, IN_PART, NOT_RUN, FAILED = "passed", "passed in part", "not run", "FAILED"

@@ -20,15 +20,15 @@ import nibabel
 import numpy as np
 import torch
 from custom_components import ResidualAttentionUNet, TrainedWith
-from custom_components.command_line import ended_with_a_message
-from custom_components.data.atomic import atomic_path, writable_folder
-from custom_components.data.label_sets import label_set_table
+from custom_components.command_line.endings import ended_with_a_message
 from custom_components.data.mixed_draws import MixedDraws
-from custom_components.data.segmentation_datalist import list_cases
-from custom_components.data.split import split_cases
+from custom_components.datalists.slices import list_cases
+from custom_components.datalists.split import split_cases
+from custom_components.files.atomic import atomic_path, writable_folder
 from custom_components.handlers.model_card_writer import ModelCardWriter
+from custom_components.labels import label_set_table
 from custom_components.losses.partial_label import PartialLabelLoss
-from custom_components.transforms.lung_density import RandLungDensityd
+from custom_components.transforms.augmentations import RandLungDensityd
 from monai.bundle import ConfigParser
 from monai.data import Dataset
 from monai.transforms import (

@@ -27,10 +27,10 @@ from typing import Any
 import fire
 import nibabel
 import numpy as np
-from custom_components.command_line import ended_with_a_message
-from custom_components.data.atomic import atomic_path, writable_folder
-from custom_components.study.joined_scores import joined_scores
-from custom_components.study.workers import worker_environments
+from custom_components.command_line.endings import ended_with_a_message
+from custom_components.files.atomic import atomic_path, writable_folder
+from custom_components.study.runs.workers import worker_environments
+from custom_components.study.tables.joined_scores import joined_scores
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "covid_seg_bundle"

@@ -18,15 +18,14 @@ import fire
 import numpy as np
 import torch
 from custom_components import CTReader, LabelReader, LungInfectionLabeld, TrainedWith, VBNet
-from custom_components.command_line import ended_with_a_message
-from custom_components.data.atomic import writable_folder
-from custom_components.data.label_sets import label_set_table
+from custom_components.command_line.endings import ended_with_a_message
 from custom_components.data.mixed_draws import MixedDraws
+from custom_components.files.atomic import writable_folder
 from custom_components.handlers.model_card_writer import ModelCardWriter
+from custom_components.labels import label_set_table
 from custom_components.losses.partial_label import PartialLabelLoss
-from custom_components.transforms.lung_density import RandLungDensityd
-from custom_components.transforms.planted_lesions import RandPlantedLesionsd
-from custom_components.transforms.segment_lungs import OVERLAP, PATCH_SIZE, SPACING_MM, WINDOW_HU
+from custom_components.transforms.augmentations import RandLungDensityd, RandPlantedLesionsd
+from custom_components.transforms.lungs.segment_lungs import OVERLAP, PATCH_SIZE, SPACING_MM, WINDOW_HU
 from monai.bundle import ConfigParser
 from monai.data import Dataset
 from monai.transforms import (

@@ -1,0 +1,1 @@
+"""What feeds a training: caches, draws and samplers."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from custom_components._version import __version__
-from custom_components.data.atomic import atomic_path, writable_folder
-from custom_components.data.case_id import case_id
+from custom_components.files.atomic import atomic_path, writable_folder
+from custom_components.images.case_id import case_id
 from monai.data import MetaTensor, PersistentDataset
 from monai.data.image_reader import ImageReader
 from monai.transforms import Transform

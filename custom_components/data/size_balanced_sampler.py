@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.distributed as dist
 from custom_components.data.random_stream import stream_seed
-from custom_components.data.size_groups import CLASS_NAMES, SIZE_GROUPS, size_group
+from custom_components.infection_size import CLASS_NAMES, SIZE_GROUPS, size_group
 from torch.utils.data import DistributedSampler, WeightedRandomSampler
 
 _logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ OFF_SLICE = 0.25
 
 
 @dataclass(frozen=True)
-class Structure:
+class Contoured:
     """One region of interest.
 
     Args:
@@ -26,7 +26,7 @@ class Structure:
     contours: list[np.ndarray]
 
 
-def read_structures(path: Path, case: str) -> dict[str, Structure]:
+def read_structures(path: Path, case: str) -> dict[str, Contoured]:
     """Structures of an RTSTRUCT file by the letters of their names.
 
     Args:
@@ -47,7 +47,7 @@ def read_structures(path: Path, case: str) -> dict[str, Structure]:
             for roi in header.ROIContourSequence
         }
         found = [
-            Structure(_letters(roi.ROIName), str(roi.ReferencedFrameOfReferenceUID), contours[int(roi.ROINumber)])
+            Contoured(_letters(roi.ROIName), str(roi.ReferencedFrameOfReferenceUID), contours[int(roi.ROINumber)])
             for roi in header.StructureSetROISequence
             if int(roi.ROINumber) in contours
         ]

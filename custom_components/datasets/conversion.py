@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from custom_components.data.case_files import natural_key
-from custom_components.data.case_problems import problem_report
-from custom_components.data.ct_reader import NIFTI_SUFFIXES
-from custom_components.data.datalist_json import DATALIST_NAME, write_datalist
-from custom_components.data.new_folder import new_folder
-from custom_components.data.volume_files import save_volume
-from custom_components.reports.report_files import write_csv
+from custom_components.datalists.case_files import natural_key
+from custom_components.datalists.case_problems import problem_report
+from custom_components.datalists.datalist_file import DATALIST_NAME, write_datalist
+from custom_components.files.atomic import new_folder
+from custom_components.files.report_files import write_csv
+from custom_components.images.ct_reader import NIFTI_SUFFIXES
+from custom_components.images.writers import save_volume
 from tqdm import tqdm
 
 LEFT_OUT = "left_out.csv"

@@ -19,11 +19,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from custom_components.data.case_files import existing_root
-from custom_components.data.covid20_slices import covid_entry, with_folds
-from custom_components.data.ct_reader import CTReader, LabelReader, case_name
+from custom_components.datalists.case_files import existing_root
 from custom_components.datasets.conversion import Case, PublicSet, convert_cases, nifti_files, write_case
+from custom_components.datasets.covid20_slices import covid_entry, with_folds
 from custom_components.datasets.placing import HALF, PlacedMasks, place_masks
+from custom_components.images.ct_reader import CTReader, LabelReader, case_name
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
 from nibabel.affines import voxel_sizes

@@ -11,13 +11,13 @@ import re
 from pathlib import Path
 
 import numpy as np
-from custom_components.data.case_files import existing_root
-from custom_components.data.ct_excerpts import HEALTHY_SETS, LUNG, OUTSIDE
-from custom_components.datasets.contours import Structure, contour_mask, read_structures
+from custom_components.datalists.case_files import existing_root
+from custom_components.datasets.contours import Contoured, contour_mask, read_structures
 from custom_components.datasets.conversion import Case, PublicSet, convert_cases, write_case
+from custom_components.datasets.ct_excerpts import HEALTHY_SETS, LUNG, OUTSIDE
 from custom_components.datasets.placing import check_on_lungs
-from custom_components.datasets.tcia import Series, read_ct, series_by_patient
-from custom_components.transforms.left_right_lungs import LEFT, RIGHT
+from custom_components.datasets.tcia import CollectionSeries, read_ct, series_by_patient
+from custom_components.labels import LEFT, RIGHT
 
 SET = PublicSet(
     name="LCTSC",
@@ -58,7 +58,7 @@ def convert_lctsc(source: str | Path, target: str | Path) -> Path:
     return convert_cases(root, target, patients, _convert)
 
 
-def _convert(name: str, series: list[Series], folder: Path) -> Case:
+def _convert(name: str, series: list[CollectionSeries], folder: Path) -> Case:
     image = read_ct(series, name)
     [frame] = [one.frame for one in series if one.modality == "CT"]
     lungs = _lungs(series, frame, name)
@@ -72,7 +72,7 @@ def _convert(name: str, series: list[Series], folder: Path) -> Case:
     return {"case_id": name, "group": name, **paths, "label_sets": HEALTHY_SETS, "lung_values": [LUNG]}
 
 
-def _lungs(series: list[Series], frame: str, name: str) -> dict[str, Structure]:
+def _lungs(series: list[CollectionSeries], frame: str, name: str) -> dict[str, Contoured]:
     files = [file for one in series if one.modality == "RTSTRUCT" for file in one.files]
     if len(files) != 1:
         raise ValueError(f"Case {name}: {len(files)} RTSTRUCT files. Expected one, with the contours of both lungs.")

@@ -11,11 +11,11 @@ from Radiopaedia, as half of Zenodo 3757476 does, and may be in both sets.
 from collections.abc import Mapping
 from pathlib import Path
 
-from custom_components.data.case_files import existing_root
-from custom_components.data.ct_reader import CTReader, LabelReader, case_name
-from custom_components.data.medseg import published_labels
+from custom_components.datalists.case_files import existing_root
 from custom_components.datasets.conversion import Case, PublicSet, convert_cases, nifti_files, write_case
+from custom_components.datasets.medseg import published_labels
 from custom_components.datasets.placing import HALF, place_masks
+from custom_components.images.ct_reader import CTReader, LabelReader, case_name
 from monai.transforms import LoadImage
 
 SET = PublicSet(

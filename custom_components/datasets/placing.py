@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from custom_components.data.mask_geometry import mask_on_image
+from custom_components.images.geometry import mask_on_image
 from monai.data import MetaTensor
 
 # Aerated lung, also where it is dense or emphysematous, and not the air around the patient.

@@ -12,14 +12,14 @@ import re
 from pathlib import Path
 
 import numpy as np
-from custom_components.data.case_files import existing_root
-from custom_components.data.ct_excerpts import EFFUSION, EFFUSION_SETS, LUNG, OUTSIDE, UNSURE
-from custom_components.data.ct_reader import LabelReader
-from custom_components.data.lesion_classes import IGNORE_LABEL
+from custom_components.datalists.case_files import existing_root
 from custom_components.datasets.conversion import Case, PublicSet, convert_cases, nifti_files, write_case
+from custom_components.datasets.ct_excerpts import EFFUSION, EFFUSION_SETS, LUNG, OUTSIDE, UNSURE
 from custom_components.datasets.placing import HALF, place_masks
-from custom_components.datasets.tcia import Series, read_ct, series_by_patient
-from custom_components.transforms.lung_mask import LUNG_HU
+from custom_components.datasets.tcia import CollectionSeries, read_ct, series_by_patient
+from custom_components.images.ct_reader import LabelReader
+from custom_components.labels import IGNORE_LABEL
+from custom_components.transforms.lungs.lung_mask import LUNG_HU
 from monai.transforms import LoadImage
 
 SET = PublicSet(
@@ -38,7 +38,7 @@ MASK = re.compile(rf"({PATIENT.pattern})_(effusion|thor_cav)_(\w+)_reviewer\.nii
 # Never converted, whatever is found.
 LEFT_OUT = {"LUNG1-013": "Weak label: 18 ml with a median of -102 HU, which is no fluid."}
 
-Sources = tuple[list[Series], list[Path], list[Path]]
+Sources = tuple[list[CollectionSeries], list[Path], list[Path]]
 
 
 def convert_plethora(source: str | Path, target: str | Path) -> Path:

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from custom_components.data.ct_reader import warn_once
-from custom_components.data.dicom_series import check_dicom_series
-from custom_components.data.dicom_volume import series_volume
-from custom_components.data.header_text import untold
+from custom_components.dicom.header_text import untold
+from custom_components.dicom.series import check_dicom_series
+from custom_components.dicom.volume import series_volume
+from custom_components.images.ct_reader import warn_once
 from monai.data import MetaTensor
 
 TAGS = ("PatientID", "Modality", "SeriesInstanceUID", "FrameOfReferenceUID")
 
 
 @dataclass
-class Series:
+class CollectionSeries:
     """The files of one DICOM series.
 
     Args:
@@ -31,8 +31,8 @@ class Series:
     files: list[Path] = field(default_factory=list)
 
 
-def series_by_patient(root: Path, patient: re.Pattern[str]) -> dict[str, list[Series]]:
-    """Series of each patient of a collection, by the headers alone; files that cannot be read are left aside.
+def series_by_patient(root: Path, patient: re.Pattern[str]) -> dict[str, list[CollectionSeries]]:
+    """CollectionSeries of each patient of a collection, by the headers alone; files that cannot be read are left aside.
 
     Args:
         root: the downloaded collection, in any folders.
@@ -41,15 +41,15 @@ def series_by_patient(root: Path, patient: re.Pattern[str]) -> dict[str, list[Se
     Returns:
         By PatientID, in the order of the paths.
     """
-    found: dict[str, dict[str, Series]] = {}
+    found: dict[str, dict[str, CollectionSeries]] = {}
     for path in sorted(root.rglob("*.dcm")):
         name, modality, uid, frame = _header(path)
         if patient.fullmatch(name):
-            found.setdefault(name, {}).setdefault(uid, Series(modality, frame)).files.append(path)
+            found.setdefault(name, {}).setdefault(uid, CollectionSeries(modality, frame)).files.append(path)
     return {name: list(series.values()) for name, series in found.items()}
 
 
-def read_ct(series: Sequence[Series], case: str) -> MetaTensor:
+def read_ct(series: Sequence[CollectionSeries], case: str) -> MetaTensor:
     """The CT of a patient in HU.
 
     Args:

@@ -8,11 +8,11 @@ from typing import Any
 
 import custom_components
 import torch
-from custom_components.data.file_digest import file_digest
-from custom_components.data.model_card import read_card
+from custom_components.files.digest import file_digest
 from custom_components.handlers.load_weights import LoadWeights
-from custom_components.reports.scan_findings import Model
+from custom_components.reports.scan.findings import Model
 from custom_components.transforms.attention_levels import AttentionLevelsd
+from custom_components.weights.model_card import read_card
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Compose, CopyItemsd, LoadImaged, SaveImaged

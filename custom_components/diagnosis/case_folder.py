@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from custom_components.data.disk_errors import named_when_not_written
-from custom_components.data.left_behind import remove_left_behind
-from custom_components.data.lock_file import held_alone
+from custom_components.files.atomic import remove_left_behind
+from custom_components.files.disk_errors import named_when_not_written
+from custom_components.files.lock import held_alone
 
 # Of a finished case; in an unfinished folder it is complete when no ``MANIFEST`` is there.
 REPORT = "report.json"

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from custom_components.data.map_nifti_writer import stored_map
 from custom_components.diagnosis.bundle_network import BundleNetwork
+from custom_components.diagnosis.kept_results import StageClock
 from custom_components.diagnosis.lung_sources import LungMasks
-from custom_components.diagnosis.stage_clock import StageClock
+from custom_components.images.writers import stored_map
 from custom_components.metrics.case_numbers import covid_probability, final_probability, known_ratio
 from custom_components.networks.dual_sampling import branch_weight
-from custom_components.reports.scan_findings import Scores
+from custom_components.reports.scan.findings import Scores
 from monai.data import MetaTensor
 
 

@@ -3,12 +3,12 @@
 import logging
 from pathlib import Path
 
-from custom_components.command_line import check_flags, ended_by_ctrl_c
-from custom_components.data.atomic import writable_folder
+from custom_components.command_line.endings import check_flags, ended_by_ctrl_c
 from custom_components.diagnosis.pipeline import Diagnosis, Weights
 from custom_components.diagnosis.queue import QueueResult, run_queue, scan_sources
 from custom_components.diagnosis.scan_run import diagnose_scan
 from custom_components.diagnosis.scan_source import ScanSource
+from custom_components.files.atomic import writable_folder
 
 # Exit status of a run that had no network.
 NO_NETWORK = 3

@@ -10,11 +10,11 @@ import nibabel as nib
 import numpy as np
 import torch
 from custom_components.handlers.load_weights import read_state_dict
-from custom_components.reports.scan_findings import Model
-from custom_components.transforms.body_outline import LUNG_HU
-from custom_components.transforms.fallback_lung_mask import FALLBACK_SOURCE, FallbackLungMaskd
-from custom_components.transforms.left_right_lungs import left_right_lungs
-from custom_components.transforms.segment_lungs import VBNET_SOURCE, segment_lungs_and_infection
+from custom_components.reports.scan.findings import Model
+from custom_components.transforms.lungs.body_outline import LUNG_HU
+from custom_components.transforms.lungs.fallback_lung_mask import FALLBACK_SOURCE, FallbackLungMaskd
+from custom_components.transforms.lungs.left_right import left_right_lungs
+from custom_components.transforms.lungs.segment_lungs import VBNET_SOURCE, segment_lungs_and_infection
 from monai.data import MetaTensor
 from torch import nn
 

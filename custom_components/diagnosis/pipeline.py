@@ -11,9 +11,6 @@ from typing import Any
 
 import numpy as np
 from custom_components._version import __version__
-from custom_components.data.ct_reader import NOTES
-from custom_components.data.file_digest import file_digest
-from custom_components.data.model_card import read_card
 from custom_components.diagnosis.bundle_network import (
     INFERENCE,
     BundleNetwork,
@@ -24,19 +21,28 @@ from custom_components.diagnosis.bundle_network import (
     precision_settings,
 )
 from custom_components.diagnosis.classification import Classification, classification_again, classify
-from custom_components.diagnosis.infection import EITHER, Infection, check_infection_by, find_infection
-from custom_components.diagnosis.kept_results import Stage, computed, volume_digest
-from custom_components.diagnosis.lesion_search import LesionMap, find_lesions, slices_with
+from custom_components.diagnosis.kept_results import Stage, StageClock, computed, volume_digest
+from custom_components.diagnosis.lesions import (
+    EITHER,
+    Infection,
+    LesionMap,
+    check_infection_by,
+    find_infection,
+    find_lesions,
+    slices_with,
+)
 from custom_components.diagnosis.lung_sources import Lungmask, LungMasks, Segmenter, find_lungs
 from custom_components.diagnosis.scan_files import MAPS
 from custom_components.diagnosis.scan_source import GivenVolume, ScanSource
-from custom_components.diagnosis.stage_clock import StageClock
-from custom_components.reports.scan_findings import Model, ScanFindings
-from custom_components.transforms.check_scan import CheckScand
-from custom_components.transforms.implausible_lungs import LUNG_NOTES
+from custom_components.files.digest import file_digest
+from custom_components.images.ct_reader import NOTES
+from custom_components.reports.scan.findings import Model, ScanFindings
+from custom_components.transforms.checks.implausible_lungs import LUNG_NOTES
+from custom_components.transforms.checks.scan import CheckScand
 from custom_components.transforms.infection_ratio import infection_ratio
 from custom_components.transforms.lesions_in_lungs import lesions_in_lungs
 from custom_components.transforms.small_lesions import smallest_part, without_small_lesions
+from custom_components.weights.model_card import read_card
 from monai.data import MetaTensor
 
 _logger = logging.getLogger(__name__)

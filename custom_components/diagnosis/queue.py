@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from custom_components.data.atomic import writable_folder
-from custom_components.data.case_files import natural_key
-from custom_components.data.case_problems import can_be_file_name
-from custom_components.data.ct_reader import NIFTI_SUFFIXES
-from custom_components.data.dicom_headers import raw_uid
-from custom_components.data.dicom_series import holds_dicom
+from custom_components.datalists.case_files import natural_key
+from custom_components.datalists.case_problems import can_be_file_name
 from custom_components.diagnosis.case_folder import case_folder, is_finished, scan_of, unfinished
 from custom_components.diagnosis.scan_source import EXPECTED, NOT_ALONE, ScanSource
-from custom_components.diagnosis.study_series import dicom_files, patient_of, read_header
+from custom_components.dicom.identifiers import raw_uid
+from custom_components.dicom.series import holds_dicom
+from custom_components.dicom.study import dicom_files, patient_of, read_header
 from custom_components.engines.case_evaluator import raise_out_of_memory
 from custom_components.engines.root_cause import root_cause
+from custom_components.files.atomic import writable_folder
+from custom_components.images.ct_reader import NIFTI_SUFFIXES
 
 _logger = logging.getLogger(__name__)
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from custom_components.data.atomic_nifti_writer import AtomicNibabelWriter
-from custom_components.data.map_nifti_writer import STEPS, MapNibabelWriter
+from custom_components.images.writers import STEPS, AtomicNibabelWriter, MapNibabelWriter
 
 # 0 to 1; all others are masks.
 MAPS = ("attention_us", "attention_ss")

@@ -15,7 +15,7 @@ from custom_components.diagnosis.scan_files import MAPS
 from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.engines.case_evaluator import raise_out_of_memory
 from custom_components.engines.root_cause import is_for_people, root_cause
-from custom_components.reports.scan_findings import ScanFindings
+from custom_components.reports.scan.findings import ScanFindings
 from monai.data import MetaTensor
 
 DICOM_FOLDER = "dicom"
@@ -78,7 +78,7 @@ def check_free_space(folder: Path, case_id: str, voxels: int, volumes: Sequence[
 
 def _why_no_objects(source: ScanSource, image: MetaTensor, folder: Path) -> str | None:
     """Why there will be no DICOM objects, as a sentence for the report; None when they can be written."""
-    from custom_components.reports.dicom_objects import check_dicom_objects
+    from custom_components.reports.dicom.objects import check_dicom_objects
 
     series = source.series
     assert series is not None
@@ -107,7 +107,7 @@ def _told(error: Exception, case_id: str, files: Sequence[Path]) -> str:
 
 def _write_files(results: KeptResults, findings: ScanFindings, has_objects: bool) -> None:
     """Report and DICOM objects."""
-    from custom_components.reports.scan_report import write_report
+    from custom_components.reports.scan.report import write_report
 
     stages, series = tuple(results.stages), findings.series
     told = None if series is None else replace(series, files=())
@@ -119,7 +119,7 @@ def _write_files(results: KeptResults, findings: ScanFindings, has_objects: bool
     with results.clock.stage("write report"):
         results.files("report", shown, stages, lambda: write_report(findings, results.folder))
     if has_objects and series is not None:
-        from custom_components.reports.dicom_objects import dicom_writers
+        from custom_components.reports.dicom.objects import dicom_writers
 
         made_from = {"study": series.study_uid, "series": series.uid}
         with results.clock.stage("write DICOM"), results.named_when_failed(DICOM_FOLDER):

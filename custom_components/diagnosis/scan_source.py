@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from custom_components.data.ct_reader import NIFTI_SUFFIXES, NOTES, CTReader, case_name, warn_once
-from custom_components.data.dicom_volume import series_volume
-from custom_components.data.file_digest import file_digest
-from custom_components.diagnosis.choose_series import ChestSeries, find_chest_series
-from custom_components.diagnosis.kept_results import volume_digest
-from custom_components.diagnosis.stage_clock import StageClock
-from custom_components.reports.scan_findings import Series
+from custom_components.diagnosis.kept_results import StageClock, volume_digest
+from custom_components.dicom.chest_series import ChestSeries, Series, find_chest_series
+from custom_components.dicom.volume import series_volume
+from custom_components.files.digest import file_digest
+from custom_components.images.ct_reader import NIFTI_SUFFIXES, NOTES, CTReader, case_name, warn_once
 from monai.data import MetaTensor
 from monai.utils import ImageMetaKey
 

@@ -1,0 +1,1 @@
+"""Ignite engines that finish the other cases when one fails."""

@@ -1,10 +1,13 @@
+"""Files of a case that could not be written, while the others are."""
+
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from custom_components.data.case_id import case_id
 from custom_components.engines.root_cause import root_cause
+from custom_components.images.case_id import case_id
 from ignite.engine import Events
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
@@ -141,3 +144,32 @@ def _not_written(output: Any) -> list[str]:
 def _case_of(batch: Any) -> str:
     """Name of the case of a batch, decollated or not."""
     return case_id(batch[0] if isinstance(batch, list) else batch)
+
+
+_logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def noted_when_unwritten(unwritten: MutableMapping[str, str], name: str, case_id: str) -> Iterator[None]:
+    """Let an error count as that of one file of a case, and go on; out of memory is raised.
+
+    Args:
+        unwritten: gets the reason, under the name.
+        name: of the file or files.
+        case_id: name of the case.
+
+    Example:
+        >>> unwritten = {}
+        >>> with noted_when_unwritten(unwritten, "012_seg.nii.gz", "012"):
+        ...     raise ValueError("the affine is singular.")
+        >>> unwritten
+        {'012_seg.nii.gz': '012_seg.nii.gz: the affine is singular.'}
+    """
+    try:
+        yield
+    except Exception as error:
+        raise_out_of_memory(error)
+        reason = root_cause(error, case_id)
+        is_named = name in reason or " could not be written: " in reason
+        unwritten[name] = reason if is_named else f"{name}: {reason}"
+        _logger.error("Case %s: %s", case_id, unwritten[name])

@@ -1,0 +1,1 @@
+"""Ignite handlers: checkpoints, weights, and the files of cases and data sets."""

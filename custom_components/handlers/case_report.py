@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from custom_components.data.atomic import writable_folder
-from custom_components.data.case_id import case_id, source_path
-from custom_components.data.ct_reader import NOTES
-from custom_components.data.mask_geometry import mask_on_image
-from custom_components.engines.case_evaluator import NOT_WRITTEN
-from custom_components.engines.unwritten import noted_when_unwritten
-from custom_components.reports.report_files import write_json
-from custom_components.transforms.implausible_lungs import LUNG_NOTES
+from custom_components.engines.case_evaluator import NOT_WRITTEN, noted_when_unwritten
+from custom_components.files.atomic import writable_folder
+from custom_components.files.report_files import write_json
+from custom_components.images.case_id import case_id, source_path
+from custom_components.images.ct_reader import NOTES
+from custom_components.images.geometry import mask_on_image
+from custom_components.transforms.checks.implausible_lungs import LUNG_NOTES
 from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.engines import IterationEvents, Workflow

@@ -6,10 +6,9 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
-from custom_components.data.atomic import atomic_path
-from custom_components.data.left_behind import remove_left_behind
-from custom_components.handlers.checkpoint_files import epoch_checkpoints
+from custom_components.files.atomic import atomic_path, remove_left_behind
 from custom_components.handlers.model_card_writer import ModelCardWriter
+from custom_components.weights.checkpoints import epoch_checkpoints
 from ignite.engine import Engine, Events
 from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.handlers import CheckpointSaver

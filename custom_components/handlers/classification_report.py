@@ -4,19 +4,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from custom_components.data.case_id import case_id
-from custom_components.data.size_groups import CAP, CLASS_NAMES, COVID, ratio_band, size_group
+from custom_components.files.report_files import write_csv, write_json, write_png
 from custom_components.handlers.evaluation_report import EvaluationReport
+from custom_components.images.case_id import case_id
+from custom_components.infection_size import CAP, CLASS_NAMES, COVID, ratio_band, size_group
 from custom_components.metrics.case_numbers import covid_probability, final_probability, known_ratio
 from custom_components.metrics.classification_scores import (
     PREDICTORS,
     attention_overlap,
     labels_and_probabilities,
-    summarize,
+    summarize_classification,
 )
-from custom_components.reports.diagnosis_table import diagnosis_table
-from custom_components.reports.report_files import write_csv, write_json, write_png
-from custom_components.reports.roc_figure import draw_roc
+from custom_components.pictures.roc import draw_roc
+from custom_components.reports.score_tables import diagnosis_table
 from monai.engines import Workflow
 
 _logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class ClassificationReport(EvaluationReport):
     def write(self, engine: Workflow, cases: Sequence[dict[str, Any]], kept: Sequence[int]) -> None:
         """Write the table, the summary and, of cases of both classes, the ROC curves."""
         write_csv(self.output_dir / "per_case.csv", cases)
-        summary = {"protocol": self.protocol, **summarize(cases, self.threshold)}
+        summary = {"protocol": self.protocol, **summarize_classification(cases, self.threshold)}
         write_json(self.output_dir / "summary.json", _rounded(summary))
         self._draw_roc(cases)
 

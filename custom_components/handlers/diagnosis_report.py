@@ -5,18 +5,17 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from custom_components._version import __version__
-from custom_components.data.atomic import writable_folder
-from custom_components.data.size_groups import ratio_band
+from custom_components._version import NOTICE, __version__
+from custom_components.files.atomic import writable_folder
+from custom_components.files.report_files import write_png
 from custom_components.handlers.case_report import NATIVE, CaseReport
+from custom_components.infection_size import ratio_band
 from custom_components.metrics.case_numbers import covid_probability, known_ratio
 from custom_components.networks.dual_sampling import branch_weight
-from custom_components.reports.attention_figure import draw_attention
-from custom_components.reports.case_lesions import NOTICE, turn_to_display
-from custom_components.reports.lesion_volumes import voxel_volume_ml
-from custom_components.reports.overlay import short_name
-from custom_components.reports.report_files import write_png
-from custom_components.transforms.fallback_lung_mask import FILE_SOURCE, SOURCE_KEY
+from custom_components.pictures.attention import draw_attention
+from custom_components.pictures.overlay import short_name
+from custom_components.reports.lesions import turn_to_display, voxel_volume_ml
+from custom_components.transforms.lungs.fallback_lung_mask import FILE_SOURCE, SOURCE_KEY
 from PIL import Image
 
 LUNG, INFECTION = "native_lung", "native_infection"

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-from custom_components.data.atomic import writable_folder
-from custom_components.data.case_id import UNKNOWN_CASE, source_path
+from custom_components.files.atomic import writable_folder
+from custom_components.images.case_id import UNKNOWN_CASE, source_path
 from ignite.engine import Events
 from monai.engines import IterationEvents, Workflow
 from monai.utils import string_list_all_gather

@@ -3,14 +3,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from custom_components.data.atomic import writable_folder
-from custom_components.data.case_id import source_path
-from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
+from custom_components.files.atomic import writable_folder
+from custom_components.files.report_files import write_png
 from custom_components.handlers.case_report import NATIVE, CaseReport
-from custom_components.reports.case_lesions import CaseLesions, describe_lesions
-from custom_components.reports.overlay import draw_overlay, short_name, slices_to_show
-from custom_components.reports.report_files import write_png
-from custom_components.transforms.fallback_lung_mask import FILE_SOURCE, SOURCE_KEY
+from custom_components.images.case_id import source_path
+from custom_components.labels import IGNORE_LABEL, LESION_CLASSES
+from custom_components.pictures.overlay import draw_overlay, short_name, slices_to_show
+from custom_components.reports.lesions import CaseLesions, describe_lesions
+from custom_components.transforms.lungs.fallback_lung_mask import FILE_SOURCE, SOURCE_KEY
 from monai.utils import CommonKeys
 from PIL import Image
 

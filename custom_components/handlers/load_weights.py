@@ -2,9 +2,9 @@ import logging
 from pathlib import Path
 
 import torch
-from custom_components.data.model_card import card_path, network_arguments, read_card
-from custom_components.handlers.checkpoint_files import unreadable
-from custom_components.handlers.not_finite import not_finite, some_names
+from custom_components.weights.checkpoints import unreadable
+from custom_components.weights.model_card import card_path, network_arguments, read_card
+from custom_components.weights.not_finite import not_finite, some_names
 from ignite.engine import Engine, Events
 from torch import nn
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from custom_components._version import __version__
-from custom_components.data.model_card import (
+from custom_components.weights.model_card import (
     NETWORK,
     SETTINGS,
     TRAINED_ON,
@@ -22,7 +22,7 @@ OF_SPLIT = ("protocol", "num_folds", "fold", "seed")
 
 
 class ModelCardWriter:
-    """Writes beside weights what is needed to use them (:mod:`custom_components.data.model_card`).
+    """Writes beside weights what is needed to use them (:mod:`custom_components.weights.model_card`).
 
     Args:
         settings: numbers of the training by name: of the preprocessing, of the network.

@@ -2,8 +2,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from custom_components.handlers.checkpoint_files import first_line, latest_checkpoint
 from custom_components.handlers.checkpoint_savers import engine_objects
+from custom_components.weights.checkpoints import first_line, latest_checkpoint
 from ignite.engine import Engine, Events
 from monai.handlers import CheckpointLoader
 

@@ -2,7 +2,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from custom_components.data.split import write_split
+from custom_components.datalists.split import write_split
 from ignite.engine import Engine, Events
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import ignite.distributed as idist
 import torch
-from custom_components.data.atomic import atomic_path
+from custom_components.files.atomic import atomic_path
 from custom_components.handlers.model_card_writer import ModelCardWriter
 from ignite.engine import Engine, Events
 from torch import nn

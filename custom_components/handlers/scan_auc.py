@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from custom_components.data.case_id import case_id
+from custom_components.images.case_id import case_id
 from custom_components.metrics.case_numbers import covid_probability
 from monai.handlers import ROCAUC
 from monai.metrics import ROCAUCMetric, compute_roc_auc

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from custom_components.data.case_id import case_id
-from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
-from custom_components.data.mask_geometry import mask_on_image
+from custom_components.files.report_files import write_csv, write_json
 from custom_components.handlers.evaluation_report import EvaluationReport
-from custom_components.metrics.lesion_scores import ACTUAL, PREDICTED, accuracy, dice, precision, summarize
-from custom_components.reports.lesion_volumes import infection_percent
-from custom_components.reports.report_files import write_csv, write_json
-from custom_components.reports.score_table import score_table
+from custom_components.images.case_id import case_id
+from custom_components.images.geometry import mask_on_image
+from custom_components.labels import IGNORE_LABEL, LESION_CLASSES
+from custom_components.metrics.lesion_scores import ACTUAL, PREDICTED, accuracy, dice, precision, summarize_lesions
+from custom_components.reports.lesions import infection_percent
+from custom_components.reports.score_tables import score_table
 from monai.engines import Workflow
 from monai.utils import CommonKeys
 
@@ -49,7 +49,7 @@ class ScoreReport(EvaluationReport):
         counts = self._counts(engine)[kept]
         rows = [_row(case, count) for case, count in zip(cases, counts, strict=True)]
         write_csv(self.output_dir / "per_case.csv", rows)
-        summary = summarize(counts, [case["case_id"] for case in cases])
+        summary = summarize_lesions(counts, [case["case_id"] for case in cases])
         write_json(self.output_dir / "summary.json", {"protocol": self.protocol, **summary})
 
     def table(self) -> str:

@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from custom_components.data.case_id import case_id
+from custom_components.files.report_files import write_csv, write_json, write_png
 from custom_components.handlers.evaluation_report import EvaluationReport
+from custom_components.images.case_id import case_id
+from custom_components.labels import INFECTION
 from custom_components.metrics.mask_scores import MASKS, mask_scores
-from custom_components.reports.mask_overlay import draw_masks
-from custom_components.reports.overlay import slices_to_show, window_to_grey
-from custom_components.reports.report_files import write_csv, write_json, write_png
-from custom_components.transforms.lung_infection_label import INFECTION
+from custom_components.pictures.masks import draw_masks
+from custom_components.pictures.overlay import slices_to_show, window_to_grey
 from monai.data import MetaTensor
 from monai.engines import Workflow
 from monai.utils import CommonKeys

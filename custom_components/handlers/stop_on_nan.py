@@ -2,8 +2,8 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import torch
-from custom_components.data.case_id import batch_case_ids
-from custom_components.handlers.not_finite import not_finite, some_names
+from custom_components.images.case_id import batch_case_ids
+from custom_components.weights.not_finite import not_finite, some_names
 from monai.engines import IterationEvents, Workflow
 from monai.utils import CommonKeys
 

@@ -3,9 +3,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from custom_components.data.lesion_classes import IGNORE_LABEL
 from custom_components.handlers.lesion_report import NATIVE
-from custom_components.reports.overlay import overlay_rgb, window_to_grey
+from custom_components.labels import IGNORE_LABEL
+from custom_components.pictures.overlay import overlay_rgb, window_to_grey
 from ignite.engine import Events
 from monai.engines import Workflow
 from monai.utils import CommonKeys

@@ -1,6 +1,6 @@
 import torch
 import torch.nn.functional as F
-from custom_components.data.lesion_classes import IGNORE_LABEL
+from custom_components.labels import IGNORE_LABEL
 from custom_components.losses.pixel_cross_entropy import PixelCrossEntropy
 from monai.losses import DiceLoss
 from monai.utils import convert_to_tensor

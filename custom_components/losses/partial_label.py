@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 
 import torch
-from custom_components.data.case_id import case_prefix
+from custom_components.images.case_id import case_prefix
 from custom_components.losses.dice_cross_entropy import SMOOTH
 from custom_components.losses.pixel_cross_entropy import _checked_weight
 from monai.losses import DiceLoss

@@ -1,7 +1,7 @@
 import torch
 import torch.nn.functional as F
-from custom_components.data.case_id import case_prefix
-from custom_components.data.lesion_classes import IGNORE_LABEL
+from custom_components.images.case_id import case_prefix
+from custom_components.labels import IGNORE_LABEL
 from monai.utils import convert_to_tensor
 from torch.nn.modules.loss import _Loss
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from custom_components.data.size_groups import check_ratio
+from custom_components.infection_size import check_ratio
 
 
 def final_probability(item: Mapping[str, Any], name: str) -> float | None:

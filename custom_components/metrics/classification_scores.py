@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from custom_components.data.size_groups import CAP, CLASS_NAMES, COVID, RATIO_BANDS, SIZE_GROUPS
+from custom_components.infection_size import CAP, CLASS_NAMES, COVID, RATIO_BANDS, SIZE_GROUPS
 from numpy.typing import ArrayLike
 from sklearn.metrics import f1_score, roc_auc_score
 
@@ -95,7 +95,7 @@ def attention_overlap(attention: ArrayLike, mask: ArrayLike, level: float = 0.5)
     return 2.0 * int((attended & infected).sum()) / (int(attended.sum()) + int(infected.sum()))
 
 
-def summarize(rows: Sequence[Mapping[str, Any]], threshold: float = 0.5) -> dict[str, Any]:
+def summarize_classification(rows: Sequence[Mapping[str, Any]], threshold: float = 0.5) -> dict[str, Any]:
     """All scores of a set of cases, in the form of ``summary.json``.
 
     A case without final probability (its ratio is unknown, so that Eq. 5 has no weight for it) is counted in
@@ -116,7 +116,7 @@ def summarize(rows: Sequence[Mapping[str, Any]], threshold: float = 0.5) -> dict
 
     Example:
         >>> row = {"label": "covid", "probability": 0.7, "ratio_band": "< 0.005", "size_group": "covid_small"}
-        >>> summary = summarize([row])
+        >>> summary = summarize_classification([row])
         >>> summary["by_size_group"]["covid_small"]["sensitivity"], summary["by_ratio"]["> 0.030"]["n"]
         (1.0, 0)
     """
@@ -138,7 +138,7 @@ def labels_and_probabilities(
     """Labels and probabilities of the cases that have this probability.
 
     Args:
-        rows: as for :func:`summarize`.
+        rows: as for :func:`summarize_classification`.
         predictor: one of ``PREDICTORS``.
 
     Returns:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from custom_components.data.case_id import case_prefix
-from custom_components.data.lesion_classes import IGNORE_LABEL, LESION_CLASSES
+from custom_components.images.case_id import case_prefix
+from custom_components.labels import IGNORE_LABEL, LESION_CLASSES
 from monai.data import MetaTensor
 from monai.metrics import CumulativeIterationMetric
 
@@ -103,7 +103,7 @@ def mean_lesion_dice(counts: torch.Tensor) -> torch.Tensor:
     return class_means(dice(counts)).nanmean()
 
 
-def summarize(counts: torch.Tensor, case_ids: Sequence[str]) -> dict[str, Any]:
+def summarize_lesions(counts: torch.Tensor, case_ids: Sequence[str]) -> dict[str, Any]:
     """All scores of a set of cases, in the form of ``summary.json``.
 
     ``dice``, ``accuracy`` and ``precision`` are means over cases, ``mean`` being the mean of the three lesion classes.

@@ -3,7 +3,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from custom_components.transforms.lung_infection_label import INFECTION, LUNG
+from custom_components.labels import INFECTION, LUNG
 from monai.metrics import compute_dice, compute_surface_dice
 
 # Which label values make each mask: infected lung is lung.

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from custom_components.networks.lsh_attention import FullAttention, LSHAttention, SharedQKAttention
+from custom_components.networks.lsh.attention import FullAttention, LSHAttention, SharedQKAttention
 from monai.networks.blocks import Convolution
 from monai.networks.layers import Pool
 from torch import nn
@@ -173,7 +173,7 @@ class ResidualAttentionUNet(nn.Module):
         zero_init_attention: bool = False,
     ) -> None:
         super().__init__()
-        # What weights need to be used: see custom_components.data.model_card.
+        # What weights need to be used: see custom_components.weights.model_card.
         self.definition = {
             "features": list(features),
             "encoder": encoder,

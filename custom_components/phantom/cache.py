@@ -4,8 +4,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from custom_components.data.atomic import writable_folder
-from custom_components.data.left_behind import temporary_beside
+from custom_components.files.atomic import temporary_beside, writable_folder
 
 CACHE_VARIABLE = "COVID_PHANTOM_CACHE"
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from custom_components.data.atomic import atomic_path
-from custom_components.data.lesion_classes import LUNG_WINDOW_HU
-from custom_components.data.new_folder import new_folder
+from custom_components.files.atomic import atomic_path, new_folder
+from custom_components.labels import LUNG_WINDOW_HU
 from custom_components.phantom.cache import cached_folder
 from custom_components.phantom.generate import SLICE_LEVELS_MM, make_slice, make_volume
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
@@ -173,11 +172,11 @@ def _write_dataset(folder: str | Path, cases: Sequence[_Case], phantoms: Iterato
             paths = {kind: f"{part}/{case.case_id}.{suffix}" for kind, part in _FOLDERS.items()}
             _write_case(phantom, {kind: root / path for kind, path in paths.items()}, suffix)
             entries.append({"case_id": case.case_id, **paths, "group": case.group})
-        write_datalist(root, entries)
+        write_phantom_datalist(root, entries)
     return Path(folder)
 
 
-def write_datalist(root: Path, entries: Sequence[Mapping[str, object]]) -> None:
+def write_phantom_datalist(root: Path, entries: Sequence[Mapping[str, object]]) -> None:
     """Write ``datalist.json``.
 
     Args:

@@ -1,11 +1,13 @@
 """A phantom as a CT series, with the traps of real ones: unsorted file names and a localizer beside the slices."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from custom_components.data.atomic import atomic_path, writable_folder
-from custom_components.data.lesion_classes import LUNG_WINDOW_HU
+from custom_components.files.atomic import atomic_path, new_folder, writable_folder
+from custom_components.labels import LUNG_WINDOW_HU
+from custom_components.phantom.generate import make_volume
 from custom_components.phantom.nifti import phantom_hu
 from custom_components.phantom.phantom import Phantom
 
@@ -203,3 +205,26 @@ def _pydicom_before_3() -> bool:
     from pydicom import __version_info__
 
     return int(__version_info__[0]) < 3
+
+
+def write_dicom_series(
+    folder: str | Path,
+    seed: int = 0,
+    shape: Sequence[int] = (128, 128, 48),
+    spacing_mm: Sequence[float] = (2.8, 2.8, 6.0),
+) -> Path:
+    """Write one synthetic chest CT as a DICOM series.
+
+    Args:
+        folder: new or empty folder.
+        seed: another seed gives another patient.
+        shape: voxels along x, y, z.
+        spacing_mm: voxel size along x, y, z.
+
+    Returns:
+        The folder.
+    """
+    volume = make_volume(seed, shape, spacing_mm)
+    with new_folder(folder) as draft:
+        write_dicom(volume, draft)
+    return Path(folder)

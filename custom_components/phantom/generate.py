@@ -1,11 +1,11 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from custom_components.data.lesion_classes import LESION_CLASSES
-from custom_components.phantom.anatomy import Anatomy
-from custom_components.phantom.disease import RARE_SHARE, find_disease, infected_voxels
-from custom_components.phantom.grid import Grid
-from custom_components.phantom.lesions import (
+from custom_components.labels import LESION_CLASSES
+from custom_components.phantom.body.anatomy import Anatomy
+from custom_components.phantom.body.disease import RARE_SHARE, find_disease, infected_voxels
+from custom_components.phantom.body.grid import Grid
+from custom_components.phantom.body.lesions import (
     Chest,
     Lesions,
     check_lesion_volumes,
@@ -13,11 +13,10 @@ from custom_components.phantom.lesions import (
     place_lesions,
     random_volumes_ml,
 )
-from custom_components.phantom.lungs import paint_lungs
+from custom_components.phantom.body.lungs import paint_lungs
+from custom_components.phantom.body.scanner import AIR_HU, acquire, paint_table
+from custom_components.phantom.body.tissue import paint_chest_wall, paint_inner_organs, paint_skeleton
 from custom_components.phantom.phantom import ISOCENTRE_MM, Phantom
-from custom_components.phantom.scanner import AIR_HU, acquire, paint_table
-from custom_components.phantom.skeleton import paint_skeleton
-from custom_components.phantom.soft_tissue import paint_chest_wall, paint_inner_organs
 
 SLICE_FIELD_MM = 380.0
 SLICE_THICKNESS_MM = 5.0
@@ -107,7 +106,7 @@ def make_scan(
     A seed is a patient, who has the same anatomy whatever the disease.
 
     Args:
-        disease: ``covid`` or ``cap``; :mod:`custom_components.phantom.disease` says how they differ.
+        disease: ``covid`` or ``cap``; :mod:`custom_components.phantom.body.disease` says how they differ.
         ratio: infection volume / lung volume, above 0; met to the voxel and never across the border of a size group.
             ``None`` draws it as the disease has it, rare size included.
         seed: whole number, 0 or more; another seed is another patient.

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from custom_components.data.atomic import atomic_path
-from custom_components.data.nifti_header import placed_image
+from custom_components.files.atomic import atomic_path
+from custom_components.images.nifti import placed_image
 from custom_components.phantom.phantom import Phantom
 
 

@@ -1,7 +1,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from custom_components.data.lesion_classes import LESION_CLASSES
+from custom_components.labels import LESION_CLASSES
 
 INFECTION_CLASSES = ("ground_glass", "consolidation")
 # Patient position (LPS) of the middle of the chest, off the origin as in a real scan.

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from custom_components.data.new_folder import new_folder
-from custom_components.data.size_groups import size_group
+from custom_components.files.atomic import new_folder
+from custom_components.infection_size import size_group
+from custom_components.phantom.body.disease import DISEASES, RARE_SHARE
+from custom_components.phantom.body.grid import Grid
 from custom_components.phantom.cache import cached_folder
 from custom_components.phantom.dataset import (
     GENERATOR_VERSION,
     PROGRESS_FROM,
     check_count,
     patient_seed,
-    write_datalist,
+    write_phantom_datalist,
 )
-from custom_components.phantom.disease import DISEASES, RARE_SHARE
 from custom_components.phantom.generate import make_scan
-from custom_components.phantom.grid import Grid
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
 from custom_components.phantom.phantom import Phantom
 from tqdm import tqdm
@@ -93,7 +93,9 @@ def write_scan_dataset(
         raise ValueError(f"Phantom shape is {tuple(shape)}. Expected scans of two slices or more, which are volumes.")
     progress = tqdm(scans, "phantom", disable=num_scans <= PROGRESS_FROM, unit="scan")
     with new_folder(folder) as root:
-        write_datalist(root, [_write_scan(root, scan, _make(scan, seed, shape, spacing_mm), seed) for scan in progress])
+        write_phantom_datalist(
+            root, [_write_scan(root, scan, _make(scan, seed, shape, spacing_mm), seed) for scan in progress]
+        )
     return Path(folder)
 
 

@@ -1,0 +1,1 @@
+"""What is reported of cases and data sets, as numbers, tables and pages."""

@@ -4,22 +4,22 @@ import importlib
 from typing import Any
 
 _MODULES = {
-    "bootstrap_difference": "bootstrap",
-    "bootstrap_interval": "bootstrap",
-    "brier_score": "calibration",
-    "can_group_by": "subgroups",
-    "delong_interval": "delong",
-    "delong_test": "delong",
-    "expected_calibration_error": "calibration",
-    "mcnemar_test": "mcnemar",
-    "mean_of": "case_statistics",
-    "nested_ensemble": "ensemble_search",
-    "reliability_curve": "calibration",
-    "score_statistics": "case_statistics",
-    "search_ensemble": "ensemble_rule",
-    "split_subgroups": "subgroups",
-    "subgroup_of": "subgroups",
-    "t_test_over_folds": "paired_t_test",
+    "bootstrap_difference": "statistics.bootstrap",
+    "bootstrap_interval": "statistics.bootstrap",
+    "brier_score": "statistics.calibration",
+    "can_group_by": "results.subgroups",
+    "delong_interval": "statistics.delong",
+    "delong_test": "statistics.delong",
+    "expected_calibration_error": "statistics.calibration",
+    "mcnemar_test": "statistics.mcnemar",
+    "mean_of": "statistics.case_statistics",
+    "nested_ensemble": "results.ensemble_search",
+    "reliability_curve": "statistics.calibration",
+    "score_statistics": "statistics.case_statistics",
+    "search_ensemble": "statistics.ensemble_rule",
+    "split_subgroups": "results.subgroups",
+    "subgroup_of": "results.subgroups",
+    "t_test_over_folds": "statistics.paired_t_test",
 }
 
 __all__ = sorted(_MODULES)

@@ -8,13 +8,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from custom_components.command_line import check_flags, ended_by_ctrl_c
+from custom_components.command_line.endings import check_flags, ended_by_ctrl_c
 from custom_components.study.conduct import conduct, plan_text
-from custom_components.study.runner import Outcome, Runner
-from custom_components.study.study_folder import check_study_folder, study_folder
-from custom_components.study.study_options import StudyOptions, bundle_folder
-from custom_components.study.study_report import write_study
-from custom_components.study.workers import worker_environments
+from custom_components.study.plans.study_options import StudyOptions, bundle_folder
+from custom_components.study.report.study_report import write_study
+from custom_components.study.runs.runner import Outcome, Runner
+from custom_components.study.runs.study_folder import check_study_folder, study_folder
+from custom_components.study.runs.workers import worker_environments
 
 _logger = logging.getLogger(__name__)
 

@@ -5,20 +5,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from custom_components.study.attention_panels import panel_runs, panels_of, remove_panel_inputs, write_panel_inputs
-from custom_components.study.cap_plan import CapStudy
-from custom_components.study.collect_cap import collect_cap
-from custom_components.study.collect_seg import collect_seg
-from custom_components.study.data_fingerprint import DataFingerprint
-from custom_components.study.provenance import provenance
-from custom_components.study.run_hash import code_state, run_hashes
-from custom_components.study.run_plan import Run
-from custom_components.study.run_stamp import finished_seconds
-from custom_components.study.run_times import in_words, seconds_left
-from custom_components.study.runner import Outcome, Runner
-from custom_components.study.seg_plan import SegStudy
-from custom_components.study.study_report import HTML_NAME
-from custom_components.study.study_results import ClassificationResults, FailedRun, SegmentationResults
+from custom_components.study.plans.attention_panels import (
+    panel_runs,
+    panels_of,
+    remove_panel_inputs,
+    write_panel_inputs,
+)
+from custom_components.study.plans.cap_plan import CapStudy
+from custom_components.study.plans.collect_cap import collect_cap
+from custom_components.study.plans.collect_seg import collect_seg
+from custom_components.study.plans.seg_plan import SegStudy
+from custom_components.study.report.study_report import HTML_NAME
+from custom_components.study.results.study_results import ClassificationResults, FailedRun, SegmentationResults
+from custom_components.study.runs.data_fingerprint import DataFingerprint
+from custom_components.study.runs.provenance import provenance
+from custom_components.study.runs.run import Run
+from custom_components.study.runs.run_hash import code_state, run_hashes
+from custom_components.study.runs.run_stamp import finished_seconds
+from custom_components.study.runs.run_times import in_words, seconds_left
+from custom_components.study.runs.runner import Outcome, Runner
 
 Study = CapStudy | SegStudy
 Results = ClassificationResults | SegmentationResults

@@ -1,0 +1,1 @@
+"""Transforms that the bundles name."""

@@ -2,8 +2,8 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
-from custom_components.data.case_id import case_id
-from custom_components.data.mask_geometry import mask_on_image
+from custom_components.images.case_id import case_id
+from custom_components.images.geometry import mask_on_image
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 

@@ -3,7 +3,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from custom_components.data.case_id import case_id
+from custom_components.images.case_id import case_id
 from custom_components.metrics.case_numbers import known_ratio
 from custom_components.networks.dual_sampling import branch_weight
 from monai.transforms import Transform

@@ -2,11 +2,11 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
-from custom_components.data.case_id import case_id
-from custom_components.data.size_groups import CAP, CLASS_NAMES, COVID
+from custom_components._version import NOTICE
+from custom_components.images.case_id import case_id
+from custom_components.infection_size import CAP, CLASS_NAMES, COVID
 from custom_components.metrics.case_numbers import covid_probability, known_ratio
 from custom_components.networks.dual_sampling import branch_weight
-from custom_components.reports.case_lesions import NOTICE
 from monai.transforms import Transform
 
 _DECIMALS = 4

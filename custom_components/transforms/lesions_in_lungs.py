@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from custom_components.data.case_id import case_id
-from custom_components.data.mask_geometry import mask_on_image
-from custom_components.transforms.fallback_lung_mask import SOURCE_KEY, FallbackLungMaskd
-from custom_components.transforms.implausible_lungs import LUNG_NOTES, warned_of_lungs
+from custom_components.images.case_id import case_id
+from custom_components.images.geometry import mask_on_image
+from custom_components.transforms.checks.implausible_lungs import LUNG_NOTES, warned_of_lungs
+from custom_components.transforms.lungs.fallback_lung_mask import SOURCE_KEY, FallbackLungMaskd
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform

@@ -4,12 +4,11 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
-from custom_components.data.case_id import case_id
-from custom_components.data.mask_geometry import mask_on_image
+from custom_components.images.case_id import case_id
+from custom_components.images.geometry import mask_on_image
+from custom_components.labels import INFECTION, LUNG
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
-
-BACKGROUND, LUNG, INFECTION = 0, 1, 2
 
 
 class LungInfectionLabeld(Transform):

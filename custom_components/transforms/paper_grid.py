@@ -3,9 +3,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from custom_components.data.case_id import case_id
-from custom_components.data.lesion_classes import LUNG_WINDOW_HU
-from custom_components.data.mask_geometry import check_on_image
+from custom_components.images.case_id import case_id
+from custom_components.images.geometry import check_on_image
+from custom_components.labels import LUNG_WINDOW_HU
 from custom_components.transforms.align_masks import binary_mask
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform

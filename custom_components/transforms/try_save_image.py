@@ -1,9 +1,8 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from custom_components.data.case_id import case_id
-from custom_components.engines.case_evaluator import NOT_WRITTEN
-from custom_components.engines.unwritten import noted_when_unwritten
+from custom_components.engines.case_evaluator import NOT_WRITTEN, noted_when_unwritten
+from custom_components.images.case_id import case_id
 from monai.transforms import SaveImaged
 
 

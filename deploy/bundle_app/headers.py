@@ -1,1 +1,1 @@
-../../custom_components/data/dicom_headers.py
+../../custom_components/dicom/identifiers.py

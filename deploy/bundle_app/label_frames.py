@@ -1,1 +1,1 @@
-../../custom_components/data/dicom_frames.py
+../../custom_components/reports/dicom/frames.py

@@ -7,17 +7,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from custom_components.data.build_datalist import build_datalist
-from custom_components.data.check_datalist import check_datalist
-from custom_components.data.check_lesions import check_lesions
-from custom_components.data.classification_datalist import list_scans
-from custom_components.data.covid20_slices import convert_covid20_slices
-from custom_components.data.ct_excerpts import convert_ct_excerpts
-from custom_components.data.folds import select_fold
-from custom_components.data.medseg import convert_jpg, convert_medseg
-from custom_components.data.segmentation_datalist import list_cases
+from custom_components.datalists.check_lesions import check_lesions
+from custom_components.datalists.folds import select_fold
+from custom_components.datalists.scans import list_scans
+from custom_components.datalists.slices import list_cases
+from custom_components.datasets.covid20_slices import convert_covid20_slices
 from custom_components.datasets.covid20_volumes import convert_covid20_volumes
+from custom_components.datasets.ct_excerpts import convert_ct_excerpts
+from custom_components.datasets.datalist import build_datalist, check_datalist
 from custom_components.datasets.lctsc import convert_lctsc
+from custom_components.datasets.medseg import convert_jpg, convert_medseg
 from custom_components.datasets.medseg_volumes import convert_medseg_volumes
 from custom_components.datasets.plethora import convert_plethora
 from custom_components.diagnosis.command import diagnose

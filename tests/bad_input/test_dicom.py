@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from custom_components.data.ct_reader import CTReader
-from custom_components.data.segmentation_datalist import list_cases
+from custom_components.datalists.slices import list_cases
 from custom_components.diagnosis.queue import scan_sources
 from custom_components.diagnosis.scan_source import ScanSource
+from custom_components.images.ct_reader import CTReader
 from PIL import Image
 from pydicom import Dataset, config, dcmread, dcmwrite
 from pydicom.encaps import encapsulate
@@ -30,7 +30,7 @@ from pydicom.uid import (
 )
 
 from tests.bundles.conftest import ROOT, digests
-from tests.data.conftest import ct_image
+from tests.written_images import ct_image
 
 SIZE, SPACING_MM, ORIGIN_MM = (64, 60, 8), (5.5, 6.0, 20.0), (-170.0, -180.0, -70.0)
 # From air to metal, every value of 12 bits somewhere, no two slices alike.
@@ -543,8 +543,8 @@ def assert_refers_consistently(segmentation, measurements, series) -> None:
 @pytest.mark.parametrize("name", OBJECTS)
 def test_dicom_objects_of_a_series_are_written_or_refused_with_a_message(name, tmp_path, caplog, recwarn):
     pytest.importorskip("highdicom")
-    from custom_components.reports.dicom_objects import write_dicom_objects
-    from custom_components.reports.scan_findings import ScanFindings
+    from custom_components.reports.dicom.objects import write_dicom_objects
+    from custom_components.reports.scan.findings import ScanFindings
 
     (tmp_path / "in").mkdir()
     ROWS[name].spoil(tmp_path / "in" / "scan")

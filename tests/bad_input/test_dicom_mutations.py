@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from custom_components.data.ct_reader import CTReader
 from custom_components.diagnosis.queue import run_queue, scan_sources
 from custom_components.diagnosis.scan_source import ScanSource
+from custom_components.images.ct_reader import CTReader
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import config, dcmread, dcmwrite
@@ -16,7 +16,7 @@ from pydicom.datadict import keyword_for_tag
 
 from tests.bad_input.test_dicom import HU, files, slices
 from tests.bad_input.test_dicom import save as save_series
-from tests.data.conftest import ct_image
+from tests.written_images import ct_image
 
 MUTATIONS = settings(
     max_examples=60,

@@ -14,7 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from custom_components.data.ct_reader import CTReader, image_header
+from custom_components.images.ct_reader import CTReader, image_header
 from PIL import Image
 
 from tests.bad_input.data_sets import AFFINE, cap_data, chest, save, seg_data, seg_list

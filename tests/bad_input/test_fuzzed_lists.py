@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from custom_components.data.classification_datalist import list_scans
-from custom_components.data.label_table import read_label_table
-from custom_components.data.segmentation_datalist import list_cases
-from custom_components.study.study_data import further_columns
+from custom_components.datalists.label_table import read_label_table
+from custom_components.datalists.scans import list_scans
+from custom_components.datalists.slices import list_cases
+from custom_components.study.plans.study_data import further_columns
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

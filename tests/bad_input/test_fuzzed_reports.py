@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from custom_components.reports import scan_page
-from custom_components.reports.diagnosis_table import diagnosis_table
+from custom_components.files.report_files import write_csv
 from custom_components.reports.html_page import page_template
-from custom_components.reports.report_files import write_csv
-from custom_components.reports.scan_findings import Model, ScanFindings, Scores
-from custom_components.reports.scan_report import HTML_NAME, JSON_NAME, write_report
-from custom_components.reports.score_table import score_table
-from custom_components.study.study_section import Section
-from custom_components.study.table import Cell, Table, table_frame
-from custom_components.study.table_files import table_files
+from custom_components.reports.scan import page as scan_page
+from custom_components.reports.scan.findings import Model, ScanFindings, Scores
+from custom_components.reports.scan.report import HTML_NAME, JSON_NAME, write_report
+from custom_components.reports.score_tables import diagnosis_table, score_table
+from custom_components.study.report.section import Section
+from custom_components.study.tables.table import Cell, Table, table_frame
+from custom_components.study.tables.table_files import table_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from custom_components.data.size_balanced_sampler import SizeBalancedSampler
-from custom_components.data.size_groups import SIZE_GROUPS, size_group
+from custom_components.infection_size import SIZE_GROUPS, size_group
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare

@@ -7,11 +7,11 @@ import nibabel
 import numpy as np
 import pytest
 from custom_components import CTReader
-from custom_components.data.covid20_slices import convert_covid20_slices
-from custom_components.data.ct_excerpts import convert_ct_excerpts
-from custom_components.data.medseg import convert_jpg, convert_medseg
-from custom_components.data.nifti_header import placed_image
+from custom_components.datasets.covid20_slices import convert_covid20_slices
+from custom_components.datasets.ct_excerpts import convert_ct_excerpts
+from custom_components.datasets.medseg import convert_jpg, convert_medseg
 from custom_components.diagnosis.scan_files import write_volume
+from custom_components.images.nifti import placed_image
 from custom_components.phantom import write_scan_dataset, write_volume_dataset
 from monai.transforms import Compose, LoadImage
 from PIL import Image
@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from tests.bundles.cap.conftest import BUNDLE as CAP_BUNDLE
 from tests.bundles.seg.conftest import BUNDLE as SEG_BUNDLE
-from tests.data.test_covid20_slices import run_of
+from tests.datasets.test_covid20_slices import run_of
 
 SHAPE = (5, 6, 7)
 TURNED = Rotation.from_euler("xyz", [10, -20, 30], degrees=True).as_matrix()

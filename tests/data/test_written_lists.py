@@ -4,21 +4,19 @@ import shutil
 
 import numpy as np
 import pytest
-from custom_components.data.build_datalist import build_datalist
-from custom_components.data.check_datalist import check_datalist
-from custom_components.data.check_lesions import check_infections, check_lesions
-from custom_components.data.classification_datalist import list_scans
-from custom_components.data.covid20_slices import convert_covid20_slices
-from custom_components.data.covid_ct_md import convert_covid_ct_md
-from custom_components.data.ct_excerpts import convert_ct_excerpts
-from custom_components.data.folds import select_fold
-from custom_components.data.hold_out import hold_out_fold
-from custom_components.data.medseg import convert_medseg
-from custom_components.data.segmentation_datalist import list_cases
+from custom_components.datalists.check_lesions import check_infections, check_lesions
+from custom_components.datalists.folds import hold_out_fold, select_fold
+from custom_components.datalists.scans import list_scans
+from custom_components.datalists.slices import list_cases
+from custom_components.datasets.covid20_slices import convert_covid20_slices
+from custom_components.datasets.covid_ct_md import convert_covid_ct_md
+from custom_components.datasets.ct_excerpts import convert_ct_excerpts
+from custom_components.datasets.datalist import build_datalist, check_datalist
+from custom_components.datasets.medseg import convert_medseg
 from custom_components.phantom import make_volume, write_dicom, write_scan_dataset
 from custom_components.phantom.nifti import write_nifti_array
 
-from tests.data.test_covid20_slices import run_of
+from tests.datasets.test_covid20_slices import run_of
 
 
 @pytest.fixture(scope="module")

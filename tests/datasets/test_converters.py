@@ -7,10 +7,10 @@ import shutil
 import nibabel
 import numpy as np
 import pytest
-from custom_components.data.classification_datalist import list_scans
-from custom_components.data.ct_excerpts import EFFUSION, LUNG, OUTSIDE, UNSURE
-from custom_components.data.segmentation_datalist import list_cases
+from custom_components.datalists.scans import list_scans
+from custom_components.datalists.slices import list_cases
 from custom_components.datasets.covid20_volumes import convert_covid20_volumes
+from custom_components.datasets.ct_excerpts import EFFUSION, LUNG, OUTSIDE, UNSURE
 from custom_components.datasets.lctsc import convert_lctsc
 from custom_components.datasets.medseg_volumes import convert_medseg_volumes
 from custom_components.datasets.plethora import convert_plethora

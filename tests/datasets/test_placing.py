@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from custom_components.datasets.placing import aerated_share, check_on_lungs, place_masks
-from custom_components.transforms.lung_mask import lung_mask
+from custom_components.transforms.lungs.lung_mask import lung_mask
 from monai.data import MetaTensor
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 

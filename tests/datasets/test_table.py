@@ -1,8 +1,8 @@
 import re
 from pathlib import Path
 
+from custom_components.command_line.verbs import VERBS
 from custom_components.datasets.table import SETS, datasets
-from custom_components.verbs import VERBS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "data.md"
 

@@ -9,8 +9,8 @@ from custom_components.diagnosis.pipeline import SEGMENT_WEIGHTS
 from custom_components.networks.vbnet import VBNet
 from custom_components.phantom import Phantom, make_scan, make_volume, write_dicom
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
-from custom_components.reports.scan_findings import Model
-from custom_components.transforms.left_right_lungs import left_right_lungs
+from custom_components.reports.scan.findings import Model
+from custom_components.transforms.lungs.left_right import left_right_lungs
 from monai.data import MetaTensor
 from pydicom import dcmread
 from pydicom.uid import generate_uid

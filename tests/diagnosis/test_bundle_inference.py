@@ -47,7 +47,7 @@ def test_with_vbnet_a_ct_alone_gives_what_diagnose_gives(
         seen.append((type(network).__name__, list(spacing_mm), list(window_hu), amp, list(patch_size)))
         return PlantedSegmenter(scan)(image)
 
-    monkeypatch.setattr("custom_components.transforms.segment_lungs.segment_lungs_and_infection", segment)
+    monkeypatch.setattr("custom_components.transforms.lungs.segment_lungs.segment_lungs_and_infection", segment)
     image = write_nifti(scan, tmp_path / "a.nii.gz")
     report = infer(image, segment_ckpt_path=segment_ckpt_path)
     names = ("segment_spacing_mm", "segment_window_hu", "segment_patch_size")

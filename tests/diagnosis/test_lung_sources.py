@@ -7,8 +7,8 @@ import pytest
 import torch
 from custom_components.diagnosis.lung_sources import LUNGMASK_SOURCE, Lungmask, find_lungs
 from custom_components.phantom import make_volume
-from custom_components.transforms.fallback_lung_mask import FALLBACK_SOURCE
-from custom_components.transforms.segment_lungs import VBNET_SOURCE
+from custom_components.transforms.lungs.fallback_lung_mask import FALLBACK_SOURCE
+from custom_components.transforms.lungs.segment_lungs import VBNET_SOURCE
 from monai.data import MetaTensor
 
 from tests.diagnosis.conftest import PlantedSegmenter, image_of

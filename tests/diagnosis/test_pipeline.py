@@ -8,11 +8,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from custom_components.data.ct_reader import CTReader
 from custom_components.diagnosis.bundle_network import BundleNetwork, bundle_parser, describe_model, find_bundle
 from custom_components.diagnosis.classification import classify
-from custom_components.diagnosis.kept_results import KeptResults
-from custom_components.diagnosis.lesion_search import CHUNK, _split, find_lesions, slices_with
+from custom_components.diagnosis.kept_results import KeptResults, StageClock
+from custom_components.diagnosis.lesions import CHUNK, _split, find_lesions, slices_with
 from custom_components.diagnosis.lung_sources import LungMasks
 from custom_components.diagnosis.pipeline import (
     LESIONS_LEFT_OUT,
@@ -26,10 +25,10 @@ from custom_components.diagnosis.pipeline import (
 )
 from custom_components.diagnosis.scan_files import read_volume
 from custom_components.diagnosis.scan_source import ScanSource
-from custom_components.diagnosis.stage_clock import StageClock
+from custom_components.images.ct_reader import CTReader
 from custom_components.networks.vbnet import VBNet
 from custom_components.phantom import make_scan
-from custom_components.transforms.left_right_lungs import left_right_lungs
+from custom_components.transforms.lungs.left_right import left_right_lungs
 from monai.data import MetaTensor
 
 from tests.bundles.cap.conftest import BUNDLE as CAP
@@ -202,7 +201,7 @@ def test_half_precision_finds_the_same_lesions_on_almost_all_pixels(scan, bundle
 
 def test_planted_volumes_come_back_within_5_percent(scan, study, planted):
     """From DICOM to the report's numbers, over masks that were planted."""
-    from custom_components.reports.scan_description import describe_scan
+    from custom_components.reports.scan.description import describe_scan
 
     diagnosis = Diagnosis(bundles_dir=planted(scan), infection_by="vbnet")
     findings = diagnosis(ScanSource(study))

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pydicom
 import pytest
-from custom_components.data.ct_reader import NOTES
-from custom_components.data.lock_file import held_alone
 from custom_components.diagnosis.case_folder import MANIFEST, SCAN
 from custom_components.diagnosis.kept_results import KeptResults
 from custom_components.diagnosis.queue import run_queue, scan_sources
 from custom_components.diagnosis.scan_source import ScanSource
-from custom_components.reports.report_files import write_json
+from custom_components.files.lock import held_alone
+from custom_components.files.report_files import write_json
+from custom_components.images.ct_reader import NOTES
 
 from tests.diagnosis.conftest import PATIENT_NAME, thin_phantom, write_nifti, write_series
 from tests.full_disk import fill_disk

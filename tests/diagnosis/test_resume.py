@@ -123,9 +123,9 @@ def kill(study: Path, out: Path, bundles: Path, function: str) -> None:
 KILLED = {
     "the lesion classes": ("custom_components.diagnosis.pipeline:find_lesions", FOUND, ["lesions", "classification"]),
     "the classifier": ("custom_components.diagnosis.pipeline:classify", FOUND | LESIONS | MASKS, ["classification"]),
-    "the report": ("custom_components.reports.scan_report:render_page", FOUND | LESIONS | MASKS | MAPS, []),
+    "the report": ("custom_components.reports.scan.report:render_page", FOUND | LESIONS | MASKS | MAPS, []),
     "a DICOM object": (
-        "custom_components.reports.dicom_objects:make_attention_map",
+        "custom_components.reports.dicom.objects:make_attention_map",
         FOUND | LESIONS | MASKS | MAPS | REPORT | {"dicom/segmentation.dcm", "dicom/measurements.dcm"},
         [],
     ),
@@ -204,7 +204,7 @@ def test_dicom_objects_that_fail_leave_a_complete_report_and_are_all_that_is_don
     """The trial before the networks passes."""
     pytest.importorskip("highdicom")
     with monkeypatch.context() as patch:
-        fail_after(patch, "custom_components.reports.dicom_objects", "make_measurements", 1)
+        fail_after(patch, "custom_components.reports.dicom.objects", "make_measurements", 1)
         assert run(tmp_path / "out") == 1
     assert "DICOM segmentation and measurements: a fault of the writer" in caplog.records[-1].getMessage()
     maps = {f"dicom/{name}.dcm" for name in MAPS}
@@ -340,7 +340,7 @@ def of_no_character_set(series, monkeypatch):
 
 
 def with_headers_that_highdicom_refuses(series, monkeypatch):
-    fail_after(monkeypatch, "custom_components.reports.dicom_objects", "make_segmentation", 0)
+    fail_after(monkeypatch, "custom_components.reports.dicom.objects", "make_segmentation", 0)
 
 
 @pytest.mark.parametrize(

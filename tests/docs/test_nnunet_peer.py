@@ -3,7 +3,7 @@ import runpy
 
 import numpy as np
 import pytest
-from custom_components.data.segmentation_datalist import list_cases
+from custom_components.datalists.slices import list_cases
 from PIL import Image
 
 from tests.bundles.conftest import ROOT

@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from custom_components.data.dicom_series import check_dicom_series
+from custom_components.dicom.series import check_dicom_series
 from custom_components.phantom import make_volume, write_dicom
 from custom_components.phantom.nifti import write_nifti_array
 from pydicom import dcmread

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 from custom_components import ResidualAttentionUNet, __version__
-from custom_components.data.dicom_headers import substitute_uid
-from custom_components.data.dicom_series import check_dicom_series
+from custom_components.dicom.identifiers import substitute_uid
+from custom_components.dicom.series import check_dicom_series
 from custom_components.phantom import make_scan, make_volume, write_dicom, write_localizer
 from monai.bundle import ConfigParser
 from pydicom import dcmread

@@ -2,10 +2,10 @@ import json
 
 import pytest
 import torch
-from custom_components.data.atomic_nifti_writer import AtomicNibabelWriter
 from custom_components.engines.case_evaluator import CaseDataset, CaseEvaluator, root_cause
 from custom_components.handlers.lesion_report import LesionReport
 from custom_components.handlers.score_report import ScoreReport
+from custom_components.images.writers import AtomicNibabelWriter
 from custom_components.metrics.lesion_scores import LesionScores
 from ignite.engine import Events
 from monai.data import DataLoader, MetaTensor

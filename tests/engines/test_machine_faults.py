@@ -3,8 +3,7 @@ import signal
 
 import pytest
 import torch
-from custom_components.engines.machine_faults import machine_fault
-from custom_components.engines.root_cause import root_cause
+from custom_components.engines.root_cause import machine_fault, root_cause
 from monai.data import DataLoader, Dataset
 
 
@@ -52,7 +51,7 @@ def test_the_end_of_another_process_is_told_with_where_to_look(message):
 
 
 def test_a_full_disk_without_a_file_names_the_folder_that_is_on_it(monkeypatch, tmp_path):
-    monkeypatch.setattr("custom_components.engines.machine_faults.full_folders", lambda: [tmp_path / "output"])
+    monkeypatch.setattr("custom_components.engines.root_cause.full_folders", lambda: [tmp_path / "output"])
     error = OSError(28, "No space left on device")
     assert root_cause(error) == f"{tmp_path / 'output'}: No space left on device. Free space, or name another folder."
 

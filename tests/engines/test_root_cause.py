@@ -3,10 +3,10 @@ import sys
 
 import pytest
 import torch
-from custom_components.data.ct_reader import CTReader
-from custom_components.data.segmentation_datalist import list_cases
+from custom_components.datalists.slices import list_cases
 from custom_components.engines import root_cause as module
 from custom_components.engines.root_cause import TRACEBACK_VARIABLE, is_for_people, log_root_cause, root_cause
+from custom_components.images.ct_reader import CTReader
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset
 from monai.transforms import Lambdad

@@ -4,10 +4,10 @@ import shutil
 
 import numpy as np
 import pytest
-from custom_components.command_line import ended_with_a_message
+from custom_components.command_line.endings import ended_with_a_message
 from custom_components.engines.root_cause import TRACEBACK_VARIABLE
 from custom_components.phantom import dataset
-from custom_components.study import study_data
+from custom_components.study.plans import study_data
 
 from tests.full_disk import fill_disk, left
 from tests.study.small_data import write_scans
@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_no_half_datalist(command_line, tmp_path, monkeypatch
     rows = [f"{number:03d},{('covid', 'cap')[number % 2]}" for number in range(12)]
     (data / "labels.csv").write_text("\n".join(["case_id,label", *rows]), encoding="utf-8")
     measured = {"ratio": 0.1, "group": "covid_large"}
-    monkeypatch.setattr("custom_components.data.build_datalist._measured", lambda case, _: {**case, **measured})
+    monkeypatch.setattr("custom_components.datasets.datalist._measured", lambda case, _: {**case, **measured})
     before = left(tmp_path)
     fill_disk(monkeypatch, "new.json")
     assert command_line("build_datalist", data, "--output", target, "--num_folds", "2") == 1
@@ -114,7 +114,7 @@ def test_ctrl_c_ends_a_verb_with_status_130_and_leaves_nothing(command_line, tmp
 
 
 def test_a_file_that_vanishes_ends_a_conversion_with_its_name(command_line, runs, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("custom_components.data.covid20_slices._check_spacing", lambda _: shutil.rmtree(runs, True))
+    monkeypatch.setattr("custom_components.datasets.covid20_slices._check_spacing", lambda _: shutil.rmtree(runs, True))
     assert command_line("convert_covid20_slices", runs, tmp_path / "set", "--num_folds", "1") == 1
     assert "volume_0001.npz cannot be read: [Errno 2] No such file" in caplog.records[-1].getMessage()
     assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ import pytest
 import torch
 from custom_components.handlers import evaluation_report
 from custom_components.handlers.classification_report import ClassificationReport
-from custom_components.metrics.classification_scores import summarize
+from custom_components.metrics.classification_scores import summarize_classification
 from monai.data import MetaTensor, list_data_collate
 from monai.engines import IterationEvents, SupervisedEvaluator
 from PIL import Image
@@ -99,7 +99,9 @@ def test_the_summary_follows_from_the_table(tmp_path):
     generator = np.random.default_rng(0)
     items = [case(f"{i}", i % 2, float(generator.random()), float(generator.random())) for i in range(40)]
     _, rows, summary = evaluate([batch_of(*items)], tmp_path)
-    again = summarize([{**row, "probability": float(row["probability"]), "attention_dice": None} for row in rows])
+    again = summarize_classification(
+        [{**row, "probability": float(row["probability"]), "attention_dice": None} for row in rows]
+    )
     for block in ("by_ratio", "by_size_group"):
         assert {name: pytest.approx(scores, abs=1e-6) for name, scores in again[block].items()} == summary[block]
     assert summary["overall"] == pytest.approx(again["overall"], abs=1e-6)

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from custom_components.data.model_card import write_card
 from custom_components.handlers.load_weights import LoadWeights, mismatch, read_state_dict
+from custom_components.weights.model_card import write_card
 from ignite.engine import Engine
 
 

@@ -2,9 +2,9 @@ import os
 
 import pytest
 import torch
-from custom_components.handlers.checkpoint_files import epoch_checkpoints, latest_checkpoint
 from custom_components.handlers.checkpoint_savers import AtomicSaver, BestModelSaver, ResumableCheckpointSaver
 from custom_components.handlers.resume_training import ResumeTraining
+from custom_components.weights.checkpoints import epoch_checkpoints, latest_checkpoint
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 

@@ -1,7 +1,7 @@
 import json
 
-from custom_components.data.segmentation_datalist import list_cases
-from custom_components.data.split import split_cases
+from custom_components.datalists.slices import list_cases
+from custom_components.datalists.split import split_cases
 from custom_components.handlers.save_split import SaveSplit
 from ignite.engine import Engine
 

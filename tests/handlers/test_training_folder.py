@@ -1,8 +1,8 @@
 import logging
 
 import pytest
-from custom_components.data.model_card import write_card
-from custom_components.handlers.checkpoint_files import training_ended, training_folder
+from custom_components.weights.checkpoints import training_ended, training_folder
+from custom_components.weights.model_card import write_card
 
 FILES = {"model.pt": b"best", "model.json": b"{}", "split.json": b"[]", "resume_checkpoint_epoch=3.pt": b"3"}
 

@@ -11,12 +11,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from custom_components.data.classification_datalist import list_scans
-from custom_components.data.folds import assign_folds, select_fold
-from custom_components.data.hold_out import hold_out_fold
-from custom_components.data.segmentation_datalist import list_cases
-from custom_components.data.size_groups import size_group
-from custom_components.data.split import split_cases
+from custom_components.datalists.folds import assign_folds, hold_out_fold, select_fold
+from custom_components.datalists.scans import list_scans
+from custom_components.datalists.slices import list_cases
+from custom_components.datalists.split import split_cases
+from custom_components.infection_size import size_group
 
 CASES = 5000
 MAX_CPU_S, MAX_MEMORY_MB = 30.0, 1000.0
@@ -105,7 +104,7 @@ def test_a_study_of_5000_files_is_found_and_read(tmp_path, capsys):
     """One thin series of 1,000 slices with four others beside it, each file tiny."""
     from custom_components.diagnosis.scan_source import ScanSource
 
-    from tests.data.conftest import ct_image, save
+    from tests.written_images import ct_image, save
 
     hu, spacing_mm = np.zeros((8, 7)), (40.0, 45.0, 0.3)
     for series in range(5):

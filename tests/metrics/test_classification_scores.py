@@ -3,8 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from custom_components.data.size_groups import RATIO_BANDS, ratio_band, size_group
-from custom_components.metrics.classification_scores import attention_overlap, classification_scores, summarize
+from custom_components.infection_size import RATIO_BANDS, ratio_band, size_group
+from custom_components.metrics.classification_scores import (
+    attention_overlap,
+    classification_scores,
+    summarize_classification,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -118,7 +122,7 @@ def test_a_summary_worked_out_by_hand():
         row(0, 0.1, 0.0005, p_us=0.1),
         row(0, None, math.nan, p_us=0.8),
     ]
-    summary = summarize(rows)
+    summary = summarize_classification(rows)
     assert (summary["cases"], summary["cases_without_probability"], summary["cases_without_ratio"]) == (6, 1, 1)
     assert (summary["overall"]["n"], summary["overall"]["accuracy"]) == (5, pytest.approx(3 / 5))
     assert summary["overall"]["auc"] == pytest.approx(5 / 6)
@@ -135,7 +139,7 @@ def test_a_summary_worked_out_by_hand():
 
 
 def test_a_set_without_cases_has_counts_and_no_scores():
-    summary = summarize([])
+    summary = summarize_classification([])
     assert summary["cases"] == 0
     assert set(summary["by_ratio"]) == set(RATIO_BANDS)
     assert summary["overall"]["n"] == 0
@@ -145,4 +149,4 @@ def test_a_set_without_cases_has_counts_and_no_scores():
 
 def test_a_label_that_is_no_class_is_refused():
     with pytest.raises(ValueError, match="label is normal"):
-        summarize([{"label": "normal", "probability": 0.5, "ratio_band": None, "size_group": None}])
+        summarize_classification([{"label": "normal", "probability": 0.5, "ratio_band": None, "size_group": None}])

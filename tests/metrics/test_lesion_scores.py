@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from custom_components.metrics.lesion_scores import LesionScores, accuracy, dice, precision, summarize
+from custom_components.metrics.lesion_scores import LesionScores, accuracy, dice, precision, summarize_lesions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -49,7 +49,7 @@ def test_every_score_equals_the_slow_reference(cases):
 @given(CASES)
 @settings(max_examples=40, deadline=None)
 def test_the_summary_equals_the_slow_reference(cases):
-    summary = summarize(counts_of(cases), [str(index) for index in range(len(cases))])
+    summary = summarize_lesions(counts_of(cases), [str(index) for index in range(len(cases))])
     for key, column in (("dice", 0), ("accuracy", 1), ("precision", 2)):
         means = [
             reference.class_mean([reference.case_scores(p, a, value)[column] for p, a in cases]) for value in (1, 2, 3)
@@ -67,7 +67,7 @@ def test_the_summary_equals_the_slow_reference(cases):
 def test_the_headline_is_the_dice_mean_of_the_summary(cases):
     metric = LesionScores()
     metric([torch.tensor(p)[None] for p, _ in cases], [torch.tensor(a)[None] for _, a in cases])
-    summary = summarize(metric.get_buffer(), ["case"] * len(cases))
+    summary = summarize_lesions(metric.get_buffer(), ["case"] * len(cases))
     assert same(metric.aggregate(), reference.mean_lesion_dice(cases))
     assert same(summary["dice"]["mean"], float(metric.aggregate()))
 
@@ -98,7 +98,7 @@ def test_one_slice_worked_out_by_hand():
 
 def test_a_class_in_neither_truth_nor_prediction_is_left_out_of_the_mean():
     empty, lesion = np.zeros((2, 3), dtype=int), np.ones((2, 3), dtype=int)
-    summary = summarize(counts_of([(empty, empty), (lesion, lesion)]), ["a", "b"])
+    summary = summarize_lesions(counts_of([(empty, empty), (lesion, lesion)]), ["a", "b"])
     assert summary["dice"] == {"ground_glass": 1, "consolidation": None, "pleural_effusion": None, "mean": 1}
     assert summary["cases_with_class"] == {"ground_glass": 1, "consolidation": 0, "pleural_effusion": 0}
 
@@ -112,7 +112,7 @@ def test_a_lesion_found_in_vain_or_missed_scores_zero(predicted, actual):
 def test_a_class_mean_weighs_cases_alike_and_pooling_weighs_pixels():
     large, small = np.ones((1, 9), dtype=int), np.array([[1, 0, 0, 0, 0, 0, 0, 0, 0]])
     cases = [(large, large), (np.zeros_like(small), small)]
-    summary = summarize(counts_of(cases), ["large", "small"])
+    summary = summarize_lesions(counts_of(cases), ["large", "small"])
     assert summary["dice"]["ground_glass"] == 0.5
     assert summary["pooled"]["dice"]["ground_glass"] == pytest.approx(18 / 19)
     assert [case["case_id"] for case in summary["worst_cases"]] == ["small", "large"]
@@ -168,7 +168,7 @@ def test_a_refusal_names_the_case():
 
 def test_a_summary_needs_a_name_for_each_case():
     with pytest.raises(ValueError, match="each of the 1 scored cases, got 2"):
-        summarize(torch.zeros(1, 4, 4, dtype=torch.long), ["a", "b"])
+        summarize_lesions(torch.zeros(1, 4, 4, dtype=torch.long), ["a", "b"])
 
 
 def test_it_is_the_key_metric_of_a_monai_evaluator():

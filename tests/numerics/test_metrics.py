@@ -6,15 +6,15 @@ import pytest
 import torch
 from custom_components import LesionScores, ScanAUC
 from custom_components.metrics.classification_scores import attention_overlap, classification_scores
-from custom_components.metrics.lesion_scores import summarize
+from custom_components.metrics.lesion_scores import summarize_lesions
 from custom_components.metrics.mask_scores import mask_scores
-from custom_components.study.bootstrap import bootstrap_difference, bootstrap_interval
-from custom_components.study.calibration import brier_score, expected_calibration_error, reliability_curve
-from custom_components.study.case_statistics import CASE_STATISTICS, mean_of
-from custom_components.study.delong import delong_interval, delong_test
-from custom_components.study.ensemble_rule import search_ensemble
-from custom_components.study.mcnemar import mcnemar_test
-from custom_components.study.paired_t_test import t_test_over_folds
+from custom_components.study.statistics.bootstrap import bootstrap_difference, bootstrap_interval
+from custom_components.study.statistics.calibration import brier_score, expected_calibration_error, reliability_curve
+from custom_components.study.statistics.case_statistics import CASE_STATISTICS, mean_of
+from custom_components.study.statistics.delong import delong_interval, delong_test
+from custom_components.study.statistics.ensemble_rule import search_ensemble
+from custom_components.study.statistics.mcnemar import mcnemar_test
+from custom_components.study.statistics.paired_t_test import t_test_over_folds
 from ignite.engine import Engine
 
 NOT_FINITE = [math.nan, math.inf, -math.inf]
@@ -83,7 +83,7 @@ def test_no_case_and_one_case_have_no_score_rather_than_a_wrong_one():
     empty = bootstrap_interval(table(SCORES).iloc[:0], mean_of("dice"), resamples=20)
     assert (math.isnan(empty.value), math.isnan(empty.low), empty.n_undefined) == (True, True, 20)
     assert math.isnan(LesionScores().aggregate())
-    assert summarize(torch.zeros(0, 4, 4, dtype=torch.long), [])["dice"]["mean"] is None
+    assert summarize_lesions(torch.zeros(0, 4, 4, dtype=torch.long), [])["dice"]["mean"] is None
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf])

@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 from custom_components import BestModelSaver, ResumableCheckpointSaver, ResumeTraining, StopOnNaN
-from custom_components.handlers.checkpoint_files import latest_checkpoint
-from custom_components.handlers.not_finite import not_finite
 from custom_components.handlers.stop_on_nan import SMALLEST_SCALE
+from custom_components.weights.checkpoints import latest_checkpoint
+from custom_components.weights.not_finite import not_finite
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 

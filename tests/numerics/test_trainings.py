@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from custom_components.engines.root_cause import root_cause
-from custom_components.handlers.not_finite import not_finite
+from custom_components.weights.not_finite import not_finite
 from monai.bundle import ConfigWorkflow
 
 from tests.bundles.cap.conftest import BUNDLE as CAP

@@ -10,8 +10,8 @@ import torch
 from custom_components import LoadWeights, VBNet
 from custom_components.diagnosis.bundle_network import BundleNetwork
 from custom_components.engines.root_cause import root_cause
-from custom_components.transforms.check_prediction import CheckPredictiond
-from custom_components.transforms.segment_lungs import segment_lungs_and_infection
+from custom_components.transforms.checks.prediction import CheckPredictiond
+from custom_components.transforms.lungs.segment_lungs import segment_lungs_and_infection
 from monai.data import MetaTensor
 from monai.utils import set_determinism
 

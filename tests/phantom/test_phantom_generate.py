@@ -2,9 +2,9 @@ from functools import cache
 
 import numpy as np
 import pytest
-from custom_components.data.lesion_classes import LESION_CLASSES
+from custom_components.labels import LESION_CLASSES
 from custom_components.phantom import make_slice, make_volume
-from custom_components.phantom.lesions import random_volumes_ml
+from custom_components.phantom.body.lesions import random_volumes_ml
 from custom_components.phantom.phantom import ISOCENTRE_MM, Phantom
 from hypothesis import given, settings
 from hypothesis import strategies as st

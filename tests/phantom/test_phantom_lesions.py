@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from custom_components.data.lesion_classes import LESION_CLASSES
+from custom_components.labels import LESION_CLASSES
 from custom_components.phantom import make_slice, make_volume
-from custom_components.phantom.lesions import LESION_KINDS
+from custom_components.phantom.body.lesions import LESION_KINDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage

@@ -5,9 +5,9 @@ from functools import cache
 import nibabel as nib
 import numpy as np
 import pytest
-from custom_components.data.size_groups import CAP, COVID, SIZE_GROUPS, size_group
+from custom_components.infection_size import CAP, COVID, SIZE_GROUPS, size_group
 from custom_components.phantom import make_scan, phantom_scan_dataset, write_scan_dataset
-from custom_components.phantom.disease import DISEASES, infected_voxels
+from custom_components.phantom.body.disease import DISEASES, infected_voxels
 from custom_components.phantom.scan_dataset import plan_scans
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st

@@ -1,9 +1,8 @@
 import numpy as np
-from custom_components.phantom.grid import Grid, Points
-from custom_components.phantom.random_field import random_field
-from custom_components.phantom.shapes import coverage, ellipsoid, paint, smooth_intersection, smooth_union
-from custom_components.phantom.tubes import Tubes, tube_coverage
-from custom_components.phantom.vessels import MURRAY_EXPONENT, grow_tree
+from custom_components.phantom.body.grid import Grid, Points, random_field
+from custom_components.phantom.body.shapes import coverage, ellipsoid, paint, smooth_intersection, smooth_union
+from custom_components.phantom.body.tubes import Tubes, tube_coverage
+from custom_components.phantom.body.vessels import MURRAY_EXPONENT, grow_tree
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -4,7 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from custom_components import phantom
-from custom_components.reports.scan_findings import LEFT, RIGHT, Model, ScanFindings, Scores, Series
+from custom_components.dicom.chest_series import Series
+from custom_components.labels import LEFT, RIGHT
+from custom_components.reports.scan.findings import Model, ScanFindings, Scores
 from scipy.ndimage import gaussian_filter
 
 NAMED_FOLDER = Path("/scans/DOE^JANE_1949-02-03")

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from custom_components.reports.case_lesions import CaseLesions, describe_lesions
-from custom_components.reports.lesion_volumes import infection_percent
+from custom_components.reports.lesions import CaseLesions, describe_lesions, infection_percent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor

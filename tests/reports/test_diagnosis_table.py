@@ -1,8 +1,8 @@
 import json
 
 import pytest
-from custom_components.metrics.classification_scores import summarize
-from custom_components.reports.diagnosis_table import diagnosis_table
+from custom_components.metrics.classification_scores import summarize_classification
+from custom_components.reports.score_tables import diagnosis_table
 
 
 def row(label, probability, band, group, **more):
@@ -20,7 +20,7 @@ ROWS = [
 def write(folder, rows):
     folder.mkdir()
     path = folder / "summary.json"
-    path.write_text(json.dumps({"protocol": "", **summarize(rows)}), encoding="utf-8")
+    path.write_text(json.dumps({"protocol": "", **summarize_classification(rows)}), encoding="utf-8")
     return path
 
 

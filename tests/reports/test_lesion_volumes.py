@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from custom_components.reports.lesion_volumes import infection_percent, lesion_volumes_ml, voxel_volume_ml
+from custom_components.reports.lesions import infection_percent, lesion_volumes_ml, voxel_volume_ml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

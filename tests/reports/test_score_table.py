@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from custom_components.reports.score_table import score_table
+from custom_components.reports.score_tables import score_table
 
 SUMMARY = {
     "protocol": "group",

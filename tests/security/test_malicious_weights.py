@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 import torch
-from custom_components.data.covid20_slices import convert_covid20_slices
-from custom_components.data.ct_excerpts import convert_ct_excerpts
 from custom_components.data.scan_cache import ScanCache
+from custom_components.datasets.covid20_slices import convert_covid20_slices
+from custom_components.datasets.ct_excerpts import convert_ct_excerpts
 from custom_components.diagnosis.command import diagnose
 from custom_components.engines.root_cause import root_cause
 from monai.bundle import load

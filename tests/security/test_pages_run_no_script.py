@@ -8,8 +8,8 @@ from pathlib import Path
 import jinja2
 import pytest
 from custom_components.reports import html_page
-from custom_components.reports.scan_report import write_report
-from custom_components.study.study_report import write_study
+from custom_components.reports.scan.report import write_report
+from custom_components.study.report.study_report import write_study
 
 from tests.reports.conftest import phantom_findings
 from tests.study.results_by_hand import segmentation_results

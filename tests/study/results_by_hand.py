@@ -2,8 +2,8 @@
 
 import numpy as np
 import pandas as pd
-from custom_components.data.lesion_classes import LESION_CLASSES
-from custom_components.study.study_results import TEST, TV, ClassificationResults, SegmentationResults
+from custom_components.labels import LESION_CLASSES
+from custom_components.study.results.study_results import TEST, TV, ClassificationResults, SegmentationResults
 from PIL import Image
 
 SYSTEMS = ("RN34 + US", "Attention RN34 + US", "Attention RN34 + SS", "Attention RN34 + DS")

@@ -4,9 +4,9 @@ import multiprocessing
 import sys
 from pathlib import Path
 
-from custom_components.study.run_plan import TRAINING, Run
-from custom_components.study.runner import Outcome, Runner
-from custom_components.study.study_folder import study_folder
+from custom_components.study.runs.run import TRAINING, Run
+from custom_components.study.runs.runner import Outcome, Runner
+from custom_components.study.runs.study_folder import study_folder
 
 STANDIN = Path(__file__).parent
 OUTPUT = "out.txt"

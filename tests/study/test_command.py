@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from custom_components.study import command
-from custom_components.study.runner import Outcome
-from custom_components.study.study_results import FailedRun
+from custom_components.study.results.study_results import FailedRun
+from custom_components.study.runs.runner import Outcome
 
 from tests.study.small_data import write_scans, write_slices
 
@@ -112,6 +112,6 @@ def test_a_bundle_runs_without_the_studies_libraries():
     subprocess.run([sys.executable, "-c", code], check=True)
     sources = Path(command.__file__).parents[1].rglob("*.py")
     starts = tuple(f"{word} {name}" for word in ("from", "import") for name in ("custom_components.study", "pandas"))
-    lines = {path: path.read_text(encoding="utf-8").splitlines() for path in sources if path.parent.name != "study"}
+    lines = {path: path.read_text(encoding="utf-8").splitlines() for path in sources if "study" not in path.parts}
     assert len(lines) > 50
     assert [path.name for path, own in lines.items() if any(line.startswith(starts) for line in own)] == []

@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from custom_components.study.cap_plan import CapStudy
 from custom_components.study.conduct import conduct, data_of, plan_text
-from custom_components.study.run_hash import code_state, run_hashes
-from custom_components.study.run_stamp import stamp_done
-from custom_components.study.runner import Outcome, Runner
-from custom_components.study.seg_plan import SegStudy
-from custom_components.study.study_data import scan_data, slice_data
-from custom_components.study.study_report import write_study
-from custom_components.study.study_results import FailedRun
+from custom_components.study.plans.cap_plan import CapStudy
+from custom_components.study.plans.seg_plan import SegStudy
+from custom_components.study.plans.study_data import scan_data, slice_data
+from custom_components.study.report.study_report import write_study
+from custom_components.study.results.study_results import FailedRun
+from custom_components.study.runs.run_hash import code_state, run_hashes
+from custom_components.study.runs.run_stamp import stamp_done
+from custom_components.study.runs.runner import Outcome, Runner
 
 from tests.bundles.conftest import ROOT
+from tests.study.plans.test_collect_cap import write_table
 from tests.study.small_data import write_scans, write_slices
-from tests.study.test_collect_cap import write_table
 
 
 class StandinRunner(Runner):

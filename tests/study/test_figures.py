@@ -6,19 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from custom_components.study.cap_figures import draw_attention_sheets, draw_subgroups
-from custom_components.study.cap_figures import draw_folds as draw_cap_folds
-from custom_components.study.contact_sheet import Picture, draw_contact_sheets
-from custom_components.study.drawing import WIDTH_MM, Drawing, drawing_files, new_figure, print_style
-from custom_components.study.interval_tables import subgroup_tables
-from custom_components.study.lesion_tables import fold_table, lesion_table
-from custom_components.study.network_tables import network_tables
-from custom_components.study.predicted_scans import predicted_scans
-from custom_components.study.reliability_figure import draw_reliability
-from custom_components.study.roc_panels import draw_roc_panels
-from custom_components.study.seg_figures import draw_folds as draw_seg_folds
-from custom_components.study.seg_figures import draw_lesions, draw_overlay_sheets
-from custom_components.study.size_distribution import draw_size_distribution
+from custom_components.study.figures.cap_figures import draw_attention_sheets, draw_subgroups
+from custom_components.study.figures.cap_figures import draw_folds as draw_cap_folds
+from custom_components.study.figures.contact_sheet import Picture, draw_contact_sheets
+from custom_components.study.figures.drawing import WIDTH_MM, Drawing, drawing_files, new_figure, print_style
+from custom_components.study.figures.reliability_figure import draw_reliability
+from custom_components.study.figures.roc_panels import draw_roc_panels
+from custom_components.study.figures.seg_figures import draw_folds as draw_seg_folds
+from custom_components.study.figures.seg_figures import draw_lesions, draw_overlay_sheets
+from custom_components.study.figures.size_distribution import draw_size_distribution
+from custom_components.study.results.predicted_scans import predicted_scans
+from custom_components.study.tables.interval_tables import subgroup_tables
+from custom_components.study.tables.lesion_tables import lesion_fold_table, lesion_table
+from custom_components.study.tables.network_tables import network_tables
 from PIL import Image
 
 from tests.study.results_by_hand import NETWORKS, SYSTEMS, classification_results
@@ -200,7 +200,7 @@ def test_lesion_classes_and_networks_have_a_line_each_and_protocols_a_panel(segm
 
 
 def test_the_folds_of_each_protocol_have_a_row(segmentations):
-    tables = {p: fold_table(segmentations, p) for p in ("group", "paper")}
+    tables = {p: lesion_fold_table(segmentations, p) for p in ("group", "paper")}
     panels = draw_seg_folds(segmentations, tables).figure.axes
     assert [axes.get_ylabel() for axes in panels[::2]] == ["Dice (protocol group)", "Dice (protocol paper)"]
     values = panels[0].get_lines()[0].get_ydata()

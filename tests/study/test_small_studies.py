@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 import torch
 from custom_components.phantom import write_scan_dataset, write_slice_dataset
-from custom_components.study.collect_cap import collect_cap
-from custom_components.study.run_hash import code_state, run_hashes
-from custom_components.study.runner import Outcome, Runner
-from custom_components.study.study_options import StudyOptions
+from custom_components.study.plans.collect_cap import collect_cap
+from custom_components.study.plans.study_options import StudyOptions
+from custom_components.study.runs.run_hash import code_state, run_hashes
+from custom_components.study.runs.runner import Outcome, Runner
 
 from tests.bundles.cap.conftest import BUNDLE as CAP
 from tests.bundles.cap.conftest import SCAN_SIZE, SPACING_MM

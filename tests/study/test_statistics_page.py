@@ -6,7 +6,7 @@ from pathlib import Path
 
 import custom_components.study as study
 import pytest
-from custom_components.study.ensemble_rule import HIGH_THRESHOLDS, LOW_THRESHOLDS, WEIGHTS
+from custom_components.study.statistics.ensemble_rule import HIGH_THRESHOLDS, LOW_THRESHOLDS, WEIGHTS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/statistics.md").read_text(encoding="utf-8")
 

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from custom_components.data.model_card import read_card
 from custom_components.handlers.load_weights import LoadWeights
+from custom_components.weights.model_card import read_card
 from monai.bundle import ConfigParser
 
 from tests.bundles.conftest import digests

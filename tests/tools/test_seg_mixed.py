@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from custom_components import ResidualAttentionUNet, TrainedWith
-from custom_components.data.model_card import case_digest
-from custom_components.data.segmentation_datalist import list_cases
+from custom_components.datalists.slices import list_cases
 from custom_components.phantom import make_volume
+from custom_components.weights.model_card import case_digest
 
 from tools.mixed_training import HELD_OUT, rate
 from tools.seg_mixed import partial_cases, seg_mixed

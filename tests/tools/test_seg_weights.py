@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from monai.bundle import ConfigParser
 
-from tests.study.test_joined_scores import write_fold
+from tests.study.tables.test_joined_scores import write_fold
 from tools import seg_weights as tool
 
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 from custom_components import TrainedWith, VBNet
-from custom_components.data.model_card import case_digest
+from custom_components.weights.model_card import case_digest
 
 from tests.tools.test_seg_mixed import stop_at_the_second, write_set
 from tools.vbnet_mixed import SETS, SHARES, augmentation, load_scans, vbnet_mixed

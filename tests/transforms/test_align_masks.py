@@ -11,9 +11,9 @@ from custom_components import (
     PaperGridd,
     SegmentLungsd,
 )
-from custom_components.data.build_datalist import checked_ratio
+from custom_components.datasets.datalist import checked_ratio
 from custom_components.phantom import make_scan
-from custom_components.transforms import segment_lungs
+from custom_components.transforms.lungs import segment_lungs
 from monai.data import MetaTensor
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from custom_components.transforms.lung_density import RandLungDensityd, lung_density
+from custom_components.transforms.augmentations import RandLungDensityd, lung_density
 
 WINDOW = (-1350.0, 150.0)
 

@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from custom_components.data.ct_reader import CTReader, LabelReader
+from custom_components.images.ct_reader import CTReader, LabelReader
 from custom_components.phantom import make_volume
 from custom_components.transforms.paper_grid import PaperGridd, paper_affine, paper_scale
 from hypothesis import given, settings

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from custom_components.transforms.planted_lesions import RandPlantedLesionsd
+from custom_components.transforms.augmentations import RandPlantedLesionsd
 
 HEALTHY = (-860.0 + 1350.0) / 1500.0
 

@@ -1,7 +1,7 @@
 import math
 
 import torch
-from custom_components.transforms.ratio_channel import RatioChanneld
+from custom_components.transforms.infection_ratio import RatioChanneld
 from monai.data import MetaTensor
 
 

@@ -2,8 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
-from custom_components.data.classification_datalist import list_scans
 from custom_components.data.size_balanced_sampler import SizeBalancedSampler
+from custom_components.datalists.scans import list_scans
 
 from tests.bundles.cap.conftest import BUNDLE, GOLDEN, NO_WORKERS, SMALL, config_files, datalist_of
 from tests.bundles.conftest import TORCHRUN, rows_of, scalars

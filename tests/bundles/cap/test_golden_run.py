@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from custom_components.data.size_groups import COVID_SMALL_BELOW
 from custom_components.engines.root_cause import root_cause
+from custom_components.infection_size import COVID_SMALL_BELOW
 from custom_components.networks.attention_resnet import AttentionResNet
 from sklearn.metrics import roc_auc_score
 
@@ -78,7 +78,7 @@ def test_a_training_from_the_cache_reads_no_scan(trained, train, monkeypatch):
     def refuse(*args):
         raise AssertionError("a scan was read")
 
-    monkeypatch.setattr("custom_components.data.ct_reader.CTReader.get_data", refuse)
+    monkeypatch.setattr("custom_components.images.ct_reader.CTReader.get_data", refuse)
     assert epochs_kept(train("train.yaml", epochs=1).ckpt_dir) == [1]
     with pytest.raises(RuntimeError) as caught:
         train("train.yaml", epochs=1, cache_dir="")

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from custom_components import VBNet
-from custom_components.data.ct_reader import CTReader
+from custom_components.images.ct_reader import CTReader
 from custom_components.phantom import write_scan_dataset
-from custom_components.transforms.segment_lungs import (
+from custom_components.transforms.lungs.segment_lungs import (
     OVERLAP,
     PATCH_SIZE,
     SPACING_MM,

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from custom_components.data.model_card import network_arguments, read_card
 from custom_components.networks.residual_attention_unet import ResidualAttentionUNet
+from custom_components.weights.model_card import network_arguments, read_card
 from monai.bundle import ConfigParser
 
 from tests.bundles.conftest import as_without_card, check_overlay, check_targets, class_name, knobs_of, nodes

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from custom_components import ResidualAttentionUNet
-from custom_components.handlers.checkpoint_files import latest_checkpoint
+from custom_components.weights.checkpoints import latest_checkpoint
 
 from tests.bundles.conftest import TORCHRUN, scalars
 from tests.bundles.seg.conftest import BUNDLE, SMALL, config_files

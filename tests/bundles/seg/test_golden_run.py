@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from custom_components.data.lesion_classes import LESION_CLASSES
 from custom_components.engines.root_cause import root_cause
+from custom_components.labels import LESION_CLASSES
 
 from tests.bundles.conftest import epochs_kept, events, rows_of, scalars
 from tests.bundles.seg.conftest import GOLDEN, SMALL, config_files

@@ -5,9 +5,9 @@ import json
 
 import pytest
 from custom_components import ResidualAttentionUNet
-from custom_components.data.model_card import network_arguments, read_card
 from custom_components.engines.root_cause import root_cause
 from custom_components.handlers.load_weights import LoadWeights
+from custom_components.weights.model_card import network_arguments, read_card
 
 from tests.bundles.conftest import ROOT, Bundle
 from tests.real_data import real_data

@@ -1,0 +1,79 @@
+"""What the verbs of ``python -m custom_components`` and ``python -m monai.bundle run`` have in common."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from custom_components.command_line.typed_words import OptionError
+from custom_components.engines.root_cause import TRACEBACK_VARIABLE, is_for_people, root_cause
+
+STOPPED = 130  # exit status of a program that Ctrl-C ended
+FAILED = 1
+WRONG_OPTIONS = 2
+
+_logger = logging.getLogger(__name__)
+
+
+def _start_quietly() -> None:
+    """Leave out what nobody can use, and what is said again.
+
+    MONAI 1.6.1 warns for each ``LoadImage`` that the optional GPU decoder is not installed. Ignite's engines log an
+    error that ends the program, and is then its last line.
+    """
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "NvImgCodecPydicomReader: nvImageCodec decoder plugin did not register")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_said_once)
+
+
+def _is_said_once(record: logging.LogRecord) -> bool:
+    return not (record.name.startswith("ignite.") and "is terminating due to exception" in str(record.msg))
+
+
+@contextmanager
+def ended_by_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C end a verb that can go on later with one sentence, not with a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _logger.warning("Stopped. What is finished stays; the same command goes on with the rest.")
+        raise SystemExit(STOPPED) from None
+
+
+@contextmanager
+def ended_with_a_message() -> Iterator[None]:
+    """Let wrong input, a disk or Ctrl-C end a verb with one message and an exit status, not with a traceback.
+
+    Errors of the program itself pass; so do all with ``COVID_TRACEBACK=1`` in the environment. What nobody can use is
+    not logged.
+    """
+    _start_quietly()
+    try:
+        yield
+    except KeyboardInterrupt:
+        _logger.warning("Stopped. Nothing half-written is left.")
+        raise SystemExit(STOPPED) from None
+    except OptionError as error:
+        _logger.error("%s", error)
+        raise SystemExit(WRONG_OPTIONS) from None
+    except (ValueError, OSError) as error:
+        if os.environ.get(TRACEBACK_VARIABLE) or not is_for_people(error):
+            raise
+        _logger.error("%s", root_cause(error))
+        raise SystemExit(FAILED) from None
+
+
+def check_flags(**flags: bool) -> None:
+    """Refuse a flag that is a word: ``false`` would count as true, and could put the PatientID into a report.
+
+    Args:
+        flags: values by the names of the options.
+
+    Raises:
+        ValueError: naming the flag that is neither True nor False.
+    """
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}. Expected True or False: --{name} True.")

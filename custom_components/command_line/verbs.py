@@ -1,0 +1,284 @@
+"""The verbs of ``python -m custom_components``; what each takes is read from its source: help imports nothing."""
+
+import ast
+import importlib
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from custom_components.command_line.typed_words import (
+    NOTHING,
+    OptionError,
+    did_you_mean,
+    split_words,
+    typed_path,
+    typed_value,
+)
+
+# The function of each verb, by its place in this package.
+VERBS = {
+    "build_datalist": "datasets.datalist.build_datalist",
+    "check_datalist": "datasets.datalist.check_datalist",
+    "convert_covid20_slices": "datasets.covid20_slices.convert_covid20_slices",
+    "convert_covid20_volumes": "datasets.covid20_volumes.convert_covid20_volumes",
+    "convert_covid_ct_md": "datasets.covid_ct_md.convert_covid_ct_md",
+    "convert_ct_excerpts": "datasets.ct_excerpts.convert_ct_excerpts",
+    "convert_jpg": "datasets.medseg.convert_jpg",
+    "convert_lctsc": "datasets.lctsc.convert_lctsc",
+    "convert_medseg": "datasets.medseg.convert_medseg",
+    "convert_medseg_volumes": "datasets.medseg_volumes.convert_medseg_volumes",
+    "convert_plethora": "datasets.plethora.convert_plethora",
+    "datasets": "datasets.table.datasets",
+    "diagnose": "diagnosis.command.diagnose",
+    "diagnosis_table": "reports.score_tables.diagnosis_table",
+    "joined_scores": "study.tables.joined_scores.joined_scores",
+    "phantom_dicom": "phantom.dicom.write_dicom_series",
+    "phantom_scans": "phantom.scan_dataset.write_scan_dataset",
+    "phantom_slices": "phantom.dataset.write_slice_dataset",
+    "phantom_volumes": "phantom.dataset.write_volume_dataset",
+    "score_table": "reports.score_tables.score_table",
+    "study": "study.command.study",
+}
+# Types of options: what a value has to be, and what a message and the help call it.
+EXPECTED = {
+    "bool": (bool, "True or False", ""),
+    "int": (int, "a whole number", "N"),
+    "float": (int | float, "a number", "X"),
+    "Sequence[int]": (list | tuple, "a list", "LIST"),
+    "Sequence[float]": (list | tuple, "a list", "LIST"),
+    "Sequence[str]": (list | tuple | str, "a list", "LIST"),
+    "Mapping[str, Any]": (dict, "a mapping", "MAPPING"),
+}
+TEXT = frozenset(("str", "Path", "None"))
+REQUIRED = object()
+
+WIDTH, INDENT = 100, 24
+
+# A space at which no line is broken.
+_GAP = "\N{NO-BREAK SPACE}"
+_PACKAGE = Path(__file__).parents[1]
+_ARGUMENT = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
+_SECTION = re.compile(r"^(Args|Returns|Yields|Raises|Example|Examples):$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a verb can be given.
+
+    Args:
+        name: of the function's argument.
+        type: as it stands in the source.
+        text: what it is, from the docstring.
+        default: ``REQUIRED`` where there is none.
+        many: whether it takes all words that are left.
+    """
+
+    name: str
+    type: str
+    text: str
+    default: Any = REQUIRED
+    many: bool = False
+
+    @property
+    def types(self) -> set[str]:
+        """The types that it may have."""
+        return {part.strip() for part in self.type.split("|")}
+
+    @property
+    def label(self) -> str:
+        """How usage and help name it; a switch that is on by default with what turns it off."""
+        if self.default is REQUIRED:
+            return f"{self.name.upper()}{' ...' if self.many else ''}"
+        kinds = [word for kind, (_, _, word) in EXPECTED.items() if kind in self.types] or ["TEXT"]
+        return f"--{self.name} {'False' if self.default is True else kinds[0]}".rstrip()
+
+    @property
+    def help(self) -> str:
+        """What it is, with its default unless that is nothing."""
+        nothing = self.default in (REQUIRED, None, "")
+        return self.text if nothing else f"{self.text} [default:{_GAP}{self._default}]"
+
+    @property
+    def _default(self) -> str:
+        return str(list(self.default) if isinstance(self.default, tuple) else self.default).replace(" ", _GAP)
+
+    def value(self, text: str) -> Any:
+        """Its value.
+
+        Args:
+            text: what was typed.
+
+        Raises:
+            OptionError: when it is not of the option's type.
+        """
+        if self.types <= TEXT:
+            return text if text in NOTHING and "None" not in self.types else typed_path(text)
+        value = typed_value(text)
+        kinds = [EXPECTED[kind] for kind in EXPECTED if kind in self.types]
+        fits = any(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) for kind, *_ in kinds)
+        if kinds and not fits and not (value is None and "None" in self.types):
+            raise OptionError(f"{self.name} is {text!r}. Expected {kinds[0][1]}{self._example}.")
+        return value
+
+    @property
+    def _example(self) -> str:
+        quote = '"' if isinstance(self.default, tuple) else ""
+        given = not isinstance(self.default, bool) and self.default not in (REQUIRED, None)
+        return f", such as --{self.name} {quote}{self._default}{quote}".replace(_GAP, " ") if given else ""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb as its source has it.
+
+    Args:
+        name: of the verb.
+        text: what it does: the docstring before its sections.
+        parameters: in their order.
+    """
+
+    name: str
+    text: str
+    parameters: tuple[Parameter, ...]
+
+    @property
+    def usage(self) -> str:
+        """What it is called with, in one line."""
+        words = [parameter.label for parameter in self.parameters if parameter.default is REQUIRED]
+        options = ["[options]"] if any(parameter.label.startswith("--") for parameter in self.parameters) else []
+        return " ".join([self.name, *words, *options])
+
+    def help(self, program: str) -> str:
+        """The page that ``--help`` shows."""
+        given = [parameter for parameter in self.parameters if not parameter.label.startswith("--")]
+        options = [parameter for parameter in self.parameters if parameter.label.startswith("--")]
+        parts = [f"usage: {program} {self.usage}", self.text, _table(given)]
+        parts += [f"options:\n{_table(options)}"] if options else []
+        return "\n\n".join(parts) + "\n"
+
+    def arguments(self, words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+        """Values of a command line.
+
+        Args:
+            words: behind the verb.
+
+        Returns:
+            Positional and named arguments of the function.
+
+        Raises:
+            OptionError: when an option is unknown, of another type or missing, or a word is left.
+        """
+        known = {parameter.name: parameter for parameter in self.parameters if not parameter.many}
+        places, options = split_words(words, [name for name, parameter in known.items() if "bool" in parameter.types])
+        for name in options:
+            if name not in known:
+                raise OptionError(f"--{name} is not an option of {self.name}.{did_you_mean(name, known)}{self._hint}")
+        open_ = [name for name, parameter in known.items() if parameter.default is REQUIRED and name not in options]
+        taken = dict(zip(open_, places, strict=False))
+        left, many = places[len(taken) :], [parameter for parameter in self.parameters if parameter.many]
+        if len(taken) < len(open_):
+            raise OptionError(f"{self.name} needs {open_[len(taken)].upper()}.{self._hint}")
+        if left and not many:
+            raise OptionError(f"{left[0]!r} is one word too many. Put what has spaces into quotes.{self._hint}")
+        named = {name: known[name].value(text) for name, text in {**options, **taken}.items()}
+        return [many[0].value(text) for text in left], named
+
+    @property
+    def _hint(self) -> str:
+        return f" Expected: {self.usage}. {self.name} --help says more."
+
+
+def read_verb(name: str) -> Verb:
+    """What a verb takes.
+
+    Raises:
+        OptionError: when there is no such verb.
+    """
+    if name not in VERBS:
+        raise OptionError(f"{name} is not a verb.{did_you_mean(name, VERBS, prefix='')} --help lists the verbs.")
+    module, _, function = VERBS[name].rpartition(".")
+    tree = _source(module)
+    node = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
+    text, texts = _documentation(ast.get_docstring(node) or "")
+    return Verb(name, text, tuple(_parameters(tree, node.args, texts)))
+
+
+def call_verb(name: str, words: Sequence[str]) -> Any:
+    """Call a verb's function, once its words are right.
+
+    Args:
+        name: of the verb.
+        words: behind it.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        OptionError: when they are not, before anything is imported.
+    """
+    places, named = read_verb(name).arguments(words)
+    module, _, function = VERBS[name].rpartition(".")
+    return getattr(importlib.import_module(f"{_PACKAGE.name}.{module}"), function)(*places, **named)
+
+
+def overview(program: str) -> str:
+    """The page that ``--help`` without a verb shows."""
+    lines = {name: read_verb(name).text.splitlines()[0] for name in VERBS}
+    listed = "\n".join(f"  {name:<{INDENT}}{line}" for name, line in lines.items())
+    more = f"{program} VERB --help says what a verb takes. {program} --version says the version."
+    return f"usage: {program} VERB ...\n\n{listed}\n\n{more}\n"
+
+
+def _source(module: str) -> ast.Module:
+    return ast.parse((_PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+
+
+def _parameters(tree: ast.Module, args: ast.arguments, texts: dict[str, str]) -> Iterable[Parameter]:
+    missing: list[Any] = [None] * (len(args.args) - len(args.defaults))
+    named = [*zip(args.args, [*missing, *args.defaults], strict=True)]
+    named += zip(args.kwonlyargs, args.kw_defaults, strict=True)
+    if args.vararg is not None:
+        yield _parameter(args.vararg, REQUIRED, texts, many=True)
+    for argument, default in named:
+        yield _parameter(argument, REQUIRED if default is None else _constant(tree, default), texts)
+
+
+def _parameter(argument: ast.arg, default: Any, texts: dict[str, str], many: bool = False) -> Parameter:
+    kind = "" if argument.annotation is None else ast.unparse(argument.annotation)
+    return Parameter(argument.arg, kind, texts[argument.arg], default, many)
+
+
+def _constant(tree: ast.Module, node: ast.expr) -> Any:
+    """A default's value: a literal, or the constant of that name, here or in the module that it comes from."""
+    if not isinstance(node, ast.Name):
+        return ast.literal_eval(node)
+    for line in tree.body:
+        if isinstance(line, ast.Assign) and any(ast.unparse(target) == node.id for target in line.targets):
+            return _constant(tree, line.value)
+        if isinstance(line, ast.ImportFrom) and any(alias.name == node.id for alias in line.names):
+            return _constant(_source(str(line.module).removeprefix(f"{_PACKAGE.name}.")), node)
+    raise LookupError(f"{node.id} is no constant.")
+
+
+def _documentation(docstring: str) -> tuple[str, dict[str, str]]:
+    """What a docstring says before its sections, and of each argument, without markup."""
+    plain = re.sub(r":\w+:`(?:[\w.]*\.)?(\w+)`", r"\1", docstring).replace("``", "")
+    head, *sections = _SECTION.split(plain)
+    named = dict(zip(sections[::2], sections[1::2], strict=True))
+    texts = {name: " ".join(text.split()) for name, text in _ARGUMENT.findall(named.get("Args", ""))}
+    return head.strip(), texts
+
+
+def _table(parameters: Sequence[Parameter]) -> str:
+    return "\n".join(_row(parameter) for parameter in parameters)
+
+
+def _row(parameter: Parameter) -> str:
+    lines = textwrap.wrap(parameter.help, WIDTH - INDENT - 2, break_long_words=False, break_on_hyphens=False)
+    first = f"  {parameter.label:<{INDENT}}"
+    apart = [first.rstrip()] if len(first.rstrip()) > INDENT else []
+    rows = [" " * (INDENT + 2) + line for line in lines]
+    return "\n".join([*apart, *rows] if apart else [first + lines[0], *rows[1:]]).replace(_GAP, " ")

@@ -1,0 +1,70 @@
+"""Whether a data set shows what is to be learned and scored, before a network runs."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from custom_components.datalists.case_problems import shorten
+from custom_components.images.ct_reader import LabelReader, case_name
+from custom_components.labels import IGNORE_LABEL, LESION_CLASSES
+
+_CLASSES = ", ".join(f"{value} ({name.replace('_', ' ')})" for value, name in enumerate(LESION_CLASSES, start=1))
+
+_logger = logging.getLogger(__name__)
+
+
+def check_lesions(**parts: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a data set whose labels name no lesion class, only 255; warn of a part without lesions.
+
+    Labels are read one by one until a lesion is found in each part, so that most data sets cost a file or two.
+
+    Args:
+        parts: cases by what they are for (``training``, ``validation``, ``scored``), each with the path of its
+            ``label``; an empty part is left out.
+
+    Raises:
+        ValueError: naming the cases, when no label has a class and some have 255; or when a label cannot be read.
+    """
+    ignoring = {name: _labels_without_class(cases) for name, cases in parts.items() if cases}
+    empty = {name: found for name, found in ignoring.items() if found is not None}
+    only_ignored = [case for found in empty.values() for case in found]
+    if len(empty) == len(ignoring) and only_ignored:
+        raise ValueError(
+            f"No label of the data set has a lesion class, and {len(only_ignored):,} have 255, which is ignored: "
+            f"{shorten(only_ignored)}. Expected {_CLASSES}: in masks of 0 and 255 write in place of 255 the class that "
+            "it stands for."
+        )
+    for name in empty:
+        _warn(name, len(parts[name]), f"a lesion ({_CLASSES}) in its label")
+
+
+def check_infections(**parts: Sequence[Mapping[str, Any]]) -> None:
+    """Warn of a part of a data set in which no scan has infection, by the ratios of its datalist.
+
+    Args:
+        parts: scans by what they are for, each with its ``ratio``; an empty part is left out.
+    """
+    for name, scans in parts.items():
+        if scans and not any(scan["ratio"] > 0 for scan in scans):
+            _warn(name, len(scans), "infection in its mask")
+
+
+def _labels_without_class(cases: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    """Cases whose labels have 255; None when a label has a lesion class."""
+    reader, ignoring = LabelReader(), []
+    for case in cases:
+        label, _ = reader.get_data(reader.read(case["label"]))
+        if np.any((label >= 1) & (label <= len(LESION_CLASSES))):
+            return None
+        if np.any(label == IGNORE_LABEL):
+            ignoring.append(str(case.get("case_id") or case_name(case["label"])))
+    return ignoring
+
+
+def _warn(name: str, count: int, what: str) -> None:
+    _logger.warning(
+        "None of the %d %s cases has %s. Expected some: without any a network learns none, and a Dice is 0 or "
+        "undefined. Choose another fold, or cases with lesions.",
+        count, name, what,
+    )  # fmt: skip

@@ -1,0 +1,129 @@
+"""A datalist: the JSON file that names the cases of a data set, its paths relative to itself."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from custom_components.files.atomic import atomic_path, writable_folder
+
+DATALIST_NAME = "datalist.json"
+
+# A list of 100,000 cases is smaller.
+MOST_DATALIST_BYTES = 2**25
+# Bytes of a path and of a name in it, on every common file system.
+MOST_PATH_BYTES, MOST_NAME_BYTES = 4095, 255
+
+
+def datalist_file(root: Path) -> Path | None:
+    """The datalist that a data set is, or that its folder holds; None when there is none."""
+    path = root / DATALIST_NAME if root.is_dir() else root
+    return path if path.name.lower().endswith(".json") and path.is_file() else None
+
+
+def datalist_content(path: Path) -> Any:
+    """What a datalist holds.
+
+    Raises:
+        ValueError: when it cannot be read, is too large, or has an object with a key twice, of which one would be lost.
+    """
+    size = path.stat().st_size
+    if size > MOST_DATALIST_BYTES:
+        raise ValueError(
+            f"Datalist {path} has {size:,} bytes. Expected at most {MOST_DATALIST_BYTES:,}: check or split the file."
+        )
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
+    except RecursionError:
+        raise ValueError(
+            f"Datalist {path} cannot be read as JSON: it is nested too deeply. Check it with a JSON editor."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"Datalist {path} cannot be read as JSON: {error}. Check it with a JSON editor.") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        [(name, count)] = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"an object has the key {json.dumps(name)[:40]} {count} times")
+    return made
+
+
+def new_datalist(path: str | Path) -> Path:
+    """Prove, before any work is done, that a datalist can be written.
+
+    Args:
+        path: file that must not exist yet; its folder is made.
+
+    Returns:
+        Its absolute path.
+
+    Raises:
+        ValueError: when it exists, is not named ``.json``, or its folder cannot be written into.
+    """
+    target = Path(str(path)).expanduser().absolute()
+    if target.suffix.lower() != ".json":
+        raise ValueError(f"Output {target} is no JSON file. Name one with --output, such as {DATALIST_NAME}.")
+    if target.exists():
+        raise ValueError(f"Datalist {target} exists and is not overwritten. Name another file with --output.")
+    writable_folder(target.parent)
+    return target
+
+
+def write_datalist(cases: Sequence[Mapping[str, Any]], path: Path, path_keys: Sequence[str]) -> Path:
+    """Write a datalist, atomically.
+
+    Args:
+        cases: one entry a case.
+        path: the file.
+        path_keys: which entries are paths.
+
+    Returns:
+        The file.
+    """
+    entries = [
+        {key: listed_path(path.parent, value) if key in path_keys else value for key, value in case.items()}
+        for case in cases
+    ]
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps({"cases": entries}, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def listed_path(folder: Path, path: str | Path) -> str:
+    """How a list in ``folder`` names a file: relative when the file lies below it, else absolute.
+
+    Example:
+        >>> listed_path(Path("/data"), "/data/images/1.nii"), listed_path(Path("/data"), "/scans/1.nii")
+        ('images/1.nii', '/scans/1.nii')
+    """
+    file = Path(path).absolute()
+    return (file.relative_to(folder) if file.is_relative_to(folder) else file).as_posix()
+
+
+def path_inside(folder: Path, name: Any) -> Path:
+    """Path of a file that a list in ``folder`` names: absolute, or relative to the folder.
+
+    Raises:
+        ValueError: when it is no string, no file can be named so, or it is relative and leads out of the folder.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"has the path {json.dumps(name)[:40]}. Expected one string")
+    if not _can_name_a_file(folder, name):
+        raise ValueError(f"no file can have the path {json.dumps(name)[:40]} ({len(name):,} characters). Correct it")
+    path = Path(name)
+    if not path.is_absolute() and ".." in path.parts:
+        raise ValueError(f"path {name} leaves the datalist's folder. Give an absolute path, or move the files below it")
+    return folder / path
+
+
+def _can_name_a_file(folder: Path, name: str) -> bool:
+    try:
+        path = os.fsencode(folder / name)
+    except UnicodeEncodeError:
+        return False
+    parts = path.split(b"/")
+    return b"\0" not in path and len(path) <= MOST_PATH_BYTES and max(map(len, parts)) <= MOST_NAME_BYTES

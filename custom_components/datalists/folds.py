@@ -1,0 +1,209 @@
+"""Folds of the classifier's scans: by patient, with all classes and sizes of infection in each."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from custom_components.datalists.case_problems import shorten
+from custom_components.infection_size import CAP, COVID
+
+REBUILD = "Rebuild the datalist with fewer folds (build_datalist --num_folds)"
+
+
+def assign_folds(scans: Sequence[Mapping[str, Any]], num_folds: int = 5, seed: int = 0) -> list[int]:
+    """Deal the patients out to folds so that size groups are spread as evenly as their scans allow.
+
+    Stratified by the four size groups, and with them by label.
+
+    Args:
+        scans: ``patient_id``, ``label`` (1 or 0) and ``group`` (size group) of each.
+        num_folds: 1 puts all scans into fold 0, for a set that is only evaluated.
+        seed: of the shuffle; the order of the scans has no effect.
+
+    Returns:
+        The fold of each scan, 0 to ``num_folds - 1``.
+
+    Raises:
+        ValueError: when there are not enough patients of a class, or a fold ends up with one class.
+    """
+    check_patients(scans, num_folds)
+    if num_folds == 1:
+        return [0] * len(scans)
+    fold_of = _dealt_out(scans, num_folds, seed)
+    folds = [fold_of[scan["patient_id"]] for scan in scans]
+    check_folds(scans, folds)
+    return folds
+
+
+def check_folds(scans: Sequence[Mapping[str, Any]], folds: Sequence[int]) -> None:
+    """Refuse folds of which one has, or leaves, one class only; a single fold is one that is only evaluated.
+
+    Raises:
+        ValueError: naming the fold and the counts.
+    """
+    known = sorted(set(folds))
+    for fold in known if len(known) > 1 else []:
+        _check_sides(_sides(scans, folds, fold), fold)
+
+
+def check_patients(scans: Sequence[Mapping[str, Any]], num_folds: int) -> None:
+    """Refuse a number of folds for which a class has too few patients.
+
+    Args:
+        scans: ``patient_id`` and ``label`` of each.
+        num_folds: 1 asks for nothing.
+
+    Raises:
+        ValueError: naming the counts.
+    """
+    if num_folds < 1:
+        raise ValueError(f"num_folds is {num_folds}. Expected 1 or more: one fold validates, the others train.")
+    covid, cap = (len({scan["patient_id"] for scan in scans if scan["label"] == label}) for label in (COVID, CAP))
+    if num_folds > 1 and min(covid, cap) < num_folds:
+        raise ValueError(
+            f"{covid} COVID-19 and {cap} CAP patients cannot make {num_folds} folds with both classes in each. "
+            f"{REBUILD}; --num_folds 1 makes a list that is only evaluated."
+        )
+
+
+def select_fold(scans: Sequence[Mapping[str, Any]], fold: int | None) -> dict[str, Any]:
+    """Split scans into those that train and those that validate.
+
+    Args:
+        scans: as ``list_scans`` returns them: ``case_id``, ``patient_id``, ``label`` and ``fold`` of each.
+        fold: the fold that validates; None lets every scan validate and none train.
+
+    Returns:
+        ``training`` and ``validation``, lists of scans in their order, ``fold``, and ``protocol``, which says the same
+        in words.
+
+    Raises:
+        ValueError: when the fold is not there, a side has one class only, or a patient is on two sides.
+
+    Example:
+        >>> scans = [{"case_id": f"{k}", "patient_id": f"{k}", "label": k % 2, "fold": k // 2} for k in range(4)]
+        >>> split = select_fold(scans, fold=1)
+        >>> [scan["case_id"] for scan in split["training"]], [scan["case_id"] for scan in split["validation"]]
+        (['0', '1'], ['2', '3'])
+    """
+    if fold is None:
+        return {"training": [], "validation": list(scans), "fold": None, "protocol": "all scans (no split)"}
+    known = sorted({scan["fold"] for scan in scans})
+    if fold not in known:
+        raise ValueError(f"fold is {fold!r}. Expected one of the datalist's folds: {', '.join(map(str, known))}.")
+    if len(known) == 1:
+        raise ValueError(
+            f"All scans are in fold {fold}: none is left for training. Build the datalist with more folds."
+        )
+    problems = patient_problems(scans)
+    if problems:
+        raise ValueError(f"{problems[0]}.")
+    sides = _sides(scans, [scan["fold"] for scan in scans], fold)
+    _check_sides(sides, fold)
+    return {**sides, "fold": fold, "protocol": f"fold {fold} of {len(known)}, by patient"}
+
+
+def patient_problems(scans: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Patients in more than one fold: what the network learned of them would be measured. Cases are named, not they."""
+    by_patient: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for scan in scans:
+        by_patient[scan["patient_id"]].append(scan)
+    split = (own for own in by_patient.values() if len({scan["fold"] for scan in own}) > 1)
+    return [
+        f"{len(own)} cases of one patient are in different folds: {shorten([_place(scan) for scan in own])}. "
+        "Give all scans of a patient one fold"
+        for own in split
+    ]
+
+
+def _place(scan: Mapping[str, Any]) -> str:
+    return f"{scan['case_id']} in {scan['fold']}"
+
+
+def _sides(scans: Sequence[Mapping[str, Any]], folds: Sequence[int], fold: int) -> dict[str, list[Mapping[str, Any]]]:
+    pairs = list(zip(scans, folds, strict=True))
+    return {
+        "training": [scan for scan, own in pairs if own != fold],
+        "validation": [scan for scan, own in pairs if own == fold],
+    }
+
+
+def _check_sides(sides: Mapping[str, Sequence[Mapping[str, Any]]], fold: int) -> None:
+    verbs = {
+        "training": ("trains on", "a classifier needs both classes"),
+        "validation": ("validates", "AUC is undefined"),
+    }
+    for side, scans in sides.items():
+        counts = Counter(scan["label"] for scan in scans)
+        if not counts[COVID] or not counts[CAP]:
+            verb, reason = verbs[side]
+            raise ValueError(
+                f"Fold {fold} {verb} {counts[COVID]} COVID-19 and {counts[CAP]} CAP scans: {reason}. "
+                f"{REBUILD}, or with another seed."
+            )
+
+
+def _dealt_out(scans: Sequence[Mapping[str, Any]], num_folds: int, seed: int) -> dict[str, int]:
+    """The fold of each patient: those with most scans first, each to the fold that has fewest like them.
+
+    Alike is by size group, among equals by label, then by number of scans; the seed decides the rest. Own few lines
+    rather than StratifiedGroupKFold, whose folds differ between versions of scikit-learn and are uneven in some: a
+    split must not depend on the version installed.
+    """
+    own: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for scan in scans:
+        own[scan["patient_id"]].append(scan)
+    generator = np.random.default_rng(seed)
+    names = sorted(own)
+    shuffled = [names[place] for place in generator.permutation(len(names))]
+    filled: list[Counter[Any]] = [Counter() for _ in range(num_folds)]
+    order, fold_of = generator.permutation(num_folds).tolist(), {}
+    for name in sorted(shuffled, key=lambda name: -len(own[name])):
+        kinds = [scan[key] for key in ("group", "label") for scan in own[name]]
+        fold_of[name] = min(order, key=lambda fold: _crowding(filled[fold], kinds))
+        filled[fold_of[name]].update(kinds)
+    return fold_of
+
+
+def _crowding(filled: Counter[Any], kinds: Sequence[Any]) -> tuple[int, int, int]:
+    """Scans in a fold that are of the same size groups as a patient's, of the same labels, and all."""
+    groups, labels = ({kind for kind in kinds if isinstance(kind, sort)} for sort in (str, int))
+    return sum(filled[kind] for kind in groups), sum(filled[kind] for kind in labels), filled[COVID] + filled[CAP]
+
+
+def hold_out_fold(scans: Sequence[Mapping[str, Any]], fold: int | None) -> dict[str, Any]:
+    """Split scans of any classes into those that train and those that validate, for a segmentation.
+
+    A classifier's split is :func:`custom_components.datalists.folds.select_fold`, which asks for both classes.
+
+    Args:
+        scans: ``case_id``, ``patient_id`` and ``fold`` of each.
+        fold: the fold that validates; None lets every scan validate and none train.
+
+    Returns:
+        ``training`` and ``validation``, lists of scans in their order, ``fold``, and ``protocol``, which says the same
+        in words.
+
+    Raises:
+        ValueError: when the fold is not there or is all there is, or a patient is on two sides.
+
+    Example:
+        >>> scans = [{"case_id": f"{k}", "patient_id": f"{k}", "fold": k % 2} for k in range(4)]
+        >>> [scan["case_id"] for scan in hold_out_fold(scans, 1)["validation"]]
+        ['1', '3']
+    """
+    if fold is None:
+        return {"training": [], "validation": list(scans), "fold": None, "protocol": "all scans (no split)"}
+    known = sorted({scan["fold"] for scan in scans})
+    if fold not in known or len(known) == 1:
+        raise ValueError(
+            f"fold is {fold!r} and the datalist has {', '.join(map(str, known))}. Expected one of several: one fold "
+            "validates, the others train."
+        )
+    problems = patient_problems(scans)
+    if problems:
+        raise ValueError(f"{problems[0]}.")
+    training, validation = ([scan for scan in scans if (scan["fold"] == fold) is held] for held in (False, True))
+    protocol = f"fold {fold} of {len(known)}, by patient"
+    return {"training": training, "validation": validation, "fold": fold, "protocol": protocol}

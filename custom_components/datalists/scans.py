@@ -1,0 +1,247 @@
+"""The scans of covid_cap_bundle: where they are, what they show, which fold they belong to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from custom_components.datalists.case_files import IMAGE_FOLDER, PHANTOM, existing_root, files_by_case, images_in
+from custom_components.datalists.case_problems import (
+    case_headers,
+    geometry_problems,
+    id_problems,
+    output_name_problems,
+    problem_report,
+    shared_image_problems,
+)
+from custom_components.datalists.datalist_file import datalist_content, datalist_file, path_inside
+from custom_components.datalists.folds import patient_problems
+from custom_components.dicom.series import holds_dicom
+from custom_components.images.ct_reader import case_name
+from custom_components.infection_size import CLASS_NAMES, check_ratio, size_group
+
+# ``case_id``, ``image`` and, where asked for or there, the other keys that ``list_scans`` names.
+Scan = dict[str, Any]
+
+MASK_FOLDERS = {"lung": "lungs", "infection": "infections"}
+PATH_KEYS = ("image", *MASK_FOLDERS)
+REQUIRED = (*PATH_KEYS, "label", "fold", "ratio")
+SLICE_SUFFIXES = (".png", ".jpg", ".jpeg")
+MOST_FOLDS = 10**6
+BUILD = "python -m custom_components build_datalist --dataset_dir"
+
+UNLABELLED_LAYOUTS = (
+    "Expected a NIfTI file, a DICOM folder, a folder of these, a folder with images/ (and lungs/, infections/), "
+    "a datalist JSON, or the word 'phantom'"
+)
+
+
+def list_scans(dataset_dir: str | Path | None, labelled: bool = True, check_files: bool = True) -> list[Scan]:
+    """List the scans of a data set and check, by its datalist and by headers, that every one can be used.
+
+    Labelled, for training and evaluation, is
+
+    - a datalist JSON, or a folder with a ``datalist.json``: ``{"cases": [{"case_id", "patient_id", "image", "lung",
+      "infection", "label": "covid" | "cap", "fold", "ratio", "group"}]}``, as ``build_datalist`` writes it, paths
+      relative to the JSON;
+    - the word ``"phantom"``: the synthetic data set that comes with the package.
+
+    Without labels, for inference, also one NIfTI file, one DICOM folder, a folder of these, or a folder with
+    ``images/`` and, when there are masks, ``lungs/`` and ``infections/`` of the same names.
+    All problems of a data set are reported together.
+
+    Args:
+        dataset_dir: one of the above.
+        labelled: whether every scan needs masks, label, fold and ratio.
+        check_files: whether to look into the files. If not, a bad file is left to whoever loads it, so that an
+            inference of many scans can go on without it.
+
+    Returns:
+        Scans in the order of the JSON or in natural order of the files. Labelled: ``case_id``, ``patient_id``,
+        ``image``, ``lung``, ``infection`` (absolute paths), ``label`` (1 COVID-19, 0 CAP), ``fold``, ``ratio`` and
+        ``group``. Without labels ``case_id``, ``image`` and, where a scan has them, ``lung``, ``infection``,
+        ``ratio`` and ``label``.
+
+    Raises:
+        ValueError: listing up to ten problems: entries without label or mask, unknown labels, ratios out of range,
+            groups that contradict them, patients in two folds, masks that do not lie on their image, slices where a
+            volume is needed, doubled case ids, nothing there at all.
+    """
+    root = _root(dataset_dir)
+    problems: list[str] = []
+    scans = _find(root, labelled, problems)
+    problems += id_problems(scan["case_id"] for scan in scans) + shared_image_problems(scans)
+    problems += patient_problems(scans) if labelled else []
+    problems += [] if labelled or problems else output_name_problems(scans)
+    problems += [problem for scan in scans for problem in scan_problems(scan, check_files)]
+    if problems:
+        raise ValueError(problem_report(root, problems))
+    if not scans:
+        raise ValueError(f"Data set {root} has no scans. {UNLABELLED_LAYOUTS}.")
+    return scans
+
+
+def scan_problems(scan: Scan, check_files: bool = True) -> list[str]:
+    """What names and headers alone show to be wrong with the files of one scan.
+
+    Args:
+        scan: ``case_id``, ``image`` and, where there, ``lung`` and ``infection``: paths.
+        check_files: whether to read the headers.
+
+    Returns:
+        Sentences that name the case.
+    """
+    image = Path(scan["image"])
+    expected = "Expected a CT volume: NIfTI (.nii, .nii.gz) or the folder of one DICOM series"
+    if image.name.lower().endswith(SLICE_SUFFIXES):
+        return [f"Case {scan['case_id']}: {image.name} is a picture of a slice. {expected}"]
+    if not check_files:
+        return []
+    headers, problems = case_headers(scan, tuple(MASK_FOLDERS), "NIfTI")
+    if "image" in headers and 1 in headers["image"].shape:
+        size = " x ".join(map(str, headers["image"].shape))
+        problems.append(f"Case {scan['case_id']}: {image.name} is one slice ({size}). {expected}")
+    return problems + geometry_problems(scan, headers)
+
+
+def scans_in_folders(root: Path, mask_keys: tuple[str, ...], problems: list[str]) -> list[Scan]:
+    """Scans of ``root/images`` with their masks of the same names.
+
+    Args:
+        root: folder with ``images/``.
+        mask_keys: ``lung`` and ``infection``, or those of them that are wanted.
+        problems: gets images without mask and masks without image.
+
+    Returns:
+        ``case_id``, ``image`` and the masks found of each, in natural order.
+    """
+    images = images_in(root / IMAGE_FOLDER)
+    names = [case_name(path) for path in images]
+    masks = {key: files_by_case(root / MASK_FOLDERS[key], names, problems) for key in mask_keys}
+    return [
+        {
+            "case_id": name,
+            "image": str(image),
+            **{key: str(found[name]) for key, found in masks.items() if name in found},
+        }
+        for name, image in zip(names, images, strict=True)
+    ]
+
+
+def class_label(name: Any) -> int:
+    """Label of a class by its name.
+
+    Raises:
+        ValueError: when it is neither ``covid`` nor ``cap``.
+
+    Example:
+        >>> class_label("covid"), class_label("CAP ")
+        (1, 0)
+    """
+    labels = {known: label for label, known in CLASS_NAMES.items()}
+    found = str(name).strip().lower()
+    if found not in labels:
+        raise ValueError(f"label is {name!r}. Expected 'covid' (COVID-19) or 'cap' (community-acquired pneumonia)")
+    return labels[found]
+
+
+def fold_number(value: Any) -> int:
+    """A fold as whole number.
+
+    Raises:
+        ValueError: when it is none, negative, or more than any list has.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MOST_FOLDS:
+        raise ValueError(f"fold is {repr(value)[:40]}. Expected a whole number, 0 or more")
+    return value
+
+
+def _root(dataset_dir: str | Path | None) -> Path:
+    if str(dataset_dir) == PHANTOM:
+        from custom_components.phantom import phantom_scan_dataset
+
+        return Path(phantom_scan_dataset()).absolute()
+    return existing_root(dataset_dir)
+
+
+def _find(root: Path, labelled: bool, problems: list[str]) -> list[Scan]:
+    datalist = datalist_file(root)
+    if datalist:
+        return _from_datalist(datalist, labelled, problems)
+    if labelled:
+        raise ValueError(f"Data set {root} has no datalist.json. Make it with: {BUILD} {root}")
+    if (root / IMAGE_FOLDER).is_dir():
+        mask_keys = tuple(key for key, folder in MASK_FOLDERS.items() if (root / folder).is_dir())
+        return scans_in_folders(root, mask_keys, problems)
+    alone = root.is_file() or holds_dicom(root)
+    return [{"case_id": case_name(path), "image": str(path)} for path in ([root] if alone else images_in(root))]
+
+
+def _from_datalist(path: Path, labelled: bool, problems: list[str]) -> list[Scan]:
+    scans = []
+    for number, entry in enumerate(_entries(path), start=1):
+        try:
+            scans.append(_from_entry(entry, path.parent, labelled))
+        except ValueError as error:
+            named = isinstance(entry, dict) and entry.get("case_id")
+            problems.append(f"Case {entry['case_id']}: {error}" if named else f"entry {number}: {error}")
+    return scans
+
+
+def _entries(path: Path) -> list[Any]:
+    content = datalist_content(path)
+    entries = content.get("cases") if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError(
+            f'Datalist {path} has no list of cases. Expected {{"cases": [...]}}. Make it with: {BUILD} ...'
+        )
+    return entries
+
+
+def _from_entry(entry: Any, folder: Path, labelled: bool) -> Scan:
+    if not isinstance(entry, dict):
+        raise ValueError(f"is {json.dumps(entry)[:40]}. Expected an object with 'image', masks and 'label'")
+    missing = [key for key in (REQUIRED if labelled else ("image",)) if entry.get(key) in (None, "")]
+    if missing:
+        hint = f". Make the datalist with: {BUILD} ..." if labelled else ""
+        raise ValueError(f"has no {' and no '.join(repr(key) for key in missing)}{hint}")
+    paths = {key: str(path_inside(folder, entry[key])) for key in PATH_KEYS if entry.get(key) not in (None, "")}
+    case_id = case_name(paths["image"]) if entry.get("case_id") is None else str(entry["case_id"])
+    known = _known(entry)
+    if not labelled:
+        return {"case_id": case_id, **paths, **known}
+    return {
+        "case_id": case_id,
+        "patient_id": case_id if entry.get("patient_id") in (None, "") else str(entry["patient_id"]),
+        **paths,
+        **known,
+        "fold": fold_number(entry["fold"]),
+        "group": _group(entry, known["label"], known["ratio"]),
+    }
+
+
+def _known(entry: dict[str, Any]) -> Scan:
+    """Label and ratio of an entry, each when it is there."""
+    known: Scan = {}
+    if entry.get("label") not in (None, ""):
+        known["label"] = class_label(entry["label"])
+    ratio = entry.get("ratio")
+    if ratio is not None:
+        if isinstance(ratio, bool) or not isinstance(ratio, int | float):
+            raise ValueError(
+                f"ratio is {repr(ratio)[:40]}. Expected infection volume / lung volume, a number from 0 to 1"
+            )
+        check_ratio(ratio)
+        known["ratio"] = float(ratio)
+    return known
+
+
+def _group(entry: dict[str, Any], label: int, ratio: float) -> str:
+    group = size_group(label, ratio)
+    if entry.get("group") not in (None, "", group):
+        raise ValueError(
+            f"group is {entry['group']!r} but {CLASS_NAMES[label]} of ratio {ratio:g} is {group}. "
+            "Correct one of them, or leave the group out"
+        )
+    return group

@@ -1,0 +1,230 @@
+"""The series of a DICOM study folder, by their headers alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from custom_components.dicom.files import is_dicom_file, read_dicom
+from custom_components.dicom.header_text import drop_undecodable, plain_text, told_description, untold
+from custom_components.dicom.identifiers import OF_SERIES, common_uid
+from custom_components.dicom.numbers import finite_numbers
+from custom_components.dicom.series import (
+    LOOK,
+    MEDIA_STORAGE_DIRECTORY,
+    first_copies,
+    is_one_in_pieces,
+    look,
+    series_key,
+)
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+# What tells series, studies and patients apart, and which of the series is the chest.
+TAGS = (
+    *LOOK,
+    *OF_SERIES,
+    "SpecificCharacterSet",
+    "PatientName",
+    "SOPInstanceUID",
+    "SOPClassUID",
+    "Modality",
+    "ImageType",
+    "ProtocolName",
+    "BodyPartExamined",
+    "SliceThickness",
+    "ImagePositionPatient",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+)
+
+LOCALIZER = "LOCALIZER"
+# Of these a header has one value each, if any.
+SINGLE = ("SamplesPerPixel", "NumberOfFrames")
+# What the values of these are made of is no concern of voxels and geometry.
+DISPENSABLE = frozenset(TAGS) - {*SINGLE, "PatientID", "PatientName", "ImagePositionPatient", "ImageOrientationPatient"}
+
+_Image = tuple[Any, Path]
+
+# Positions closer than this are one slice.
+_SAME_PLACE_MM = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class StudySeries:
+    """One series of a study; localizer images that share its UID make a series of their own.
+
+    Args:
+        headers: header of each image, its tags as in ``TAGS``.
+        files: file of each image, in the same order; an image that is there twice counts once.
+    """
+
+    headers: tuple[Any, ...] = field(repr=False)  # names the patient
+    files: tuple[Path, ...]
+
+    @cached_property
+    def uid(self) -> str:
+        """SeriesInstanceUID; where it is not valid, the substitute that DICOM objects have for it."""
+        return common_uid(self.headers, "SeriesInstanceUID", self._content)
+
+    @cached_property
+    def study_uid(self) -> str:
+        """StudyInstanceUID, likewise."""
+        return common_uid(self.headers, "StudyInstanceUID", self._content)
+
+    def _content(self, number: int) -> bytes:
+        return self.files[number].read_bytes()
+
+    @property
+    def number(self) -> int | None:
+        """SeriesNumber; None when it is not there or not one number."""
+        try:
+            return int(self.headers[0].get("SeriesNumber"))
+        except (TypeError, ValueError):
+            return None
+
+    @cached_property
+    def image_type(self) -> frozenset[str]:
+        """Values of ImageType, upper case."""
+        return frozenset(image_type(self.headers[0]))
+
+    @cached_property
+    def description(self) -> str:
+        """SeriesDescription; withheld where it holds the patient's ID or family name."""
+        return told_description(self.headers[0])
+
+    @cached_property
+    def normal(self) -> np.ndarray | None:
+        """Unit normal of the slices (LPS); None when an image lacks it or the images differ."""
+        found = [finite_numbers(header, "ImageOrientationPatient") for header in self.headers]
+        if any(value is None for value in found):
+            return None
+        directions = np.asarray(found, dtype=float)
+        if np.abs(directions - directions[0]).max() > 1e-2:
+            return None
+        normal = np.cross(directions[0, :3], directions[0, 3:])
+        return normal / max(float(np.linalg.norm(normal)), 1e-9)
+
+    @cached_property
+    def heights_mm(self) -> np.ndarray:
+        """Positions of the slices along their normal, rising, each once; empty when unknown."""
+        places = [finite_numbers(header, "ImagePositionPatient") for header in self.headers]
+        if self.normal is None or any(value is None for value in places):
+            return np.zeros(0)
+        heights = np.sort(np.asarray(places, dtype=float) @ self.normal)
+        return heights[np.diff(heights, prepend=-np.inf) > _SAME_PLACE_MM]
+
+    @property
+    def spacing_mm(self) -> float:
+        """Usual distance from slice to slice; that of a single slice is unknown, NaN."""
+        return float(np.median(np.diff(self.heights_mm))) if len(self.heights_mm) > 1 else float("nan")
+
+    @property
+    def extent_mm(self) -> float:
+        """Length that the slices cover along their normal, from first to last."""
+        return float(np.ptp(self.heights_mm)) if len(self.heights_mm) else 0.0
+
+    def text(self, tag: str) -> str:
+        """Value of a tag of the first image as one line; empty when it is not there."""
+        return plain_text(self.headers[0].get(tag))
+
+    def __str__(self) -> str:
+        number = "?" if self.number is None else self.number
+        count = len(self.files)
+        return f"series {number} ({self.description}): {count} image{'s' if count > 1 else ''}"
+
+
+def study_series(folder: str | Path) -> tuple[list[StudySeries], int]:
+    """Read the headers of all DICOM files of a folder, at any depth.
+
+    Args:
+        folder: a study, or one series.
+
+    Returns:
+        The series in the order of their numbers, and how many files have no readable header.
+    """
+    groups: dict[tuple[object, ...], list[_Image]] = {}
+    unreadable = 0
+    for path in dicom_files(folder):
+        header = read_header(path)
+        if header is None:
+            unreadable += 1
+        elif str(header.file_meta.get("MediaStorageSOPClassUID", "")) != MEDIA_STORAGE_DIRECTORY:
+            key = (*series_key(header), LOCALIZER in image_type(header))
+            groups.setdefault(key, []).append((header, path))
+    images = [
+        part
+        for group in _joined(list(groups.values()))
+        for part in _parted([group[number] for number in first_copies(group)])
+    ]
+    series = [StudySeries(*zip(*group, strict=True)) for group in images]
+    return sorted(series, key=lambda one: (one.number is None, one.number or 0, one.uid)), unreadable
+
+
+def _joined(groups: list[list[_Image]]) -> list[list[_Image]]:
+    """Series of one image each that look alike are one, whose images wrongly have a UID each."""
+    alike: dict[tuple[str, ...], list[_Image]] = {}
+    for group in groups:
+        if len(group) == 1:
+            alike.setdefault((*look(group[0][0])[3:], *image_type(group[0][0])), []).extend(group)
+    wholes = [images for images in alike.values() if is_one_in_pieces([1] * len(images), [one for one, _ in images])]
+    joined = {id(header) for images in wholes for header, _ in images}
+    return [*(group for group in groups if id(group[0][0]) not in joined), *wholes]
+
+
+def _parted(images: list[_Image]) -> list[list[_Image]]:
+    """Several series with one UID, which take the same places, parted by what else tells them apart."""
+    places = {str(header.get("ImagePositionPatient")) for header, _ in images}
+    if len(places) == len(images):
+        return [images]
+    parts: dict[tuple[str, ...], list[_Image]] = {}
+    for header, path in images:
+        parts.setdefault(look(header), []).append((header, path))
+    return list(parts.values())
+
+
+def dicom_files(folder: str | Path) -> Iterator[Path]:
+    """DICOM files of a folder and of the folders in it, hidden ones left out, in the order of their names."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in (Path(root, name) for name in sorted(names) if not name.startswith(".")):
+            if path.suffix.lower() == ".dcm" or _begins_as_dicom(path):
+                yield path
+
+
+def read_header(path: Path) -> Dataset | None:
+    """Header of a DICOM file, tags as in ``TAGS``; None when it cannot be read."""
+    from pydicom.multival import MultiValue
+
+    with untold():
+        try:
+            header = read_dicom(path, stop_before_pixels=True, specific_tags=list(TAGS))
+            drop_undecodable(header, DISPENSABLE)
+            values = {tag: header.get(tag) for tag in TAGS}  # decoded here, where nothing is told
+        except Exception:  # pydicom lets through whatever its parsing stumbled on
+            return None
+    return None if any(isinstance(values[tag], MultiValue) for tag in SINGLE) else header
+
+
+def patient_of(header: Dataset) -> str:
+    """What tells one patient from another; for comparison only, never to be shown."""
+    return str(header.get("PatientID") or header.get("PatientName") or "")
+
+
+def image_type(header: Dataset) -> list[str]:
+    """Values of ImageType, upper case."""
+    value = header.get("ImageType") or []
+    return [part.upper() for part in ([value] if isinstance(value, str) else [str(part) for part in value])]
+
+
+def _begins_as_dicom(path: Path) -> bool:
+    try:
+        return is_dicom_file(path)
+    except OSError:  # a broken link, a file without permission
+        return False

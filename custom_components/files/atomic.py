@@ -1,0 +1,171 @@
+"""Names for what is not complete yet, and the removal of what processes that were killed left under them."""
+
+import hashlib
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from custom_components.files.disk_errors import named_when_not_written, remember_folder
+
+
+def writable_folder(path: str | Path) -> Path:
+    """Make a folder and prove, before any work is done, that files can be written into it.
+
+    Args:
+        path: folder; made with its parents when it does not exist.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: when it cannot be made or written into, or its disk is full.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as proof:
+            proof.write(b"0")
+    except OSError as error:
+        raise ValueError(
+            f"Output folder {folder} cannot be written to ({error.strerror}). "
+            "Name another folder, or free space and set its permissions."
+        ) from error
+    remember_folder(folder)
+    return folder
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success rename it to ``path``, on failure remove it.
+
+    Whoever reads ``path`` sees the old file or the whole new one, never half of it.
+    The temporary name keeps the suffixes, since writers choose their format by them. What a process that was killed
+    left of the same file is removed.
+
+    Args:
+        path: final name of the file.
+
+    Yields:
+        The name to write to.
+
+    Raises:
+        NotWrittenError: naming ``path``, when the disk is full, read-only or gone.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "report.json"
+        >>> with atomic_path(target) as temporary:
+        ...     _ = temporary.write_text("{}")
+        >>> [file.name for file in target.parent.iterdir()]
+        ['report.json']
+    """
+    target = Path(path)
+    with named_when_not_written(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_beside(target)
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+_PARTIAL = re.compile(r"\.partial-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-(?P<name>.+)", re.DOTALL)
+
+
+def temporary_beside(target: Path) -> Path:
+    """Name for what is to become ``target``; what killed processes left there under such a name is removed.
+
+    Args:
+        target: final name of a file or folder, in a folder that exists.
+
+    Returns:
+        A hidden name in the same folder that tells of this machine and process.
+    """
+    remove_left_behind(target.parent, target.name)
+    return target.with_name(f".partial-{_machine()}-{os.getpid()}-{target.name}")
+
+
+def remove_left_behind(folder: Path, name: str | None = None) -> None:
+    """Remove temporary files and folders of processes that live no more, and of no others.
+
+    What another machine (or container) began is left alone: its processes cannot be asked for here.
+
+    Args:
+        folder: where they are.
+        name: what they would have become; None is anything.
+    """
+    for path in folder.glob(".partial-*"):
+        found = _PARTIAL.fullmatch(path.name)
+        if found is None or name not in (None, found["name"]) or found["machine"] != _machine():
+            continue
+        if _is_alive(int(found["process"])):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@cache
+def _machine() -> str:
+    """Tells apart machines and containers, each of which counts processes of its own."""
+    namespace = Path("/proc/self/ns/pid")
+    own = namespace.readlink() if namespace.is_symlink() else ""
+    return hashlib.sha256(f"{socket.gethostname()} {own}".encode()).hexdigest()[:8]
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+@contextmanager
+def new_folder(target: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``target``; on success it becomes ``target``, on failure it is removed.
+
+    Args:
+        target: new or empty folder.
+
+    Yields:
+        The folder to write into.
+
+    Raises:
+        ValueError: when the folder holds anything, or cannot be made.
+        NotWrittenError: naming ``target``, when the disk is full, read-only or gone.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "set"
+        >>> with new_folder(target) as folder:
+        ...     _ = (folder / "datalist.json").write_text("{}")
+        >>> [file.name for file in target.iterdir()]
+        ['datalist.json']
+    """
+    final = Path(str(target)).expanduser().absolute()
+    if final.exists() and (not final.is_dir() or any(final.iterdir())):
+        raise ValueError(f"Output folder {final} exists and is not empty. Name a new folder.")
+    writable_folder(final.parent)
+    temporary = temporary_beside(final)
+    with named_when_not_written(final):
+        try:
+            temporary.mkdir()
+            yield temporary
+            if final.is_dir():
+                final.rmdir()
+            temporary.replace(final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

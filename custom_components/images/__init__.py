@@ -1,0 +1,1 @@
+"""CT and masks as arrays: reading, geometry in world space, writing."""

@@ -1,0 +1,285 @@
+"""What a NIfTI file must hold: sizes that fit the file and memory, a place in mm, and a stream that is whole."""
+
+import gzip
+from io import BytesIO
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from custom_components.dicom.series import SHEAR_TOLERANCE_DEGREES
+from nibabel import Nifti1Header, Nifti1Image, Nifti2Header, Nifti2Image
+from nibabel.openers import ImageOpener
+
+# More than any CT has: 4,096 slices of 512 x 512. As float32 they take 4 GiB.
+MOST_VOXELS = 2**30
+# Times that gzip makes a file smaller, at most.
+MOST_DEFLATED = 1032
+# What may follow the voxels of a file, and what may lie between header and voxels.
+SPARE_BYTES, START_BYTES = 2**20, 2**24
+# No voxel of a CT is finer, no scan is longer: beyond, lengths are in metres or micrometres.
+LEAST_VOXEL_MM, MOST_EXTENT_MM = 0.05, 5000.0
+GZIP_START = b"\x1f\x8b"
+# Of the codes of qform and sform: the file says where its voxels lie, as aligned with another image.
+UNKNOWN, ALIGNED = 0, 2
+
+NO_ORIENTATION = (
+    "its header does not say how the voxels lie in the patient (qform_code and sform_code are 0), so left and right, "
+    "front and back, head and feet are a guess: check the sides, or convert the scan from DICOM again"
+)
+TWO_ORIENTATIONS = (
+    "its qform and sform place voxels up to {apart_mm:.0f} mm apart, and the sform is taken: check the sides, other "
+    "programs may take the qform"
+)
+BROKEN_QFORM = "its qform is not a rotation, and the sform is taken: other programs may not open it"
+FOLLOWED = "something that is not gzip follows its end, and is left out"
+
+
+def start_headers(path: Path) -> tuple[Nifti1Header, Nifti1Header]:
+    """Parse the header from the first bytes: of a file, nibabel would inflate an extension of any size.
+
+    Args:
+        path: NIfTI file.
+
+    Returns:
+        The header as nibabel mends it, and as it is stored.
+
+    Raises:
+        Exception: whatever nibabel raises over a header that it cannot parse; a ValueError when the file is packed
+            otherwise than its name says, or shorter than a header.
+    """
+    _check_packed_as_named(path)
+    with ImageOpener(str(path)) as file:
+        start = file.read(Nifti2Header.template_dtype.itemsize)
+        has_extensions = start[Nifti1Header.template_dtype.itemsize :][:1] not in (b"", b"\0")
+        start += file.read(START_BYTES) if has_extensions else b""
+    if len(start) < Nifti1Header.template_dtype.itemsize:
+        raise ValueError(f"it has {len(start)} bytes, fewer than a header")
+    kind = Nifti2Header if Nifti2Header.may_contain_header(start) else Nifti1Header
+    return kind.from_fileobj(BytesIO(start)), kind(start[: kind.template_dtype.itemsize], check=False)
+
+
+def _check_packed_as_named(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(len(GZIP_START))
+    if start and (start == GZIP_START) != _is_gz(path):
+        raise ValueError(
+            "it is not packed with gzip, as its name says: a NIfTI file that is not is named .nii"
+            if _is_gz(path)
+            else "it is packed with gzip: name it .nii.gz"
+        )
+
+
+def _is_gz(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def check_form(path: Path, case: str, header: Nifti1Header, stored: Nifti1Header) -> None:
+    """Refuse a header without an sform whose voxel size or quaternion says nothing: nibabel would read 0 mm as 1 mm.
+
+    Args:
+        path: the file.
+        case: name of the case.
+        header: as nibabel mends it.
+        stored: as it is stored.
+
+    Raises:
+        ValueError: naming the case.
+    """
+    if header["sform_code"] != UNKNOWN:
+        return
+    voxel_mm = stored["pixdim"][1 : 1 + min(3, int(header["dim"][0]))]
+    if np.any(voxel_mm == 0):
+        raise ValueError(
+            f"Case {case}: {path.name} has voxels of {_sizes(voxel_mm)} mm and no sform, so its voxel size is unknown. "
+            "Copy the header of the image it was made from."
+        )
+    if header["qform_code"] != UNKNOWN and not np.all(np.isfinite(_qform(header))):
+        raise ValueError(
+            f"Case {case}: {path.name} has a qform that is not a rotation and no sform, so its orientation is unknown. "
+            "Copy the header of the image it was made from."
+        )
+
+
+def _qform(header: Nifti1Header) -> np.ndarray:
+    """The affine of a qform; NaN where its quaternion is not a rotation."""
+    try:
+        return header.get_qform()
+    except ValueError:
+        return np.full((4, 4), np.nan)
+
+
+def check_size(path: Path, case: str, voxels: int, told_bytes: int) -> None:
+    """Refuse, before anything is read, voxels that memory cannot hold and a file that cannot be what it tells.
+
+    Args:
+        path: the file.
+        case: name of the case.
+        voxels: their number, by the header.
+        told_bytes: length of the file once unpacked, by the header.
+
+    Raises:
+        ValueError: naming the case.
+    """
+    has = path.stat().st_size
+    most = has * MOST_DEFLATED if _is_gz(path) else has
+    if voxels > MOST_VOXELS:
+        raise ValueError(
+            f"Case {case}: {path.name} has {voxels:,} voxels by its header. Expected one CT, at most {MOST_VOXELS:,}: "
+            "check the header, or cut the volume."
+        )
+    if told_bytes > most:
+        raise ValueError(
+            f"Case {case}: {path.name} is truncated or not a NIfTI file: its header tells of {told_bytes:,} bytes, and "
+            f"{has:,} are there. Copy or export the file again."
+        )
+    if has > told_bytes + SPARE_BYTES:
+        raise ValueError(
+            f"Case {case}: {path.name} has {has:,} bytes, its header tells of {told_bytes:,}. Expected a header that "
+            "fits the voxels: export the file again."
+        )
+
+
+def whole_image(path: Path, told_bytes: int) -> tuple[Any, tuple[str, ...]]:
+    """The image with its voxels, from a stream that was read once and to its end: gzip then checks CRC and length.
+
+    nibabel alone would stop after the last voxel, before the trailer that tells whether all of them are right.
+
+    Args:
+        path: NIfTI file.
+        told_bytes: its length once unpacked, by its header.
+
+    Returns:
+        A nibabel image, and what is odd about the stream, in phrases.
+
+    Raises:
+        Exception: whatever gzip raises over a stream that is cut or altered; a ValueError when it unpacks to far more
+            than its header declares.
+    """
+    if not _is_gz(path):
+        return nibabel.load(path), ()
+    with gzip.open(path) as stream:
+        content = stream.read(told_bytes)
+        notes = _read_to_end(stream, told_bytes)
+    is_second = Nifti2Header.may_contain_header(content[: Nifti2Header.template_dtype.itemsize])
+    return (Nifti2Image if is_second else Nifti1Image).from_bytes(content), notes
+
+
+def _read_to_end(stream: gzip.GzipFile, told_bytes: int) -> tuple[str, ...]:
+    try:
+        rest = stream.read(SPARE_BYTES + 1)
+    except gzip.BadGzipFile as error:
+        if "Not a gzipped file" not in str(error):
+            raise
+        return (FOLLOWED,)  # the trailer before it was right
+    if len(rest) > SPARE_BYTES:
+        raise ValueError(f"it unpacks to more than the {told_bytes:,} bytes that its header declares")
+    return ()
+
+
+def placed_image(array: np.ndarray, affine: np.ndarray) -> Nifti1Image:
+    """An image to write: qform and sform agree, so that ITK, 3D Slicer and nibabel find it in one place.
+
+    Args:
+        array: voxels.
+        affine: (4, 4) voxel index to RAS mm.
+
+    Returns:
+        A nibabel image. Of an affine that is sheared a little the qform is the nearest one of right angles, which ITK
+        asks for.
+    """
+    image = Nifti1Image(array, affine)
+    image.set_qform(affine, ALIGNED)
+    image.header.set_xyzt_units("mm")
+    return image
+
+
+def orientation_notes(image: Any) -> tuple[str, ...]:
+    """What is not sure of the sides of a NIfTI image, in phrases.
+
+    Args:
+        image: nibabel image.
+
+    Example:
+        >>> image = Nifti1Image(np.zeros((2, 3, 4), np.uint8), np.eye(4))
+        >>> orientation_notes(image)
+        ()
+        >>> image.header["sform_code"] = 0  # and that of the qform is 0
+        >>> orientation_notes(image)[0][:50]
+        'its header does not say how the voxels lie in the '
+    """
+    header = image.header
+    codes = [int(header[name]) for name in ("qform_code", "sform_code")]
+    if codes == [UNKNOWN, UNKNOWN]:
+        return (NO_ORIENTATION,)
+    if UNKNOWN in codes:
+        return ()
+    corners = np.array([[*corner, 1] for corner in product(*((0, size - 1) for size in (*image.shape, 1, 1)[:3]))]).T
+    qform, sform = _qform(header), header.get_sform()
+    if not np.all(np.isfinite(qform)):
+        return (BROKEN_QFORM,)
+    apart_mm = np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max()
+    voxel_mm = np.linalg.norm(sform[:3, :3], axis=0).max()
+    return (TWO_ORIENTATIONS.format(apart_mm=apart_mm),) if apart_mm > voxel_mm else ()
+
+
+def check_affine(path: Path, case: str, affine: np.ndarray) -> None:
+    """Refuse an affine that does not tell voxel size and orientation, or whose axes are not at right angles.
+
+    Args:
+        path: the file.
+        case: name of the case.
+        affine: (4, 4) voxel index to RAS mm.
+
+    Raises:
+        ValueError: naming the case.
+    """
+    axes = affine[:3, :3]
+    shown = ", ".join(str(np.round(row, 3).tolist()) for row in affine[:3])
+    lengths = np.linalg.norm(axes, axis=0)
+    if np.all(np.isfinite(affine)) and np.all(lengths > 0) and abs(np.linalg.det(axes / lengths)) > 1e-3:
+        _check_right_angles(path, case, axes / lengths)
+        return
+    raise ValueError(
+        f"Case {case}: {path.name} has a singular affine, so its voxel size or orientation is unknown: "
+        f"{shown}. Copy the header of the image it was made from."
+    )
+
+
+def _check_right_angles(path: Path, case: str, directions: np.ndarray) -> None:
+    """As of a DICOM series: what is written would lie elsewhere in programs that know right angles alone."""
+    cosines = np.abs(directions.T @ directions - np.eye(3)).clip(max=1).max()
+    degrees = float(np.rad2deg(np.arcsin(cosines)))
+    if degrees > SHEAR_TOLERANCE_DEGREES:
+        raise ValueError(
+            f"Case {case}: the axes of {path.name} are sheared by {degrees:.1f} degrees, up to "
+            f"{SHEAR_TOLERANCE_DEGREES:g} is allowed. Resample it to a grid of right angles first (of a tilted gantry "
+            "dcm2niix does so) and give that file."
+        )
+
+
+def check_extent(path: Path, case: str, affine: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Refuse a volume whose lengths cannot be in mm; on a grid in mm it would need more memory than there is.
+
+    Args:
+        path: the file.
+        case: name of the case.
+        affine: (4, 4) voxel index to RAS mm, not singular.
+        shape: of the voxel array.
+
+    Raises:
+        ValueError: naming the case.
+    """
+    voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    extent_mm = voxel_mm[: len(shape)] * shape[:3]
+    if voxel_mm.min() >= LEAST_VOXEL_MM and extent_mm.max() <= MOST_EXTENT_MM:
+        return
+    raise ValueError(
+        f"Case {case}: {path.name} has voxels of {_sizes(voxel_mm)} mm and is {_sizes(extent_mm)} mm large. "
+        f"Expected {LEAST_VOXEL_MM:g} mm or more and {MOST_EXTENT_MM:g} mm or less: write the header in mm."
+    )
+
+
+def _sizes(lengths: np.ndarray) -> str:
+    return " x ".join(f"{length:g}" for length in lengths)

@@ -1,0 +1,222 @@
+"""LSH attention for given buckets: all rounds, forward and backward, in memory linear in the length."""
+
+import torch
+from custom_components.networks.lsh.hashing import inverse_order, sort_by_bucket
+from custom_components.networks.lsh.steps import (
+    attend,
+    chunk,
+    chunk_with_previous,
+    combine,
+    hidden_pairs,
+    hide_pairs,
+    meeting_code,
+    pair_logits,
+)
+from torch.autograd.function import once_differentiable
+
+
+def _chunks_per_block(chunk_length: int, on_gpu: bool) -> int:
+    """So many chunks at once that a block of logits stays near a core (4 MB on a CPU) or fills the device (GPU)."""
+    budget = 64 * 1024 * 1024 if on_gpu else 1024 * 1024
+    return max(1, budget // (2 * chunk_length * chunk_length))
+
+
+def _round_tables(
+    order: torch.Tensor, buckets: torch.Tensor, codes: torch.Tensor, index: int, chunk_length: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of one round: the order behind a filler chunk, and sorted, chunked buckets and earlier codes of both sides."""
+    padded = torch.cat([order[index, :chunk_length], order[index]])
+    filler = torch.full_like(buckets[index, :chunk_length], -1)  # the filler chunk is nobody's bucket
+    bucket = torch.cat([filler, buckets[index]])
+    earlier = codes[:index].index_select(1, padded)
+    return (
+        padded,
+        bucket[chunk_length:].unflatten(0, (-1, chunk_length)),
+        bucket.unfold(0, 2 * chunk_length, chunk_length),
+        earlier[:, chunk_length:].unflatten(1, (-1, chunk_length)),
+        earlier.unfold(1, 2 * chunk_length, chunk_length),
+    )
+
+
+def lsh_attention_rounds(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    order: torch.Tensor,
+    buckets: torch.Tensor,
+    codes: torch.Tensor,
+    chunk_length: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """All rounds of LSH attention over flat tokens, block by block.
+
+    Args:
+        queries: (N, D).
+        keys: (N, D).
+        values: (N, D).
+        order: (rounds, T) sorted order, as places in the flat tokens; T = sequences x padded length, a multiple of
+            ``chunk_length``. Places from N on are filler.
+        buckets: (rounds, T) sorted buckets, no two sequences sharing one.
+        codes: (rounds, T) meeting codes in token order.
+        chunk_length: m.
+
+    Returns:
+        Output (T, D) and log-sum-exp (T,); what stands from N on has no meaning.
+    """
+    block = _chunks_per_block(chunk_length, queries.is_cuda)
+    precision = torch.float64 if values.dtype == torch.float64 else torch.float32
+    output = torch.empty(order.shape[1], values.shape[1], dtype=precision, device=values.device)
+    logsumexp = torch.empty(order.shape[1], dtype=precision, device=values.device)
+    for index in range(order.shape[0]):
+        padded, bucket_q, bucket_k, earlier_q, earlier_k = _round_tables(order, buckets, codes, index, chunk_length)
+        tokens = padded.clamp(max=values.shape[0] - 1)
+        for start in range(0, bucket_q.shape[0], block):
+            part = slice(start, start + block)
+            own = padded[(start + 1) * chunk_length : (start + 1 + block) * chunk_length]
+            seen = tokens[start * chunk_length : (start + 1 + block) * chunk_length]
+            block_q = chunk(queries.index_select(0, seen[chunk_length:]), chunk_length)
+            block_k = chunk_with_previous(keys.index_select(0, seen), chunk_length)
+            logits = pair_logits(block_q, block_k, index == 0)
+            hide_pairs(logits, bucket_q[part], bucket_k[part], earlier_q[:, part], earlier_k[:, part])
+            out, z = attend(logits, chunk_with_previous(values.index_select(0, seen), chunk_length))
+            out, z = out.flatten(0, 1), z.flatten()
+            if index > 0:
+                out, z = combine(output.index_select(0, own), logsumexp.index_select(0, own), out, z)
+            output.index_copy_(0, own, out)
+            logsumexp.index_copy_(0, own, z)
+    return output, logsumexp
+
+
+class _LSHAttentionFunction(torch.autograd.Function):
+    """LSH attention that keeps nothing of size (T, m) for the backward pass: it computes the weights again.
+
+    With the joint log-sum-exp z the recomputed ``p_ij = exp(logit_ij - z_i)`` are the weights of the one softmax over
+    the union, so each round's block gives its share of the exact gradient:
+    ``dV += P^T dA``, ``dS = P * (dA V^T - sum(dA * A))``, ``dQ += dS K``, ``dK += dS^T Q``.
+    """
+
+    @staticmethod
+    def forward(ctx, queries, keys, values, order, buckets, codes, chunk_length):  # type: ignore[no-untyped-def]
+        output, logsumexp = lsh_attention_rounds(queries, keys, values, order, buckets, codes, chunk_length)
+        ctx.save_for_backward(queries, keys, values, order, buckets, codes, output, logsumexp)
+        ctx.chunk_length = chunk_length
+        return output[: len(values)]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output):  # type: ignore[no-untyped-def]
+        queries, keys, values, order, buckets, codes, output, logsumexp = ctx.saved_tensors
+        delta = (grad_output * output[: len(values)]).sum(-1)
+        grads = [torch.zeros_like(tensor, dtype=output.dtype) for tensor in (queries, keys, values)]
+        for index in range(order.shape[0]):
+            _add_round_gradients(
+                grads, queries, keys, values, grad_output.to(values.dtype), delta, logsumexp,
+                order, buckets, codes, index, ctx.chunk_length,
+            )  # fmt: skip
+        return (*(grad.to(queries.dtype) for grad in grads), None, None, None, None)
+
+
+def _add_round_gradients(  # type: ignore[no-untyped-def]
+    grads, queries, keys, values, grad_output, delta, logsumexp, order, buckets, codes, index, chunk_length
+) -> None:
+    """Add one round's share to the gradients of queries, keys and values, in place."""
+    tables = _round_tables(order, buckets, codes, index, chunk_length)
+    padded, bucket_q, bucket_k, earlier_q, earlier_k = tables
+    padded = padded.clamp(max=len(queries) - 1)
+    own = padded[chunk_length:]
+    sorted_q = chunk(queries.index_select(0, own), chunk_length)
+    sorted_grad = chunk(grad_output.index_select(0, own), chunk_length)
+    sorted_z, sorted_delta = chunk(logsumexp[own], chunk_length), chunk(delta[own], chunk_length)
+    sorted_k = chunk_with_previous(keys.index_select(0, padded), chunk_length)
+    sorted_v = chunk_with_previous(values.index_select(0, padded), chunk_length)
+    grad_q = torch.empty(sorted_q.shape, dtype=delta.dtype, device=delta.device)
+    grad_k = torch.zeros(len(sorted_q) + 1, *sorted_q.shape[1:], dtype=delta.dtype, device=delta.device)
+    grad_v = torch.zeros_like(grad_k)
+    block = _chunks_per_block(chunk_length, queries.is_cuda)
+    for start in range(0, len(sorted_q), block):
+        part = slice(start, start + block)
+        hidden = hidden_pairs(bucket_q[part], bucket_k[part], earlier_q[:, part], earlier_k[:, part])
+        weights = pair_logits(sorted_q[part], sorted_k[part], index == 0)
+        weights = weights.sub_(sorted_z[part].unsqueeze(-1)).exp_().masked_fill_(hidden, 0.0)
+        grad_weights = torch.bmm(sorted_grad[part], sorted_v[part].transpose(1, 2)).to(weights.dtype)
+        grad_logits = grad_weights.sub_(sorted_delta[part].unsqueeze(-1)).mul_(weights).to(queries.dtype)
+        grad_q[part] = torch.bmm(grad_logits, sorted_k[part])
+        _add_windows(grad_k[start:], torch.bmm(grad_logits.transpose(1, 2), sorted_q[part]))
+        _add_windows(grad_v[start:], torch.bmm(weights.to(values.dtype).transpose(1, 2), sorted_grad[part]))
+    ranks = inverse_order(order[index])[: len(queries)]
+    for grad, sorted_grads in zip(grads, (grad_q, grad_k[1:], grad_v[1:]), strict=True):
+        grad += sorted_grads.flatten(0, 1).index_select(0, ranks)
+
+
+def _add_windows(chunks: torch.Tensor, windows: torch.Tensor) -> None:
+    """Add (n, 2 m, D) windows to the (>= n + 1, m, D) chunks they look at: the first half to the chunk before."""
+    count, length = windows.shape[0], chunks.shape[1]
+    chunks[:count] += windows[:, :length]
+    chunks[1 : count + 1] += windows[:, length:]
+
+
+def lsh_attention(
+    queries: torch.Tensor,
+    values: torch.Tensor,
+    buckets: torch.Tensor,
+    chunk_length: int,
+    padding: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """LSH attention with shared queries and keys, ``k = q / |q|``, for given buckets.
+
+    Gradients reach queries and values, never the buckets. Time and memory are linear in the length.
+
+    Args:
+        queries: (B, H, L, D).
+        values: (B, H, L, D).
+        buckets: integers (rounds, B, H, L) from :func:`hash_vectors`.
+        chunk_length: tokens in a chunk, m.
+        padding: boolean (B, L), True where a token is padding: it changes no other token, and its output is 0.
+
+    Returns:
+        (B, H, L, D) in the type of ``values``.
+    """
+    batch, heads, length, dim = queries.shape
+    keys = queries * (dim**-0.5 / torch.linalg.vector_norm(queries, dim=-1, keepdim=True).clamp_min(1e-6))
+    tokens = [part.transpose(1, 2).reshape(-1, dim) for part in (queries, keys, values)]  # as projected: no copy
+    order, sorted_buckets, codes = _sort_rounds(_flat_buckets(buckets, chunk_length, padding), chunk_length)
+    if torch.jit.is_scripting():
+        output, _ = lsh_attention_rounds(tokens[0], tokens[1], tokens[2], order, sorted_buckets, codes, chunk_length)
+        output = output[: batch * length * heads]
+    else:
+        output = _LSHAttentionFunction.apply(*tokens, order, sorted_buckets, codes, chunk_length)
+    output = output.reshape(batch, length, heads, dim).transpose(1, 2).to(values.dtype)
+    if padding is not None:
+        output = output.masked_fill(padding[:, None, :, None], 0.0)
+    return output
+
+
+def _flat_buckets(buckets: torch.Tensor, chunk_length: int, padding: torch.Tensor | None) -> torch.Tensor:
+    """Buckets that no two sequences share, in the order of the flat tokens, which filler follows.
+
+    Args:
+        buckets: integers (rounds, B, H, L).
+        chunk_length: tokens in a chunk, m.
+        padding: boolean (B, L) or None.
+
+    Returns:
+        int32 (rounds, B * L * H + B * H * filler); the filler makes each sequence whole chunks.
+    """
+    rounds, batch, heads, length = buckets.shape
+    sequences, spare = batch * heads, -length % chunk_length
+    last = int(buckets.max()) + 1
+    if padding is not None:
+        buckets = buckets.masked_fill(padding[:, None, :], last)  # padding sorts last, filler behind it
+    start = (last + 2) * torch.arange(sequences, dtype=torch.int32, device=buckets.device)
+    flat = buckets.to(torch.int32) + start.view(batch, heads, 1)
+    filler = (start + last + 1).repeat_interleave(spare).expand(rounds, -1)
+    return torch.cat([flat.transpose(2, 3).flatten(1), filler], dim=1)
+
+
+def _sort_rounds(buckets: torch.Tensor, chunk_length: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of flat buckets (rounds, T): order and sorted buckets of each round, and meeting codes in token order."""
+    order = torch.empty(buckets.shape, dtype=torch.int64, device=buckets.device)
+    sorted_buckets, codes = torch.empty_like(buckets), torch.empty_like(buckets)
+    for index in range(buckets.shape[0]):
+        sorted_buckets[index], order[index] = sort_by_bucket(buckets[index])
+        codes[index].scatter_(0, order[index], meeting_code(sorted_buckets[index], chunk_length))
+    return order, sorted_buckets, codes

@@ -1,0 +1,1 @@
+"""The parts of a synthetic chest, painted in mm."""

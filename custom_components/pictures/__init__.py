@@ -1,0 +1,1 @@
+"""Drawings of images, masks, lesions and attention."""

@@ -1,0 +1,1 @@
+"""Findings of one scan as DICOM objects."""

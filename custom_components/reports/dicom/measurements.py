@@ -1,0 +1,172 @@
+"""Volumes and scores of one scan as a DICOM structured report (TID 1500), referring to the segments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from custom_components._version import __version__
+from custom_components.reports.dicom.source import DEVICE, RESEARCH_ONLY, Source, ascii_text, derivation, network_texts
+from custom_components.reports.dicom.structures import PRIVATE_SCHEME, Outlined, concept, private_scheme
+from custom_components.reports.lesions import voxel_volume_ml
+from custom_components.reports.scan.findings import ScanFindings, Scores
+
+if TYPE_CHECKING:
+    from highdicom.seg import Segmentation
+    from highdicom.sr import (
+        AlgorithmIdentification,
+        Comprehensive3DSR,
+        Measurement,
+        MeasurementReport,
+        MeasurementsAndQualitativeEvaluations,
+        ObservationContext,
+        TrackingIdentifier,
+        VolumetricROIMeasurementsAndQualitativeEvaluations,
+    )
+
+    Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
+
+SERIES_NUMBER = 9004
+
+_VOLUME_DECIMALS = 3
+_DECIMALS = 4
+
+
+def make_measurements(
+    findings: ScanFindings, source: Source, outlined: Sequence[Outlined], segmentation: Segmentation | None
+) -> Comprehensive3DSR:
+    """What was measured: the volume of each structure, the infected percent of the lung, and the scores if any.
+
+    Args:
+        findings: of the scan.
+        source: its CT series.
+        outlined: structures that were looked for; those not found have a volume of 0.
+        segmentation: the object with the segments of those that were found; None when none was.
+
+    Returns:
+        The report, without patient.
+    """
+    from highdicom.sr import Comprehensive3DSR
+
+    groups: list[Group] = [_structure_group(findings, one, segmentation, source) for one in outlined]
+    if findings.scores is not None:
+        groups.append(_score_group(findings, findings.scores))
+    evidence = source.images if segmentation is None else [*source.images, segmentation]
+    return Comprehensive3DSR(
+        evidence=evidence,
+        content=_report(groups),
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        coding_schemes=[private_scheme()],
+        **derivation(SERIES_NUMBER, "measurements"),
+    )
+
+
+def _structure_group(
+    findings: ScanFindings, outlined: Outlined, segmentation: Segmentation | None, source: Source
+) -> Group:
+    """Measurements of one structure: of its segment (TID 1411), or of nothing where none was found (TID 1501)."""
+    from highdicom.sr import (
+        FindingSite,
+        MeasurementsAndQualitativeEvaluations,
+        ReferencedSegment,
+        SourceSeriesForSegmentation,
+        VolumetricROIMeasurementsAndQualitativeEvaluations,
+    )
+
+    structure = outlined.structure
+    side = concept("SCT", structure.side) if structure.side else None
+    content: dict[str, Any] = {
+        "tracking_identifier": _tracking(structure.label, outlined.tracking_uid),
+        "finding_category": concept(*structure.category),
+        "finding_type": concept(*structure.kind),
+        "finding_sites": [FindingSite(concept(*structure.site), laterality=side)],
+        "algorithm_id": _algorithm(structure.label, findings, [f"made by {structure.made_by(findings)}"]),
+        "measurements": _sizes(findings, outlined),
+    }
+    if segmentation is None or outlined.segment is None:
+        return MeasurementsAndQualitativeEvaluations(**content)
+    segment = ReferencedSegment(
+        sop_class_uid=segmentation.SOPClassUID,
+        sop_instance_uid=segmentation.SOPInstanceUID,
+        segment_number=outlined.segment,
+        source_series=SourceSeriesForSegmentation(source.images[0].SeriesInstanceUID),
+    )
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=segment, **content)
+
+
+def _sizes(findings: ScanFindings, outlined: Outlined) -> list[Measurement]:
+    """Volume in cubic cm, which is ml; of the infection the percent of the lungs too, where there are lungs."""
+    from highdicom.sr import Measurement
+
+    volume_ml = round(outlined.voxels * voxel_volume_ml(findings.affine), _VOLUME_DECIMALS)
+    sizes = [Measurement(concept("SCT", "Volume"), volume_ml, concept("UCUM", "CubicCentimeter"))]
+    lung = np.count_nonzero(findings.lungs)
+    if outlined.structure.kind == (PRIVATE_SCHEME, "INFECTION") and findings.infection is not None and lung:
+        infected = np.count_nonzero((findings.infection != 0) & (findings.lungs != 0))
+        percent = round(100.0 * infected / lung, _DECIMALS)
+        sizes.append(Measurement(concept(PRIVATE_SCHEME, "INFECTED_PERCENT"), percent, concept("UCUM", "Percent")))
+    return sizes
+
+
+def _score_group(findings: ScanFindings, scores: Scores) -> MeasurementsAndQualitativeEvaluations:
+    from highdicom.sr import Measurement, MeasurementsAndQualitativeEvaluations
+    from pydicom.uid import generate_uid
+
+    values = {"P_US": scores.p_us, "P_SS": scores.p_ss, "P_FINAL": scores.p_final}
+    settings = [f"called COVID-19 from {scores.threshold:g}"]
+    if scores.weight_us is not None:
+        settings.append(f"weight of the branch with uniform sampling {scores.weight_us:.{_DECIMALS}f}")
+    kind = concept(PRIVATE_SCHEME, "COVID_OR_CAP")
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking(kind.meaning, generate_uid(prefix=None)),
+        finding_type=kind,
+        algorithm_id=_algorithm(kind.meaning, findings, settings),
+        measurements=[
+            Measurement(concept(PRIVATE_SCHEME, name), round(value, _DECIMALS), concept("UCUM", "NoUnits"))
+            for name, value in values.items()
+            if value is not None
+        ],
+    )
+
+
+def _tracking(label: str, uid: str) -> TrackingIdentifier:
+    from highdicom.sr import TrackingIdentifier
+
+    return TrackingIdentifier(uid=uid, identifier=label)
+
+
+def _algorithm(name: str, findings: ScanFindings, settings: Sequence[str]) -> AlgorithmIdentification:
+    from highdicom.sr import AlgorithmIdentification
+
+    parameters = [RESEARCH_ONLY, *map(ascii_text, settings), *network_texts(findings.models)]
+    return AlgorithmIdentification(name=name, version=__version__, parameters=parameters)
+
+
+def _report(groups: Sequence[Group]) -> MeasurementReport:
+    from highdicom.sr import MeasurementReport
+
+    return MeasurementReport(
+        observation_context=_observer(),
+        procedure_reported=concept("LN", "CTUnspecifiedBodyRegion"),
+        title=concept("DCM", "ImagingMeasurementReport"),
+        imaging_measurements=groups,
+    )
+
+
+def _observer() -> ObservationContext:
+    """This package observed; its UID is the same for all reports of one version."""
+    from highdicom.sr import CodedConcept, DeviceObserverIdentifyingAttributes, ObservationContext, ObserverContext
+    from pydicom.uid import generate_uid
+
+    device = DeviceObserverIdentifyingAttributes(
+        uid=generate_uid(prefix=None, entropy_srcs=[DEVICE, __version__]),
+        name=DEVICE,
+        manufacturer_name=DEVICE,
+        model_name=DEVICE,
+        serial_number=__version__,
+    )
+    kind = CodedConcept.from_code(concept("DCM", "Device"))
+    return ObservationContext(observer_device_context=ObserverContext(kind, device))

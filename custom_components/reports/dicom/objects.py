@@ -1,0 +1,115 @@
+"""Findings of one scan as DICOM objects that refer to its CT series: segmentation, attention maps, measurements."""
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from custom_components.dicom.chest_series import Series
+from custom_components.files.atomic import temporary_beside, writable_folder
+from custom_components.reports.dicom.attention_map import make_attention_map
+from custom_components.reports.dicom.measurements import make_measurements
+from custom_components.reports.dicom.segmentation import make_segmentation, outline
+from custom_components.reports.dicom.source import Source, calm, read_source, save
+from custom_components.reports.scan.findings import ScanFindings
+
+Written = dict[str, Path]
+
+
+def write_dicom_objects(findings: ScanFindings, folder: str | Path) -> Written:
+    """Write what was found as DICOM objects of the scan's study, each a series of its own.
+
+    Patient and study are those of the source, as DICOM must have them; they go into no log, warning or message.
+
+    Args:
+        findings: of a scan that came as a DICOM series.
+        folder: where to; made when it does not exist.
+
+    Returns:
+        Name to file: ``segmentation`` (unless nothing was found), ``measurements``, and ``attention_us`` and
+        ``attention_ss`` of the branches that have a map, each ``<name>.dcm``.
+
+    Raises:
+        ValueError: naming the case, when the scan is no DICOM series, the arrays do not lie on its images, a header
+            lacks what must be referred to, an attention is not between 0 and 1, or highdicom is not installed.
+    """
+    writers = dicom_writers(findings, folder)
+    return {name: path for write in writers.values() for name, path in write().items()}
+
+
+def dicom_writers(findings: ScanFindings, folder: str | Path) -> dict[str, Callable[[], Written]]:
+    """As :func:`write_dicom_objects`, one writer at a time: one that fails leaves the others.
+
+    Args:
+        findings: of a scan that came as a DICOM series.
+        folder: where to.
+
+    Returns:
+        What a writer writes, to the writer. Segmentation and measurements are one, since these refer to that.
+    """
+    _need_highdicom(findings.case_id)
+    target = writable_folder(folder)
+    source = read_source(findings.case_id, findings.series, findings.image_hu.shape, findings.affine)
+    maps = {"us": findings.attention_us, "ss": findings.attention_ss}
+    attention = {
+        f"attention_{branch}": partial(_write_attention, values, branch, source, target)
+        for branch, values in maps.items()
+        if values is not None
+    }
+    return {"segmentation and measurements": partial(_write_findings, findings, source, target), **attention}
+
+
+def check_dicom_objects(case_id: str, series: Series, image_hu: np.ndarray, affine: np.ndarray, folder: Path) -> None:
+    """Prove, before anything is found, that objects can be written which refer to a series.
+
+    A segmentation of one voxel and its measurements are written and removed.
+
+    Args:
+        case_id: name of the case.
+        series: that the scan came as.
+        image_hu: CT (X, Y, Z).
+        affine: voxel index to RAS mm.
+        folder: that the objects' folder will be in.
+
+    Raises:
+        ValueError: as :func:`write_dicom_objects`.
+    """
+    lungs = np.zeros(image_hu.shape, np.uint8)
+    lungs[0, 0, 0] = 1
+    trial = temporary_beside(folder / "dicom")
+    try:
+        write_dicom_objects(ScanFindings(case_id, image_hu, affine, lungs, "trial", series=series), trial)
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
+
+
+def _write_findings(findings: ScanFindings, source: Source, target: Path) -> Written:
+    """Segmentation and measurements."""
+    written = {}
+    with calm():
+        outlined, frames = outline(findings)
+        segmentation = make_segmentation(findings, source, outlined, frames) if frames.size else None
+        if segmentation is not None:
+            written["segmentation"] = target / "segmentation.dcm"
+            save(source, segmentation, written["segmentation"])
+        written["measurements"] = target / "measurements.dcm"
+        save(source, make_measurements(findings, source, outlined, segmentation), written["measurements"])
+    return written
+
+
+def _write_attention(values: np.ndarray, branch: str, source: Source, target: Path) -> Written:
+    path = target / f"attention_{branch}.dcm"
+    with calm():
+        save(source, make_attention_map(values, branch, source), path, deflated=True)
+    return {path.stem: path}
+
+
+def _need_highdicom(case_id: str) -> None:
+    try:
+        import highdicom  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"Case {case_id}: DICOM objects are written with highdicom, which is not installed here. "
+            "Install it (pip install 'highdicom>=0.28'), or do without DICOM output."
+        ) from error

@@ -1,0 +1,1 @@
+"""The report of one scan: findings, sentences, pictures, page."""

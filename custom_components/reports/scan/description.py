@@ -1,0 +1,179 @@
+"""What is reported of one scan, as plain numbers and sentences: what report.json holds and report.html prints."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from custom_components._version import NOTICE, __version__
+from custom_components.dicom.chest_series import Series
+from custom_components.infection_size import ratio_band
+from custom_components.labels import LESION_CLASSES
+from custom_components.reports.lesions import INFECTION_LABELS, lesion_volumes_ml
+from custom_components.reports.scan.displayed import SIDES, DisplayedScan
+from custom_components.reports.scan.findings import Model, ScanFindings, Scores
+from custom_components.reports.scan.sentences import done_sentences, notes_of, score_meanings, summary_of
+
+# Of the form of the report: raised when an entry changes its meaning or goes.
+REPORT_VERSION = 1
+
+_DECIMALS = 4
+_VOLUME_DECIMALS = 3
+_RATIO_DECIMALS = 6
+_TOLERANCE = 0.01  # of a probability: half precision has the logits to about this
+
+
+def describe_scan(findings: ScanFindings) -> dict[str, Any]:
+    """The report of a scan; ``docs/report.schema.json`` defines each entry.
+
+    Volumes are in ml, slice indices count from 0 along ``slice_axis`` in the order of the file. What cannot be known
+    is None. No file name is told, since folders may be named after patients.
+
+    Args:
+        findings: what is known of the scan.
+
+    Returns:
+        What JSON can hold.
+
+    Raises:
+        ValueError: naming the case, when the findings contradict each other.
+    """
+    return describe_displayed(findings, DisplayedScan.of(findings))
+
+
+def describe_displayed(findings: ScanFindings, scan: DisplayedScan) -> dict[str, Any]:
+    """As :func:`describe_scan`, of arrays that are turned to the display already."""
+    report = {
+        "report_version": REPORT_VERSION,
+        "notice": NOTICE,
+        "software": {"name": "custom_components", "version": __version__},
+        "case_id": findings.case_id,
+        "scan_sha256": findings.scan_sha256,
+        "patient_id": findings.patient_id,
+        "series": None if findings.series is None else _series(findings.series),
+        "geometry": _geometry(findings, scan),
+        "lungs": {"source": findings.lung_source, "volume_ml": _volumes_ml(scan, scan.lung_voxels.sum(axis=1))},
+        "infection": _infection(findings, scan),
+        "lesions": _lesions(findings, scan),
+        "scores": None if findings.scores is None else _scores(findings.case_id, findings.scores),
+        "models": [_model(model) for model in findings.models],
+        "seconds": {stage: round(seconds, _VOLUME_DECIMALS) for stage, seconds in findings.seconds.items()},
+    }
+    report |= {"summary": summary_of(report), "done": done_sentences(report)}
+    told = {"warnings": list(findings.warnings), "not_done": list(findings.not_done), "notes": notes_of(report)}
+    return report | told
+
+
+def _series(series: Series) -> dict[str, Any]:
+    return {
+        "uid": series.uid,
+        "study_uid": series.study_uid,
+        "description": series.description,
+        "reason": series.reason,
+        "files": len(series.files),
+        "left_out": [{"description": name, "reason": reason} for name, reason in series.left_out.items()],
+    }
+
+
+def _geometry(findings: ScanFindings, scan: DisplayedScan) -> dict[str, Any]:
+    spacing_mm = np.linalg.norm(findings.affine[:3, :3], axis=0)
+    return {
+        "shape": list(findings.image_hu.shape),
+        "spacing_mm": spacing_mm.round(_RATIO_DECIMALS).tolist(),
+        "axes": "".join(nib.aff2axcodes(findings.affine)),
+        "slice_axis": scan.slice_axis,
+        "slices": len(scan.slice_indices),
+    }
+
+
+def _volumes_ml(scan: DisplayedScan, voxels: np.ndarray) -> dict[str, float]:
+    counts = {**dict(zip(SIDES, voxels.tolist(), strict=True)), "total": int(voxels.sum())}
+    return {side: _ml(scan, count) for side, count in counts.items()}
+
+
+def _ml(scan: DisplayedScan, voxels: int) -> float:
+    return round(voxels * scan.voxel_ml, _VOLUME_DECIMALS)
+
+
+def _infection(findings: ScanFindings, scan: DisplayedScan) -> dict[str, Any] | None:
+    infected = scan.infected_voxels
+    if infected is None or findings.infection is None:
+        return None
+    parts, wholes = ([*voxels.sum(axis=1).tolist(), int(voxels.sum())] for voxels in (infected, scan.lung_voxels))
+    percents = [_percent(part, whole) for part, whole in zip(parts, wholes, strict=True)]
+    ratio = parts[-1] / wholes[-1] if wholes[-1] else math.nan
+    return {
+        "source": findings.infection_source,
+        "volume_ml": _volumes_ml(scan, infected.sum(axis=1)),
+        "percent_of_lung": dict(zip((*SIDES, "total"), percents, strict=True)),
+        "ratio": None if math.isnan(ratio) else round(ratio, _RATIO_DECIMALS),
+        "ratio_band": ratio_band(ratio) or None,
+        "slices": _indices(scan, np.any(infected, axis=0)),
+        "outside_lungs_ml": _ml(scan, int(np.count_nonzero(findings.infection)) - parts[-1]),
+    }
+
+
+def _lesions(findings: ScanFindings, scan: DisplayedScan) -> dict[str, Any] | None:
+    if findings.lesions is None:
+        return None
+    volumes_ml = lesion_volumes_ml(findings.lesions, findings.affine)
+    lung = int(scan.lung_voxels.sum())
+    in_lungs = [np.count_nonzero((findings.lesions == value) & (findings.lungs != 0)) for value in INFECTION_LABELS]
+    names = [LESION_CLASSES[value - 1] for value in INFECTION_LABELS]
+    return {
+        "volume_ml": {name: round(volume, _VOLUME_DECIMALS) for name, volume in volumes_ml.items()},
+        "percent_of_lung": {name: _percent(int(part), lung) for name, part in zip(names, in_lungs, strict=True)},
+        "slices_searched": sorted(findings.lesion_slices),
+        "slices": _indices(scan, _has_any(scan.lesions)),
+    }
+
+
+def _has_any(label: np.ndarray | None) -> np.ndarray:
+    return np.zeros(0, dtype=bool) if label is None else np.any(label, axis=(0, 1))
+
+
+def _indices(scan: DisplayedScan, is_affected: np.ndarray) -> list[int]:
+    """Slices in the file's order."""
+    return sorted(scan.slice_indices[z] for z in np.flatnonzero(is_affected).tolist())
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return round(100.0 * part / whole, _DECIMALS) if whole else None
+
+
+def _scores(case_id: str, scores: Scores) -> dict[str, Any]:
+    _check_scores(case_id, scores)
+    shown = {"p_us": scores.p_us, "p_ss": scores.p_ss, "p_final": scores.p_final, "weight_us": scores.weight_us}
+    return {
+        **{name: None if value is None else round(value, _DECIMALS) for name, value in shown.items()},
+        "threshold": scores.threshold,
+        "above_threshold": None if scores.p_final is None else bool(scores.p_final >= scores.threshold),
+        "meaning": score_meanings(scores),
+    }
+
+
+def _check_scores(case_id: str, scores: Scores) -> None:
+    known = {"p_us": scores.p_us, "p_ss": scores.p_ss, "p_final": scores.p_final, "weight_us": scores.weight_us}
+    if not 0 <= scores.threshold <= 1:
+        raise ValueError(f"Case {case_id}: threshold is {scores.threshold:g}. Expected a probability, 0 to 1.")
+    for name, value in known.items():
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"Case {case_id}: {name} is {value:g}. Expected 0 to 1: take the sigmoid of the logit.")
+    if (scores.p_final is None) != (scores.weight_us is None):
+        raise ValueError(
+            f"Case {case_id}: p_final is {scores.p_final}, weight_us {scores.weight_us}. Expected both, or neither "
+            "where the infection ratio is unknown."
+        )
+    if scores.p_final is not None and scores.weight_us is not None:
+        expected = scores.weight_us * scores.p_us + (1 - scores.weight_us) * scores.p_ss
+        if abs(expected - scores.p_final) > _TOLERANCE:
+            raise ValueError(
+                f"Case {case_id}: P_final is {scores.p_final:.3f}, but Eq. 5 gives {expected:.3f} from the "
+                "probabilities of the branches. Take the weight that the network has for this ratio."
+            )
+
+
+def _model(model: Model) -> dict[str, Any]:
+    names: Sequence[str] = ("name", "version", "weights", "sha256", "trained_on")
+    return {name: getattr(model, name) for name in names}

@@ -1,0 +1,110 @@
+"""report.html of one scan: one file with everything in it, which prints on two A4 pages."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from custom_components.pictures.attention import INFECTION_COLOUR
+from custom_components.pictures.overlay import LESION_COLOURS
+from custom_components.reports.html_page import page_template, png_data_uri
+from custom_components.reports.scan.displayed import DisplayedScan
+from custom_components.reports.scan.pictures import (
+    LUNGS_COLOUR,
+    chosen_slices,
+    draw_heat_scale,
+    draw_overview,
+    draw_slices,
+    field_of_view,
+)
+from custom_components.reports.scan.profile import LINES, draw_profile
+from custom_components.reports.scan.sentences import LESION_NAMES, NO_SCORES, amount_text
+from PIL import Image
+
+# Of the paper that pictures may take.
+OVERVIEW_MM, SLICES_MM = (181.0, 100.0), (182.0, 38.0)
+SLICE_COLUMNS = 3
+
+# Letters of a text that the two pages have room for; report.json holds all.
+MAX_LETTERS = 160
+
+
+def render_page(report: Mapping[str, Any], scan: DisplayedScan) -> str:
+    """Draw the pictures of a scan and put them and its report on the page.
+
+    Texts and lists that two pages have no room for are shortened and say so.
+
+    Args:
+        report: what :func:`custom_components.reports.scan.description.describe_scan` gives.
+        scan: the same scan.
+
+    Returns:
+        HTML without script and without any resource outside itself; texts of the report are escaped.
+    """
+    box = field_of_view(scan)
+    filters = {"amount": _amount, "shortened": shortened, "fitting": fitting, "data_uri": _data_uri}
+    return page_template("reports/scan", "report.html.j2", filters).render(
+        report=report,
+        overview=draw_overview(scan, box, *OVERVIEW_MM),
+        slices=draw_slices(scan, box, SLICE_COLUMNS, *SLICES_MM),
+        profile=draw_profile(scan, chosen_slices(scan)) if scan.has_infection else None,
+        has_attention=bool(scan.attention),
+        colours={name: _css(colour) for name, colour in LESION_COLOURS.items()},
+        infection_colour=_css(INFECTION_COLOUR),
+        lungs_colour=_css(LUNGS_COLOUR),
+        lesion_names=LESION_NAMES,
+        no_scores=NO_SCORES,
+        heat_scale=draw_heat_scale(),
+        profile_lines=LINES,
+    )
+
+
+def shortened(text: str, letters: int = MAX_LETTERS) -> str:
+    """A text of bounded length; what was left out is marked.
+
+    Example:
+        >>> shortened("thorax 1.25 mm", 9)
+        'thorax 1…'
+    """
+    text = " ".join(text.split())
+    return text if len(text) <= letters else text[: letters - 1] + "…"
+
+
+def fitting(texts: Sequence[str], letters: int, lines: int) -> list[str]:
+    """The first texts that a place on the page has room for.
+
+    Args:
+        texts: sentences; a long one is shortened to half of the place.
+        letters: of a line.
+        lines: of the place.
+
+    Returns:
+        As many of them as fit, in their order.
+
+    Example:
+        >>> fitting(["one line", "another that needs two", "no more room"], letters=12, lines=2)
+        ['one line', 'another tha…']
+    """
+    shown: list[str] = []
+    most = max(1, lines // 2) * letters
+    for text in texts:
+        short = shortened(text, most)
+        lines -= math.ceil(len(short) / letters)
+        if lines < 0:
+            break
+        shown.append(short)
+    return shown
+
+
+def _amount(value: float | None) -> str:
+    return "unknown" if value is None else amount_text(value)
+
+
+def _data_uri(picture: Image.Image) -> str:
+    png = io.BytesIO()
+    picture.save(png, format="PNG")
+    return png_data_uri(png.getvalue())
+
+
+def _css(colour: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)

@@ -1,0 +1,121 @@
+"""Figures of a study of covid_cap_bundle."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+from custom_components.infection_size import CAP, COVID
+from custom_components.study.figures.contact_sheet import Picture, draw_contact_sheets
+from custom_components.study.figures.drawing import Drawing
+from custom_components.study.figures.fold_dots import draw_fold_dots
+from custom_components.study.figures.forest_plot import draw_forest
+from custom_components.study.results.predicted_scans import folds_of, of_system, sets_of
+from custom_components.study.results.study_results import TV, ClassificationResults
+from custom_components.study.tables.interval_tables import GROUP_METRICS
+from custom_components.study.tables.missing_predictions import SET_TITLES, joined_notes, missing_note
+from custom_components.study.tables.model_scores import METRICS, score_cell
+from custom_components.study.tables.table import Cell, Table, levels
+
+_CLASSES = {COVID: "COVID-19", CAP: "CAP"}
+# Pictures beside each other: each holds several panels, whose letters must be legible in print.
+_COLUMNS = 1
+
+
+def draw_auc_folds(results: ClassificationResults, scans: pd.DataFrame) -> Drawing:
+    """Draw the scores of each fold's model.
+
+    Args:
+        results: of the study.
+        scans: its predictions, as :func:`custom_components.study.results.predicted_scans.predicted_scans` joins them.
+
+    Returns:
+        The figure, a row a set and a panel a score.
+    """
+    rows = [
+        {"panel_row": SET_TITLES[name], "panel": title, "system": system, "fold": fold, "value": value}
+        for name in sets_of(results)
+        for metric, title in METRICS.items()
+        for system in results.systems
+        for fold, value in _by_fold(results, scans, name, system, metric)
+    ]
+    note = joined_notes(
+        "A point is the model of one fold, scored on the fold it left out (TV set) or on the whole test set; the bar "
+        "is their mean. Folds without a score have no point.",
+        missing_note(results, scans),
+    )
+    return draw_fold_dots(pd.DataFrame(rows), "folds", "Scores of the single folds", note)
+
+
+def draw_subgroups(name: str, table: Table) -> Drawing:
+    """Draw the scores of a table of groups.
+
+    Args:
+        name: of the set.
+        table: of :func:`custom_components.study.tables.interval_tables.subgroup_tables`.
+
+    Returns:
+        The figure, a panel a score.
+    """
+    metrics = [METRICS[metric] for metric in GROUP_METRICS]
+    rows = []
+    for key, row in table.frame.iterrows():
+        heading, group = levels(key)
+        label = f"{group} ({row['COVID-19']} / {row['CAP']})"
+        for metric in metrics:
+            rows.append({"heading": heading, "group": label, "metric": metric, **_numbers(row[metric])})
+    note = "In brackets: scans with COVID-19 / CAP. Dotted: all scans. Groups of one class have no AUC. "
+    return draw_forest(pd.DataFrame(rows), metrics, f"subgroups_{name}", table.title, note + table.note)
+
+
+def draw_attention_sheets(results: ClassificationResults, scans: pd.DataFrame) -> Iterator[Drawing]:
+    """Draw the attention of single scans: those that were called rightly, and failures (Fig. 5 and 6).
+
+    Args:
+        results: of the study.
+        scans: its predictions.
+
+    Yields:
+        The sheets.
+    """
+    called = [_picture(results, scans, case_id) for case_id in _in_order(results)]
+    rightly = [picture for picture, is_right in called if is_right is not False]
+    wrongly = [picture for picture, is_right in called if is_right is False]
+    note = (
+        "Axial and coronal view. Above each: class, size of the infection and probability of COVID-19, on a test set "
+        "its mean over the models of the folds."
+    )
+    yield from draw_contact_sheets("attention", "Where the networks looked", note, rightly, _COLUMNS)
+    yield from draw_contact_sheets("failures", "Failures: scans called wrongly", note, wrongly, _COLUMNS)
+
+
+def _by_fold(
+    results: ClassificationResults, scans: pd.DataFrame, name: str, system: str, metric: str
+) -> Iterator[tuple[int, float]]:
+    chosen = of_system(scans, name, system)
+    for fold in folds_of(results):
+        yield fold, score_cell(chosen[chosen["fold"] == fold].assign(set=TV), metric).value
+
+
+def _numbers(cell: Cell) -> dict[str, float]:
+    return {"value": cell.value, "low": cell.low, "high": cell.high}
+
+
+def _in_order(results: ClassificationResults) -> list[str]:
+    """Scans that have a picture, COVID-19 first, from small to large infections."""
+    there = [case_id for case_id, path in results.panels.items() if path.is_file()]
+    shown = results.cases[results.cases["case_id"].isin(there)]
+    order = shown.sort_values(["label", "ratio", "case_id"], ascending=[False, True, True])
+    return list(dict.fromkeys(order["case_id"]))
+
+
+def _picture(results: ClassificationResults, scans: pd.DataFrame, case_id: str) -> tuple[Picture, bool | None]:
+    """The picture with its caption, and whether the last system that has a probability called it rightly."""
+    case = results.cases[results.cases["case_id"] == case_id].iloc[0]
+    rows = scans[(scans["case_id"] == case_id) & (scans["set"] == case["set"])]
+    means = rows.groupby("system")["probability"].mean().reindex(results.systems).dropna()
+    ratio = "of unknown size" if pd.isna(case["ratio"]) else f"{100 * case['ratio']:.2g} % of the lungs"
+    known = f"{case_id} ({SET_TITLES[case['set']]}): {_CLASSES[case['label']]}, infection {ratio}."
+    if means.empty:
+        return Picture(results.panels[case_id], f"{known} No probability."), None
+    is_right = bool((means.iloc[-1] >= 0.5) == (case["label"] == COVID))
+    text = f"{known} {means.index[-1]}: {means.iloc[-1]:.3f}, {'right' if is_right else 'wrong'}."
+    return Picture(results.panels[case_id], text), is_right

@@ -1,0 +1,143 @@
+"""Figures of a study of covid_seg_bundle."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from custom_components.study.figures.contact_sheet import Picture, draw_contact_sheets
+from custom_components.study.figures.drawing import Drawing
+from custom_components.study.figures.fold_dots import draw_fold_dots
+from custom_components.study.figures.forest_plot import draw_forest
+from custom_components.study.results.study_results import SegmentationResults
+from custom_components.study.tables.lesion_scores_by_case import METRICS, scores_of
+from custom_components.study.tables.lesion_tables import LESION_TITLES, MEAN
+from custom_components.study.tables.missing_predictions import joined_notes
+from custom_components.study.tables.network_tables import AUGMENTATION, AUGMENTED, scored_note
+from custom_components.study.tables.table import Cell, Table
+
+_MEAN = "mean of the classes"
+# Pictures beside each other: each holds several panels, whose letters must be legible in print.
+_COLUMNS = 1
+_MOST_CASES = 3
+_CHOICE = (
+    f"Up to {_MOST_CASES} cases, evenly spread from the best to the worst Dice of the first network under the first "
+    "protocol. Networks trained {way}; each case by the network that left it out."
+)
+
+
+def draw_dice_folds(results: SegmentationResults, tables: dict[str, Table]) -> Drawing:
+    """Draw the mean Dice of each fold.
+
+    Args:
+        results: of the study.
+        tables: those of :func:`custom_components.study.tables.lesion_tables.lesion_fold_table`, by protocol.
+
+    Returns:
+        The figure, a row a protocol and a panel for training with and without augmentation.
+    """
+    rows = [
+        {"panel_row": f"Dice (protocol {protocol})", "panel": title, "system": network, "fold": fold, "value": value}
+        for protocol, table in tables.items()
+        for augmented, title in _titles(results)
+        for network in results.networks
+        for fold, value in _by_fold(table, network, augmented)
+    ]
+    words = " ".join(f"{name}: {text}" for name, text in results.protocols.items())
+    note = joined_notes(
+        "A point is the mean lesion Dice of one fold, the bar the mean over folds.",
+        words,
+        scored_note(results, list(results.protocols)),
+    )
+    return draw_fold_dots(pd.DataFrame(rows), "folds", "Dice of the single folds", note)
+
+
+def draw_lesions(results: SegmentationResults, networks: dict[str, Table], lesions: dict[str, Table]) -> Drawing:
+    """Draw the Dice of each network by lesion class, with intervals.
+
+    Args:
+        results: of the study.
+        networks: Table II by protocol.
+        lesions: tables of :func:`custom_components.study.tables.lesion_tables.lesion_table` by protocol.
+
+    Returns:
+        The figure, a panel for each protocol and training.
+    """
+    rows = [
+        {"heading": heading, "group": network, "metric": f"{protocol}\n{title.lower()}", **_numbers(cell)}
+        for protocol in results.protocols
+        for augmented, title in _titles(results)
+        for heading in (_MEAN, *LESION_TITLES.values())
+        for network in results.networks
+        for cell in [_dice_cell(networks[protocol], lesions[protocol], heading, network, augmented)]
+    ]
+    note = joined_notes(
+        "Dotted: the mean of the first network. A class that no case has is left out.",
+        next(iter(networks.values())).note,
+    )
+    scores = pd.DataFrame(rows)
+    return draw_forest(scores, list(scores["metric"].unique()), "lesions", "Dice by lesion class", note, "Dice")
+
+
+def draw_overlay_sheets(results: SegmentationResults) -> Iterator[Drawing]:
+    """Draw the overlays of single cases, each network's beside each other (Fig. 5).
+
+    Args:
+        results: of the study.
+
+    Yields:
+        Sheets, those of one protocol after those of another.
+    """
+    shown = {key: path for key, path in results.overlays.items() if path.is_file()}
+    chosen = _chosen(results, {case_id for _, _, case_id in shown})
+    for protocol in results.protocols:
+        pictures = [
+            Picture(shown[network, protocol, case_id], _caption(results, network, protocol, case_id))
+            for case_id in chosen
+            for network in results.networks
+            if (network, protocol, case_id) in shown
+        ]
+        title = f"Segmented cases (protocol {protocol})"
+        way = _titles(results)[0][1].lower()
+        note = joined_notes(_CHOICE.format(way=way), results.protocols[protocol])
+        yield from draw_contact_sheets(f"overlays_{protocol}", title, note, pictures, _COLUMNS)
+
+
+def _titles(results: SegmentationResults) -> list[tuple[bool, str]]:
+    return [(augmented, AUGMENTATION[augmented]) for augmented in results.augmentation]
+
+
+def _chosen(results: SegmentationResults, case_ids: set[str]) -> list[str]:
+    """Cases to show: evenly spread over the ranks of the mean Dice of the first network, from best to worst."""
+    scores = scores_of(results, results.networks[0], results.augmentation[0], next(iter(results.protocols)))
+    known = scores[scores["case_id"].isin(case_ids)].dropna(subset="dice")
+    means = known.groupby("case_id")["dice"].mean().reset_index()
+    ranked = means.sort_values(["dice", "case_id"], ascending=[False, True])["case_id"].tolist() or sorted(case_ids)
+    count = min(_MOST_CASES, len(ranked))
+    return [ranked[place] for place in np.linspace(0, len(ranked) - 1, count).round().astype(int)]
+
+
+def _caption(results: SegmentationResults, network: str, protocol: str, case_id: str) -> str:
+    scores = scores_of(results, network, results.augmentation[0], protocol)
+    by_lesion = scores[scores["case_id"] == case_id].set_index("lesion")["dice"].dropna()
+    parts = [f"{title} {by_lesion[name]:.2f}" for name, title in LESION_TITLES.items() if name in by_lesion]
+    return f"{case_id}, {network}: {'Dice ' + ', '.join(parts) if parts else 'no lesion in truth or prediction'}"
+
+
+def _by_fold(table: Table, network: str, augmented: bool) -> Iterator[tuple[int, float]]:
+    cells: Any = table.frame.drop(columns=MEAN).loc[(network, AUGMENTED[augmented])]
+    for fold, cell in enumerate(cells):
+        yield fold, cell.value
+
+
+def _dice_cell(networks: Table, lesions: Table, heading: str, network: str, augmented: bool) -> Cell:
+    cell: Any = (
+        networks.frame.loc[network, (AUGMENTATION[augmented], METRICS["dice"])]
+        if heading == _MEAN
+        else lesions.frame.loc[(heading, network, AUGMENTED[augmented]), METRICS["dice"]]
+    )
+    return cell
+
+
+def _numbers(cell: Cell) -> dict[str, float]:
+    return {"value": cell.value, "low": cell.low, "high": cell.high}

@@ -1,0 +1,65 @@
+"""How large infections are in both classes (Fig. 1 of Ouyang et al. 2020)."""
+
+import numpy as np
+import pandas as pd
+from custom_components.infection_size import CAP, COVID
+from custom_components.study.figures.drawing import LOOKS, Drawing, new_figure, print_style
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
+
+# Edges of the bars; all scans below the first share one bar. The borders of the paper's groups are among them.
+_EDGES = (*(factor * power for power in (1e-4, 1e-3, 1e-2, 1e-1) for factor in (1, 2, 3, 5)), 1.0)
+_BORDERS = (0.005, 0.030)
+_CLASSES = {COVID: "COVID-19", CAP: "CAP"}
+_HEIGHT_MM = 75.0
+
+
+@print_style()
+def draw_size_distribution(cases: pd.DataFrame, sets: dict[str, str]) -> Drawing:
+    """Draw how many scans have an infection of which size: COVID-19 upwards, CAP downwards.
+
+    Args:
+        cases: of the study: ``set``, ``label``, ``ratio``.
+        sets: name to title of the sets, a panel each.
+
+    Returns:
+        The figure.
+    """
+    figure = new_figure(_HEIGHT_MM)
+    panels = figure.subplots(1, len(sets), squeeze=False, sharey=True)[0]
+    for axes, (name, title) in zip(panels, sets.items(), strict=True):
+        _draw(axes, cases[cases["set"] == name], title)
+    panels[0].set_ylabel("number of scans")
+    top = max(abs(limit) for limit in panels[0].get_ylim())
+    panels[0].set_ylim(-top, top)
+    panels[0].yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+    unknown = int(cases["ratio"].isna().sum())
+    return Drawing(
+        "size_distribution",
+        "Sizes of the infections",
+        f"Volume of the infection as a share of the lungs. The leftmost bar holds all below {100 * _EDGES[0]:g} %; "
+        f"dotted lines are the borders of the ratio groups. {unknown} scans of unknown ratio are left out.",
+        figure,
+    )
+
+
+def _draw(axes: Axes, cases: pd.DataFrame, title: str) -> None:
+    edges = np.array([_EDGES[0] / 2, *_EDGES])
+    for (label, name), (colour, *_), sign in zip(_CLASSES.items(), LOOKS, (1, -1), strict=False):
+        known = cases.loc[cases["label"] == label, "ratio"].dropna()
+        counts, _ = np.histogram(known.clip(edges[0], edges[-1]), edges)
+        text = f"{name} (n = {len(known)})"
+        hatch = "" if label == COVID else "////"
+        axes.bar(
+            100 * edges[:-1], sign * counts, 100 * np.diff(edges), align="edge", color=colour, label=text,
+            hatch=hatch, edgecolor="white", linewidth=0.5,
+        )  # fmt: skip
+    for border in _BORDERS:
+        axes.axvline(100 * border, color="0.3", linestyle=":", linewidth=1)
+    axes.axhline(0, color="0", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel="infection / lung volume (%)", xlim=(100 * edges[0], 100))
+    axes.set_title(title, loc="left")
+    axes.legend(loc="upper left")

@@ -1,0 +1,1 @@
+"""What each study runs and collects."""

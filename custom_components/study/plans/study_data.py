@@ -1,0 +1,99 @@
+"""A data set of a study: its cases, what its datalist says of them beyond, and its fingerprint."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from custom_components.datalists.case_files import PHANTOM, existing_root
+from custom_components.datalists.datalist_file import datalist_content, datalist_file
+from custom_components.datalists.scans import PATH_KEYS as SCAN_PATHS
+from custom_components.datalists.scans import list_scans
+from custom_components.datalists.slices import list_cases
+from custom_components.datalists.split import PATH_KEYS as SLICE_PATHS
+from custom_components.phantom import phantom_dataset, phantom_scan_dataset
+from custom_components.study.runs.data_fingerprint import DataFingerprint, fingerprint
+
+# What a datalist says of a case is shown in tables, but for these, which can name a person.
+IDENTITY = frozenset(
+    ("name", "patientname", "patientid", "birthdate", "patientbirthdate", "dateofbirth", "mrn", "accessionnumber")
+)
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """Cases that a study reads.
+
+    Args:
+        root: the data set: a folder or a datalist.
+        cases: as ``list_scans`` or ``list_cases`` return them.
+        further: other columns of the datalist, one mapping a case.
+        fingerprint: of the cases and their files.
+    """
+
+    root: Path
+    cases: Sequence[Mapping[str, Any]]
+    further: Sequence[Mapping[str, Any]]
+    fingerprint: DataFingerprint
+
+
+def scan_data(dataset_dir: str | Path, known: Path | None) -> StudyData:
+    """The scans of covid_cap_bundle.
+
+    Args:
+        dataset_dir: as ``list_scans`` takes it, labelled.
+        known: file that keeps the hashes of the data's files; None keeps none.
+
+    Raises:
+        ValueError: as ``list_scans`` does.
+    """
+    root = Path(phantom_scan_dataset()) if str(dataset_dir) == PHANTOM else existing_root(dataset_dir)
+    scans = list_scans(root)
+    further = further_columns(root, scans, (*SCAN_PATHS, "case_id", "label", "fold", "ratio", "group"))
+    return StudyData(root.absolute(), scans, further, fingerprint(scans, SCAN_PATHS, known))
+
+
+def slice_data(dataset_dir: str | Path, known: Path | None) -> StudyData:
+    """The cases of covid_seg_bundle.
+
+    Args:
+        dataset_dir: as ``list_cases`` takes it, with masks.
+        known: file that keeps the hashes of the data's files; None keeps none.
+
+    Raises:
+        ValueError: as ``list_cases`` does.
+    """
+    root = Path(phantom_dataset()) if str(dataset_dir) == PHANTOM else existing_root(dataset_dir)
+    cases = list_cases(root)
+    further = further_columns(root, cases, (*SLICE_PATHS, "case_id", "group"))
+    return StudyData(root.absolute(), cases, further, fingerprint(cases, SLICE_PATHS, known))
+
+
+def further_columns(root: Path, cases: Sequence[Any], own: Sequence[str]) -> list[dict[str, Any]]:
+    """What a datalist says of each case beside the columns that the bundles read, and beside who the patient is.
+
+    Args:
+        root: of the data set.
+        cases: as they were listed.
+        own: columns that the bundles read.
+
+    Returns:
+        One mapping a case; empty ones without a datalist. Lists and objects become text, their JSON.
+    """
+    path = datalist_file(root)
+    if path is None:
+        return [{} for _ in cases]
+    content = datalist_content(path)
+    entries = content.get("cases", content.get("training"))
+    hidden = {_letters(key) for key in own} | IDENTITY
+    return [{key: _plain(value) for key, value in entry.items() if _letters(key) not in hidden} for entry in entries]
+
+
+def _plain(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | dict) else value
+
+
+def _letters(column: str) -> str:
+    return re.sub(r"[^a-z]", "", column.lower())

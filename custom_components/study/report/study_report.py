@@ -1,0 +1,163 @@
+"""Tables, figures and report of a study."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from custom_components.files.atomic import atomic_path, writable_folder
+from custom_components.files.report_files import write_json
+from custom_components.reports.html_page import page_template, png_data_uri
+from custom_components.study.figures.drawing import Drawing, drawing_files
+from custom_components.study.report.cap_sections import cap_sections
+from custom_components.study.report.section import Section
+from custom_components.study.report.seg_sections import seg_sections
+from custom_components.study.results.study_results import ClassificationResults, SegmentationResults
+from custom_components.study.tables.table import Table
+from custom_components.study.tables.table_files import table_files
+
+TABLES, FIGURES = "tables", "figures"
+HTML_NAME, PROVENANCE_NAME = "report.html", "provenance.json"
+
+# Resamples of every bootstrap.
+RESAMPLES = 2000
+
+NOTICE = "Research use only. Not a medical device."
+
+# Key of the provenance under which the report's own files are listed.
+FILES_KEY = "report_files"
+
+_MOST_ENTRIES = 40  # of one list of the provenance that the page shows
+_TITLES = {
+    ClassificationResults: "COVID-19 or community-acquired pneumonia: report of a study",
+    SegmentationResults: "Lesions of COVID-19 on chest CT: report of a study",
+}
+
+
+def write_study(
+    results: ClassificationResults | SegmentationResults,
+    provenance: Mapping[str, Any],
+    folder: str | Path,
+    resamples: int = RESAMPLES,
+) -> Path:
+    """Write ``tables/``, ``figures/``, ``provenance.json`` and last ``report.html``, which holds them all.
+
+    Everything is computed before the first file is written, and each file is there as a whole or not at all. Where
+    there is a ``report.html``, the folder is complete. Files that an earlier report of this folder had and this one
+    has not are removed; no others are touched. The same results give the same bytes.
+
+    Args:
+        results: of the study.
+        provenance: versions, configs, hashes, times: plain numbers, strings, None, lists and mappings.
+        folder: made when it does not exist.
+        resamples: of every bootstrap.
+
+    Returns:
+        Path of ``report.html``.
+
+    Raises:
+        ValueError: when results contradict themselves, naming a case, when provenance is no JSON, or when the folder
+            cannot be written to.
+    """
+    if isinstance(results, ClassificationResults):
+        sections = cap_sections(results, resamples)
+    else:
+        sections = seg_sections(results, resamples)
+    files = _contents(sections)
+    listed = {**provenance, FILES_KEY: sorted(files)}
+    _check_json(listed)
+    page = _page(results, sections, files, provenance)
+    return _written(writable_folder(folder), files, listed, page)
+
+
+def _contents(sections: Sequence[Section]) -> dict[str, str | bytes]:
+    """Contents of the files of all tables and figures, by their path below the folder."""
+    files: dict[str, str | bytes] = {}
+    for block in (block for section in sections for block in section.blocks):
+        if isinstance(block, Table):
+            files |= {f"{TABLES}/{name}": content for name, content in table_files(block).items()}
+        else:
+            files |= {f"{FIGURES}/{name}": content for name, content in drawing_files(block).items()}
+    return files
+
+
+def _page(
+    results: ClassificationResults | SegmentationResults,
+    sections: Sequence[Section],
+    files: Mapping[str, str | bytes],
+    provenance: Mapping[str, Any],
+) -> str:
+    def picture(drawing: Drawing) -> str:
+        png = files[f"{FIGURES}/{drawing.name}.png"]
+        return png_data_uri(png if isinstance(png, bytes) else png.encode())
+
+    filters = {"picture": picture, "is_table": _is_table, "unbroken": _unbroken}
+    return page_template("study/report", "study.html.j2", filters).render(
+        title=_TITLES[type(results)],
+        notice=NOTICE,
+        protocols={"": results.protocol} if isinstance(results, ClassificationResults) else results.protocols,
+        failed=results.failed,
+        sections=sections,
+        provenance=list(_flat(provenance)),
+        tables=TABLES,
+        figures=FIGURES,
+        provenance_name=PROVENANCE_NAME,
+    )
+
+
+def _is_table(block: Table | Drawing) -> bool:
+    return isinstance(block, Table)
+
+
+def _unbroken(text: str) -> str:
+    """A number with its interval, which may break before the bracket alone."""
+    for sign in (" to ", " ± ", " = ", "< "):
+        text = text.replace(sign, sign.replace(" ", "\N{NO-BREAK SPACE}"))
+    return text
+
+
+def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Keys, joined by dots, and values of nested mappings; a long list is shortened and says so."""
+    for key, value in content.items():
+        name = f"{before}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name}.")
+        elif isinstance(value, list | tuple):
+            shown = ", ".join(map(str, value[:_MOST_ENTRIES]))
+            more = len(value) - _MOST_ENTRIES
+            yield name, f"{shown} and {more} more, in {PROVENANCE_NAME}" if more > 0 else shown
+        else:
+            yield name, "" if value is None else str(value)
+
+
+def _check_json(content: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(content, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"The provenance of the study is no JSON ({error}). Give plain numbers, strings, None, lists and mappings."
+        ) from error
+
+
+def _written(folder: Path, files: Mapping[str, str | bytes], listed: Mapping[str, Any], page: str) -> Path:
+    before = _earlier_files(folder)
+    (folder / HTML_NAME).unlink(missing_ok=True)
+    for name, content in files.items():
+        with atomic_path(folder / name) as path:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode(errors="replace"))
+    for name in before - set(files):
+        (folder / name).unlink(missing_ok=True)
+    write_json(folder / PROVENANCE_NAME, listed)
+    with atomic_path(folder / HTML_NAME) as path:
+        path.write_text(page, encoding="utf-8", errors="replace")  # a file's name may hold what Unicode does not
+    return folder / HTML_NAME
+
+
+def _earlier_files(folder: Path) -> set[str]:
+    """Tables and figures of an earlier report in this folder, as its provenance lists them."""
+    try:
+        names = json.loads((folder / PROVENANCE_NAME).read_text(encoding="utf-8"))[FILES_KEY]
+        parts = {name: Path(name).parts for name in names}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return {name for name, (first, *rest) in parts.items() if first in (TABLES, FIGURES) and len(rest) == 1}

@@ -1,0 +1,113 @@
+"""The dual-sampling ensemble of a study: searched on out-of-fold predictions, applied to those that it did not see."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+from custom_components.study.results.study_results import TEST, TV
+from custom_components.study.statistics.ensemble_rule import EnsembleRule, search_ensemble
+
+# `nested` searches for each fold on the others; `paper` searches on the very predictions that are then reported.
+SearchProtocol = Literal["nested", "paper"]
+
+_MODEL = ["set", "fold"]
+_CASE = ["set", "case_id"]
+
+
+@dataclass(frozen=True)
+class EnsembleOutcome:
+    """What the search found, and what the ensemble predicts.
+
+    Args:
+        ensemble: as in ``ClassificationResults``: one row for each ``set``
+            and ``fold``, with ``w_outside``, ``w_inside``, ``low``, ``high`` and ``auc``; and ``n`` and
+            ``n_left_out``, the scans of the search and those without ratio or probability. NaN where the scans to be
+            searched on were of one class, or none.
+        predictions: as there: ``system``, ``set``, ``fold``, ``case_id``, ``probability`` and ``attention_dice``
+            (NaN: the ensemble has two maps, no map of its own). The probability is NaN where the scan's ratio or a
+            branch's probability is unknown, or no rule was found.
+    """
+
+    ensemble: pd.DataFrame
+    predictions: pd.DataFrame
+
+
+def nested_ensemble(
+    cases: pd.DataFrame,
+    predictions: pd.DataFrame,
+    uniform: str,
+    size_balanced: str,
+    title: str,
+    protocol: SearchProtocol = "nested",
+) -> EnsembleOutcome:
+    """Search Eq. 5's weights and thresholds, and predict with them.
+
+    Each scan of cross-validation has one out-of-fold prediction of either branch. For fold k the rule is searched on
+    the scans of the other folds, so that no label of fold k takes part in what is reported of it. For the test set it
+    is searched on all folds; then each fold's pair of models predicts with it. ``paper`` searches on all folds and
+    reports the same folds, as the paper does: its AUC there is optimistic.
+
+    Args:
+        cases: one row a scan with ``set``, ``case_id``, ``label`` and ``ratio``.
+        predictions: one row for each ``system``, ``set``, ``fold`` (of the model) and ``case_id``, with
+            ``probability``. A scan or model that one of the branches lacks has no ensemble.
+        uniform: the system with uniform sampling.
+        size_balanced: the system with size-balanced sampling.
+        title: of the ensemble, its ``system`` in what is returned.
+        protocol: ``nested`` or ``paper``.
+
+    Returns:
+        Rules and predictions, in the order of sets, folds and case ids.
+
+    Raises:
+        ValueError: when the protocol is none, a prediction is there twice, or labels or probabilities are none.
+
+    Example:
+        >>> cases = pd.DataFrame({"set": "tv", "case_id": list("abcd"), "label": [1, 0, 1, 0], "ratio": 0.01})
+        >>> branch = cases[["set", "case_id"]].assign(fold=[0, 0, 1, 1], probability=[0.9, 0.2, 0.7, 0.4])
+        >>> both = pd.concat([branch.assign(system="US"), branch.assign(system="SS")])
+        >>> outcome = nested_ensemble(cases, both, "US", "SS", "DS")
+        >>> outcome.predictions["probability"].tolist(), outcome.ensemble["n"].tolist()
+        ([0.9, 0.2, 0.7, 0.4], [2, 2])
+    """
+    if protocol not in ("nested", "paper"):
+        raise ValueError(f"protocol is {protocol!r}. Expected nested or paper.")
+    pairs = _pairs(cases, predictions, uniform, size_balanced)
+    out_of_fold = pairs[pairs["set"] == TV]
+    everywhere = _search(out_of_fold) if protocol == "paper" or (pairs["set"] == TEST).any() else None
+    rules, parts = [], []
+    for (name, fold), own in pairs.groupby(_MODEL, sort=False):
+        nested = name == TV and protocol == "nested"
+        rule = _search(out_of_fold[out_of_fold["fold"] != fold]) if nested or everywhere is None else everywhere
+        rules.append({"set": name, "fold": fold, **vars(rule)})
+        parts.append(own.assign(probability=rule.apply(own["p_us"], own["p_ss"], own["ratio"])))
+    columns = ["set", "fold", *EnsembleRule.__dataclass_fields__]
+    predicted = pd.concat(parts or [pairs.assign(probability=pd.Series(dtype=float))])
+    predicted = predicted.assign(system=title, attention_dice=math.nan).reset_index(drop=True)
+    return EnsembleOutcome(
+        pd.DataFrame(rules, columns=columns),
+        predicted[["system", "set", "fold", "case_id", "probability", "attention_dice"]],
+    )
+
+
+def _pairs(cases: pd.DataFrame, predictions: pd.DataFrame, uniform: str, size_balanced: str) -> pd.DataFrame:
+    """Both branches' probabilities of each scan and model, with label and ratio; cross-validation first."""
+    keys = [*_MODEL, "case_id"]
+    branches = []
+    for column, system in (("p_us", uniform), ("p_ss", size_balanced)):
+        own = predictions.loc[predictions["system"] == system, [*keys, "probability"]]
+        twice = own[own.duplicated(keys)]
+        if len(twice):
+            raise ValueError(f"Case {twice['case_id'].iloc[0]} has two predictions of {system} by one model.")
+        branches.append(own.rename(columns={"probability": column}))
+    both = branches[0].merge(branches[1], on=keys).merge(cases[[*_CASE, "label", "ratio"]], on=_CASE)
+    return both.sort_values(keys, key=lambda column: column == TEST if column.name == "set" else column)
+
+
+def _search(pairs: pd.DataFrame) -> EnsembleRule:
+    known = pairs.dropna(subset=["p_us", "p_ss", "ratio"])
+    if known["label"].nunique() < 2:
+        nothing = dict.fromkeys(("w_outside", "w_inside", "low", "high", "auc"), math.nan)
+        return EnsembleRule(**nothing, n=len(known), n_left_out=len(pairs) - len(known))
+    return search_ensemble(pairs["label"], pairs["p_us"], pairs["p_ss"], pairs["ratio"])

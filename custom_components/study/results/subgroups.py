@@ -1,0 +1,150 @@
+"""Subgroups of the scans: by size of infection, and by any column of the datalist."""
+
+import re
+from collections.abc import Iterable
+from numbers import Real
+
+import numpy as np
+import pandas as pd
+from custom_components.infection_size import RATIO_BANDS, ratio_band
+
+# Years of age at which a band begins; the last has no end.
+AGE_BANDS_FROM = (0, 18, 40, 60, 80)
+
+# A column with more different values than this is no grouping: numbers are cut in thirds, names are refused.
+MOST_GROUPS = 12
+
+_DICOM_AGE = re.compile(r"\s*(\d+)([YMWD])\s*")
+_YEARS_OF = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
+
+
+def subgroup_of(cases: pd.DataFrame, column: str) -> pd.Series:
+    """Subgroup of each scan.
+
+    ``ratio`` is cut into the paper's bands (< 0.005, 0.005 - 0.030, > 0.030), ``age`` at 18, 40, 60 and 80 years. Any
+    other column stands for itself when it has at most 12 different values; numbers with more are cut at their
+    tertiles.
+
+    Args:
+        cases: one row a scan.
+        column: of the table; ``ratio`` is infection volume / lung volume, ``age`` years or DICOM's form (``052Y``).
+
+    Returns:
+        Names of the groups as an ordered categorical with the index of ``cases``, missing where unknown. Bands are
+        there even when no scan is in them.
+
+    Raises:
+        ValueError: when the column is missing, names more than 12 groups, or an age or ratio is none.
+
+    Example:
+        >>> cases = pd.DataFrame({"ratio": [0.004, 0.005, 0.2, np.nan], "age": [17, "052Y", 81, None]})
+        >>> subgroup_of(cases, "ratio").tolist()
+        ['< 0.005', '0.005 - 0.030', '> 0.030', nan]
+        >>> subgroup_of(cases, "age").value_counts(sort=False).to_dict()
+        {'0 - 17': 1, '18 - 39': 0, '40 - 59': 1, '60 - 79': 0, '80 and over': 1}
+    """
+    if column not in cases.columns:
+        raise ValueError(f"The table has no column {column}. Expected one of {', '.join(map(str, cases.columns))}.")
+    values = cases[column]
+    if column == "ratio":
+        return _named(values.astype(float).map(ratio_band), RATIO_BANDS)
+    if column == "age":
+        return _age_bands(values)
+    known = values[values.notna() & (values.astype(str) != "")]
+    if known.nunique() <= MOST_GROUPS:
+        return _named(values.map(_name), [_name(value) for value in _sorted(known.unique())])
+    if not pd.api.types.is_numeric_dtype(values):
+        raise ValueError(
+            f"Column {column} has {known.nunique()} different values. Expected at most {MOST_GROUPS} groups: join some "
+            "of them, or choose another column."
+        )
+    return _thirds(values)
+
+
+def split_subgroups(cases: pd.DataFrame, column: str) -> dict[str, pd.DataFrame]:
+    """Scans of each subgroup, in order; those of unknown group are in none.
+
+    Args:
+        cases: one row a scan.
+        column: as for :func:`subgroup_of`.
+
+    Returns:
+        Rows by name of the group, also those of an empty band.
+
+    Raises:
+        ValueError: as for :func:`subgroup_of`.
+
+    Example:
+        >>> cases = pd.DataFrame({"sex": ["F", "M", "F", ""], "label": [1, 0, 0, 1]})
+        >>> {name: len(rows) for name, rows in split_subgroups(cases, "sex").items()}
+        {'F': 2, 'M': 1}
+    """
+    groups = subgroup_of(cases, column)
+    return {name: cases[(groups == name).to_numpy()] for name in groups.cat.categories}
+
+
+def can_group_by(cases: pd.DataFrame, column: str) -> bool:
+    """Whether a column tells at least two subgroups apart, so that it is worth a table.
+
+    Example:
+        >>> cases = pd.DataFrame({"site": ["Wuhan", "Jilin"], "scanner": ["uCT 780", "uCT 780"]})
+        >>> can_group_by(cases, "site"), can_group_by(cases, "scanner")
+        (True, False)
+    """
+    try:
+        return subgroup_of(cases, column).nunique() > 1
+    except ValueError:
+        return False
+
+
+def years_of_age(value: object) -> float:
+    """Age in years of what a datalist holds: years, or DICOM's form with D, W, M or Y; NaN where unknown.
+
+    Raises:
+        ValueError: when it is no age.
+
+    Example:
+        >>> years_of_age("052Y"), years_of_age("006M"), years_of_age(52), years_of_age(None)
+        (52.0, 0.5, 52.0, nan)
+    """
+    if pd.isna(value) or value == "":  # type: ignore[call-overload]
+        return np.nan
+    of_dicom = _DICOM_AGE.fullmatch(str(value))
+    try:
+        years = int(of_dicom[1]) * _YEARS_OF[of_dicom[2]] if of_dicom else float(str(value))
+    except ValueError:
+        years = -1.0
+    if not 0 <= years < 150:
+        raise ValueError(f"age is {value!r}. Expected years, such as 52, or DICOM's form, such as 052Y.")
+    return years
+
+
+def _age_bands(values: pd.Series) -> pd.Series:
+    years = values.map(years_of_age).astype(float)
+    ends = AGE_BANDS_FROM[1:]
+    names = [f"{start} - {end - 1}" for start, end in zip(AGE_BANDS_FROM, ends, strict=False)]
+    names.append(f"{AGE_BANDS_FROM[-1]} and over")
+    return pd.cut(years, [*AGE_BANDS_FROM, np.inf], right=False, labels=names)
+
+
+def _thirds(values: pd.Series) -> pd.Series:
+    edges = np.unique(np.nanquantile(values.astype(float), [0, 1 / 3, 2 / 3, 1])).tolist()
+    inner = [f"{edge:.4g}" for edge in edges[1:-1]]
+    if len(inner) < 2:
+        raise ValueError(f"Column {values.name} has too many equal values to be cut in thirds. Choose another column.")
+    names = [f"<= {inner[0]}", f"> {inner[0]} - {inner[1]}", f"> {inner[1]}"]
+    return pd.cut(values.astype(float), edges, include_lowest=True, labels=names)
+
+
+def _named(names: pd.Series, order: Iterable[str]) -> pd.Series:
+    return names.astype(pd.CategoricalDtype(list(order), ordered=True))
+
+
+def _name(value: object) -> str:
+    """An integer that a missing neighbour made a float is printed as the integer it is."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _sorted(values: Iterable[object]) -> list[object]:
+    """Numbers by size, then names."""
+    return sorted(values, key=lambda value: (0, value, "") if isinstance(value, Real) else (1, 0, str(value)))

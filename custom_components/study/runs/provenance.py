@@ -1,0 +1,139 @@
+"""What a study was made with: versions, numbers, data, hardware, times."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import custom_components
+import torch
+from custom_components.files.digest import file_digest
+from custom_components.study.runs.data_fingerprint import DataFingerprint
+from custom_components.study.runs.overrides import PLACES, config_content, knobs
+from custom_components.study.runs.run import Run
+from custom_components.study.runs.runner import Outcome
+
+LIBRARIES = ("monai", "torch", "numpy", "scipy", "scikit-learn", "pandas", "statsmodels", "pytorch-ignite", "nibabel")
+# Of the folds' runs the numbers differ in these alone; where things lie is nobody's business.
+UNLISTED = ("bundle_root", "dataset_dir", "fold", "is_not_rank0", *PLACES)
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def provenance(
+    runs: Sequence[Run],
+    hashes: Mapping[str, str],
+    outcome: Outcome,
+    data: Mapping[str, DataFingerprint],
+    settings: Mapping[str, Any],
+    code: Mapping[str, str],
+) -> dict[str, Any]:
+    """Describe how a study came about. No path and no patient is named.
+
+    Args:
+        runs: all runs, also those that failed.
+        hashes: of the runs, by name.
+        outcome: what became of them.
+        data: fingerprints of the data sets, by what they are for.
+        settings: of the study itself, such as protocol and overrides.
+        code: as ``code_state`` gives it.
+
+    Returns:
+        Numbers, strings, lists, mappings and None, as JSON takes them.
+    """
+    return {
+        "study": _without_paths(dict(settings)),
+        "versions": {
+            "python": platform.python_version(),
+            "custom_components": code["custom_components"],
+            **{name: _version(name) for name in LIBRARIES},
+        },
+        "code": {"sources_sha256": code["sources"], "git": git_state(_package_root())},
+        "data": {name: asdict(own) for name, own in data.items()},
+        "configs": _configs(runs),
+        "numbers": {run.kind: _numbers(run) for run in _first_of_kinds(runs)},
+        "seeds": sorted({_numbers(run)["seed"] for run in runs if "seed" in _numbers(run)}),
+        "hardware": hardware(),
+        "runs": {run.name: _of_run(run, hashes, outcome) for run in runs},
+        "seconds": round(sum(outcome.seconds.values()), 1),
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit of a clone, and whether files differ from it; None outside a clone or without git."""
+    if not (folder / ".git").exists():
+        return None
+    try:
+        commit, changes = (_git(folder, *words) for words in (("rev-parse", "HEAD"), ("status", "--porcelain")))
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit.strip(), "modified": bool(changes.strip())}
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores that this process may use, and GPUs."""
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cpu": _cpu(), "cores": cores, "gpus": gpus, "system": platform.system(), "machine": platform.machine()}
+
+
+def _of_run(run: Run, hashes: Mapping[str, str], outcome: Outcome) -> dict[str, Any]:
+    seconds = outcome.seconds.get(run.name)
+    return {"hash": hashes[run.name], "seconds": None if seconds is None else round(seconds, 1)}
+
+
+def _first_of_kinds(runs: Sequence[Run]) -> list[Run]:
+    return list({run.kind: run for run in reversed(runs)}.values())[::-1]
+
+
+def _configs(runs: Sequence[Run]) -> dict[str, str]:
+    """Hashes of the config files, by their names."""
+    paths = {path for run in runs for path in map(Path, run.config_paths)}
+    return {path.name: file_digest(path) for path in sorted(paths)}
+
+
+def _numbers(run: Run) -> dict[str, Any]:
+    """Knobs of a run, and what else was set for it."""
+    shown = {**knobs(config_content(run.config_paths, run.overrides)), **run.overrides}
+    return _without_paths({key: value for key, value in shown.items() if key not in UNLISTED})
+
+
+def _without_paths(content: dict[str, Any]) -> dict[str, Any]:
+    """A path is shortened to its last part."""
+    return {key: _short(value) for key, value in content.items()}
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _without_paths(dict(value))
+    if isinstance(value, list | tuple):
+        return [_short(part) for part in value]
+    is_path = isinstance(value, Path) or (isinstance(value, str) and value.startswith(("/", "~")))
+    return Path(value).name if is_path else value
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _package_root() -> Path:
+    return Path(custom_components.__file__).resolve().parent.parent
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *words], capture_output=True, encoding="utf-8", check=True, timeout=30
+    )
+    return done.stdout
+
+
+def _cpu() -> str:
+    lines = CPU_INFO.read_text(encoding="utf-8").splitlines() if CPU_INFO.is_file() else []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()

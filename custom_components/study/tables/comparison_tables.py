@@ -1,0 +1,153 @@
+"""Systems of a study compared in pairs."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from custom_components.study.results.predicted_scans import of_system, sets_of
+from custom_components.study.results.study_results import TV, ClassificationResults
+from custom_components.study.statistics.bootstrap import bootstrap_difference
+from custom_components.study.statistics.case_statistics import CASE_STATISTICS
+from custom_components.study.statistics.delong import delong_test
+from custom_components.study.statistics.mcnemar import mcnemar_test
+from custom_components.study.statistics.paired_t_test import T_TEST_NOTE, t_test_over_folds
+from custom_components.study.tables.missing_predictions import SET_TITLES, joined_notes, missing_note, undefined_note
+from custom_components.study.tables.model_scores import METRICS, by_model, mean_over_models, score_cell
+from custom_components.study.tables.table import Cell, Table, interval_of, p_value, table_frame
+from statsmodels.stats.multitest import multipletests
+
+_JOINED, _MEAN = "joined", "mean"
+
+_DELONG, _BY_PATIENT = "AUC A - B", "AUC A - B, by patient"
+_TESTS = ("p (DeLong)", "p (Holm)", "only A right", "only B right", "p (McNemar)", "Scans")
+_SAME = "A dash: the systems differ by the same in all folds, or in fewer than two there is a score."
+
+
+def comparison_table(results: ClassificationResults, scans: pd.DataFrame, resamples: int) -> Table:
+    """Each pair of systems: AUC by DeLong's paired test, calls at 0.5 by McNemar's.
+
+    Args:
+        results: of the study.
+        scans: its predictions, as :func:`custom_components.study.results.predicted_scans.predicted_scans` joins them.
+        resamples: of the bootstrap by patient of the difference of the AUCs.
+
+    Returns:
+        Rows of a set, the models (the folds joined, each fold's model, the mean over these) and a pair.
+    """
+    rows: dict[tuple[str, str, str], dict[str, object]] = {}
+    for name in sets_of(results):
+        rows |= _set_rows(name, scans[scans["set"] == name], results.systems, resamples)
+    frame = _with_holm(rows)
+    note = joined_notes(
+        "Scans that both systems have a probability of. A right call is one at 0.5. 95 % interval of the difference of "
+        f"the AUCs: DeLong's, and by {resamples} bootstrap resamples of patients, which holds with several scans a "
+        "patient too; DeLong's and McNemar's tests take scans for independent. Holm: p of DeLong corrected for the "
+        "pairs of the same models. On a test set the row 'mean' is the mean over the models of the folds.",
+        undefined_note(frame),
+        missing_note(results, scans),
+    )
+    return Table("comparisons", "Systems compared in pairs", note, frame)
+
+
+def t_test_table(results: ClassificationResults, scans: pd.DataFrame) -> Table:
+    """The paper's own test, for comparison with its numbers.
+
+    Args:
+        results: of the study.
+        scans: its predictions.
+
+    Returns:
+        p of the paired t-test over the folds: rows of a set and a pair, a column a score.
+    """
+    rows = {
+        (SET_TITLES[name], f"{pair[0]} (A), {pair[1]} (B)"): {
+            title: _t_test(*(_by_fold(scans, name, system, metric) for system in pair))
+            for metric, title in METRICS.items()
+        }
+        for name in sets_of(results)
+        for pair in combinations(results.systems, 2)
+    }
+    note = joined_notes(T_TEST_NOTE, _SAME, missing_note(results, scans))
+    return Table("paired_t_test", "Paired t-test over the folds (p)", note, table_frame(rows, ["set", "pair"]))
+
+
+def _set_rows(
+    name: str, scans: pd.DataFrame, systems: tuple[str, ...], resamples: int
+) -> dict[tuple[str, str, str], dict[str, object]]:
+    """Rows of one set: a block for each model, and one for their mean, which has the difference by patient alone."""
+    tables = {system: by_model(scans[scans["system"] == system]) for system in systems}
+    pairs = {
+        f"{one} (A), {other} (B)": _same_scans(tables[one], tables[other]) for one, other in combinations(systems, 2)
+    }
+    models = dict.fromkeys(model for *_, shared in pairs.values() for model in shared)
+    rows: dict[tuple[str, str, str], dict[str, object]] = {
+        (SET_TITLES[name], model.removeprefix("model "), title): _tested(first, second, model)
+        for model in models
+        for title, (first, second, shared) in pairs.items()
+        if model in shared
+    }
+    for title, pair in pairs.items():
+        key = (SET_TITLES[name], _JOINED if name == TV else _MEAN, title)
+        rows[key] = {**rows.get(key, {}), _BY_PATIENT: _difference(*pair, resamples)}
+    return rows
+
+
+def _same_scans(
+    one: tuple[pd.DataFrame, list[str]], other: tuple[pd.DataFrame, list[str]]
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """The scans and models that two systems share, in one order."""
+    models = [model for model in one[1] if model in other[1]]
+    shared = sorted(set(one[0]["case_id"]) & set(other[0]["case_id"]))
+    first, second = (table.set_index("case_id").loc[shared].reset_index() for table, _ in (one, other))
+    return first, second, models
+
+
+def _tested(first: pd.DataFrame, second: pd.DataFrame, model: str) -> dict[str, object]:
+    labels, a, b = first["label"], first[model], second[model]
+    count = len(labels)
+    difference, p = Cell(n=count), p_value(np.nan, count)
+    if labels.nunique() == 2:
+        test = delong_test(labels, a, b)
+        difference, p = Cell(test.difference, test.low, test.high, n=count), p_value(test.p_value, count)
+    calls = mcnemar_test(labels, a, b)
+    p_calls = p_value(calls.p_value if count else np.nan, count)
+    return {
+        **{_DELONG: difference, "p (DeLong)": p},
+        **{"only A right": calls.only_a, "only B right": calls.only_b, "p (McNemar)": p_calls, "Scans": count},
+    }
+
+
+def _difference(first: pd.DataFrame, second: pd.DataFrame, models: list[str], resamples: int) -> Cell:
+    if not models:
+        return Cell()
+    statistic = mean_over_models(CASE_STATISTICS["auc"], models)
+    found = bootstrap_difference(first, second, statistic, resamples=resamples)
+    return interval_of(found, first["patient_id"].nunique(), len(first))
+
+
+def _with_holm(rows: dict[tuple[str, str, str], dict[str, object]]) -> pd.DataFrame:
+    """The table, with p of DeLong corrected for the pairs of each set and model."""
+    for key in dict.fromkeys(key[:2] for key in rows):
+        tested = [row for other, row in rows.items() if other[:2] == key and not np.isnan(_p(row))]
+        if tested:
+            corrected = multipletests([_p(row) for row in tested], method="holm")[1]
+            for row, p in zip(tested, corrected, strict=True):
+                row["p (Holm)"] = p_value(float(p))
+    return table_frame(rows, ["set", "model of fold", "pair"], [_DELONG, _BY_PATIENT, *_TESTS])
+
+
+def _p(row: dict[str, object]) -> float:
+    cell = row.get("p (DeLong)")
+    return cell.value if isinstance(cell, Cell) else np.nan
+
+
+def _by_fold(scans: pd.DataFrame, name: str, system: str, metric: str) -> pd.Series:
+    chosen = of_system(scans, name, system)
+    by_fold = {fold: score_cell(rows.assign(set=TV), metric).value for fold, rows in chosen.groupby("fold")}
+    return pd.Series(by_fold, dtype=float).dropna()
+
+
+def _t_test(first: pd.Series, second: pd.Series) -> Cell:
+    folds = first.index.intersection(second.index)
+    test = t_test_over_folds(first.loc[folds], second.loc[folds])
+    return p_value(test.p_value, len(folds))

@@ -1,0 +1,150 @@
+"""How sure a study's scores are: intervals overall, by fold and by group of scans."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+from custom_components.study.results.predicted_scans import folds_of, of_system, sets_of
+from custom_components.study.results.study_results import TEST, TV, ClassificationResults
+from custom_components.study.results.subgroups import can_group_by, split_subgroups
+from custom_components.study.statistics.case_statistics import CASE_STATISTICS
+from custom_components.study.tables.demographics_table import descriptive_columns
+from custom_components.study.tables.missing_predictions import (
+    SET_TITLES,
+    joined_notes,
+    mark_of,
+    missing_note,
+    undefined_note,
+)
+from custom_components.study.tables.model_scores import METRICS, delong_cell, interval_cell, is_joined, score_cell
+from custom_components.study.tables.table import Cell, Table, table_frame
+
+# Scores shown by group.
+GROUP_METRICS = ("auc", "sensitivity", "specificity", "accuracy")
+
+_DELONG = (
+    "DeLong's takes scans for independent, which several scans of one patient are not; the bootstrap draws patients."
+)
+_FEW = (
+    "A bootstrap interval is too narrow with fewer than about 20 patients, and has no width where all scans agree: "
+    "that is what resampling can say, not certainty."
+)
+
+
+def interval_table(results: ClassificationResults, scans: pd.DataFrame, resamples: int) -> Table:
+    """Scores of each system with 95 % intervals.
+
+    Args:
+        results: of the study.
+        scans: its predictions, as :func:`custom_components.study.results.predicted_scans.predicted_scans` joins them.
+        resamples: of the bootstrap by patient.
+
+    Returns:
+        Rows of a set and a system.
+    """
+    rows = {
+        (SET_TITLES[name], system): _interval_cells(
+            of_system(scans, name, system), name == TV, resamples, mark_of(results, name, system)
+        )
+        for name in sets_of(results)
+        for system in results.systems
+    }
+    frame = table_frame(rows, ["set", "system"])
+    note = joined_notes(
+        f"95 % intervals: DeLong's where it is said, else percentiles of {resamples} bootstrap resamples of patients.",
+        _DELONG,
+        "Test set: mean over the models of the folds; DeLong's interval of each is in the table of folds."
+        if TEST in sets_of(results)
+        else "",
+        _FEW,
+        undefined_note(frame),
+        missing_note(results, scans),
+    )
+    return Table("intervals", "Scores with 95 % intervals", note, frame)
+
+
+def fold_table(results: ClassificationResults, scans: pd.DataFrame) -> Table:
+    """Scores of the model of each fold, on the fold it left out and on the test set.
+
+    Args:
+        results: of the study.
+        scans: its predictions.
+
+    Returns:
+        Rows of a set, a fold and a system; those of a fold that failed are empty.
+    """
+    rows = {
+        (SET_TITLES[name], str(fold), system): _fold_cells(of_system(scans[scans["fold"] == fold], name, system))
+        for name in sets_of(results)
+        for fold in folds_of(results)
+        for system in results.systems
+    }
+    note = joined_notes(
+        "Each model is scored alone: on the fold that it left out (TV set), and on the whole test set.",
+        "AUC with DeLong's 95 % interval.",
+        missing_note(results, scans),
+    )
+    return Table("folds", "Scores of the single folds", note, table_frame(rows, ["set", "fold", "system"]))
+
+
+def subgroup_tables(results: ClassificationResults, scans: pd.DataFrame, resamples: int) -> Iterator[tuple[str, Table]]:
+    """Scores of the last system by group: all scans, by infection ratio, and by each further column of the data list.
+
+    Args:
+        results: of the study.
+        scans: its predictions.
+        resamples: of the bootstrap by patient.
+
+    Yields:
+        The set and its table, rows of a column and a group of it.
+    """
+    system = results.systems[-1]
+    for name in sets_of(results):
+        chosen = of_system(scans, name, system)
+        if chosen.empty:
+            continue
+        columns = [column for column in ("ratio", *descriptive_columns(results.cases)) if can_group_by(chosen, column)]
+        groups = {("", "all scans"): chosen}
+        groups |= {(c, group): rows for c in columns for group, rows in split_subgroups(chosen, c).items()}
+        mark = mark_of(results, name, system)
+        cells = {key: _group_cells(rows, resamples, mark) for key, rows in groups.items()}
+        frame = table_frame(cells, ["by", "group"])
+        note = joined_notes(_group_note(name, resamples), undefined_note(frame), missing_note(results, chosen))
+        title = f"Scores of {system} by group, {SET_TITLES[name]}"
+        yield name, Table(f"subgroups_{name}", title, note, frame)
+
+
+def _interval_cells(scans: pd.DataFrame, joined: bool, resamples: int, mark: str) -> dict[str, object]:
+    known = scans.dropna(subset="probability")
+    return {
+        "AUC (DeLong)": delong_cell(scans, mark) if joined else Cell(),
+        **{title: interval_cell(scans, CASE_STATISTICS[metric], resamples, mark) for metric, title in METRICS.items()},
+        "Scans": known["case_id"].nunique(),
+        "Patients": known["patient_id"].nunique(),
+    }
+
+
+def _fold_cells(rows: pd.DataFrame) -> dict[str, object]:
+    if rows.empty:
+        return {**dict.fromkeys(METRICS.values(), Cell()), "Scans": Cell()}
+    alone = rows.assign(set=TV)  # one model, hence no mean
+    scores = {title: score_cell(alone, metric) for metric, title in METRICS.items()}
+    return {**scores, METRICS["auc"]: delong_cell(rows), "Scans": int(rows["probability"].notna().sum())}
+
+
+def _group_cells(rows: pd.DataFrame, resamples: int, mark: str) -> dict[str, object]:
+    known = rows.dropna(subset="probability").drop_duplicates("case_id")
+    counts = {"COVID-19": int((known["label"] == 1).sum()), "CAP": int((known["label"] == 0).sum())}
+    if known.empty:
+        return {**counts, **{METRICS[metric]: Cell(n=0) for metric in GROUP_METRICS}}
+    cells = {METRICS[metric]: interval_cell(rows, CASE_STATISTICS[metric], resamples, mark) for metric in GROUP_METRICS}
+    if is_joined(rows):
+        cells[METRICS["auc"]] = delong_cell(rows, mark)
+    return {**counts, **cells}
+
+
+def _group_note(name: str, resamples: int) -> str:
+    auc = "AUC with DeLong's 95 % interval, else" if name == TV else "Mean over the models of the folds;"
+    return (
+        f"{auc} percentiles of {resamples} bootstrap resamples of patients. Scans whose group is unknown are in no "
+        f"group. {_FEW} Groups were not chosen before, so that single ones that stand out may do so by chance."
+    )

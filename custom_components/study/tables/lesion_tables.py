@@ -1,0 +1,132 @@
+"""Scores of a study's networks by lesion class and by fold, and what the data set holds."""
+
+import numpy as np
+import pandas as pd
+from custom_components.labels import LESION_CLASSES
+from custom_components.study.results.study_results import SegmentationResults
+from custom_components.study.tables.lesion_scores_by_case import (
+    METRICS,
+    lesion_cell,
+    lesion_mean,
+    pooled_dice,
+    scored_lesions,
+    scores_by_case,
+    unit_note,
+)
+from custom_components.study.tables.missing_predictions import joined_notes, undefined_note
+from custom_components.study.tables.network_tables import AUGMENTED, protocol_mark, scored_note, trained
+from custom_components.study.tables.table import Cell, Table, table_frame
+
+LESION_TITLES = {name: name.replace("_", " ").replace("ground glass", "ground-glass") for name in LESION_CLASSES}
+
+MEAN = "Mean ± sd"
+_POOLED = "Dice, pixels pooled"
+
+
+def data_table(results: SegmentationResults) -> Table:
+    """What was segmented: cases, groups and the cases of each lesion class.
+
+    Args:
+        results: of the study.
+
+    Returns:
+        One column of counts.
+    """
+    groups = results.cases["group"].fillna("").astype(str)
+    truth = results.scores[results.scores["pixels_true"] > 0].groupby("lesion")["case_id"].nunique()
+    scored = results.scores["case_id"].nunique()
+    rows = {
+        "Cases": len(results.cases),
+        "Groups (patients or blocks of slices)": groups[groups != ""].nunique(),
+        "Cases without a group": int((groups == "").sum()),
+        "Cases scored": scored,
+        **{f"Cases with {title}": int(truth.get(name, 0)) for name, title in LESION_TITLES.items()},
+    }
+    frame = pd.DataFrame({"Number": list(rows.values())}, index=pd.Index(rows, name="characteristic"), dtype=object)
+    note = joined_notes("Cases with a class have it in the truth.", scored_note(results, []))
+    return Table("data", "The data set", note, frame.rename_axis(columns="column"))
+
+
+def lesion_table(results: SegmentationResults, protocol: str, resamples: int) -> Table:
+    """Scores of each network by lesion class.
+
+    Args:
+        results: of the study.
+        protocol: one of ``results.protocols``.
+        resamples: of the bootstrap.
+
+    Returns:
+        Rows of a lesion class, a network and its augmentation.
+    """
+    tables = {key: scores_by_case(results, *key, protocol) for key in trained(results)}
+    marks = {key: protocol_mark(results, *key, protocol) for key in tables}
+    rows = {
+        (title, network, AUGMENTED[augmented]): _lesion_cells(table, lesion, resamples, marks[network, augmented])
+        for lesion, title in LESION_TITLES.items()
+        for (network, augmented), table in tables.items()
+    }
+    frame = table_frame(rows, ["class", "network", "augmented"])
+    note = joined_notes(
+        results.protocols[protocol],
+        "Mean over the cases in which the class is in truth or prediction (cases scored); a class that is in only one "
+        "of them has Dice 0. Pixels pooled: all cases' pixels added up first, so that large lesions dominate.",
+        f"95 % intervals: percentiles of {resamples} bootstrap resamples of {unit_note(results)}.",
+        undefined_note(frame),
+        scored_note(results, [protocol]),
+    )
+    return Table(f"lesions_{protocol}", f"Scores by lesion class (protocol {protocol})", note, frame)
+
+
+def lesion_fold_table(results: SegmentationResults, protocol: str) -> Table:
+    """Mean Dice of each fold, and its mean and spread over the folds.
+
+    Args:
+        results: of the study.
+        protocol: one of ``results.protocols``.
+
+    Returns:
+        Rows of a network and its augmentation, a column a fold; empty where the fold failed.
+    """
+    scores = results.scores[results.scores["protocol"] == protocol]
+    folds = sorted(int(fold) for fold in scores["fold"].unique())
+    rows = {
+        (network, AUGMENTED[augmented]): _fold_cells(
+            scores_by_case(results, network, augmented, protocol),
+            folds,
+            protocol_mark(results, network, augmented, protocol),
+        )
+        for network, augmented in trained(results)
+    }
+    frame = table_frame(rows, ["network", "augmented"])
+    note = joined_notes(
+        results.protocols[protocol],
+        "Mean lesion Dice; the standard deviation is the sample's, over folds, which share training cases: it is no "
+        "standard error.",
+        scored_note(results, [protocol]),
+    )
+    return Table(f"folds_{protocol}", f"Dice of the single folds (protocol {protocol})", note, frame)
+
+
+def _lesion_cells(table: pd.DataFrame, lesion: str, resamples: int, mark: str) -> dict[str, object]:
+    names = (*METRICS.values(), _POOLED, "Cases scored", "Cases with it")
+    if table.empty:
+        return dict.fromkeys(names, Cell())
+    cells = [lesion_cell(table, metric, lesion, resamples, mark) for metric in METRICS]
+    scored = int(table[f"dice_{lesion}"].notna().sum())
+    pooled = Cell(pooled_dice(table, lesion), n=scored, mark=mark)
+    return dict(zip(names, [*cells, pooled, scored, int((table[f"pixels_true_{lesion}"] > 0).sum())], strict=True))
+
+
+def _fold_cells(table: pd.DataFrame, folds: list[int], mark: str) -> dict[str, object]:
+    by_fold = {f"Fold {fold}": _fold_cell(table[table["fold"] == fold]) for fold in folds}
+    values = pd.Series([cell.value for cell in by_fold.values()], dtype=float).dropna()
+    if values.empty:
+        return {**by_fold, MEAN: Cell()}
+    spread = float(values.std(ddof=1)) if len(values) > 1 else np.nan
+    return {**by_fold, MEAN: Cell(float(values.mean()), sd=spread, n=len(values), mark=mark)}
+
+
+def _fold_cell(table: pd.DataFrame) -> Cell:
+    if table.empty:
+        return Cell()
+    return Cell(lesion_mean("dice", scored_lesions(table))(table), n=len(table))

@@ -1,0 +1,129 @@
+"""Cells of one system's scores: of all folds joined, of each fold's model, and with intervals."""
+
+import numpy as np
+import pandas as pd
+from custom_components.study.results.study_results import TV
+from custom_components.study.statistics.bootstrap import bootstrap_interval
+from custom_components.study.statistics.case_statistics import CASE_STATISTICS, CaseStatistic
+from custom_components.study.statistics.delong import delong_interval
+from custom_components.study.tables.table import Cell, interval_of
+
+# Titles of the paper's five metrics, in its order.
+METRICS = {
+    "auc": "AUC",
+    "accuracy": "Accuracy",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "macro_f1": "F1-score",
+}
+
+# Beside a number that misses a fold; the note names it.
+INCOMPLETE = "†"
+
+
+def score_cell(scans: pd.DataFrame, metric: str, mark: str = "") -> Cell:
+    """A score as the paper's tables print it.
+
+    Cross-validation: of all folds joined. A test set: mean and sample standard deviation over the folds' models.
+
+    Args:
+        scans: predictions of one system in one set, rows of
+            :func:`custom_components.study.results.predicted_scans.predicted_scans`.
+        metric: one of ``METRICS``.
+        mark: sign for the note.
+
+    Returns:
+        The cell: empty without any prediction, a dash with the number of scans where the score is not defined.
+    """
+    if scans.empty:
+        return Cell()
+    statistic, known = CASE_STATISTICS[metric], scans.dropna(subset="probability")
+    count = known["case_id"].nunique()
+    if is_joined(scans):
+        return Cell(statistic(known), n=count, mark=mark)
+    scores = np.array([statistic(rows) for _, rows in known.groupby("fold")])
+    scores = scores[~np.isnan(scores)]
+    if not len(scores):
+        return Cell(n=count, mark=mark)
+    return Cell(float(scores.mean()), sd=float(scores.std(ddof=1)) if len(scores) > 1 else np.nan, n=count, mark=mark)
+
+
+def interval_cell(scans: pd.DataFrame, metric: CaseStatistic, resamples: int, mark: str = "") -> Cell:
+    """A score with the interval of a bootstrap by patient; on a test set the mean over the folds' models.
+
+    Args:
+        scans: as for :func:`score_cell`.
+        metric: statistic of a table with ``label`` and ``probability``.
+        resamples: of the bootstrap.
+        mark: sign for the note.
+
+    Returns:
+        The cell; scans that lack the probability of one of the models are left out.
+    """
+    if scans.empty:
+        return Cell()
+    cases, models = by_model(scans)
+    interval = bootstrap_interval(cases, mean_over_models(metric, models), resamples=resamples)
+    return interval_of(interval, cases["patient_id"].nunique(), len(cases), mark)
+
+
+def delong_cell(scans: pd.DataFrame, mark: str = "") -> Cell:
+    """AUC of one set of scores with DeLong's interval; a dash where a class is missing.
+
+    Args:
+        scans: predictions of one system and one model, or of all folds joined.
+        mark: sign for the note.
+
+    Returns:
+        The cell.
+    """
+    known = scans.dropna(subset="probability")
+    if known["label"].nunique() < 2:
+        return Cell(n=None if scans.empty else len(known), mark=mark if len(scans) else "")
+    found = delong_interval(known["label"], known["probability"])
+    return Cell(found.auc, found.low, found.high, n=len(known), mark=mark)
+
+
+def by_model(scans: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Predictions of one system in one set as one row a scan.
+
+    Args:
+        scans: as for :func:`score_cell`.
+
+    Returns:
+        ``case_id``, ``patient_id``, ``label`` and a column of probabilities for each model, sorted by case; scans
+        that lack one are left out. Then the names of those columns; one alone where the folds are joined.
+    """
+    column = "joined" if is_joined(scans) else "fold"
+    named = scans.assign(joined="joined").astype({column: str})
+    wide = named.pivot(index=["case_id", "patient_id", "label"], columns=column, values="probability")
+    wide.columns = [f"model {name}" for name in wide.columns]
+    return wide.dropna().sort_index().reset_index(), list(wide.columns)
+
+
+def mean_over_models(statistic: CaseStatistic, models: list[str]) -> CaseStatistic:
+    """The mean of a statistic over the models that scored the same scans.
+
+    Args:
+        statistic: of a table with ``label`` and ``probability``.
+        models: names of the columns of probabilities.
+
+    Returns:
+        Statistic of a table of :func:`by_model`.
+
+    Example:
+        >>> cases = pd.DataFrame({"label": [1, 0], "first": [0.9, 0.1], "second": [0.9, 0.8]})
+        >>> mean_over_models(CASE_STATISTICS["accuracy"], ["first", "second"])(cases)
+        0.75
+    """
+
+    def weighted(cases: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
+        scores = [statistic.weighted(cases.assign(probability=cases[model]), weights) for model in models]
+        return np.mean(scores, axis=0)
+
+    return CaseStatistic(f"mean {statistic.name}", weighted)
+
+
+def is_joined(scans: pd.DataFrame) -> bool:
+    """Whether each scan has one model, that of its own fold."""
+    return bool((scans["set"] == TV).all())

@@ -1,0 +1,156 @@
+"""A table of a study as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
+from typing import Any
+
+from custom_components.files.report_files import quoted
+from custom_components.study.tables.table import DASH, Cell, Table, levels
+from tabulate import tabulate
+
+# Columns of the CSV behind those that name row and column of a cell.
+NUMBERS = ("value", "low", "high", "sd", "n", "undefined")
+_DIGITS = 6  # of a number in the CSV, those that count
+
+_MARKDOWN = re.compile(r"([\\|*_`\[\]#~])|<(?=[A-Za-z/!?])")
+_LATEX = {
+    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{"<": "$<$", ">": "$>$", "±": r"$\pm$", DASH: "--", "†": r"$^{\dagger}$"},
+    **{"|": "$|$", '"': "''", "\n": " ", "[": "{[}"},
+}
+
+
+def table_files(table: Table) -> dict[str, str]:
+    """Contents of the files of a table, by their names.
+
+    Args:
+        table: the table.
+
+    Returns:
+        ``<name>.md``, ``<name>.csv`` and ``<name>.tex``.
+    """
+    contents = {"md": markdown(table), "csv": csv_text(table), "tex": latex(table)}
+    return {f"{table.name}.{suffix}": content for suffix, content in contents.items()}
+
+
+def markdown(table: Table) -> str:
+    """A table as Markdown, title above and note below; texts of a data set are escaped.
+
+    Args:
+        table: the table; a head of two levels is joined by colons, since Markdown has but one.
+
+    Returns:
+        The page.
+    """
+    columns = [": ".join(_unique(levels(key))) for key in table.frame.columns]
+    head = [escape_markdown(text) for text in (*table.row_names(), *columns)]
+    body = [[escape_markdown(text) for text in (*names, *texts)] for names, texts in table.rows()]
+    align = ["left"] * table.frame.index.nlevels + ["right"] * len(columns)
+    grid = tabulate(body, head, tablefmt="pipe", disable_numparse=True, colalign=align if body else None)
+    return f"# {escape_markdown(table.title)}\n\n{grid}\n\n{escape_markdown(table.note)}\n"
+
+
+def csv_text(table: Table) -> str:
+    """A table as CSV: one line a cell.
+
+    Args:
+        table: the table.
+
+    Returns:
+        Lines of the names of row and column, the numbers of ``NUMBERS`` in columns of their own, and the text that
+        the other files print. Numbers have six significant digits; what is not known is empty.
+    """
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\n")
+    columns = [str(name or "column") for name in table.frame.columns.names]
+    writer.writerow([*table.row_names(), *columns, *NUMBERS, "text"])
+    for row, cells in zip(table.frame.index, table.frame.itertuples(index=False, name=None), strict=True):
+        for column, cell in zip(table.frame.columns, cells, strict=True):
+            names = map(quoted, (*levels(row), *levels(column)))
+            writer.writerow([*names, *_numbers(cell), str(cell)])
+    return target.getvalue()
+
+
+def latex(table: Table) -> str:
+    r"""A table as LaTeX, for ``\input`` in a paper that uses ``booktabs``; texts of a data set are escaped.
+
+    Args:
+        table: the table.
+
+    Returns:
+        A ``table`` environment with caption, label and note.
+    """
+    names, columns = table.row_names(), len(table.frame.columns)
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape_latex(table.title)}}}",
+        rf"\label{{tab:{table.name}}}",
+        rf"\begin{{tabular}}{{{'l' * len(names)}{'r' * columns}}}",
+        r"\toprule",
+        *_latex_head(table),
+        r"\midrule",
+        *(_latex_row([*row, *texts]) for row, texts in table.rows()),
+        r"\bottomrule",
+        r"\end{tabular}",
+        rf"\par\smallskip\footnotesize {escape_latex(table.note)}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def escape_markdown(text: str) -> str:
+    r"""A text that Markdown shows as it is: signs of its own, tags and line breaks are made harmless.
+
+    Example:
+        >>> escape_markdown("a|b <script> < 0.005")
+        'a\\|b \\<script> < 0.005'
+    """
+    return _MARKDOWN.sub(lambda found: f"\\{found.group(0)}", " ".join(text.split()))
+
+
+def escape_latex(text: str) -> str:
+    r"""A text that LaTeX prints as it is.
+
+    Example:
+        >>> escape_latex("50 % of R&D_1 < 0.005")
+        '50 \\% of R\\&D\\_1 $<$ 0.005'
+    """
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def _unique(names: tuple[str, ...]) -> list[str]:
+    """Names of the levels of a column, without empty ones and those that only repeat."""
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _numbers(cell: Any) -> Iterator[str]:
+    known = cell if isinstance(cell, Cell) else Cell(cell) if isinstance(cell, int | float) else Cell()
+    for number in (getattr(known, name) for name in NUMBERS):
+        if number is None or math.isnan(number):
+            yield ""
+        else:
+            yield f"{number + 0:.{_DIGITS}g}" if isinstance(number, float) else str(number)
+
+
+def _latex_head(table: Table) -> Iterator[str]:
+    first, names = table.frame.index.nlevels + 1, table.row_names()
+    *groups, last = table.head()
+    for group in groups:
+        texts = [rf"\multicolumn{{{span}}}{{c}}{{{escape_latex(text)}}}" for text, span in group]
+        yield " & ".join([*[""] * len(names), *texts]) + r" \\"
+        ends = list(accumulate((span for _, span in group), initial=first))
+        yield " ".join(rf"\cmidrule(lr){{{start}-{end - 1}}}" for start, end in pairwise(ends))
+    yield _latex_row([*names, *(text for text, _ in last)])
+
+
+def _latex_row(texts: list[str]) -> str:
+    return " & ".join(map(escape_latex, texts)) + r" \\"

@@ -1,0 +1,105 @@
+"""What speaks against a lung mask, whatever made it: a warning, since a disease or a short scan may look so."""
+
+import numpy as np
+import torch
+from custom_components.images.ct_reader import warn_once
+from custom_components.transforms.lungs.body_outline import body_outline
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+
+# Both lungs of an adult, from a forced breath out to a deep one in; of a scan that shows this much of the body.
+USUAL_LITRES, WHOLE_MM = (1.0, 9.0), 100.0
+# Aerated lung is darker, as a median.
+AERATED_HU = -500.0
+# Of the mask: the smaller lung has more, and less lies outside the body.
+LEAST_SIDE, MOST_OUTSIDE = 0.05, 0.02
+# Voxel size that the body's outline is found on, about.
+WORKING_MM = 4.0
+
+# Key of a case: the sentence, empty when nothing speaks against its lungs.
+LUNG_NOTES = "lung_notes"
+
+
+def implausible_lungs(image_hu: np.ndarray, lung: np.ndarray, affine: np.ndarray) -> tuple[str, ...]:
+    """What speaks against a lung mask, in phrases; nothing when it is as lungs are.
+
+    Its median is not that of aerated lung, or part of it lies outside the body. Of a scan that shows 100 mm of the body
+    or more also: it lies in one half of the body, or measures less than 1 or more than 9 litres.
+
+    Args:
+        image_hu: CT in HU, shape (X, Y, Z), stored in any orientation.
+        lung: not 0 inside, same shape.
+        affine: (4, 4) voxel index to RAS mm.
+
+    Example:
+        >>> from custom_components.phantom import make_volume
+        >>> phantom = make_volume(seed=1, shape=(50, 42, 25), spacing_mm=(8.0, 8.4, 12.0))
+        >>> implausible_lungs(phantom.image_hu, phantom.lung, phantom.affine)
+        ()
+        >>> implausible_lungs(phantom.image_hu, phantom.lung * (np.arange(50) < 25)[:, None, None], phantom.affine)
+        ('100 % of it lies in the right half of the body',)
+    """
+    turn = ornt_transform(io_orientation(affine), axcodes2ornt(("L", "P", "S")))
+    voxels, steps_mm = np.count_nonzero(lung), voxel_sizes(affine)
+    some = tuple(slice(None, None, max(1, int(WORKING_MM / 2 / step))) for step in steps_mm)
+    hu, mask = apply_orientation(image_hu[some], turn), apply_orientation(np.asarray(lung[some]) != 0, turn)
+    if not mask.any():
+        return ()
+    sizes_mm = (steps_mm * np.shape(lung))[np.argsort(turn[:, 0])]
+    coarse_hu, inside = _coarse(hu, sizes_mm), _coarse(mask, sizes_mm)
+    body = body_outline(coarse_hu, sizes_mm / coarse_hu.shape)
+    found = [_median(hu[mask]), _outside(inside, body)]
+    if sizes_mm[2] >= WHOLE_MM:
+        found += [_side(inside, body), _litres(voxels * float(np.prod(steps_mm)) / 1e6)]
+    return tuple(filter(None, found))
+
+
+def _coarse(array: np.ndarray, sizes_mm: np.ndarray) -> np.ndarray:
+    """Averages over whole voxels to about ``WORKING_MM``; an axis that is coarser stays as it is."""
+    size = np.clip(np.rint(sizes_mm / WORKING_MM), 1, array.shape).astype(int).tolist()
+    tensor = torch.from_numpy(np.ascontiguousarray(np.clip(array, -1024, 1000), dtype=np.float32))
+    return torch.nn.functional.interpolate(tensor[None, None], size=size, mode="area")[0, 0].numpy()
+
+
+def _median(lung_hu: np.ndarray) -> str:
+    median = float(np.median(lung_hu))
+    if median <= AERATED_HU:
+        return ""
+    return f"its median is {median:.0f} HU where that of aerated lung is below {AERATED_HU:.0f}"
+
+
+def _outside(inside: np.ndarray, body: np.ndarray) -> str:
+    share = float(inside[~body].sum() / inside.sum())
+    return f"{100 * share:.0f} % of it lies outside the body" if share > MOST_OUTSIDE else ""
+
+
+def _side(inside: np.ndarray, body: np.ndarray) -> str:
+    """The middle is that of the body, x to the patient's left."""
+    columns = body.sum(axis=(1, 2))
+    middle = float((columns * np.arange(len(columns))).sum() / max(1, columns.sum()))
+    share = float(inside[np.arange(len(columns)) > middle].sum() / inside.sum())
+    name, part = ("left", share) if share > 0.5 else ("right", 1 - share)
+    return f"{100 * part:.0f} % of it lies in the {name} half of the body" if part > 1 - LEAST_SIDE else ""
+
+
+def _litres(litres: float) -> str:
+    low, high = USUAL_LITRES
+    usual = low <= litres <= high
+    return "" if usual else f"it measures {litres:.2g} litres where lungs have {low:g} to {high:g}"
+
+
+def warned_of_lungs(case: str, image_hu: np.ndarray, lung: np.ndarray, affine: np.ndarray) -> str:
+    """What :func:`implausible_lungs` finds, as one sentence for a report; logged too, once a case.
+
+    Args:
+        case: its name.
+        image_hu: as there.
+        lung: as there.
+        affine: as there.
+
+    Returns:
+        The sentence; empty when the mask is as lungs are.
+    """
+    found = implausible_lungs(image_hu, lung, affine)
+    warn_once(case, found, "has an implausible lung mask")
+    return f"The lung mask is implausible: {'; '.join(found)}. Check it." if found else ""

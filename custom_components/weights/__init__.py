@@ -1,0 +1,1 @@
+"""What lies beside trained weights, and what they may hold."""

@@ -1,0 +1,131 @@
+"""Epoch checkpoints in a folder."""
+
+import logging
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import ignite.distributed as idist
+import torch
+from custom_components.files.atomic import writable_folder
+from custom_components.weights.model_card import read_card
+from custom_components.weights.not_finite import not_finite, some_names
+
+_logger = logging.getLogger(__name__)
+
+# What a training leaves beside its checkpoints.
+RESULTS = ("model.pt", "model.json", "last.pt", "last.json", "split.json")
+
+
+def training_folder(path: str | Path, resume: bool = False) -> Path:
+    """Make the folder of a training, or prepare the one that is there: nothing of an earlier training is lost.
+
+    A training that starts anew where another one has been keeps that one's results in ``earlier_1``, ``earlier_2``
+    and so on, and moves its checkpoints there. ``model.pt`` also stays in its place until there is a better one.
+
+    Args:
+        path: folder of the checkpoints.
+        resume: whether the training continues from them.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: when it cannot be written into.
+    """
+    folder = writable_folder(path)
+    results = [folder / name for name in RESULTS if (folder / name).is_file()]
+    checkpoints = list(epoch_checkpoints(folder).values())
+    if resume or idist.get_rank() != 0 or not (results or checkpoints):
+        return folder
+    kept = next(place for number in range(1, 10**6) if not (place := folder / f"earlier_{number}").exists())
+    kept.mkdir()
+    for file in results:
+        try:
+            os.link(file, kept / file.name)
+        except OSError:  # a file system without links
+            shutil.copy2(file, kept / file.name)
+    for file in checkpoints:
+        file.rename(kept / file.name)
+    _logger.info("%s has an earlier training: its model and checkpoints are kept in %s.", folder, kept)
+    return folder
+
+
+def training_ended(path: str | Path) -> None:
+    """Say what a training has left in its folder, with the score of the best epoch.
+
+    Args:
+        path: folder of the checkpoints.
+    """
+    if idist.get_rank() != 0:
+        return
+    folder = Path(path).absolute()
+    score = read_card(folder / "model.pt").get("score") or {}
+    best = f"Best {score['name']}: {score['value']:.4f}, epoch {score['epoch']}. " if score.get("value") else ""
+    found = [name for name in (*RESULTS, "resume_checkpoint_epoch=*.pt") if any(folder.glob(name))]
+    _logger.info("Training ended. %sWritten: %s: %s", best, folder, ", ".join(found))
+
+
+def epoch_checkpoints(folder: str | Path, prefix: str = "resume") -> dict[int, Path]:
+    """Epoch checkpoints that ``CheckpointSaver(file_prefix=prefix, save_interval=...)`` left in a folder.
+
+    Args:
+        folder: where it saves.
+        prefix: its ``file_prefix``.
+
+    Returns:
+        Files by epoch.
+    """
+    return {
+        int(match[1]): path
+        for path in Path(folder).glob(f"{prefix}_checkpoint_epoch=*.pt")
+        if (match := re.search(r"epoch=(\d+)\.pt$", path.name))
+    }
+
+
+def latest_checkpoint(folder: str | Path, prefix: str = "resume") -> Path | None:
+    """File of the highest epoch among the :func:`epoch_checkpoints` that can be read, or None.
+
+    Args:
+        folder: where they are.
+        prefix: of their names.
+
+    Raises:
+        ValueError: when there are some and none can be read.
+    """
+    epochs = epoch_checkpoints(folder, prefix)
+    broken = ""
+    for epoch in sorted(epochs, reverse=True):
+        reason = _unreadable(epochs[epoch])
+        if reason is None:
+            return epochs[epoch]
+        broken = broken or f"Checkpoint {epochs[epoch]} cannot be resumed from: {reason}."
+        _logger.warning("Checkpoint %s cannot be read (%s): the one before it is taken.", epochs[epoch], reason)
+    if broken:
+        raise ValueError(f"{broken} Delete the file if it is broken, or start anew in another --ckpt_dir.")
+    return None
+
+
+def _unreadable(path: Path) -> str | None:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler lets through whatever it stumbled on, such as KeyError
+        return unreadable(error)
+    network = state.get("network") if isinstance(state, Mapping) else None
+    found = not_finite(network) if isinstance(network, Mapping) else []
+    return f"NaN or infinite numbers in the weights {some_names(found)}" if found else None
+
+
+def unreadable(error: Exception) -> str:
+    """Why a file could not be loaded as tensors; PyTorch's own message tells how to load objects all the same."""
+    if isinstance(error, pickle.UnpicklingError) and "unsupported" in str(error).lower():
+        return "it holds more than tensors, and objects, which could run code, are not loaded"
+    return f"{type(error).__name__} {first_line(error)}"
+
+
+def first_line(error: Exception) -> str:
+    """First line of what an error says, without its full stop."""
+    return (str(error).splitlines() or [""])[0].rstrip(".:")

@@ -1,0 +1,143 @@
+import pytest
+from custom_components.datalists.folds import assign_folds, select_fold
+from custom_components.infection_size import SIZE_GROUPS
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+
+
+def scans_of(patients):
+    """Scans from the size groups of each patient's scans."""
+    return [
+        {"case_id": f"{patient}_{k}", "patient_id": f"secret{patient}", "group": group, "label": int("covid" in group)}
+        for patient, groups in enumerate(patients)
+        for k, group in enumerate(groups)
+    ]
+
+
+def with_folds(scans, folds):
+    return [{**scan, "fold": fold} for scan, fold in zip(scans, folds, strict=True)]
+
+
+def counts(scans, folds, key):
+    """How many scans of each value each of five folds has."""
+    pairs = list(zip(scans, folds, strict=True))
+    return {
+        value: [sum(scan[key] == value and own == fold for scan, own in pairs) for fold in range(5)]
+        for value in {scan[key] for scan in scans}
+    }
+
+
+def patients_of(name):
+    groups = st.sampled_from([group for group in SIZE_GROUPS if name in group])
+    return st.lists(groups, min_size=1, max_size=3)
+
+
+ONE_CLASS_PATIENTS = st.lists(st.one_of(patients_of("covid"), patients_of("cap")), min_size=20, max_size=60)
+
+
+@settings(max_examples=50)
+@given(ONE_CLASS_PATIENTS, st.integers(2, 5), st.integers(0, 99))
+def test_a_patient_is_in_one_fold_and_every_scan_in_one(patients, num_folds, seed):
+    scans = scans_of(patients)
+    try:
+        folds = assign_folds(scans, num_folds, seed)
+    except ValueError:  # a class with too few patients, or a fold with one class
+        reject()
+
+    assert set(folds) == set(range(num_folds))
+    for fold in range(num_folds):
+        split = select_fold(with_folds(scans, folds), fold)
+        assert not {one["patient_id"] for one in split["training"]} & {one["patient_id"] for one in split["validation"]}
+        assert sorted(one["case_id"] for side in ("training", "validation") for one in split[side]) == sorted(
+            one["case_id"] for one in scans
+        )
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 99))
+def test_size_groups_are_spread_evenly_over_the_folds(seed):
+    scans = scans_of([["covid_small"]] * 10 + [["covid_large"]] * 30 + [["cap_small"]] * 20 + [["cap_large"]] * 5)
+    folds = assign_folds(scans, 5, seed)
+
+    assert counts(scans, folds, "group") == {
+        "covid_small": [2] * 5,
+        "covid_large": [6] * 5,
+        "cap_small": [4] * 5,
+        "cap_large": [1] * 5,
+    }
+
+
+def test_groups_too_small_to_stratify_are_dealt_out_by_class():
+    small_and_large = (
+        ["covid_small", "covid_large"] * 2 + ["covid_large"] + ["cap_small", "cap_large"] * 2 + ["cap_small"]
+    )
+    scans = scans_of([[group] for group in small_and_large])
+
+    for seed in range(5):
+        assert counts(scans, assign_folds(scans, 5, seed), "label") == {1: [1] * 5, 0: [1] * 5}
+
+
+def test_a_seed_gives_the_same_folds_in_whatever_order_the_scans_come():
+    scans = scans_of([["covid_small", "covid_large"], ["covid_large"], ["cap_small"], ["cap_large", "cap_small"]] * 6)
+    folds = {seed: assign_folds(scans, 5, seed) for seed in range(4)}
+
+    assert assign_folds(scans[::-1], 5, 2)[::-1] == folds[2]
+    assert len({tuple(fold) for fold in folds.values()}) > 1
+
+
+def test_one_fold_takes_everything():
+    scans = scans_of([["covid_small"], ["covid_large"]])
+
+    assert assign_folds(scans, num_folds=1) == [0, 0]
+
+
+def test_a_class_with_fewer_patients_than_folds_is_refused():
+    scans = scans_of([["covid_large"]] * 7 + [["cap_small"] * 4] * 2)
+
+    with pytest.raises(ValueError, match=r"7 COVID-19 and 2 CAP patients cannot make 3 folds.*fewer folds"):
+        assign_folds(scans, 3)
+    with pytest.raises(ValueError, match="num_folds is 0"):
+        assign_folds(scans, 0)
+
+
+def test_a_fold_validates_what_the_others_do_not_train_on():
+    scans = with_folds(scans_of([["covid_large"], ["cap_small"]] * 3), [2, 2, 0, 0, 5, 5])
+
+    split = select_fold(scans, 0)
+    assert [scan["case_id"] for scan in split["validation"]] == ["2_0", "3_0"]
+    assert [scan["case_id"] for scan in split["training"]] == ["0_0", "1_0", "4_0", "5_0"]
+    assert split["fold"] == 0
+    assert split["protocol"].startswith("fold 0 of ")
+
+
+def test_without_a_fold_every_scan_validates_and_none_trains():
+    scans = with_folds(scans_of([["covid_large"]] * 3), [0, 0, 1])
+
+    split = {"training": [], "validation": scans, "fold": None, "protocol": "all scans (no split)"}
+    assert select_fold(scans, None) == split
+
+
+def test_a_fold_that_is_not_there_or_the_only_one_is_refused():
+    scans = with_folds(scans_of([["covid_large"], ["cap_small"]] * 2), [0, 0, 2, 2])
+
+    with pytest.raises(ValueError, match=r"fold is 1. Expected one of the datalist's folds: 0, 2"):
+        select_fold(scans, 1)
+    with pytest.raises(ValueError, match="All scans are in fold 0: none is left for training"):
+        select_fold(scans[:2], 0)
+
+
+def test_a_side_with_one_class_is_refused_with_its_counts():
+    scans = with_folds(scans_of([["covid_large"]] * 4 + [["cap_small"]] * 2), [0, 1, 1, 1, 0, 0])
+
+    with pytest.raises(ValueError, match=r"Fold 1 validates 3 COVID-19 and 0 CAP scans: AUC is undefined.*fewer folds"):
+        select_fold(scans, 1)
+    with pytest.raises(ValueError, match="Fold 0 trains on 3 COVID-19 and 0 CAP scans: a classifier needs both"):
+        select_fold(scans, 0)
+
+
+def test_a_patient_on_two_sides_is_refused_by_the_names_of_the_cases():
+    scans = with_folds(scans_of([["covid_large", "covid_small"], ["cap_small"], ["cap_large"]]), [0, 1, 0, 1])
+
+    with pytest.raises(ValueError, match="2 cases of one patient are in different folds: 0_0 in 0, 0_1 in 1") as caught:
+        select_fold(scans, 0)
+    assert "secret" not in str(caught.value)

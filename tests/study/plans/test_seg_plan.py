@@ -1,0 +1,122 @@
+from collections import Counter
+
+import pytest
+from custom_components.study.plans.seg_plan import NETWORKS, SegStudy
+from custom_components.study.plans.study_data import slice_data
+from custom_components.study.runs.overrides import config_content
+from custom_components.study.runs.run import check_plan
+
+from tests.bundles.conftest import ROOT, as_without_card
+from tests.study.small_data import write_slices
+
+BUNDLE = ROOT / "covid_seg_bundle"
+SMALL = {"spatial_size": [48, 40], "network_def#features": [8, 16], "epochs": 3, "draws_per_image": 4}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return slice_data(write_slices(tmp_path_factory.mktemp("slices")), None)
+
+
+@pytest.fixture
+def study(data, tmp_path):
+    def make(**changes) -> SegStudy:
+        return SegStudy(BUNDLE, tmp_path / "study", data, **{"num_folds": 3, "overrides": SMALL, **changes})
+
+    return make
+
+
+def test_each_network_is_trained_in_both_ways_and_scored_by_both_protocols(study):
+    runs = study().runs()
+    check_plan(runs)
+    assert len(runs) == 2 * 4 * 2 * 3 * 2
+    assert Counter(run.name.split("/")[0] for run in runs) == {"group": 48, "paper": 48}
+    assert runs[0].name == "group/m/augmented/fold_0/train"
+    assert runs[-1].name == "paper/unet/not_augmented/fold_2/evaluate"
+
+
+def test_the_protocols_come_in_turn_so_that_a_half_study_is_a_whole_of_one(study):
+    names = [run.name.split("/")[0] for run in study().runs()]
+    assert names == sorted(names)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("augmented", [True, False])
+def test_a_network_is_trained_with_its_overlays(study, network, augmented):
+    kinds = {"m": ("resnext", "lsh"), "m_a": ("resnext", "none"), "m_r": ("plain", "lsh"), "unet": ("plain", "none")}
+    arm = next(arm for arm in study().arms() if (arm.network, arm.augmented) == (network, augmented))
+    for run in (study().training(arm), study().evaluation(arm)):
+        content = config_content(run.config_paths, run.overrides)
+        definition = as_without_card(content["network_def"])
+        assert (definition["encoder"], definition["attention"]) == kinds[network]
+        assert (definition["features"], content["spatial_size"]) == ([8, 16], [48, 40])
+    training = config_content(study().training(arm).config_paths, study().training(arm).overrides)
+    assert training["draws_per_image"] == (4 if augmented else 1)
+    assert bool(training["train"]["random_transforms"]) == augmented
+
+
+def test_a_peer_is_trained_and_scored_by_the_same_configs_where_it_is_named(study):
+    assert "flexible_unet" not in study().networks
+    plan = study(networks=("m", "flexible_unet"))
+    arm = next(arm for arm in plan.arms() if arm.network == "flexible_unet")
+    contents = [config_content(run.config_paths, run.overrides) for run in (plan.training(arm), plan.evaluation(arm))]
+    assert [content["network_def"]["_target_"] for content in contents] == ["FlexibleUNet"] * 2
+    assert contents[0]["spatial_size"] == contents[1]["spatial_size"]
+
+
+@pytest.mark.parametrize("augmented", [True, False])
+def test_a_recipe_stands_beside_every_training_and_takes_augmentation_to_none_that_has_none(study, augmented):
+    plan = study(recipe=("lesion_patches.yaml", "dice_cross_entropy.yaml"), augmentation=(augmented,))
+    for arm in plan.arms():
+        assert arm.augmented == augmented
+        content = config_content(plan.training(arm).config_paths, plan.training(arm).overrides)
+        assert content["loss"]["_target_"] == "custom_components.DiceCrossEntropy"
+        assert len(content["train"]["random_transforms"]) == (3 if augmented else 0)
+        assert "dice_cross_entropy.yaml" not in plan.evaluation(arm).config_files
+        assert plan.evaluation(arm).overrides.get("overlay_slices") is None
+
+
+def test_training_and_score_split_in_the_same_way(study):
+    for arm in study(overrides={**SMALL, "seed": 5, "border": 1}).arms():
+        both = (study().training(arm), study().evaluation(arm))
+        splits = {tuple(run.overrides[key] for key in ("fold", "num_folds", "protocol")) for run in both}
+        assert splits == {(arm.fold, 3, arm.protocol)}
+        assert both[1].needs == (both[0].name,)
+        assert both[1].places["ckpt_path"] == both[0].folder / both[0].outputs[0]
+
+
+def test_the_split_of_the_plan_is_that_of_its_seed(study):
+    folds = [
+        [case["case_id"] for case in study(overrides={"seed": seed}).split("paper", 0)["validation"]] for seed in (0, 1)
+    ]
+    assert folds[0] != folds[1]
+
+
+def test_overlays_are_drawn_of_augmented_networks_alone(study):
+    for arm in study().arms():
+        drawn = config_content(*(lambda run: (run.config_paths, run.overrides))(study().evaluation(arm)))
+        assert drawn["overlay_slices"] == (1 if arm.augmented else 0)
+
+
+def test_the_protocols_are_told_in_words(study, tmp_path):
+    words = study().words()
+    assert list(words) == ["group", "paper"]
+    assert words["group"].startswith("3 folds, group. ")
+    assert "random slices: patients may leak" in words["paper"]
+    blocks = SegStudy(BUNDLE, tmp_path, slice_data(write_slices(tmp_path / "b", groups=False), None), num_folds=3)
+    assert "contiguous blocks of cases" in blocks.words()["group"]
+
+
+def test_too_many_folds_are_told_before_anything_is_trained(study):
+    with pytest.raises(ValueError, match="6 groups cannot make 7 folds"):
+        study(num_folds=7)
+
+
+def test_images_of_one_name_in_a_fold_are_told_before_anything_is_trained(study, tmp_path):
+    folder = write_slices(tmp_path / "set")
+    text = (folder / "datalist.json").read_text(encoding="utf-8")
+    (folder / "again").mkdir()
+    (folder / "images/slice001.png").rename(folder / "again/slice000.png")
+    (folder / "datalist.json").write_text(text.replace("images/slice001.png", "again/slice000.png"), encoding="utf-8")
+    with pytest.raises(ValueError, match="1 names of images occur more than once: slice000"):
+        SegStudy(BUNDLE, tmp_path, slice_data(folder, None), num_folds=3)

@@ -1,0 +1,202 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from custom_components.study.results.ensemble_search import nested_ensemble
+from custom_components.study.statistics.ensemble_rule import EnsembleRule, search_ensemble
+from sklearn.metrics import roc_auc_score
+
+FOLDS = 3
+US, SS, DS = "Attention RN34 + US", "Attention RN34 + SS", "Attention RN34 + DS"
+RULE = ["w_outside", "w_inside", "low", "high", "auc"]
+
+
+def study(num_tv=60, num_test=25, seed=0):
+    """Scans of cross-validation and test set, and both branches' predictions as their runs give them."""
+    generator = np.random.default_rng(seed)
+    cases = pd.DataFrame(
+        {
+            "set": ["tv"] * num_tv + ["test"] * num_test,
+            "case_id": [f"scan_{number:03d}" for number in range(num_tv + num_test)],
+            "label": generator.integers(0, 2, num_tv + num_test),
+            "ratio": np.exp(generator.normal(-5, 2, num_tv + num_test)).clip(0, 1),
+            "fold": [*(np.arange(num_tv) % FOLDS), *([-1] * num_test)],
+        }
+    )
+    own = cases[cases["set"] == "tv"]
+    test = cases[cases["set"] == "test"]
+    models = pd.concat([own, *(test.assign(fold=fold) for fold in range(FOLDS))])
+    return cases, pd.concat([predicted(models, system, generator) for system in (US, SS)], ignore_index=True)
+
+
+def predicted(models, system, generator):
+    logit = 2 * models["label"] - 1 + 1.5 * generator.normal(size=len(models))
+    rows = models[["set", "fold", "case_id"]].assign(system=system, probability=1 / (1 + np.exp(-logit)))
+    return rows.sample(frac=1, random_state=1)
+
+
+def rules(outcome, name):
+    return outcome.ensemble[outcome.ensemble["set"] == name].set_index("fold")[RULE]
+
+
+def joined(cases, predictions, system, name="tv"):
+    own = predictions[(predictions["system"] == system) & (predictions["set"] == name)]
+    return own.merge(cases.drop(columns="fold"), on=["set", "case_id"])
+
+
+def pairs(cases, predictions):
+    both = joined(cases, predictions, US).merge(joined(cases, predictions, SS), on="case_id", suffixes=("", "_ss"))
+    return both[["fold", "label", "probability", "probability_ss", "ratio"]]
+
+
+@pytest.mark.parametrize("fold", range(FOLDS))
+def test_a_folds_rule_is_searched_on_the_other_folds(fold):
+    cases, predictions = study()
+    outcome = nested_ensemble(cases, predictions, US, SS, DS)
+    others = pairs(cases, predictions).query("fold != @fold")
+    expected = search_ensemble(*(others[name] for name in others.columns[1:]))
+    row = outcome.ensemble[(outcome.ensemble["set"] == "tv") & (outcome.ensemble["fold"] == fold)].iloc[0]
+    assert EnsembleRule(**row[list(EnsembleRule.__dataclass_fields__)]) == expected
+    assert row["n"] == 40
+
+
+@pytest.mark.parametrize("fold", range(FOLDS))
+def test_labels_and_predictions_of_a_fold_do_not_change_its_own_rule(fold):
+    cases, predictions = study()
+    before = rules(nested_ensemble(cases, predictions, US, SS, DS), "tv")
+    own = (cases["fold"] == fold) & (cases["set"] == "tv")
+    flipped = cases.assign(label=cases["label"].where(~own, 1 - cases["label"]))
+    noise = np.random.default_rng(1).random(len(predictions))
+    in_fold = (predictions["fold"] == fold) & (predictions["set"] == "tv")
+    changed = predictions.assign(probability=predictions["probability"].where(~in_fold, noise))
+    after = rules(nested_ensemble(flipped, changed, US, SS, DS), "tv")
+    assert after.loc[fold].equals(before.loc[fold])
+    assert not after.drop(index=fold).equals(before.drop(index=fold))
+
+
+def test_the_papers_protocol_sees_them():
+    cases, predictions = study()
+    outcome = nested_ensemble(cases, predictions, US, SS, DS, protocol="paper")
+    everything = pairs(cases, predictions)
+    expected = search_ensemble(*(everything[name] for name in everything.columns[1:]))
+    assert len(rules(outcome, "tv")) == FOLDS
+    assert (rules(outcome, "tv") == [getattr(expected, name) for name in RULE]).all(axis=None)
+    ensemble = joined(cases, outcome.predictions, DS)
+    assert expected.auc == pytest.approx(roc_auc_score(ensemble["label"], ensemble["probability"]), abs=1e-12)
+
+
+def test_searching_on_what_is_reported_is_never_worse_there():
+    for seed in range(2):
+        cases, predictions = study(seed=seed)
+        aucs = {}
+        for protocol in ("nested", "paper"):
+            ensemble = joined(cases, nested_ensemble(cases, predictions, US, SS, DS, protocol).predictions, DS)
+            aucs[protocol] = roc_auc_score(ensemble["label"], ensemble["probability"])
+        assert aucs["paper"] >= aucs["nested"]
+
+
+@pytest.mark.parametrize("protocol", ["nested", "paper"])
+def test_on_the_test_set_each_pair_of_models_has_the_rule_of_all_folds(protocol):
+    cases, predictions = study()
+    outcome = nested_ensemble(cases, predictions, US, SS, DS, protocol)
+    everything = pairs(cases, predictions)
+    rule = search_ensemble(*(everything[name] for name in everything.columns[1:]))
+    assert (rules(outcome, "test") == [getattr(rule, name) for name in RULE]).all(axis=None)
+    both = joined(cases, predictions, US, "test").merge(
+        joined(cases, predictions, SS, "test")[["fold", "case_id", "probability"]],
+        on=["fold", "case_id"],
+        suffixes=("", "_ss"),
+    )
+    expected = both.assign(final=rule.apply(both["probability"], both["probability_ss"], both["ratio"]))
+    found = joined(cases, outcome.predictions, DS, "test").merge(expected, on=["fold", "case_id"])
+    assert len(found) == FOLDS * 25
+    assert found["probability_x"].tolist() == found["final"].tolist()
+
+
+def test_test_labels_change_nothing():
+    cases, predictions = study()
+    blind = cases.assign(label=cases["label"].where(cases["set"] == "tv", 1 - cases["label"]))
+    first, second = (nested_ensemble(own, predictions, US, SS, DS) for own in (cases, blind))
+    pd.testing.assert_frame_equal(first.ensemble, second.ensemble)
+    pd.testing.assert_frame_equal(first.predictions, second.predictions)
+
+
+def test_each_scan_and_model_has_one_prediction_in_the_contracts_columns():
+    cases, predictions = study()
+    outcome = nested_ensemble(cases, predictions, US, SS, DS)
+    found = outcome.predictions
+    assert found.columns.tolist() == ["system", "set", "fold", "case_id", "probability", "attention_dice"]
+    keys = ["set", "fold", "case_id"]
+    branch = predictions.loc[predictions["system"] == US, keys]
+    assert set(map(tuple, found[keys].to_numpy())) == set(map(tuple, branch.to_numpy()))
+    assert not found.duplicated(keys).any()
+    assert found["system"].unique().tolist() == [DS]
+    assert found["attention_dice"].isna().all()
+    assert found["set"].tolist() == ["tv"] * 60 + ["test"] * 25 * FOLDS
+    assert outcome.ensemble[["set", "fold"]].to_numpy().tolist() == [
+        [name, fold] for name in ("tv", "test") for fold in range(FOLDS)
+    ]
+
+
+def test_the_order_of_the_rows_has_no_effect():
+    cases, predictions = study()
+    shuffled = cases.sample(frac=1, random_state=2), predictions.sample(frac=1, random_state=3)
+    first, second = nested_ensemble(cases, predictions, US, SS, DS), nested_ensemble(*shuffled, US, SS, DS)
+    pd.testing.assert_frame_equal(first.predictions, second.predictions)
+    pd.testing.assert_frame_equal(first.ensemble, second.ensemble)
+
+
+def test_a_scan_of_unknown_ratio_has_no_probability_and_is_counted():
+    cases, predictions = study()
+    cases.loc[[0, 3, 7], "ratio"] = math.nan
+    outcome = nested_ensemble(cases, predictions, US, SS, DS)
+    unknown = outcome.predictions[outcome.predictions["probability"].isna()]
+    assert unknown["case_id"].tolist() == ["scan_000", "scan_003", "scan_007"]
+    assert outcome.ensemble["n_left_out"].tolist() == [1, 2, 3, 3, 3, 3]
+
+
+def test_without_test_set_there_are_rows_of_cross_validation_alone():
+    cases, predictions = study(num_test=0)
+    outcome = nested_ensemble(cases, predictions, US, SS, DS)
+    assert outcome.ensemble["set"].tolist() == ["tv"] * FOLDS
+    assert len(outcome.predictions) == 60
+
+
+def test_a_model_that_failed_leaves_its_fold_out_and_the_others_go_on():
+    cases, predictions = study()
+    failed = (predictions["system"] == SS) & (predictions["fold"] == 1)
+    outcome = nested_ensemble(cases, predictions[~failed], US, SS, DS)
+    assert outcome.ensemble["fold"].tolist() == [0, 2, 0, 2]
+    assert outcome.ensemble["n"].tolist() == [20, 20, 40, 40]
+
+
+def test_one_fold_alone_has_nothing_to_be_searched_on_and_says_so():
+    cases, predictions = study(num_test=4)
+    only = predictions[predictions["fold"] == 0]
+    outcome = nested_ensemble(cases, only, US, SS, DS)
+    tv = outcome.ensemble[outcome.ensemble["set"] == "tv"].iloc[0]
+    assert tv[RULE].isna().all()
+    assert tv["n"] == 0
+    found = outcome.predictions.groupby("set")["probability"].agg(lambda own: own.isna().mean())
+    assert found.to_dict() == {"tv": 1.0, "test": 0.0}
+
+
+def test_no_predictions_at_all_give_empty_tables_of_the_same_form():
+    cases, predictions = study()
+    full, empty = (nested_ensemble(cases, own, US, SS, DS) for own in (predictions, predictions.iloc[:0]))
+    assert len(empty.ensemble) == len(empty.predictions) == 0
+    assert empty.ensemble.columns.tolist() == full.ensemble.columns.tolist()
+    assert empty.predictions.columns.tolist() == full.predictions.columns.tolist()
+
+
+def test_a_case_that_is_there_twice_is_named():
+    cases, predictions = study()
+    with pytest.raises(ValueError, match=r"Case scan_\d+ has two predictions of Attention RN34 \+ US by one model"):
+        nested_ensemble(cases, pd.concat([predictions, predictions.iloc[:1]]), US, SS, DS)
+
+
+def test_an_unknown_protocol_is_refused():
+    cases, predictions = study(6, 0)
+    with pytest.raises(ValueError, match=r"protocol is 'group'. Expected nested or paper"):
+        nested_ensemble(cases, predictions, US, SS, DS, protocol="group")

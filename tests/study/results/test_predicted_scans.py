@@ -1,0 +1,61 @@
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from custom_components.study.results.predicted_scans import missing_models, predicted_scans, sets_of
+
+from tests.study.results_by_hand import SYSTEMS, classification_results
+
+
+def test_each_prediction_has_what_is_known_of_its_scan(diagnoses):
+    scans = predicted_scans(diagnoses)
+    assert len(scans) == len(diagnoses.predictions) == 4 * (54 + 3 * 32)
+    row = scans[(scans["case_id"] == "test_covid_05") & (scans["system"] == SYSTEMS[2]) & (scans["fold"] == 1)].iloc[0]
+    case = diagnoses.cases.set_index("case_id").loc["test_covid_05"]
+    assert (row["label"], row["site"], row["patient_id"]) == (1, case["site"], case["patient_id"])
+    assert scans["ratio_band"].isin(["< 0.005", "0.005 - 0.030", "> 0.030", ""]).all()
+
+
+def test_the_order_of_the_rows_does_not_matter(diagnoses):
+    shuffled = replace(
+        diagnoses,
+        cases=diagnoses.cases.sample(frac=1, random_state=3),
+        predictions=diagnoses.predictions.sample(frac=1, random_state=4),
+    )
+    pd.testing.assert_frame_equal(predicted_scans(shuffled), predicted_scans(diagnoses))
+
+
+def test_a_study_without_test_set_has_one_set(tmp_path):
+    assert sets_of(classification_results(tmp_path, n_test=(0, 0))) == ("tv",)
+
+
+def test_a_fold_without_predictions_is_missing(diagnoses):
+    predictions = diagnoses.predictions
+    gone = (predictions["system"] == SYSTEMS[1]) & (predictions["fold"] == 2) & (predictions["set"] == "test")
+    assert missing_models(diagnoses) == {}
+    assert missing_models(replace(diagnoses, predictions=predictions[~gone])) == {("test", SYSTEMS[1]): [2]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"case_id": "nobody"}, "Case nobody has a prediction and is in no datalist"),
+        ({"system": "ResNet"}, "Case tv_covid_00 has a prediction of an unknown system"),
+        ({"fold": 9}, "Case tv_covid_00 has two predictions of one system"),
+    ],
+)
+def test_a_prediction_that_fits_no_scan_is_refused_by_name(diagnoses, change, message):
+    wrong = diagnoses.predictions.iloc[[0]].assign(**change)
+    results = replace(diagnoses, predictions=pd.concat([diagnoses.predictions, wrong], ignore_index=True))
+    with pytest.raises(ValueError, match=message):
+        predicted_scans(results)
+
+
+def test_a_scan_that_is_listed_twice_is_refused_by_name(diagnoses):
+    with pytest.raises(ValueError, match="Case tv_covid_00 is listed twice"):
+        predicted_scans(replace(diagnoses, cases=pd.concat([diagnoses.cases, diagnoses.cases.iloc[[0]]])))
+
+
+def test_a_column_of_the_data_list_that_is_named_like_a_prediction_does_not_take_its_place(diagnoses):
+    named = replace(diagnoses, cases=diagnoses.cases.assign(probability=0.5, system="PACS"))
+    pd.testing.assert_frame_equal(predicted_scans(named), predicted_scans(diagnoses))

@@ -1,0 +1,56 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from custom_components.metrics.classification_scores import classification_scores
+from custom_components.study.statistics.case_statistics import CASE_STATISTICS, mean_of, score_statistics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+PROBABILITIES = st.sampled_from([0.0, 0.2, 0.49, 0.5, 0.51, 0.8, 1.0])
+CASES = st.lists(st.tuples(st.integers(0, 1), PROBABILITIES, st.integers(0, 3)), max_size=25)
+
+
+def table(cases):
+    return pd.DataFrame({"label": [case[0] for case in cases], "probability": [case[1] for case in cases]})
+
+
+def repeated(cases):
+    return [case for case in cases for _ in range(case[2])]
+
+
+@given(CASES, PROBABILITIES)
+@settings(max_examples=80, deadline=None)
+def test_statistics_are_the_scores_of_the_evaluation(cases, threshold):
+    frame = table(cases)
+    expected = classification_scores(frame["label"], frame["probability"], threshold)
+    for name, statistic in score_statistics(threshold).items():
+        value = statistic(frame)
+        assert math.isnan(value) if expected[name] is None else value == pytest.approx(expected[name]), name
+
+
+@given(CASES)
+@settings(max_examples=80, deadline=None)
+def test_a_case_that_weighs_three_is_a_case_that_is_there_three_times(cases):
+    weights = np.array([[case[2] for case in cases], [1] * len(cases)], dtype=int).reshape(2, len(cases))
+    for name, statistic in CASE_STATISTICS.items():
+        values = statistic.weighted(table(cases), weights)
+        expected = [statistic(table(repeated(cases))), statistic(table(cases))]
+        assert values == pytest.approx(expected, nan_ok=True), name
+
+
+def test_a_mean_leaves_out_and_does_not_count_what_has_no_value():
+    frame = pd.DataFrame({"dice": [0.4, math.nan, 0.7]})
+    weights = np.array([[1, 5, 1], [2, 0, 1], [0, 3, 0]])
+    assert mean_of("dice").weighted(frame, weights) == pytest.approx([0.55, 0.5, math.nan], nan_ok=True)
+
+
+def test_a_missing_probability_is_refused():
+    with pytest.raises(ValueError, match=r"1 of 2 scores are missing \(NaN\). Leave those cases out"):
+        CASE_STATISTICS["auc"](table([(1, 0.5), (0, math.nan)]))
+
+
+def test_a_logit_is_refused():
+    with pytest.raises(ValueError, match="probability is -2"):
+        CASE_STATISTICS["accuracy"](table([(1, 0.5), (0, -2.0)]))

@@ -1,0 +1,157 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from custom_components.study.results.predicted_scans import predicted_scans
+from custom_components.study.results.study_results import ClassificationResults, FailedRun
+from custom_components.study.tables.model_scores import METRICS
+from custom_components.study.tables.system_tables import ratio_table, systems_table
+from custom_components.study.tables.table import DASH
+
+from tests.study.results_by_hand import SYSTEMS
+
+# TV: 3 COVID-19 (fold 0, 0, 1), 2 CAP (fold 0, 1). Test: 2 COVID-19, 1 CAP, each by two models.
+TV_CASES = [
+    ("a", 1, 0.001, 0, 0.9),
+    ("b", 1, 0.010, 0, 0.4),
+    ("c", 1, 0.2, 1, 0.5),
+    ("d", 0, 0.002, 0, 0.6),
+    ("e", 0, 0.010, 1, 0.1),
+]
+TEST_CASES = [("x", 1, 0.003, (0.8, 0.7)), ("y", 1, 0.100, (0.3, 0.9)), ("z", 0, 0.003, (0.2, 0.75))]
+
+
+def by_hand():
+    cases = [
+        {"set": "tv", "case_id": name, "label": label, "ratio": ratio, "fold": fold}
+        for name, label, ratio, fold, _ in TV_CASES
+    ]
+    cases += [
+        {"set": "test", "case_id": name, "label": label, "ratio": ratio, "fold": -1}
+        for name, label, ratio, _ in TEST_CASES
+    ]
+    predictions = [{"set": "tv", "fold": fold, "case_id": name, "probability": p} for name, _, _, fold, p in TV_CASES]
+    predictions += [
+        {"set": "test", "fold": fold, "case_id": name, "probability": p}
+        for name, _, _, both in TEST_CASES
+        for fold, p in enumerate(both)
+    ]
+    frame = pd.DataFrame(cases)
+    return ClassificationResults(
+        protocol="by hand",
+        cases=frame.assign(patient_id=frame["case_id"]),
+        predictions=pd.DataFrame(predictions).assign(system="US", attention_dice=np.nan),
+        systems=("US",),
+        ensemble=pd.DataFrame(columns=["set", "fold", "w_outside", "w_inside", "low", "high", "auc"]),
+        panels={},
+    )
+
+
+def cell(table, row, column):
+    return str(table.frame.loc[row, column])
+
+
+def test_table_ii_joins_the_folds_and_averages_the_models_on_the_test_set():
+    results = by_hand()
+    table = systems_table(results, predicted_scans(results))
+    # 3 x 2 pairs: a beats d and e, b and c beat e alone: 4 of 6. Right: a, c (0.5 is COVID-19) and e.
+    assert cell(table, ("AUC", "US"), "TV set") == f"{4 / 6:.3f}"
+    assert cell(table, ("Accuracy", "US"), "TV set") == f"{3 / 5:.3f}"
+    assert cell(table, ("Sensitivity", "US"), "TV set") == f"{2 / 3:.3f}"
+    assert cell(table, ("Specificity", "US"), "TV set") == f"{1 / 2:.3f}"
+    # F1 of COVID-19: TP 2, FP 1, FN 1: 2/3; of CAP: TP 1, FP 1, FN 1: 1/2.
+    assert cell(table, ("F1-score", "US"), "TV set") == f"{(2 / 3 + 1 / 2) / 2:.3f}"
+    # Model 0: x and y above z: AUC 1; x and z right: accuracy 2/3. Model 1: y alone above z: AUC 1/2; x and y right.
+    assert cell(table, ("AUC", "US"), "Test set") == f"0.750 ± {np.std([1, 0.5], ddof=1):.3f}"
+    assert cell(table, ("Accuracy", "US"), "Test set") == "0.667 ± 0.000"
+    assert cell(table, ("Sensitivity", "US"), "Test set") == f"0.750 ± {np.std([0.5, 1], ddof=1):.3f}"
+    assert cell(table, ("Specificity", "US"), "Test set") == f"0.500 ± {np.std([1, 0], ddof=1):.3f}"
+
+
+def test_table_iii_counts_and_scores_each_band():
+    results = by_hand()
+    table = ratio_table(results, predicted_scans(results))
+    counts = [
+        cell(table, ("No. of images", name), ("TV set", band))
+        for name in ("COVID-19", "CAP", "Total")
+        for band in ("< 0.005", "0.005 - 0.030", "> 0.030")
+    ]
+    assert counts == ["1", "1", "1", "1", "1", "0", "2", "2", "1"]
+    assert cell(table, ("AUC", "US"), ("TV set", "< 0.005")) == "1.000"
+    assert cell(table, ("Accuracy", "US"), ("TV set", "< 0.005")) == "0.500"
+    assert cell(table, ("Sensitivity", "US"), ("TV set", "0.005 - 0.030")) == "0.000"
+
+
+def test_a_group_of_one_class_has_no_auc_but_a_dash_with_its_n():
+    results = by_hand()
+    table = ratio_table(results, predicted_scans(results))
+    assert cell(table, ("AUC", "US"), ("TV set", "> 0.030")) == f"{DASH} (n = 1)"
+    assert cell(table, ("Specificity", "US"), ("TV set", "> 0.030")) == f"{DASH} (n = 1)"
+    assert cell(table, ("Sensitivity", "US"), ("TV set", "> 0.030")) == "1.000"
+
+
+def test_a_group_without_scans_has_a_dash_with_none():
+    results = by_hand()
+    table = ratio_table(results, predicted_scans(results))
+    assert {cell(table, (title, "US"), ("Test set", "0.005 - 0.030")) for title in METRICS.values()} == {
+        f"{DASH} (n = 0)"
+    }
+
+
+def test_without_a_test_set_there_is_no_column_for_one():
+    results = by_hand()
+    alone = replace(
+        results,
+        cases=results.cases[results.cases["set"] == "tv"],
+        predictions=results.predictions[results.predictions["set"] == "tv"],
+    )
+    table = systems_table(alone, predicted_scans(alone))
+    assert list(table.frame.columns) == ["TV set"]
+    assert "There is no test set." in table.note
+
+
+def test_one_model_alone_has_no_spread():
+    results = by_hand()
+    one = replace(
+        results,
+        predictions=results.predictions[~((results.predictions["set"] == "test") & (results.predictions["fold"] == 1))],
+    )
+    text = cell(systems_table(one, predicted_scans(one)), ("AUC", "US"), "Test set")
+    assert text == "1.000†"
+
+
+def test_a_failed_fold_is_named_and_marked_and_a_system_without_any_is_empty(diagnoses):
+    lost = diagnoses.predictions["system"] == SYSTEMS[0]
+    part = (diagnoses.predictions["system"] == SYSTEMS[1]) & (diagnoses.predictions["fold"] == 2)
+    results = replace(
+        diagnoses,
+        predictions=diagnoses.predictions[~lost & ~part],
+        failed=(FailedRun("attention_us/fold_2/train", "CUDA out of memory"),),
+    )
+    table = systems_table(results, predicted_scans(results))
+    assert cell(table, ("AUC", SYSTEMS[0]), "TV set") == ""
+    assert "†" in cell(table, ("AUC", SYSTEMS[1]), "TV set")
+    assert "†" not in cell(table, ("AUC", SYSTEMS[2]), "TV set")
+    assert f"† {SYSTEMS[1]} is without fold 2 (TV set) and fold 2 (Test set)." in table.note
+    assert f"† {SYSTEMS[0]} is without folds 0, 1, 2 (TV set)" in table.note
+    assert "Failed: attention_us/fold_2/train." in table.note
+
+
+def test_scans_without_a_probability_are_left_out_and_counted(diagnoses):
+    table = systems_table(diagnoses, predicted_scans(diagnoses))
+    assert (
+        f"{SYSTEMS[3]} has no probability of 1 of 54 scans (TV set) and 1 of 32 scans (Test set): left out."
+        in table.note
+    )
+    assert table.frame.loc[("AUC", SYSTEMS[3]), "TV set"].n == 53
+    assert table.frame.loc[("AUC", SYSTEMS[2]), "TV set"].n == 54
+
+
+@pytest.mark.parametrize("n_test", [(0, 4), (5, 0)])
+def test_a_test_set_of_one_class_has_no_auc(tmp_path, n_test):
+    from tests.study.results_by_hand import classification_results
+
+    results = classification_results(tmp_path, n_test=n_test)
+    text = cell(systems_table(results, predicted_scans(results)), ("AUC", SYSTEMS[0]), "Test set")
+    assert text == f"{DASH} (n = {sum(n_test)})"

@@ -1,0 +1,153 @@
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from custom_components.weights.model_card import (
+    TrainedWith,
+    card_path,
+    case_digest,
+    data_facts,
+    read_card,
+    scored_cases,
+    write_card,
+)
+
+CONTENT = {"settings": {"grid": [24, 56, 48], "window_hu": [-1350, 150]}, "network": {"features": [8, 16]}}
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / "run" / "model.pt"
+    path.parent.mkdir()
+    path.write_bytes(b"weights")
+    write_card(path, CONTENT)
+    return path
+
+
+def scan(folder, name, content):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content)
+    return {"case_id": name, "image": str(folder / name)}
+
+
+def test_a_card_stands_beside_its_weights_and_is_json(weights):
+    assert card_path(weights) == weights.with_name("model.json")
+    assert json.loads(card_path(weights).read_text(encoding="utf-8"))["settings"] == CONTENT["settings"]
+
+
+def test_what_weights_were_trained_with_comes_before_the_default(weights):
+    trained = TrainedWith(weights)
+    assert trained.get("grid", [138, 256, 256]) == [24, 56, 48]
+    assert trained.network("features", [32]) == [8, 16]
+    assert trained.get("max_scale", 0.5) == 0.5
+    assert trained.network("encoder", "resnext") == "resnext"
+
+
+@pytest.mark.parametrize("place", [None, "", "nowhere/model.pt"])
+def test_without_a_card_all_is_the_default(place):
+    trained = TrainedWith(place)
+    assert (trained.get("grid", 1), trained.network("features", 2), trained.trained_on()) == (1, 2, set())
+
+
+def test_the_card_of_other_weights_is_not_used_and_said_so(weights, caplog):
+    weights.write_bytes(b"others")
+    with caplog.at_level(logging.WARNING):
+        assert read_card(weights) == {}
+    assert "model.json is of other weights than model.pt: what it says is not used." in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '{"settings": {}}'])
+def test_a_broken_card_is_not_used_and_said_so(weights, caplog, text):
+    card_path(weights).write_text(text, encoding="utf-8")
+    with caplog.at_level(logging.WARNING):
+        assert read_card(weights) == {}
+    assert "model.json cannot be read" in caplog.text
+
+
+def test_networks_trained_with_other_numbers_are_not_used_together(weights, tmp_path):
+    other = tmp_path / "other.pt"
+    other.write_bytes(b"more weights")
+    write_card(other, {"settings": {**CONTENT["settings"], "grid": [32, 64, 64]}})
+    with pytest.raises(
+        ValueError, match=r"other.pt was trained with grid \[32, 64, 64\], .*model.pt with \[24, 56, 48\]"
+    ):
+        TrainedWith([weights, other])
+    assert TrainedWith([tmp_path / "none.pt", other]).get("grid", None) == [32, 64, 64]
+
+
+def test_a_case_is_known_by_its_bytes_under_any_name(tmp_path):
+    one = scan(tmp_path / "a", "one.nii.gz", b"1" * 200_000)
+    again = scan(tmp_path / "b", "renamed.nii.gz", b"1" * 200_000)
+    shorter = scan(tmp_path / "b", "shorter.nii.gz", b"1" * 199_999)
+    other = scan(tmp_path / "b", "other.nii.gz", b"1" * 199_999 + b"2")
+    assert case_digest(one) == case_digest(again)
+    assert len({case_digest(case) for case in (one, shorter, other)}) == 3
+
+
+def test_a_series_is_known_by_its_slices_in_any_order(tmp_path):
+    for name, content in {"1.dcm": b"first", "2.dcm": b"second"}.items():
+        scan(tmp_path / "series", name, content)
+    for name, content in {"z.dcm": b"first", "a.dcm": b"second"}.items():
+        scan(tmp_path / "copy", name, content)
+    series, copy = ({"image": tmp_path / name} for name in ("series", "copy"))
+    files = {"image": [tmp_path / "series" / name for name in ("2.dcm", "1.dcm")]}
+    assert case_digest(series) == case_digest(copy) == case_digest(files)
+    (tmp_path / "copy" / "a.dcm").write_bytes(b"another")
+    assert case_digest(series) != case_digest(copy)
+
+
+def test_a_card_names_no_case(tmp_path):
+    facts = data_facts([scan(tmp_path / "a", "Mueller_1956.nii.gz", b"1"), scan(tmp_path / "a", "b.nii.gz", b"2")])
+    assert facts["cases"] == len(facts["digests"]) == 2
+    assert "Mueller" not in json.dumps(facts)
+
+
+@pytest.fixture
+def cases(tmp_path):
+    return [scan(tmp_path / "data", f"{number}.nii.gz", str(number).encode()) for number in range(5)]
+
+
+@pytest.fixture
+def trained(weights, cases):
+    write_card(weights, {**CONTENT, "trained_on": data_facts(cases[:2]), "validated_on": data_facts(cases[2:4])})
+    return TrainedWith(weights)
+
+
+def split_of(cases, fold=None):
+    return {"validation": cases, "fold": fold, "protocol": "all cases" if fold is None else f"fold {fold}"}
+
+
+def test_unseen_cases_are_scored(cases, trained):
+    assert scored_cases(split_of(cases[2:], fold=1), trained) == {"cases": cases[2:], "protocol": "fold 1"}
+
+
+def test_of_the_data_of_a_training_the_cases_that_validated_it_are_scored(cases, trained, caplog):
+    scored = scored_cases(split_of(cases), trained)
+    assert scored == {"cases": cases[2:4], "protocol": "cases that validated the training (2 of 5)"}
+    assert "2 of 5 cases were trained on: scored are the 2 that validated the training." in caplog.text
+
+
+@pytest.mark.parametrize(("chosen", "fold"), [(slice(4), 0), (slice(2), None)])
+def test_cases_that_were_trained_on_are_refused(cases, trained, tmp_path, chosen, fold):
+    moved = shutil.copytree(tmp_path / "data", tmp_path / "moved")
+    copies = [{"image": str(moved / Path(case["image"]).name)} for case in cases[chosen]]
+    with pytest.raises(ValueError, match=rf"^2 of {len(copies)} cases were trained on, .* --score_trained_cases true"):
+        scored_cases(split_of(copies, fold), trained)
+
+
+def test_their_scores_are_called_those_of_training_data(cases, trained, caplog):
+    scored = scored_cases(split_of(cases), trained, score_trained_cases=True)
+    assert scored == {"cases": cases, "protocol": "training data (2 of 5 cases were trained on); all cases"}
+    assert "no scores of unseen cases" in caplog.text
+
+
+def test_two_trainings_score_together_what_validated_both(cases, weights, trained, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / "model.pt"
+    other.write_bytes(b"others")
+    facts = {"trained_on": data_facts(cases[3:]), "validated_on": data_facts(cases[1:3])}
+    write_card(other, {**CONTENT, **facts})
+    both = TrainedWith([weights, other])
+    assert scored_cases(split_of(cases), both)["cases"] == cases[2:3]
