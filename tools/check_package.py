@@ -113,9 +113,10 @@ class Package:
                 yield path
 
     def parser(self) -> ConfigParser:
-        """inference.json with the metadata."""
+        """inference.json with the metadata, and with what the card of the weights says of their network."""
         parser = ConfigParser()
         parser.read_config(self.inference)
+        parser["bundle_root"] = str(self.folder)
         parser.read_meta(self.metadata)
         return parser
 

@@ -123,7 +123,8 @@ class BundleCommand:
         Raises:
             OptionError: when a word belongs to no option.
         """
-        places, options = split_words(words)
+        places, given = split_words(words)
+        options = {name: "True" if text is None else text for name, text in given.items()}
         if len(places) > 1:
             raise OptionError(
                 f"{places[1]!r} belongs to no option. Put what has spaces into quotes, such as "

@@ -21,7 +21,7 @@ class OptionError(ValueError):
     """A command line that cannot be used; it ends a program with status 2, before any work."""
 
 
-def split_words(words: Sequence[str], switches: Collection[str] = ()) -> tuple[list[str], dict[str, str]]:
+def split_words(words: Sequence[str], switches: Collection[str] = ()) -> tuple[list[str], dict[str, str | None]]:
     """Tell the values of options from the words that stand for themselves.
 
     Args:
@@ -29,15 +29,15 @@ def split_words(words: Sequence[str], switches: Collection[str] = ()) -> tuple[l
         switches: options that are true or false: a word after one of them that looks like neither is not its value.
 
     Returns:
-        Words that follow no option, and the text of each option by its name, ``-`` replaced by ``_``; "True" for an
+        Words that follow no option, and the text of each option by its name, ``-`` replaced by ``_``; None for an
         option without a value. The last one counts where an option is given twice.
 
     Example:
         >>> split_words(["scan", "--output-dir=a=b", "--fold", "-1", "--dicom", "out"], switches=("dicom",))
-        (['scan', 'out'], {'output_dir': 'a=b', 'fold': '-1', 'dicom': 'True'})
+        (['scan', 'out'], {'output_dir': 'a=b', 'fold': '-1', 'dicom': None})
     """
     places: list[str] = []
-    options: dict[str, str] = {}
+    options: dict[str, str | None] = {}
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -46,10 +46,8 @@ def split_words(words: Sequence[str], switches: Collection[str] = ()) -> tuple[l
             continue
         name, equals, text = word.lstrip("-").partition("=")
         name = name.replace("-", "_")
-        if not equals:
-            own = bool(rest) and not _OPTION.match(rest[0]) and (name not in switches or rest[0].lower() in LIKE_SWITCH)
-            text = rest.pop(0) if own else "True"
-        options[name] = text
+        own = bool(rest) and not _OPTION.match(rest[0]) and (name not in switches or rest[0].lower() in LIKE_SWITCH)
+        options[name] = text if equals else rest.pop(0) if own else None
     return places, options
 
 

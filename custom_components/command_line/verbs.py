@@ -105,15 +105,19 @@ class Parameter:
     def _default(self) -> str:
         return str(list(self.default) if isinstance(self.default, tuple) else self.default).replace(" ", _GAP)
 
-    def value(self, text: str) -> Any:
+    def value(self, text: str | None) -> Any:
         """Its value.
 
         Args:
-            text: what was typed.
+            text: what was typed; None for an option without a value, which switches it on.
 
         Raises:
             OptionError: when it is not of the option's type.
         """
+        if text is None:
+            if "bool" not in self.types:
+                raise OptionError(f"--{self.name} needs a value{self._example}.")
+            return True
         if self.types <= TEXT:
             return text if text in NOTHING and "None" not in self.types else typed_path(text)
         value = typed_value(text)
@@ -181,7 +185,12 @@ class Verb:
         left, many = places[len(taken) :], [parameter for parameter in self.parameters if parameter.many]
         if len(taken) < len(open_):
             raise OptionError(f"{self.name} needs {open_[len(taken)].upper()}.{self._hint}")
+        if many and not left:
+            raise OptionError(f"{self.name} needs {many[0].name.upper()}.{self._hint}")
         if left and not many:
+            before = words[words.index(left[0]) - 1].lstrip("-").replace("-", "_")
+            if before in known and "bool" in known[before].types:
+                raise OptionError(f"--{before} is {left[0]!r}. Expected True or False.")
             raise OptionError(f"{left[0]!r} is one word too many. Put what has spaces into quotes.{self._hint}")
         named = {name: known[name].value(text) for name, text in {**options, **taken}.items()}
         return [many[0].value(text) for text in left], named
@@ -197,6 +206,8 @@ def read_verb(name: str) -> Verb:
     Raises:
         OptionError: when there is no such verb.
     """
+    if name.startswith("-"):
+        raise OptionError(f"{name} is not an option.{did_you_mean(name, ('--version', '--help'), prefix='')}")
     if name not in VERBS:
         raise OptionError(f"{name} is not a verb.{did_you_mean(name, VERBS, prefix='')} --help lists the verbs.")
     module, _, function = VERBS[name].rpartition(".")

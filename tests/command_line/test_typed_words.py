@@ -58,10 +58,7 @@ def test_any_other_word_stays_one(word):
 
 def test_an_option_takes_the_next_word_unless_it_is_an_option_or_has_a_value():
     words = ["run", "--a", "1", "--b=-2=3", "--c-d", "--e", "-4", "--f=", "end", "-g"]
-    assert split_words(words) == (
-        ["run", "end"],
-        {"a": "1", "b": "-2=3", "c_d": "True", "e": "-4", "f": "", "g": "True"},
-    )
+    assert split_words(words) == (["run", "end"], {"a": "1", "b": "-2=3", "c_d": None, "e": "-4", "f": "", "g": None})
 
 
 @pytest.mark.parametrize("word", ["yes", "No", "off", "1"])
@@ -71,7 +68,7 @@ def test_what_looks_like_a_switch_is_left_to_be_refused(word):
 
 def test_a_switch_takes_no_word_but_true_and_false():
     words = ["--dry_run", "bundle", "--profile", "False", "data"]
-    assert split_words(words, ("dry_run", "profile")) == (["bundle", "data"], {"dry_run": "True", "profile": "False"})
+    assert split_words(words, ("dry_run", "profile")) == (["bundle", "data"], {"dry_run": None, "profile": "False"})
 
 
 def test_the_nearest_name_is_asked_for_and_none_where_none_is_near():

@@ -120,6 +120,16 @@ def test_what_a_verb_needs_is_named(verb, command_line, caplog):
     assert caplog.messages[-1].startswith(f"{verb} needs {last.removeprefix('no_').upper()}. Expected: {verb} ")
 
 
+def test_a_verb_that_takes_many_files_needs_one():
+    with pytest.raises(OptionError, match=r"^diagnosis_table needs SUMMARIES. Expected: diagnosis_table SUMMARIES"):
+        read_verb("diagnosis_table").arguments([])
+
+
+def test_a_misspelt_option_without_a_verb_is_refused_with_the_nearest():
+    with pytest.raises(OptionError, match=r"^--verison is not an option. Did you mean --version\?$"):
+        read_verb("--verison")
+
+
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_a_folder_of_any_name_arrives_as_it_was_typed(name):
     verb = read_verb("diagnose")
@@ -151,7 +161,7 @@ def test_a_folder_may_be_called_none_where_something_is_needed():
         (("diagnose", "a", "b", "--dicom", "False"), {"scan": "a", "output_dir": "b", "dicom": False}),
         (("diagnose", "a", "b", "--dicom=false"), {"scan": "a", "output_dir": "b", "dicom": False}),
         (("diagnose", "--no-lesion_classes", "a", "b"), {"scan": "a", "output_dir": "b", "no_lesion_classes": True}),
-        (("joined_scores", "--resamples", "9"), {"resamples": 9}),
+        (("joined_scores", "a", "--resamples", "9"), {"resamples": 9}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -166,9 +176,11 @@ def test_values_have_the_type_of_their_option(words, expected):
         (("phantom_slices", "a", "--seed", "1.5"), "seed is '1.5'. Expected a whole number, such as --seed 0."),
         (("phantom_slices", "a", "--seed", "true"), "seed is 'true'. Expected a whole number, such as --seed 0."),
         (("phantom_slices", "a", "--size", "96"), "size is '96'. Expected a list, such as --size \"[192, 192]\"."),
-        (("phantom_scans", "a", "--minority"), "minority is 'True'. Expected a number, such as --minority 0.3."),
+        (("phantom_scans", "a", "--minority"), "--minority needs a value, such as --minority 0.3."),
         (("study", "b", "d", "o", "--overrides", "x"), "overrides is 'x'. Expected a mapping."),
         (("diagnose", "a", "b", "--dicom=no"), "dicom is 'no'. Expected True or False."),
+        (("diagnose", "a", "b", "--dicom", "maybe"), "--dicom is 'maybe'. Expected True or False."),
+        (("diagnose", "a", "b", "--seg_weights"), "--seg_weights needs a value."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

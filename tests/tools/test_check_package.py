@@ -5,6 +5,8 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from custom_components import AttentionResNet, DualSamplingNet
+from custom_components.weights.model_card import write_card
 
 from tests.tools.conftest import SCHEMA, needs_schema, tiny, write
 from tools.check_package import Package, failures
@@ -111,6 +113,20 @@ def test_the_export_gives_the_networks_logits_and_other_weights_are_noticed(pack
     monkeypatch.setattr("tools.check_package.ckpt_export", lambda _, path, *__, **___: write(Path(path), export))
     with pytest.raises(ValueError, match="TorchScript's logits differ by up to"):
         package.torchscript()
+
+
+def test_weights_of_another_network_are_checked_with_the_network_of_their_card(tmp_path):
+    folder = tiny("covid_cap_bundle", tmp_path)
+    inference = folder / "configs/inference.json"
+    shrunk = json.loads(inference.read_text(encoding="utf-8"))
+    arguments = {name: shrunk[name] for name in ("layers", "block_inplanes")}
+    write(inference, (ROOT / "covid_cap_bundle/configs/inference.json").read_bytes())
+    package = Package(folder, SCHEMA)
+    network = DualSamplingNet(AttentionResNet(**arguments), AttentionResNet(**arguments))
+    package.weights.parent.mkdir(exist_ok=True)
+    torch.save(network.state_dict(), package.weights)
+    write_card(package.weights, {"settings": arguments})
+    package.torchscript()
 
 
 def test_made_weights_are_a_plain_state_dict_that_the_seed_decides(package):
