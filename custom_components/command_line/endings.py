@@ -2,12 +2,12 @@
 
 import logging
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from custom_components.command_line.typed_words import OptionError
 from custom_components.engines.root_cause import TRACEBACK_VARIABLE, is_for_people, root_cause
+from custom_components.images.gpu_decoder import hide_gpu_decoder_messages
 
 STOPPED = 130  # exit status of a program that Ctrl-C ended
 FAILED = 1
@@ -17,13 +17,8 @@ _logger = logging.getLogger(__name__)
 
 
 def _start_quietly() -> None:
-    """Leave out what nobody can use, and what is said again.
-
-    MONAI 1.6.1 warns for each ``LoadImage`` that the optional GPU decoder is not installed. Ignite's engines log an
-    error that ends the program, and is then its last line.
-    """
-    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", "NvImgCodecPydicomReader: nvImageCodec decoder plugin did not register")
+    """Hide what is of no use, and Ignite's log of an error that ends the program and is then its last line."""
+    hide_gpu_decoder_messages()
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_said_once)
 

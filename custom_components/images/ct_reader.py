@@ -15,6 +15,7 @@ from custom_components.dicom.series import check_dicom_series, holds_dicom
 from custom_components.dicom.surround import MEASURED_HU, fill_surround, surround_note
 from custom_components.dicom.values import READ_AS_SIGNED, nifti_hu
 from custom_components.dicom.volume import series_volume
+from custom_components.images.gpu_decoder import hide_gpu_decoder_messages
 from custom_components.images.nifti import (
     check_affine,
     check_extent,
@@ -131,6 +132,7 @@ class CTReader(ImageReader):
     """
 
     def __init__(self, window_hu: Sequence[float] = LUNG_WINDOW_HU) -> None:
+        hide_gpu_decoder_messages()
         super().__init__()
         low, high = (float(value) for value in window_hu)
         if not low < high:
@@ -224,6 +226,7 @@ class LabelReader(CTReader):
     """
 
     def __init__(self) -> None:
+        hide_gpu_decoder_messages()
         super().__init__()
 
     def _read_volume(self, path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
