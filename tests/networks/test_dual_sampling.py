@@ -90,6 +90,12 @@ def test_weights_and_thresholds_are_parameters(network):
     assert not bool(own.decide(x).any())
 
 
+def test_a_probability_at_the_threshold_is_called_covid(network):
+    for branch in (network.uniform, network.size_balanced):
+        torch.nn.init.zeros_(branch.fc.weight), torch.nn.init.zeros_(branch.fc.bias)
+    assert network.decide(scans([0.01])).item() is True  # both probabilities are 0.5
+
+
 def test_scripted_and_eager_agree(network):
     scripted = torch.jit.script(network)
     for x in (scans([0.0005, 0.01]), scans([0.2], size=(17, 18, 35))):

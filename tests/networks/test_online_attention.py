@@ -49,11 +49,10 @@ def test_the_normalised_map_does_not_know_the_scale_of_the_weight(seed, factor):
     assert float(attention.max()) <= 1
 
 
-def test_scans_of_a_batch_are_normalised_each_by_itself():
-    features, weight = draw(3)
-    together = OnlineAttention().attention(features, weight)
-    alone = torch.cat([OnlineAttention().attention(features[k : k + 1], weight) for k in range(2)])
-    torch.testing.assert_close(together, alone)
+def test_scans_of_a_batch_are_normalised_each_by_its_own_least_and_largest_value():
+    maps = torch.tensor([[1.0, 2.0, 5.0], [10.0, 40.0, 30.0]]).view(2, 1, 1, 1, 3)
+    expected = torch.tensor([[0, 1 / 4, 1], [0, 1, 2 / 3]]).view(2, 1, 1, 1, 3)
+    torch.testing.assert_close(min_max_normalize(maps), expected)
 
 
 def test_the_attention_loss_reaches_the_features_and_never_the_weight():

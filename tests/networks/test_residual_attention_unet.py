@@ -1,9 +1,12 @@
+import numpy as np
 import pytest
 import torch
 from custom_components import ResidualAttentionUNet
 from custom_components.networks.residual_attention_unet import ResNeXtBlock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.reference.residual_attention_unet import residual_attention_unet
 
 SMALL = {"features": (8, 16, 32), "cardinality": 4, "bucket_size": 8}
 TABLE_II = [("resnext", "lsh"), ("resnext", "none"), ("plain", "lsh"), ("plain", "none"), ("resnext", "full")]
@@ -27,9 +30,35 @@ def test_any_size_from_32_up_comes_back(height, width):
         assert network(torch.randn(1, 1, height, width)).shape == (1, 4, height, width)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("encoder", "attention"), TABLE_II)
+def test_the_whole_network_is_the_pixel_by_pixel_one(encoder, attention, seed):
+    """Odd sizes on every level, three classes and random normalisation: pooling, crop, skips, order of channels."""
+    torch.manual_seed(seed)
+    options = {"features": (4, 8, 16), "cardinality": 2, "num_heads": 2, "bucket_size": 6, "num_rounds": 3}
+    network = ResidualAttentionUNet(out_channels=3, encoder=encoder, attention=attention, **options).double().eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    images = torch.randn(2, 1, 9, 13, dtype=torch.float64)
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    lsh = [stage.attention for stage in network.decoder] if attention == "lsh" else []
+    rotations = {block.head_dim: block.eval_rotations.numpy() for block in lsh}
+    attend = None if attention == "none" else {"heads": 2, "rotations": rotations, "bucket_size": 6}
+    with torch.no_grad():
+        found = network(images)
+    for image, logits in zip(images, found, strict=True):
+        expected = residual_attention_unet(image.numpy(), weights, 3, encoder, 2, attend)
+        np.testing.assert_allclose(logits.numpy(), expected, rtol=1e-8, atol=1e-8)
+
+
 def test_default_width_is_below_25_megabytes_in_half_precision():
     state = ResidualAttentionUNet().state_dict()
     assert sum(2 * value.numel() for value in state.values()) < 25e6
+
+
+def test_attention_has_buckets_of_32_pixels_and_two_rounds_by_default():
+    blocks = [stage.attention for stage in ResidualAttentionUNet().decoder]
+    assert {(block.bucket_size, block.num_rounds, block.num_heads) for block in blocks} == {(32, 2, 4)}
 
 
 def test_the_ablations_differ_as_table_ii_says():

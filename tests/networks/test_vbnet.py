@@ -3,6 +3,8 @@ import torch
 from custom_components.networks.vbnet import Bottleneck, VBNet
 from torch import nn
 
+from tests.reference import vbnet as reference
+
 TINY = {"features": (4, 8, 16), "convolutions": (1, 2), "bottleneck_from": 16}
 SIZE = (13, 22, 17)
 
@@ -18,6 +20,15 @@ def parameters(network):
 
 def convolution_weights(module):
     return [tuple(part.weight.shape) for part in module.modules() if isinstance(part, nn.Conv3d)]
+
+
+def test_the_whole_network_is_the_step_by_step_one():
+    network = tiny(out_channels=5).double().eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    image = torch.rand(1, 1, *SIZE, dtype=torch.float64)
+    expected = reference.vbnet(image, network.state_dict(), TINY["convolutions"])
+    torch.testing.assert_close(network(image), expected, rtol=1e-8, atol=1e-8)
 
 
 def test_the_defaults_have_the_published_number_of_parameters():
