@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from custom_components.losses.normalized_mse import NormalizedMSELoss
-from custom_components.networks.online_attention import OnlineAttention, class_activation, min_max_normalize, soft_mask
+from custom_components.networks.online_attention import OnlineAttention, min_max_normalize, soft_mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,18 +17,8 @@ def draw(seed, channels=5, size=(2, 3, 4)):
 
 @given(st.integers(0, 1000), st.integers(1, 6))
 @settings(max_examples=15, deadline=None)
-def test_the_class_activation_is_eq_1(seed, channels):
+def test_the_whole_module_is_eq_1_and_2(seed, channels):
     features, weight = draw(seed, channels)
-    found = class_activation(features, weight)
-    for scan in range(2):
-        expected = reference.class_activation(features[scan].numpy(), weight[0].numpy())
-        np.testing.assert_allclose(found[scan, 0].numpy(), expected, atol=1e-12)
-
-
-@given(st.integers(0, 1000))
-@settings(max_examples=10, deadline=None)
-def test_the_whole_module_is_eq_1_and_2(seed):
-    features, weight = draw(seed)
     size = [9, 7, 10]
     found = OnlineAttention()(features, weight, size)
     for scan in range(2):
@@ -37,21 +27,9 @@ def test_the_whole_module_is_eq_1_and_2(seed):
         np.testing.assert_allclose(found[scan, 0].numpy(), reference.soft_mask(attention), atol=1e-9)
 
 
-@given(st.integers(0, 1000), st.floats(0.1, 1e3))
-@settings(max_examples=20, deadline=None)
-def test_the_normalised_map_does_not_know_the_scale_of_the_weight(seed, factor):
-    features, weight = draw(seed)
-    attention = OnlineAttention().attention(features, weight, [5, 6, 7])
-    np.testing.assert_allclose(
-        attention.numpy(), OnlineAttention().attention(features, factor * weight, [5, 6, 7]).numpy(), atol=1e-9
-    )
-    assert float(attention.min()) >= 0
-    assert float(attention.max()) <= 1
-
-
 def test_scans_of_a_batch_are_normalised_each_by_its_own_least_and_largest_value():
-    maps = torch.tensor([[1.0, 2.0, 5.0], [10.0, 40.0, 30.0]]).view(2, 1, 1, 1, 3)
-    expected = torch.tensor([[0, 1 / 4, 1], [0, 1, 2 / 3]]).view(2, 1, 1, 1, 3)
+    maps = torch.tensor([[1.0, 2.0, 5.0], [0.0, 0.0, 0.0], [10.0, 40.0, 30.0]]).view(3, 1, 1, 1, 3)
+    expected = torch.tensor([[0, 1 / 4, 1], [0, 0, 0], [0, 1, 2 / 3]]).view(3, 1, 1, 1, 3)
     torch.testing.assert_close(min_max_normalize(maps), expected)
 
 
@@ -67,34 +45,6 @@ def test_the_gradient_in_the_features_is_that_of_the_equations():
     features, weight = draw(2, size=(2, 2, 3))
     attention = OnlineAttention(alpha=3.0)
     assert torch.autograd.gradcheck(lambda f: attention(f, weight, [3, 4, 5]), features.requires_grad_())
-
-
-@pytest.mark.parametrize("value", [0.0, -1.0])
-def test_a_map_that_is_zero_everywhere_stays_zero_without_nan(value):
-    features = torch.full((1, 3, 2, 2, 2), value, requires_grad=True)
-    attention = OnlineAttention()
-    normalised = attention.attention(features, torch.ones(1, 3), [4, 5, 6])
-    assert torch.equal(normalised, torch.zeros(1, 1, 4, 5, 6))
-    attention(features, torch.ones(1, 3), [4, 5, 6]).sum().backward()
-    assert bool(features.grad.isfinite().all())
-
-
-def test_only_scans_with_an_empty_map_are_empty():
-    features = torch.stack([torch.zeros(3, 2, 2, 2), torch.rand(3, 2, 2, 2)])
-    attention = OnlineAttention().attention(features, torch.ones(1, 3))
-    assert float(attention[0].max()) == 0
-    assert float(attention[1].max()) == 1
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_features_give_a_float32_map(dtype):
-    features, weight = (tensor.float() for tensor in draw(4))
-    with torch.autocast("cpu", dtype=dtype):
-        found = OnlineAttention().attention(features.to(dtype), weight, [5, 6, 7])
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(
-        found, OnlineAttention().attention(features.to(dtype).float(), weight, [5, 6, 7]), rtol=0, atol=1e-6
-    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -142,11 +92,6 @@ def test_scripted_and_eager_agree():
     scripted = torch.jit.script(attention)
     torch.testing.assert_close(scripted(features, weight, [5, 6, 7]), attention(features, weight, [5, 6, 7]))
     torch.testing.assert_close(scripted.attention(features, weight, None), attention.attention(features, weight))
-
-
-def test_min_max_normalisation_is_idempotent():
-    once = min_max_normalize(draw(6)[0][:, :1])
-    torch.testing.assert_close(min_max_normalize(once), once)
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.4), (-1.0, 0.4), (100.0, 1.1), (100.0, -0.1)])

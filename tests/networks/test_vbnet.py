@@ -1,6 +1,6 @@
 import pytest
 import torch
-from custom_components.networks.vbnet import Bottleneck, VBNet
+from custom_components.networks.vbnet import VBNet
 from torch import nn
 
 from tests.reference import vbnet as reference
@@ -9,17 +9,12 @@ TINY = {"features": (4, 8, 16), "convolutions": (1, 2), "bottleneck_from": 16}
 SIZE = (13, 22, 17)
 
 
-def tiny(seed=0, **changes):
-    torch.manual_seed(seed)
+def tiny(**changes):
     return VBNet(**{**TINY, **changes})
 
 
 def parameters(network):
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def convolution_weights(module):
-    return [tuple(part.weight.shape) for part in module.modules() if isinstance(part, nn.Conv3d)]
 
 
 def test_the_whole_network_is_the_step_by_step_one():
@@ -29,11 +24,6 @@ def test_the_whole_network_is_the_step_by_step_one():
     image = torch.rand(1, 1, *SIZE, dtype=torch.float64)
     expected = reference.vbnet(image, network.state_dict(), TINY["convolutions"])
     torch.testing.assert_close(network(image), expected, rtol=1e-8, atol=1e-8)
-
-
-def test_the_defaults_have_the_published_number_of_parameters():
-    assert parameters(VBNet()) == 2_161_619
-    assert parameters(VBNet()) == pytest.approx(2.2e6, rel=0.05)
 
 
 def test_parameters_are_those_of_the_layers_counted_by_hand():
@@ -51,27 +41,7 @@ def test_parameters_are_those_of_the_layers_counted_by_hand():
     down += [conv(2, 64, 128) + 3 * bottleneck(128), conv(2, 128, 256) + 3 * bottleneck(256)]
     up = [conv(2, 256, 128) + 3 * bottleneck(256), conv(2, 256, 64) + 3 * bottleneck(128)]
     up += [conv(2, 128, 32) + 2 * bottleneck(64), conv(2, 64, 16) + conv(3, 32, 32)]
-    assert parameters(VBNet()) == stem + sum(down) + sum(up) + head
-
-
-def test_a_bottleneck_reduces_mixes_and_restores():
-    assert convolution_weights(Bottleneck(3, 64, 4, "instance")) == [
-        (16, 64, 1, 1, 1),
-        (16, 16, 3, 3, 3),
-        (64, 16, 1, 1, 1),
-    ]
-
-
-def test_stages_have_as_many_convolutions_as_published():
-    network = VBNet()
-    three = [
-        sum(shape[-1] == 3 for shape in convolution_weights(stage.block)) for stage in (*network.down, *network.up)
-    ]
-    assert three == [1, 2, 3, 3, 3, 3, 2, 1]
-    bottlenecks = [
-        sum(isinstance(part, Bottleneck) for part in stage.modules()) for stage in (*network.down, *network.up)
-    ]
-    assert bottlenecks == [0, 0, 3, 3, 3, 3, 2, 0]
+    assert parameters(VBNet()) == stem + sum(down) + sum(up) + head == 2_161_619
 
 
 @pytest.mark.parametrize("size", [(16, 32, 48), (15, 33, 50), (1, 7, 3)])
@@ -89,11 +59,6 @@ def test_zeros_appended_by_the_caller_change_nothing():
     network, image = tiny().eval(), torch.rand(1, 1, *SIZE)
     padded = nn.functional.pad(image, [0, 3, 0, 2, 0, 3])
     torch.testing.assert_close(network(padded)[..., :13, :22, :17], network(image))
-
-
-def test_one_scan_of_a_batch_does_not_change_the_other():
-    network, scans = tiny().train(), torch.rand(2, 1, *SIZE)
-    torch.testing.assert_close(network(scans)[:1], network(scans[:1]))
 
 
 def test_brighter_scans_of_more_contrast_look_the_same_to_it():
@@ -122,29 +87,11 @@ def test_a_gradient_reaches_every_parameter():
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_the_same_seed_gives_the_same_network_and_the_same_logits():
-    image = torch.rand(1, 1, *SIZE)
-    first, second, other = (tiny(seed).eval()(image) for seed in (1, 1, 2))
-    assert torch.equal(first, second)
-    assert not torch.equal(first, other)
-
-
-def test_its_own_input_reaches_the_end_of_a_block():
-    """Without the identity a block of zero weights would give zeros."""
-    block = tiny().down[1].block
-    nn.init.zeros_(block.layers[-1].adn.N.weight)
-    x = torch.rand(2, 16, 3, 4, 5)
-    assert torch.equal(block(x), x)
-
-
-def test_channels_last_and_bfloat16_give_nearly_the_same():
+def test_channels_last_gives_nearly_the_same():
     network, image = tiny().eval(), torch.rand(1, 1, *SIZE)
     wanted = network(image).softmax(1)
     network.to(memory_format=torch.channels_last_3d)
     torch.testing.assert_close(network(image).softmax(1), wanted, atol=1e-5, rtol=1e-4)
-    with torch.autocast("cpu", torch.bfloat16):
-        half = network(image).float().softmax(1)
-    torch.testing.assert_close(half, wanted, atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize(

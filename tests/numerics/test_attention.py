@@ -10,14 +10,14 @@ WEIGHT = torch.tensor([[0.3, 0.5, -0.2]])
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (3, 2, 4)])
-@pytest.mark.parametrize("value", [0.0, 1e-40, 1e-30, 0.1, 1.0, 3.3, 1e4])
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1e-40, 1e-30, 0.1, 1.0, 3.3, 1e4])
 def test_a_constant_map_shows_nothing_also_when_it_is_upsampled(value, size):
     """Interpolation rounds a constant; stretched to [0, 1] the rounding would be the attention."""
     attention = OnlineAttention().attention(torch.full((1, 3, *size), value), WEIGHT, [31, 22, 37])
     assert not attention.any()
 
 
-@pytest.mark.parametrize("extent", [1e-45, 1e-42, 1e-38, 1e-30, 1e-20, 1e-14, 1e-6, 1.0])
+@pytest.mark.parametrize("extent", [0.0, 1e-45, 1e-42, 1e-38, 1e-30, 1e-20, 1e-14, 1e-6, 1.0])
 @pytest.mark.parametrize("selected", [None, (0, 1), (0, 0)])
 def test_the_gradient_is_finite_however_faint_a_map(extent, selected):
     features = torch.zeros(2, 1, 2, 2, 2)

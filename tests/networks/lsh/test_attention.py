@@ -9,7 +9,7 @@ from custom_components import LSHAttention
 from custom_components.networks.lsh.attention import FullAttention
 from custom_components.networks.lsh.hashing import bucket_factors, hash_vectors, number_of_buckets, random_rotations
 from custom_components.networks.lsh.rounds import lsh_attention
-from custom_components.networks.lsh.steps import attend, combine, hidden_pairs, hide_pairs, pair_logits
+from custom_components.networks.lsh.steps import hidden_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,17 +66,6 @@ def test_output_and_gradients_equal_the_brute_force_softmax_over_the_union(
         torch.testing.assert_close(mine.grad.double(), other.grad, atol=1e-5, rtol=1e-5)
 
 
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10**6), length=st.integers(2, 150), bucket_size=st.integers(1, 20), rounds=st.integers(1, 4))
-def test_hashed_attention_equals_brute_force_too(seed, length, bucket_size, rounds):
-    queries, values, _ = draw_problem(seed, length, 2, 6, 1, 2)
-    num_buckets = number_of_buckets(length, bucket_size)
-    buckets = hash_vectors(queries, random_rotations(rounds, 6, seed), num_buckets)
-    expected = reference(queries.double(), values.double(), buckets, 2 * bucket_size)
-    output = lsh_attention(queries, values, buckets, 2 * bucket_size)
-    torch.testing.assert_close(output.double(), expected, atol=1e-5, rtol=1e-5)
-
-
 def test_gradcheck_in_float64():
     queries, values, buckets = draw_problem(3, 17, 2, 3, 3, 3, scale=1.0)
     inputs = [queries.double().requires_grad_(), values.double().requires_grad_()]
@@ -125,32 +114,11 @@ def test_more_rounds_come_closer_to_full_attention_where_logits_are_peaked():
     assert errors[0] > 1.5 * errors[1] > 1.5 * errors[2]
 
 
-def test_combining_two_disjoint_halves_gives_the_whole_softmax():
-    torch.manual_seed(0)
-    queries, keys, values = torch.randn(2, 3, 4), torch.randn(2, 6, 4), torch.randn(2, 6, 4)
-    half = (torch.arange(6) % 3 == 0).expand(2, 3, 6)
-    logits = pair_logits(queries, keys, lower_self=False)
-    parts = [attend(logits.masked_fill(hidden, -1e20), values) for hidden in (half, ~half)]
-    whole, logsumexp = attend(logits, values)
-    joint, total = combine(*[tensor.flatten(0, 1) for part in parts for tensor in part])
-    torch.testing.assert_close(joint, whole.flatten(0, 1))
-    torch.testing.assert_close(total, logsumexp.flatten())
-
-
 def test_a_pair_met_in_an_earlier_round_is_hidden():
     same = torch.zeros(1, 2, dtype=torch.int16)
     codes_q, codes_k = torch.tensor([[[5, 9]]]), torch.tensor([[[5, 4, 8, 3]]])
     hidden = hidden_pairs(same, torch.zeros(1, 4, dtype=torch.int16), codes_q, codes_k)
     assert hidden.tolist() == [[[True, True, False, False], [False, False, True, False]]]
-
-
-def test_hiding_by_arithmetic_hides_the_same_pairs():
-    generator = torch.Generator().manual_seed(0)
-    tables = [torch.randint(9, shape, generator=generator) for shape in ((5, 3), (5, 6), (2, 5, 3), (2, 5, 6))]
-    lowered = hide_pairs(torch.zeros(5, 3, 6), *tables) < -1e18
-    assert torch.equal(lowered, hidden_pairs(*tables))
-    assert lowered.any()
-    assert not lowered.all()
 
 
 @pytest.mark.parametrize("num_buckets", [10, 300])
@@ -234,14 +202,6 @@ def test_the_scripted_module_equals_the_eager_one_on_any_length(length):
     scripted = torch.jit.script(attention)
     tokens = torch.randn(2, length, 8)
     torch.testing.assert_close(scripted(tokens), attention(tokens), atol=1e-6, rtol=1e-6)
-
-
-@pytest.mark.parametrize("fill", [0.0, 1.0, 1e4])
-def test_constant_tokens_stay_finite_forward_and_backward(fill):
-    attention = LSHAttention(8, bucket_size=4)
-    tokens = torch.full((1, 70, 8), fill, requires_grad=True)
-    attention(tokens).sum().backward()
-    assert torch.isfinite(tokens.grad).all()
 
 
 def test_factorised_hashing_keeps_bucket_sizes_near_the_mean():
