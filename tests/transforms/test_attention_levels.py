@@ -28,6 +28,10 @@ def test_a_level_is_what_counting_the_ends_one_by_one_gives(values, levels_from)
     assert attention_levels(attention, levels_from).tolist() == expected
 
 
+def test_a_level_begins_at_its_lower_end():
+    assert attention_levels(torch.tensor([0.0, 0.1999, 0.2, 0.4, 0.6, 0.8])).tolist() == [0, 0, 1, 2, 3, 4]
+
+
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_more_attention_never_has_a_lower_level(one, other):
     low, high = attention_levels(torch.tensor(sorted([one, other]), dtype=torch.float64)).tolist()

@@ -56,6 +56,11 @@ def test_it_does_what_the_slow_oracle_does_once_and_for_all(seed, margin_mm):
     assert np.array_equal(lesions_in_lungs(found, lungs, AFFINE, margin_mm), found)
 
 
+def test_by_default_lesions_stay_up_to_two_millimetres_from_the_lungs():
+    lesions, lungs = np.ones((4, 1, 1), np.uint8), np.array([1, 0, 0, 0]).reshape(4, 1, 1)
+    assert lesions_in_lungs(lesions, lungs, np.eye(4)).ravel().tolist() == [1, 1, 1, 0]
+
+
 def test_masks_of_another_grid_are_refused():
     with pytest.raises(ValueError, match=r"Lesions are \(2, 2, 2\), lungs \(2, 2, 3\). Expected one shape"):
         lesions_in_lungs(np.ones((2, 2, 2)), np.ones((2, 2, 3)), AFFINE)

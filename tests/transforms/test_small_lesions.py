@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from custom_components import RemoveSmallLesionsd
-from custom_components.transforms.small_lesions import without_small_lesions
+from custom_components.transforms.small_lesions import smallest_part, without_small_lesions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
@@ -35,6 +35,11 @@ def test_it_does_what_the_slow_oracle_does_once_and_for_all(seed, smallest, shap
     assert found.dtype == lesions.dtype
     assert np.array_equal(lesions, before)
     assert np.array_equal(without_small_lesions(found, smallest), found)
+
+
+@pytest.mark.parametrize("shape", [(512, 512, 1), (512, 512, 130), (130, 512, 512), (512, 130, 512)])
+def test_by_default_a_part_of_0_04_percent_of_a_slice_stays_however_it_is_stored(shape):
+    assert smallest_part(shape) == 105  # 0.0004 x 512 x 512 = 104.9
 
 
 @pytest.mark.parametrize("scale", [1, 2, 5])

@@ -177,9 +177,11 @@ def test_the_frames_of_a_map_follow_the_slices(written, branch):
     assert numbers == list(range(1, 8))
 
 
-@pytest.mark.parametrize("branch", ["us", "ss"])
-def test_a_map_says_whose_attention_it_shows(written, branch):
-    assert dcmread(written[1][f"attention_{branch}"]).ContentLabel == f"ATTENTION_{branch.upper()}"
+@pytest.mark.parametrize(("branch", "sampling"), [("us", "uniform"), ("ss", "size-balanced")])
+def test_a_map_says_whose_attention_it_shows(written, branch, sampling):
+    made = dcmread(written[1][f"attention_{branch}"])
+    assert made.ContentLabel == f"ATTENTION_{branch.upper()}"
+    assert made.SeriesDescription == f"AI attention, {sampling} sampling, research use only"
 
 
 def test_pixels_are_as_large_as_the_sources(written):
@@ -250,6 +252,12 @@ def test_the_infected_percent_is_that_of_both_lungs(written):
     value, unit = numbers_of(groups_of(paths["measurements"])["Infection"])["INFECTED_PERCENT"]
     assert value == pytest.approx(100 * findings.infection.sum() / (findings.lungs > 0).sum(), abs=0.00005)
     assert unit == "%"
+
+
+def test_infection_outside_of_the_lungs_has_no_share_of_them(axial, tmp_path):
+    everywhere = dataclasses.replace(axial, infection=np.ones_like(axial.lungs))
+    paths = write_dicom_objects(everywhere, tmp_path / "out")
+    assert numbers_of(groups_of(paths["measurements"])["Infection"])["INFECTED_PERCENT"] == (100.0, "%")
 
 
 def test_volumes_refer_to_their_segments_and_to_the_source(written):

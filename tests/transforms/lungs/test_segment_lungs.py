@@ -140,6 +140,15 @@ def test_the_network_gets_windows_of_the_body_in_its_window_of_hu(painted):
     assert np.prod(field_mm / GRID_MM) < covered < 5 * np.prod(field_mm / GRID_MM)
 
 
+def test_by_default_the_window_goes_from_minus_1100_hu_to_water(painted):
+    phantom, hu = painted
+    network = ByThreshold()
+    image = tensor(hu, phantom.affine)
+    segment_lungs_and_infection(image, network, GRID_MM, amp=False, patch_size=(64, 48, 32))
+    _, low, high, _ = zip(*network.seen, strict=True)
+    assert (min(low), max(high)) == (pytest.approx(250 / 1100), 1.0)  # -850 and 60 HU
+
+
 def test_windows_agree_with_the_whole(painted):
     phantom, hu = painted
     for whole, windows in zip(run(hu, phantom.affine), run(hu, phantom.affine, patch_size=(64, 48, 32)), strict=True):
