@@ -5,6 +5,7 @@ import functools
 import importlib
 import inspect
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from custom_components._version import __version__
@@ -29,18 +30,18 @@ if TYPE_CHECKING:
     from custom_components.engines.root_cause import log_root_cause
     from custom_components.files.atomic import writable_folder
     from custom_components.handlers.checkpoint_savers import BestModelSaver, ResumableCheckpointSaver
-    from custom_components.handlers.classification_report import ClassificationReport
-    from custom_components.handlers.diagnosis_report import DiagnosisReport
-    from custom_components.handlers.lesion_report import LesionReport
+    from custom_components.handlers.classification_score_table import ClassificationScoreTable
+    from custom_components.handlers.diagnosis_case_files import DiagnosisCaseFiles
+    from custom_components.handlers.lesion_case_files import LesionCaseFiles
+    from custom_components.handlers.lesion_score_table import LesionScoreTable
     from custom_components.handlers.load_weights import LoadWeights
+    from custom_components.handlers.mask_score_table import MaskScoreTable
     from custom_components.handlers.model_card_writer import ModelCardWriter
     from custom_components.handlers.recompute_norm import RecomputeNorm
     from custom_components.handlers.resume_training import ResumeTraining
     from custom_components.handlers.save_split import SaveSplit
     from custom_components.handlers.save_weights import SaveWeights
     from custom_components.handlers.scan_auc import ScanAUC
-    from custom_components.handlers.score_report import ScoreReport
-    from custom_components.handlers.segmentation_report import SegmentationReport
     from custom_components.handlers.stats_log import StatsLog
     from custom_components.handlers.stop_on_nan import StopOnNaN
     from custom_components.handlers.tensorboard_overlay import TensorBoardOverlay
@@ -95,8 +96,8 @@ __all__ = [
     "CheckLabeld",
     "CheckPredictiond",
     "CheckScand",
-    "ClassificationReport",
-    "DiagnosisReport",
+    "ClassificationScoreTable",
+    "DiagnosisCaseFiles",
     "DiagnosisScoresd",
     "DiceCrossEntropy",
     "DualSamplingNet",
@@ -107,13 +108,15 @@ __all__ = [
     "InfectionRatiod",
     "LSHAttention",
     "LabelReader",
-    "LesionReport",
+    "LesionCaseFiles",
+    "LesionScoreTable",
     "LesionScores",
     "LesionsInLungsd",
     "LoadWeights",
     "LungInfectionLabeld",
     "LungInfectionMasksd",
     "MapNibabelWriter",
+    "MaskScoreTable",
     "MixedDraws",
     "ModelCardWriter",
     "NormalizedMSELoss",
@@ -134,11 +137,9 @@ __all__ = [
     "SaveWeights",
     "ScanAUC",
     "ScanCache",
-    "ScoreReport",
     "SeededDrawSampler",
     "SeededDraws",
     "SegmentLungsd",
-    "SegmentationReport",
     "SizeBalancedSampler",
     "StatsLog",
     "StopOnNaN",
@@ -167,7 +168,21 @@ __all__ = [
 ]
 
 
+# Names that were public until the last release, each with its new one; they work for one release more.
+RENAMED = {
+    "ClassificationReport": "ClassificationScoreTable",
+    "DiagnosisReport": "DiagnosisCaseFiles",
+    "LesionReport": "LesionCaseFiles",
+    "ScoreReport": "LesionScoreTable",
+    "SegmentationReport": "MaskScoreTable",
+}
+
+
 def __getattr__(name: str) -> Any:
+    if name in RENAMED:
+        message = f"custom_components.{name} is now named {RENAMED[name]}: the old name is removed in the next release."
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return globals().setdefault(name, __getattr__(RENAMED[name]))  # warns once
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = _modules()[name]

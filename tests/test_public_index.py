@@ -37,3 +37,13 @@ def test_the_index_is_sorted_and_names_what_it_imports():
 def test_a_name_that_is_not_in_the_index_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'VBNett'"):
         custom_components.VBNett  # noqa: B018
+
+
+@pytest.mark.parametrize(("old", "new"), custom_components.RENAMED.items())
+def test_an_old_name_works_for_one_release_and_warns_once(old, new):
+    assert old not in custom_components.__all__
+    vars(custom_components).pop(old, None)
+    with pytest.warns(DeprecationWarning, match=f"{old} is now named {new}") as warned:
+        found = [getattr(custom_components, old) for _ in range(2)]
+    assert found == [getattr(custom_components, new)] * 2
+    assert len(warned) == 1

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from custom_components.diagnosis.bundle_network import BundleNetwork
 from custom_components.diagnosis.lung_sources import LungMasks
-from custom_components.reports.lesions import INFECTION_LABELS, turn_to_display
+from custom_components.reports.display import Display
+from custom_components.reports.lesions import INFECTION_LABELS
 from custom_components.transforms.lesions_in_lungs import LesionsInLungsd
 from custom_components.transforms.lungs.segment_lungs import VBNET_SOURCE
 from custom_components.transforms.small_lesions import RemoveSmallLesionsd
@@ -55,7 +56,7 @@ def slice_axis_of(affine: np.ndarray) -> int:
         >>> slice_axis_of(np.diag([-1.0, -1, 2, 1]))
         2
     """
-    return int(np.flatnonzero(turn_to_display(affine)[:, 0] == 2)[0])
+    return Display(affine).slice_axis
 
 
 def slices_with(mask: np.ndarray, affine: np.ndarray) -> tuple[int, ...]:

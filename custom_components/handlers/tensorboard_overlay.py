@@ -3,9 +3,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from custom_components.handlers.lesion_report import NATIVE
+from custom_components.handlers.case_files import NATIVE
 from custom_components.labels import IGNORE_LABEL
-from custom_components.pictures.overlay import overlay_rgb, window_to_grey
+from custom_components.pictures.figures import LESION_OPACITY
+from custom_components.pictures.overlay import blend
+from custom_components.pictures.slices import window_to_grey
 from ignite.engine import Events
 from monai.engines import Workflow
 from monai.utils import CommonKeys
@@ -28,18 +30,12 @@ class TensorBoardOverlay:
         num_images: int = 3,
         global_epoch_transform: Callable[[int], int] = lambda epoch: epoch,
     ) -> None:
-        self.summary_writer = summary_writer
-        self.interval = interval
-        self.num_images = num_images
+        self.summary_writer, self.interval, self.num_images = summary_writer, interval, num_images
         self.global_epoch_transform = global_epoch_transform
         self._shown = 0
 
     def attach(self, engine: Workflow) -> None:
-        """Listen to an evaluator.
-
-        Args:
-            engine: a MONAI evaluator that decollates its batches; images (1, X, Y[, Z]) in [0, 1].
-        """
+        """Listen to a MONAI evaluator that decollates its batches; its images are (1, X, Y[, Z]) in [0, 1]."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._started)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._case_completed)
 
@@ -67,13 +63,15 @@ def panels_rgb(output: Mapping[str, Any]) -> np.ndarray:
         RGB in [0, 1], shape (3, Y, 3 X).
     """
     native = output.get(NATIVE)
-    image = _array(output[CommonKeys.IMAGE])[0] if native is None else window_to_grey(_array(native)[0])
+    grey = _array(output[CommonKeys.IMAGE])[0] if native is None else window_to_grey(_array(native)[0])
     truth, predicted = _label_map(output[CommonKeys.LABEL]), _label_map(output[CommonKeys.PRED])
-    if image.ndim == 3:
+    if grey.ndim == 3:
         lesion = (truth > 0) & (truth != IGNORE_LABEL)
-        index = int(lesion.sum(axis=(0, 1)).argmax())
-        image, truth, predicted = image[..., index], truth[..., index], predicted[..., index]
-    return np.concatenate([overlay_rgb(image), overlay_rgb(image, truth), overlay_rgb(image, predicted)], axis=2)
+        z = int(lesion.sum(axis=(0, 1)).argmax())
+        grey, truth, predicted = grey[..., z], truth[..., z], predicted[..., z]
+    layers = (np.zeros_like(truth), truth, predicted)
+    panels = [blend(np.clip(grey, 0, 1).T, layer.T, LESION_OPACITY) for layer in layers]
+    return np.moveaxis(np.concatenate(panels, axis=1), -1, 0)
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from custom_components.infection_size import check_ratio
 
+_TOLERANCE = 0.01  # of a probability: half precision has the logits to about this
+
 
 def final_probability(item: Mapping[str, Any], name: str) -> float | None:
     """Final probability of COVID-19 of a case, from its ``logit``.
@@ -55,6 +57,27 @@ def covid_probability(item: Mapping[str, Any], key: str, name: str) -> float:
             "and try without mixed precision."
         )
     return torch.sigmoid(logit).item()
+
+
+def check_weighting(name: str, weight_us: float, p_us: float, p_ss: float, p_final: float) -> None:
+    """Refuse a final probability that Eq. 5 does not give: P_final = w P_US + (1 - w) P_SS.
+
+    Args:
+        name: the case's name, for the message.
+        weight_us: w, the weight of the uniform branch.
+        p_us: probability of COVID-19 of the uniform branch.
+        p_ss: that of the size-balanced branch.
+        p_final: that of both together.
+
+    Raises:
+        ValueError: when they differ by more than half precision explains.
+    """
+    expected = weight_us * p_us + (1 - weight_us) * p_ss
+    if abs(expected - p_final) > _TOLERANCE:
+        raise ValueError(
+            f"Case {name}: P_final is {p_final:.3f}, but Eq. 5 gives {expected:.3f} from the probabilities of the "
+            "branches. Give the report the weights and ratio_thresholds of the network, and both the same ratio."
+        )
 
 
 def known_ratio(item: Mapping[str, Any], name: str) -> float | None:

@@ -1,49 +1,21 @@
 """How much of which lesion: volumes in ml and infection in percent of the lung (Chen et al. 2020, Sec. I)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from custom_components._version import NOTICE, __version__
 from custom_components.labels import IGNORE_LABEL, LESION_CLASSES
+from custom_components.reports.display import Display, voxel_volume_ml
 
 # Ground-glass and consolidation lie in the lung; pleural effusion lies outside it.
 INFECTION_LABELS = (1, 2)
 
-_MM3_PER_ML = 1000.0
-
-
-@dataclass(frozen=True)
-class InfectionPercent:
-    """Infected share of the lung.
-
-    Attributes:
-        volume: percent of the whole lung; NaN when the lung mask is empty.
-        slices: percent of each slice's lung, shape (Z,); NaN in slices without lung.
-    """
-
-    volume: float
-    slices: np.ndarray
-
-
-def voxel_volume_ml(affine: np.ndarray) -> float:
-    """Volume of one voxel.
-
-    Args:
-        affine: voxel index to mm, shape (4, 4).
-
-    Returns:
-        Volume in ml.
-
-    Example:
-        >>> voxel_volume_ml(np.diag([-2.0, -5.0, 10.0, 1.0]))
-        0.1
-    """
-    x, y, z = np.asarray(affine, dtype=np.float64)[:3, :3].T
-    return float(abs(np.dot(x, np.cross(y, z)))) / _MM3_PER_ML
+_PNG_NOTE = "A PNG file carries no pixel size: pixels are counted, volumes in ml are unknown."
+_LUNG_NOTE = "No lung mask was given: the infected percent of the lung is unknown."
+_EMPTY_LUNG_NOTE = "The lung mask is empty: the infected percent of the lung is unknown."
 
 
 def lesion_volumes_ml(label: np.ndarray, affine: np.ndarray) -> dict[str, float]:
@@ -64,44 +36,31 @@ def lesion_volumes_ml(label: np.ndarray, affine: np.ndarray) -> dict[str, float]
     return {name: int(np.count_nonzero(label == value)) * voxel_ml for value, name in enumerate(LESION_CLASSES, 1)}
 
 
-def infection_percent(label: np.ndarray, lung: np.ndarray) -> InfectionPercent:
-    """Share of the lung that is ground-glass or consolidation, by slice and for the volume.
+def infection_percent(label: np.ndarray, lung: np.ndarray) -> float:
+    """Share of the lung that is ground-glass or consolidation.
 
     Only lesion inside the lung mask counts; pixels of label 255 (ignore) count neither as lung nor as lesion.
 
     Args:
-        label: label map, shape (X, Y, Z).
-        lung: lung mask, not 0 in the lung, shape (X, Y, Z).
+        label: label map, any shape.
+        lung: lung mask, not 0 in the lung, same shape.
 
     Returns:
-        Percent, 0 to 100.
+        Percent, 0 to 100; NaN when the lung mask is empty.
 
     Raises:
         ValueError: when the shapes differ.
 
     Example:
-        >>> infection_percent(np.array([[[1, 0], [2, 0], [3, 0]]]), np.array([[[1, 1], [1, 1], [0, 0]]]))
-        InfectionPercent(volume=50.0, slices=array([100.,   0.]))
+        >>> infection_percent(np.array([1, 0, 2, 0, 3, 255]), np.array([1, 1, 1, 1, 0, 1]))
+        50.0
     """
     if label.shape != lung.shape:
         raise ValueError(
             f"Expected label map and lung mask on one grid, got {label.shape} and {lung.shape}. Resample the lung mask."
         )
-    counted_lung = (lung != 0) & (label != IGNORE_LABEL)
-    lung_pixels = counted_lung.sum(axis=(0, 1))
-    infected_pixels = (counted_lung & np.isin(label, INFECTION_LABELS)).sum(axis=(0, 1))
-    return InfectionPercent(
-        float(_share_percent(infected_pixels.sum(), lung_pixels.sum())), _share_percent(infected_pixels, lung_pixels)
-    )
-
-
-def _share_percent(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.where(whole > 0, 100.0 * part / np.maximum(whole, 1), np.nan)
-
-
-_PNG_NOTE = "A PNG file carries no pixel size: pixels are counted, volumes in ml are unknown."
-_LUNG_NOTE = "No lung mask was given: the infected percent of the lung is unknown."
-_EMPTY_LUNG_NOTE = "The lung mask is empty: the infected percent of the lung is unknown."
+    counted = label[(lung != 0) & (label != IGNORE_LABEL)]
+    return 100.0 * float(np.isin(counted, INFECTION_LABELS).mean()) if counted.size else math.nan
 
 
 @dataclass(frozen=True)
@@ -115,10 +74,8 @@ class CaseLesions:
         truth: true label map, shape (X, Y, Z), or None.
         lung: lung mask, shape (X, Y, Z), or None.
         file_shape: shape of the arrays in the file.
-        file_spacing_mm: voxel size along the axes of the file.
-        display_axes: axes of the file that became x, y and z.
-        slice_indices: index of each slice in the file's own order, length Z.
-        voxel_ml: volume of a voxel; None when the file does not say it, as PNG does not.
+        display: how they were turned.
+        has_spacing: whether the file says how large a voxel is, as PNG does not.
     """
 
     case_id: str
@@ -127,10 +84,8 @@ class CaseLesions:
     truth: np.ndarray | None
     lung: np.ndarray | None
     file_shape: tuple[int, ...]
-    file_spacing_mm: tuple[float, ...]
-    display_axes: tuple[int, ...]
-    slice_indices: Sequence[int]
-    voxel_ml: float | None
+    display: Display
+    has_spacing: bool
 
     @classmethod
     def from_file_grid(
@@ -162,27 +117,14 @@ class CaseLesions:
         """
         _check_one_grid(case_id, {"CT": image_hu, "prediction": label, "label": truth, "lung mask": lung})
         label = _checked_label(case_id, label)
-        turn = turn_to_display(affine)
-        axis = int(np.flatnonzero(turn[:, 0] == 2)[0])
-        indices = range(label.shape[axis])
-        return cls(
-            case_id=case_id,
-            image_hu=nib.apply_orientation(image_hu, turn),
-            label=nib.apply_orientation(label, turn),
-            truth=None if truth is None else nib.apply_orientation(truth, turn),
-            lung=None if lung is None else nib.apply_orientation(lung, turn),
-            file_shape=label.shape,
-            file_spacing_mm=tuple(np.linalg.norm(affine[:3, :3], axis=0).tolist()),
-            display_axes=tuple(np.argsort(turn[:, 0]).tolist()),
-            slice_indices=indices if turn[axis, 1] > 0 else indices[::-1],
-            voxel_ml=voxel_volume_ml(affine) if has_spacing else None,
-        )
+        display = Display(affine)
+        turn, shape = display.turned, label.shape
+        return cls(case_id, turn(image_hu), turn(label), turn(truth), turn(lung), shape, display, has_spacing)
 
     @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """Pixel size along x and y, and from slice to slice."""
-        x, y, z = (self.file_spacing_mm[axis] for axis in self.display_axes)
-        return x, y, z
+    def slice_indices(self) -> range:
+        """Index of each slice in the file's own order, length Z."""
+        return self.display.slice_indices(self.file_shape)
 
     @cached_property
     def pixel_counts(self) -> np.ndarray:
@@ -198,23 +140,6 @@ class CaseLesions:
         return self.pixel_counts[:, :, 1:].sum(axis=(1, 2))
 
 
-def turn_to_display(affine: np.ndarray) -> np.ndarray:
-    """How an array of a file is turned to the display: x to the patient's left, y to posterior, z to superior.
-
-    Args:
-        affine: voxel index to mm (RAS), shape (4, 4).
-
-    Returns:
-        Orientation transform, shape (3, 2), for ``nibabel.apply_orientation``: of each axis of the file, the axis that
-        it becomes and whether it keeps (1) or reverses (-1) its direction.
-
-    Example:
-        >>> turn_to_display(np.diag([-1, 1, 1, 1])).tolist()
-        [[0.0, 1.0], [1.0, -1.0], [2.0, 1.0]]
-    """
-    return nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt("LPS"))
-
-
 def describe_lesions(case: CaseLesions) -> dict[str, Any]:
     """The report of a case as plain numbers and strings.
 
@@ -225,13 +150,10 @@ def describe_lesions(case: CaseLesions) -> dict[str, Any]:
         case: the case.
 
     Returns:
-        What ``<case>_lesions.json`` holds; None for what cannot be known.
+        What ``<case>_lesions.json`` holds below its head; None for what cannot be known.
     """
     by_slice = [_slice(case, z) for z in np.argsort(case.slice_indices).tolist()]
     return {
-        "case_id": case.case_id,
-        "notice": NOTICE,
-        "software": {"name": "custom_components", "version": __version__},
         "geometry": _geometry(case),
         "lesions": {name: _lesion(case, value) for value, name in enumerate(LESION_CLASSES, 1)},
         "lung": _lung(case),
@@ -266,12 +188,12 @@ def _checked_label(case_id: str, label: np.ndarray) -> np.ndarray:
 
 
 def _geometry(case: CaseLesions) -> dict[str, Any]:
-    spacing_mm = None if case.voxel_ml is None else list(case.file_spacing_mm)
-    return {"shape": list(case.file_shape), "spacing_mm": spacing_mm, "slice_axis": case.display_axes[2]}
+    spacing_mm = case.display.file_spacing_mm if case.has_spacing else None
+    return {"shape": list(case.file_shape), "spacing_mm": spacing_mm, "slice_axis": case.display.slice_axis}
 
 
 def _volume_ml(case: CaseLesions, pixels: int) -> float | None:
-    return None if case.voxel_ml is None else pixels * case.voxel_ml
+    return pixels * case.display.voxel_ml if case.has_spacing else None
 
 
 def _lesion(case: CaseLesions, value: int) -> dict[str, Any]:
@@ -304,7 +226,7 @@ def _infected_percent(counts: np.ndarray, values: Sequence[int] = INFECTION_LABE
 
 
 def _notes(case: CaseLesions) -> list[str]:
-    notes = [] if case.voxel_ml is not None else [_PNG_NOTE]
+    notes = [] if case.has_spacing else [_PNG_NOTE]
     if case.lung is None:
         return [*notes, _LUNG_NOTE]
     if not case.pixel_counts[:, 1].any():

@@ -50,7 +50,7 @@ def findings() -> Iterator[ScanFindings]:
     """Of a phantom whose pictures are drawn once: they show no text of the findings, and take most of the time."""
     known = phantom_findings((36, 34, 7), (10.8, 9.6, 41.0))
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("draw_overview", "draw_slices", "draw_profile", "draw_heat_scale"):
+        for name in ("draw_overview", "draw_slices", "draw_profile", "heat_scale"):
             patch.setattr(scan_page, name, cache_of(getattr(scan_page, name)))
         patch.setattr(scan_page, "_data_uri", lambda picture: "data:image/png;base64,")
         yield known
@@ -159,7 +159,7 @@ def test_any_cell_of_a_study_is_text(folder, cells):
 
 def study_tags(table: Table) -> set[tuple[str, ...]]:
     filters = {"picture": str, "is_table": lambda block: isinstance(block, Table), "unbroken": str}
-    page = page_template("study", "study.html.j2", filters).render(
+    page = page_template("study/report", "study.html.j2", filters).render(
         title=table.title, notice=table.note, protocols={"": table.note}, failed=(),
         sections=[Section("key", table.title, [table])], provenance=[(table.title, table.note)],
         tables="tables", figures="figures", provenance_name="provenance.json",

@@ -12,7 +12,7 @@ import nibabel
 import pytest
 import torch
 from custom_components.engines.root_cause import root_cause
-from custom_components.handlers.case_report import INCOMPLETE
+from custom_components.handlers.case_files import INCOMPLETE
 
 from tests.bundles.conftest import Bundle, digests
 from tests.full_disk import fill_disk, left

@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 from custom_components.engines.case_evaluator import CaseDataset, CaseEvaluator, root_cause
-from custom_components.handlers.lesion_report import LesionReport
-from custom_components.handlers.score_report import ScoreReport
+from custom_components.handlers.lesion_case_files import LesionCaseFiles
+from custom_components.handlers.lesion_score_table import LesionScoreTable
 from custom_components.images.writers import AtomicNibabelWriter
 from custom_components.metrics.lesion_scores import LesionScores
 from ignite.engine import Events
@@ -135,8 +135,8 @@ def test_a_whole_inference_survives_bad_cases(tmp_path):
         postprocessing=save,
         val_handlers=[
             CheckpointLoader(load_path=str(tmp_path / "model.pt"), load_dict={"model": network}),
-            LesionReport(out, overlay_slices=1),
-            ScoreReport(tmp_path / "scores", "dice"),
+            LesionCaseFiles(out, overlay_slices=1),
+            LesionScoreTable(tmp_path / "scores", "dice"),
             StatsHandler(output_transform=lambda output: output[0]["pred"].max().item()),
         ],
     )
@@ -155,7 +155,7 @@ def test_a_whole_inference_survives_bad_cases(tmp_path):
 
 def test_a_case_that_cannot_be_scored_is_in_no_score(tmp_path):
     metric = IgniteMetricHandler(metric_fn=LesionScores(), output_transform=from_engine(["pred", "label"]))
-    report = ScoreReport(tmp_path, "dice")
+    report = LesionScoreTable(tmp_path, "dice")
     evaluator = evaluator_of(("a", "b_report", "c"), key_val_metric={"dice": metric}, val_handlers=[report])
     with pytest.raises(RuntimeError, match=r"1 of 3 cases failed.*\n  b_report: prediction has value 0.5"):
         evaluator.run()

@@ -2,7 +2,15 @@ import itertools
 
 import numpy as np
 import pytest
-from custom_components.pictures.overlay import LESION_COLOURS, draw_overlay, overlay_rgb, slices_to_show, window_to_grey
+from custom_components.pictures.overlay import (
+    INFECTION_COLOUR,
+    LESION_COLOURS,
+    LUNG_COLOUR,
+    blend,
+    border,
+    heat_scale,
+    heated,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -31,88 +39,63 @@ def lab(rgb, vision):
 
 
 @pytest.mark.parametrize("vision", COLOUR_VISION)
-def test_every_eye_tells_the_lesions_apart(vision):
-    colours = [lab(colour, np.array(COLOUR_VISION[vision])) for colour in LESION_COLOURS.values()]
+@pytest.mark.parametrize("used", [tuple(LESION_COLOURS.values()), (LUNG_COLOUR, INFECTION_COLOUR)])
+def test_every_eye_tells_the_colours_of_a_picture_apart_and_from_grey(vision, used):
+    colours = [lab(colour, np.array(COLOUR_VISION[vision])) for colour in used]
     assert all(np.linalg.norm(a - b) > 20 for a, b in itertools.combinations(colours, 2))
-    assert all(np.linalg.norm(colour[1:]) > 15 for colour in colours), "a lesion looks grey like the CT"
+    assert all(np.linalg.norm(colour[1:]) > 15 for colour in colours), "a colour looks grey like the CT"
 
 
-def test_the_colours_stand_out_from_the_lung():
+@pytest.mark.parametrize("colour", [*LESION_COLOURS.values(), LUNG_COLOUR, INFECTION_COLOUR])
+def test_the_colours_stand_out_from_the_lung(colour):
     lung = TO_XYZ[1] @ linear((60, 60, 60)) + 0.05
-    assert all((TO_XYZ[1] @ linear(colour) + 0.05) / lung > 3 for colour in LESION_COLOURS.values())
+    assert (TO_XYZ[1] @ linear(colour) + 0.05) / lung > 3
 
 
 @given(GREY, LABEL)
 @settings(max_examples=30, deadline=None)
 def test_only_lesions_are_coloured(grey, label):
-    rgb = overlay_rgb(grey, label)
-    assert rgb.shape == (3, 6, 5)
-    for x, y in np.ndindex(label.shape):
+    rgb = blend(grey, label, 0.65)
+    assert rgb.shape == (5, 6, 3)
+    for place in np.ndindex(label.shape):
         colours = {1: "ground_glass", 2: "consolidation", 3: "pleural_effusion"}
-        expected = np.full(3, grey[x, y])
-        if label[x, y] in colours:
-            expected = 0.35 * expected + 0.65 * np.array(LESION_COLOURS[colours[label[x, y]]]) / 255
-        np.testing.assert_allclose(rgb[:, y, x], expected, atol=1e-6)
+        expected = np.full(3, grey[place])
+        if label[place] in colours:
+            expected = 0.35 * expected + 0.65 * np.array(LESION_COLOURS[colours[label[place]]]) / 255
+        np.testing.assert_allclose(rgb[place], expected, atol=1e-6)
+
+
+@given(GREY, GREY)
+@settings(max_examples=30, deadline=None)
+def test_heat_falls_with_the_attention_and_leaves_the_rest_grey(grey, attention):
+    attention = attention * np.float32(0.49)  # below the outline
+    rgb = heated(grey, attention)
+    assert rgb.shape == (5, 6, 3)
+    assert rgb.min() >= 0
+    assert rgb.max() <= 1 + 1e-6
+    assert np.all(np.abs(rgb - grey[..., None]).max(axis=2) <= 0.7 * attention + 1e-6)
+
+
+def test_attention_of_one_half_is_outlined_in_white():
+    attention = np.zeros((9, 8))
+    attention[2:7, 3:6] = 0.5
+    white = np.all(heated(np.zeros((9, 8)), attention) == 1, axis=2)
+    assert white.sum() == 15 - 3
+    assert not white[3:6, 4].any()
+
+
+def test_more_attention_is_brighter_in_grey_print():
+    grey = heat_scale(112, 20)[0] @ (0.299, 0.587, 0.114)
+    assert np.all(np.diff(grey) >= -1 / 255)
+    assert grey[-1] - grey[0] > 60 / 255
+
+
+def test_where_the_picture_ends_is_no_border():
+    mask = np.zeros((6, 7))
+    mask[:4, :5] = 1
+    assert [border(mask, line)[:4, :5].sum() for line in (1, 2)] == [8, 14]
 
 
 def test_an_overlay_needs_a_slice_and_its_label_map():
     with pytest.raises(ValueError, match=r"\(5, 6\) and \(6, 5\)"):
-        overlay_rgb(np.zeros((5, 6)), np.zeros((6, 5)))
-
-
-def test_the_lung_window_is_black_at_minus_1350_and_white_at_150_hu():
-    assert window_to_grey(np.array([-1350, -1000, 150])).tolist() == pytest.approx([0, 350 / 1500, 1])
-
-
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.floats(0.5, 12), st.integers(0, 6))
-@settings(max_examples=60)
-def test_the_slices_shown_have_lesion_and_lie_a_centimetre_apart(pixels, spacing_mm, most):
-    shown = slices_to_show(np.array(pixels), spacing_mm, most)
-    assert len(shown) <= most
-    assert shown == sorted(shown)
-    assert all((b - a) * spacing_mm >= 10 for a, b in itertools.pairwise(shown))
-    if any(pixels):
-        assert all(pixels[index] for index in shown)
-        assert most == 0 or pixels.index(max(pixels)) in shown
-
-
-def test_the_slices_with_most_lesion_come_first():
-    assert slices_to_show(np.array([5, 0, 7, 0, 6, 0, 8]), spacing_mm=6.0, max_slices=2) == [2, 6]
-
-
-def test_without_lesion_the_middle_slice_is_shown():
-    assert slices_to_show(np.zeros(7), spacing_mm=5.0) == [3]
-
-
-def lesion_box(picture, panel_left, panel_width, colour):
-    pixels = np.asarray(picture).astype(int)[40:-30, panel_left : panel_left + panel_width]
-    rows, columns = np.nonzero(np.abs(pixels - colour).max(axis=2) <= 1)
-    return rows, columns
-
-
-def test_the_patients_right_front_is_drawn_at_the_upper_left():
-    image_hu = np.full((50, 60), -1350.0)
-    label = np.zeros((50, 60), dtype=np.uint8)
-    label[:10, :15] = 2  # x small: right; y small: anterior
-    picture = draw_overlay(image_hu, {"prediction": label}, "slice 0")
-    blended = np.round(0.65 * np.array(LESION_COLOURS["consolidation"]))
-    panel_width = 320  # 50 of 60 pixels at 384 / 60
-    assert len(lesion_box(picture, 8, panel_width, blended)[0]) == 0
-    rows, columns = lesion_box(picture, 8 + panel_width + 8, panel_width, blended)
-    assert columns.min() == 0
-    assert columns.max() + 1 == 64
-    assert np.ptp(rows) + 1 == 96
-    assert rows.max() < 110
-
-
-def test_pixels_that_are_not_square_are_drawn_in_proportion():
-    square = draw_overlay(np.zeros((500, 500)), {}, "slice 0")
-    tall = draw_overlay(np.zeros((500, 500)), {}, "slice 0", pixel_mm=(1.0, 2.0))
-    assert tall.height - square.height == 500
-
-
-def test_each_label_map_gets_a_panel():
-    label = np.zeros((500, 40), dtype=np.uint8)
-    one = draw_overlay(np.zeros((500, 40)), {"prediction": label}, "slice 0")
-    two = draw_overlay(np.zeros((500, 40)), {"truth": label, "prediction": label}, "slice 0")
-    assert two.width - one.width == 508
+        blend(np.zeros((5, 6)), np.zeros((6, 5)), 1)

@@ -17,7 +17,7 @@ FILTERS = {"picture": str, "is_table": bool, "unbroken": str}
 
 
 def test_texts_are_escaped():
-    page = page_template("study", "study.html.j2", FILTERS).render(STUDY)
+    page = page_template("study/report", "study.html.j2", FILTERS).render(STUDY)
     assert "&lt;b&gt;bold&lt;/b&gt;" in page
     assert "<b>bold" not in page
 
@@ -25,10 +25,10 @@ def test_texts_are_escaped():
 def test_what_a_page_was_not_given_is_an_error_and_no_gap():
     lacking = {name: value for name, value in STUDY.items() if name != "notice"}
     with pytest.raises(jinja2.UndefinedError, match="notice"):
-        page_template("study", "study.html.j2", FILTERS).render(lacking)
+        page_template("study/report", "study.html.j2", FILTERS).render(lacking)
 
 
-@pytest.mark.parametrize("template", ["reports/report.html.j2", "study/study.html.j2"])
+@pytest.mark.parametrize("template", ["reports/scan/report.html.j2", "study/report/study.html.j2"])
 @pytest.mark.parametrize("bundle", ["covid_cap_bundle", "covid_seg_bundle"])
 def test_the_templates_travel_with_wheel_and_bundles(bundle, template):
     assert f"custom_components/{template}" in packaged_files(ROOT / bundle)

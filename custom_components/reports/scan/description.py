@@ -10,6 +10,7 @@ from custom_components._version import NOTICE, __version__
 from custom_components.dicom.chest_series import Series
 from custom_components.infection_size import ratio_band
 from custom_components.labels import LESION_CLASSES
+from custom_components.metrics.case_numbers import check_weighting
 from custom_components.reports.lesions import INFECTION_LABELS, lesion_volumes_ml
 from custom_components.reports.scan.displayed import SIDES, DisplayedScan
 from custom_components.reports.scan.findings import Model, ScanFindings, Scores
@@ -21,7 +22,6 @@ REPORT_VERSION = 1
 _DECIMALS = 4
 _VOLUME_DECIMALS = 3
 _RATIO_DECIMALS = 6
-_TOLERANCE = 0.01  # of a probability: half precision has the logits to about this
 
 
 def describe_scan(findings: ScanFindings) -> dict[str, Any]:
@@ -166,12 +166,7 @@ def _check_scores(case_id: str, scores: Scores) -> None:
             "where the infection ratio is unknown."
         )
     if scores.p_final is not None and scores.weight_us is not None:
-        expected = scores.weight_us * scores.p_us + (1 - scores.weight_us) * scores.p_ss
-        if abs(expected - scores.p_final) > _TOLERANCE:
-            raise ValueError(
-                f"Case {case_id}: P_final is {scores.p_final:.3f}, but Eq. 5 gives {expected:.3f} from the "
-                "probabilities of the branches. Take the weight that the network has for this ratio."
-            )
+        check_weighting(case_id, scores.weight_us, scores.p_us, scores.p_ss, scores.p_final)
 
 
 def _model(model: Model) -> dict[str, Any]:

@@ -4,16 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import nibabel as nib
 import numpy as np
 from custom_components.labels import LEFT, RIGHT
-from custom_components.reports.lesions import turn_to_display, voxel_volume_ml
+from custom_components.pictures.overlay import check_attention
+from custom_components.reports.display import Display
 from custom_components.reports.scan.findings import ScanFindings
 
 # Names of the values of the lung mask, in the order of the counts.
 SIDES = {"left": LEFT, "right": RIGHT}
 
-_TOLERANCE = 1e-3  # of an attention: linear resampling overshoots by rounding only
 _CM2_PER_ML_A_MM = 10.0
 
 
@@ -55,21 +54,19 @@ class DisplayedScan:
         maps = {"US": findings.attention_us, "SS": findings.attention_ss}
         attention = {name: values for name, values in maps.items() if values is not None}
         _check_values(findings, attention)
-        turn = turn_to_display(findings.affine)
-        axes = np.argsort(turn[:, 0]).tolist()
-        spacing_mm = np.linalg.norm(findings.affine[:3, :3], axis=0)[axes].tolist()
-        indices = range(findings.image_hu.shape[axes[2]])[:: int(turn[axes[2], 1])]
+        display, shape = Display(findings.affine), findings.image_hu.shape
+        indices = display.slice_indices(shape)
         return cls(
-            image_hu=nib.apply_orientation(findings.image_hu, turn),
-            lungs=nib.apply_orientation(findings.lungs, turn),
-            infection=None if findings.infection is None else nib.apply_orientation(findings.infection, turn),
-            lesions=None if findings.lesions is None else nib.apply_orientation(findings.lesions, turn),
-            attention={name: nib.apply_orientation(values, turn) for name, values in attention.items()},
-            spacing_mm=(spacing_mm[0], spacing_mm[1], spacing_mm[2]),
-            slice_axis=axes[2],
+            image_hu=display.turned(findings.image_hu),
+            lungs=display.turned(findings.lungs),
+            infection=display.turned(findings.infection),
+            lesions=display.turned(findings.lesions),
+            attention={name: display.turned(values) for name, values in attention.items()},
+            spacing_mm=display.spacing_mm,
+            slice_axis=display.slice_axis,
             slice_indices=indices,
-            z_mm=_z_mm(findings.image_hu.shape, findings.affine, axes[2], indices),
-            voxel_ml=voxel_volume_ml(findings.affine),
+            z_mm=_z_mm(shape, findings.affine, display.slice_axis, indices),
+            voxel_ml=display.voxel_ml,
         )
 
     @cached_property
@@ -106,12 +103,7 @@ def _check_values(findings: ScanFindings, attention: Mapping[str, np.ndarray]) -
             f"{LEFT} (left lung) and {RIGHT} (right lung): part the lungs, and leave other organs out."
         )
     for name, values in attention.items():
-        low, high = float(values.min()), float(values.max())
-        if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
-            raise ValueError(
-                f"Case {findings.case_id}: attention {name} has values from {low:g} to {high:g}. Expected 0 to 1: "
-                "scale it by its minimum and maximum, and resample it linearly."
-            )
+        check_attention(values, f"Case {findings.case_id}: attention {name}")
 
 
 def _z_mm(shape: Sequence[int], affine: np.ndarray, axis: int, indices: Sequence[int]) -> np.ndarray:

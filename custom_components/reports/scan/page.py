@@ -5,18 +5,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from custom_components.pictures.attention import INFECTION_COLOUR
-from custom_components.pictures.overlay import LESION_COLOURS
+from custom_components.pictures.overlay import INFECTION_COLOUR, LESION_COLOURS, LUNG_COLOUR, as_picture, heat_scale
 from custom_components.reports.html_page import page_template, png_data_uri
 from custom_components.reports.scan.displayed import DisplayedScan
-from custom_components.reports.scan.pictures import (
-    LUNGS_COLOUR,
-    chosen_slices,
-    draw_heat_scale,
-    draw_overview,
-    draw_slices,
-    field_of_view,
-)
+from custom_components.reports.scan.pictures import chosen_slices, draw_overview, draw_slices, field_of_view
 from custom_components.reports.scan.profile import LINES, draw_profile
 from custom_components.reports.scan.sentences import LESION_NAMES, NO_SCORES, amount_text
 from PIL import Image
@@ -51,10 +43,10 @@ def render_page(report: Mapping[str, Any], scan: DisplayedScan) -> str:
         has_attention=bool(scan.attention),
         colours={name: _css(colour) for name, colour in LESION_COLOURS.items()},
         infection_colour=_css(INFECTION_COLOUR),
-        lungs_colour=_css(LUNGS_COLOUR),
+        lungs_colour=_css(LUNG_COLOUR),
         lesion_names=LESION_NAMES,
         no_scores=NO_SCORES,
-        heat_scale=draw_heat_scale(),
+        heat_scale=as_picture(heat_scale(112, 20)),
         profile_lines=LINES,
     )
 

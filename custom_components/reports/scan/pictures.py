@@ -7,20 +7,21 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
-from custom_components.pictures.attention import HEAT_OPACITY, INFECTION_COLOUR, slices_of_interest
-from custom_components.pictures.overlay import mark_sides, overlay_rgb, slices_to_show, window_to_grey
+from custom_components.pictures.overlay import (
+    HALF,
+    INFECTION_COLOUR,
+    LUNG_COLOUR,
+    Cut,
+    as_picture,
+    blend,
+    border,
+    heated,
+)
+from custom_components.pictures.sheet import mark_sides
+from custom_components.pictures.slices import slices_of_interest, slices_to_show, window_to_grey
 from custom_components.reports.scan.displayed import SIDES, DisplayedScan
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import binary_erosion
-
-# RGB 0..255 of the lungs' outline: light, since on paper a dark blue is lost on dark lung.
-LUNGS_COLOUR = (130, 205, 255)
-# Brightness grows with the attention, so that grey print and colour-blind eyes keep its order.
-HEAT_COLORMAP = "inferno"
-# Attention whose outline is drawn.
-HALF = 0.5
 
 MAX_SLICES = 6
 
@@ -64,11 +65,11 @@ class _Plane:
     """
 
     name: str
-    cut: tuple[Any, ...]
+    place: tuple[Any, ...]
     extent_mm: tuple[float, float]
     scale: float
     sides: str
-    place: str
+    where: str
     other: float | None = None
 
     @property
@@ -76,19 +77,9 @@ class _Plane:
         return self.extent_mm[0] * self.scale, self.extent_mm[1] * self.scale
 
     @property
-    def size_px(self) -> tuple[int, int]:
+    def cut(self) -> Cut:
         width, height = (max(1, round(length * _PX_PER_MM)) for length in self.paper_mm)
-        return width, height
-
-    def values(self, volume: np.ndarray) -> np.ndarray:
-        """Rows of display pixels, linearly interpolated."""
-        rows = Image.fromarray(np.ascontiguousarray(volume[self.cut].T, dtype=np.float32))
-        return np.asarray(rows.resize(self.size_px, Image.Resampling.BILINEAR))
-
-    def labels(self, volume: np.ndarray) -> np.ndarray:
-        """Rows of display pixels, the nearest voxel's."""
-        rows = Image.fromarray(np.ascontiguousarray(volume[self.cut].T, dtype=np.uint8))
-        return np.asarray(rows.resize(self.size_px, Image.Resampling.NEAREST))
+        return Cut(self.place, (width, height))
 
 
 def field_of_view(scan: DisplayedScan) -> Box:
@@ -154,15 +145,8 @@ def draw_slices(scan: DisplayedScan, box: Box, columns: int, width_mm: float, he
         plane = _Plane("axial", (box[0], box[1], z), (width, depth), scale, "RL", _slice_name(scan, z))
         there = ["the lungs' outline" if scan.infection is None else "the outlines of lungs and infection"]
         there += [] if scan.lesions is None else ["lesion classes in colour"]
-        panels.append(_panel(plane, _outlined(scan, plane, scan.lesions), f"with {' and '.join(there)}", plane.place))
+        panels.append(_panel(plane, _outlined(scan, plane, scan.lesions), f"with {' and '.join(there)}", plane.where))
     return panels
-
-
-def draw_heat_scale() -> Image.Image:
-    """The colours of attention 0 to 1, from left to right, as they lie over dark lung."""
-    attention = np.tile(np.linspace(0, 1, 112), (20, 1))
-    grey = np.full((*attention.shape, 3), 0.3)
-    return Image.fromarray((_tinted(grey, attention) * 255).round().astype(np.uint8))
 
 
 def chosen_slices(scan: DisplayedScan, max_slices: int = MAX_SLICES) -> list[int]:
@@ -207,61 +191,41 @@ def _slice_name(scan: DisplayedScan, z: int) -> str:
 
 
 def _overview_row(scan: DisplayedScan, plane: _Plane) -> list[Panel]:
-    grey = np.repeat(_grey(scan, plane)[..., None], 3, axis=2)
+    grey = window_to_grey(plane.cut.values(scan.image_hu))
     masks = "lungs" if scan.infection is None else "lungs and infection"
     panels = [
-        _panel(plane, grey, "", "CT", has_scale=True),
+        _panel(plane, np.stack([grey] * 3, axis=-1), "", "CT", has_scale=True),
         _panel(plane, _outlined(scan, plane), f"with the outline of {masks}", f"CT, {masks}"),
     ]
     for name, values in scan.attention.items():
-        heated = _heated(grey, np.clip(plane.values(values), 0, 1))
-        panels.append(_panel(plane, heated, f"with the attention of the {name} branch", f"attention {name}"))
+        rgb = heated(grey, np.clip(plane.cut.values(values), 0, 1), _LINE_PX)
+        panels.append(_panel(plane, rgb, f"with the attention of the {name} branch", f"attention {name}"))
     return panels
 
 
 def _panel(plane: _Plane, rgb: np.ndarray, what: str, caption: str, has_scale: bool = False) -> Panel:
-    picture = Image.fromarray((rgb * 255).round().astype(np.uint8))
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(_FONT_PX)
-    mark_sides(draw, font, (0, 0), picture.size, plane.sides)
+    picture, font = as_picture(rgb), ImageFont.load_default(_FONT_PX)
+    mark_sides(picture, plane.sides, font)
+    draw = ImageDraw.Draw(picture)
     if plane.other is not None:
         _draw_ticks(draw, picture.size, round(plane.other * picture.height))
     if has_scale:
         _draw_scale_bar(draw, font, picture.size, plane.scale)
-    view = "Coronal cut of the CT" if plane.name == "coronal" else f"Axial CT {plane.place}"
-    return Panel(picture, f"{view} {what}".strip(), caption, *plane.paper_mm, plane.place)
-
-
-def _grey(scan: DisplayedScan, plane: _Plane) -> np.ndarray:
-    return window_to_grey(plane.values(scan.image_hu))
+    view = "Coronal cut of the CT" if plane.name == "coronal" else f"Axial CT {plane.where}"
+    return Panel(picture, f"{view} {what}".strip(), caption, *plane.paper_mm, plane.where)
 
 
 def _outlined(scan: DisplayedScan, plane: _Plane, lesions: np.ndarray | None = None) -> np.ndarray:
     """The CT as RGB rows, lesions coloured, the border of each lung dashed and that of the infection drawn through."""
-    label = None if lesions is None else plane.labels(lesions).T
-    rgb = overlay_rgb(_grey(scan, plane).T, label, _LESION_OPACITY).transpose(1, 2, 0)
-    lungs = plane.labels(scan.lungs)
+    lungs = plane.cut.labels(scan.lungs)
+    label = np.zeros_like(lungs) if lesions is None else plane.cut.labels(lesions)
+    rgb = blend(window_to_grey(plane.cut.values(scan.image_hu)), label, _LESION_OPACITY)
+    rows, columns = np.indices(lungs.shape) // _DASH_PX
     for value in SIDES.values():
-        border = _border(lungs == value)
-        rows, columns = np.indices(border.shape) // _DASH_PX
-        rgb[border & ((rows + columns) % 2 == 0)] = np.array(LUNGS_COLOUR) / 255
+        rgb[border(lungs == value, _LINE_PX) & ((rows + columns) % 2 == 0)] = np.array(LUNG_COLOUR) / 255
     if scan.infection is not None:
-        rgb[_border(plane.labels(scan.infection) != 0)] = np.array(INFECTION_COLOUR) / 255
+        rgb[border(plane.cut.labels(scan.infection), _LINE_PX)] = np.array(INFECTION_COLOUR) / 255
     return rgb
-
-
-def _heated(grey_rgb: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    rgb = _tinted(grey_rgb, attention)
-    rgb[_border(attention >= HALF)] = 1
-    return rgb
-
-
-def _tinted(grey_rgb: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    opacity = HEAT_OPACITY * attention[..., None]
-    return (1 - opacity) * grey_rgb + opacity * matplotlib.colormaps[HEAT_COLORMAP](attention)[..., :3]
-
-
-def _border(inside: np.ndarray) -> np.ndarray:
-    return inside & ~binary_erosion(inside, iterations=_LINE_PX, border_value=1)
 
 
 def _draw_ticks(draw: ImageDraw.ImageDraw, size: tuple[int, int], row: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from custom_components import CTReader
-from custom_components.pictures.attention import LUNG_COLOUR
+from custom_components.pictures.overlay import LUNG_COLOUR
 from monai.transforms import LoadImage
 from PIL import Image
 from pydicom import dcmread

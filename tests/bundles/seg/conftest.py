@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from custom_components.phantom import Phantom, make_slice, make_volume
-from custom_components.pictures.overlay import window_to_grey
+from custom_components.pictures.slices import window_to_grey
 from PIL import Image
 
 from tests.bundles.conftest import ROOT, Bundle

@@ -18,7 +18,7 @@ COLUMNS = ("case_id", "fold", "label", "ratio", "probability", "prediction", "co
 
 
 def write_table(run, scans, seed: int) -> None:
-    """A per_case.csv as ClassificationReport writes it; the last scan has no probability."""
+    """A per_case.csv as ClassificationScoreTable writes it; the last scan has no probability."""
     chance = np.random.default_rng(seed)
     path = run.folder / "eval/per_case.csv"
     path.parent.mkdir(parents=True)

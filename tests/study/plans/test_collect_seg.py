@@ -16,7 +16,7 @@ FAILED = "paper/unet/augmented/fold_1"
 
 
 def write_run(run, names: list[str], first: float, overlays: bool) -> None:
-    """A per_case.csv as ScoreReport writes it, whose numbers tell where they stand; effusion is nowhere."""
+    """A per_case.csv as LesionScoreTable writes it, whose numbers tell where they stand; effusion is nowhere."""
     folder = run.folder / "eval"
     folder.mkdir(parents=True)
     rows = []

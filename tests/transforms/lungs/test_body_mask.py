@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from custom_components.phantom import make_volume
-from custom_components.pictures.overlay import window_to_grey
+from custom_components.pictures.slices import window_to_grey
 from custom_components.transforms.lungs.body_mask import body_mask
 from monai.data import MetaTensor
 from monai.transforms import CropForeground

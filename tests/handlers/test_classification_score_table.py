@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from custom_components.handlers import evaluation_report
-from custom_components.handlers.classification_report import ClassificationReport
+from custom_components.handlers import score_table
+from custom_components.handlers.classification_score_table import ClassificationScoreTable
 from custom_components.metrics.classification_scores import summarize_classification
 from monai.data import MetaTensor, list_data_collate
 from monai.engines import IterationEvents, SupervisedEvaluator
@@ -50,7 +50,7 @@ def evaluate(batches, output_dir, **more):
         device=torch.device("cpu"),
         val_data_loader=batches,
         network=SaysNothing(),
-        val_handlers=[Outputs(), ClassificationReport(output_dir, **more)],
+        val_handlers=[Outputs(), ClassificationScoreTable(output_dir, **more)],
     )
     evaluator.run()
     return evaluator, *read(output_dir)
@@ -181,9 +181,9 @@ def test_the_cases_of_all_processes_are_scored(tmp_path, monkeypatch):
     def gather(texts):
         return elsewhere + texts
 
-    monkeypatch.setattr(evaluation_report, "string_list_all_gather", lambda texts: elsewhere.extend(texts) or texts)
+    monkeypatch.setattr(score_table, "string_list_all_gather", lambda texts: elsewhere.extend(texts) or texts)
     evaluate([batch_of(*MIXED[:2])], tmp_path / "other")
-    monkeypatch.setattr(evaluation_report, "string_list_all_gather", gather)
+    monkeypatch.setattr(score_table, "string_list_all_gather", gather)
     _, rows, summary = evaluate([batch_of(*MIXED[2:])], tmp_path)
     assert [row["case_id"] for row in rows] == ["c1", "c2", "k1", "k2"]
     assert summary["overall"]["auc"] == 0.75
@@ -226,7 +226,7 @@ def test_what_is_missing_is_named(tmp_path, key, message):
 
 def test_a_threshold_that_is_no_probability_is_refused(tmp_path):
     with pytest.raises(ValueError, match="threshold is 50"):
-        ClassificationReport(tmp_path, threshold=50)
+        ClassificationScoreTable(tmp_path, threshold=50)
 
 
 def test_an_output_folder_that_cannot_be_written_is_known_at_the_start(tmp_path):

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from custom_components.handlers.segmentation_report import SegmentationReport
+from custom_components.handlers.mask_score_table import MaskScoreTable
 from monai.data import MetaTensor
 from monai.engines import IterationEvents, SupervisedEvaluator
 from nibabel.orientations import inv_ornt_aff
@@ -59,7 +59,7 @@ def evaluate(cases, report):
 def written(tmp_path):
     truth, pred = label_of([3, 4, 5, 6]), label_of([4, 5, 6, 7])
     healthy = label_of([])
-    report = SegmentationReport(tmp_path, "fold 1 of 3", {"lung": 2.0, "infection": 3.0}, overlay_slices=2)
+    report = MaskScoreTable(tmp_path, "fold 1 of 3", {"lung": 2.0, "infection": 3.0}, overlay_slices=2)
     evaluate([case("ill", truth, pred), case("healthy", healthy, healthy)], report)
     return tmp_path
 
@@ -93,7 +93,7 @@ def test_slices_are_counted_from_the_feet_whatever_the_storage_order(tmp_path):
     truth = label_of([3])
     flip = np.array([[0, 1], [1, 1], [2, -1]])
     turned = AFFINE @ inv_ornt_aff(flip, SHAPE)
-    report = SegmentationReport(tmp_path, overlay_slices=1)
+    report = MaskScoreTable(tmp_path, overlay_slices=1)
     evaluate([case("up", truth, truth), case("down", truth.flip(3), truth.flip(3), turned)], report)
     up, down = (next((tmp_path / name).iterdir()) for name in ("up", "down"))
     assert (up.name, down.name) == ("up_masks_003.png", "down_masks_003.png")
@@ -104,10 +104,10 @@ def test_slices_are_counted_from_the_feet_whatever_the_storage_order(tmp_path):
 
 def test_a_prediction_on_another_grid_is_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match="Case odd: The prediction is"):
-        evaluate([case("odd", label_of([3]), label_of([3])[..., :5])], SegmentationReport(tmp_path))
+        evaluate([case("odd", label_of([3]), label_of([3])[..., :5])], MaskScoreTable(tmp_path))
 
 
 @pytest.mark.parametrize("tolerance_mm", [{"lung": 1.0}, {"lung": 1.0, "infection": 0.0}])
 def test_a_tolerance_that_is_none_is_refused(tmp_path, tolerance_mm):
     with pytest.raises(ValueError, match="Expected mm above 0 of lung and infection"):
-        SegmentationReport(tmp_path, tolerance_mm=tolerance_mm)
+        MaskScoreTable(tmp_path, tolerance_mm=tolerance_mm)

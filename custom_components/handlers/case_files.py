@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from custom_components._version import NOTICE, __version__
 from custom_components.engines.case_evaluator import NOT_WRITTEN, noted_when_unwritten
 from custom_components.files.atomic import writable_folder
-from custom_components.files.report_files import write_json
+from custom_components.files.report_files import write_json, write_png
 from custom_components.images.case_id import case_id, source_path
 from custom_components.images.ct_reader import NOTES
 from custom_components.images.geometry import mask_on_image
@@ -17,6 +18,7 @@ from custom_components.transforms.checks.implausible_lungs import LUNG_NOTES
 from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.engines import IterationEvents, Workflow
+from PIL import Image
 
 _logger = logging.getLogger(__name__)
 
@@ -26,8 +28,8 @@ NATIVE = "native"
 INCOMPLETE = "incomplete.json"
 
 
-class CaseReport(ABC):
-    """Ignite handler that reports each case of an inference in a folder ``<output_dir>/<case>``, as soon as it is done.
+class CaseFiles(ABC):
+    """Ignite handler that writes the files of each case of an inference to ``<output_dir>/<case>``, once it is done.
 
     It runs after the postprocessing and before the iteration is complete, so that an error counts as the case's own.
     Two cases of one name are refused: the second would overwrite the first.
@@ -47,28 +49,22 @@ class CaseReport(ABC):
 
     @abstractmethod
     def write_case(self, item: Mapping[str, Any], name: str, folder: Path) -> None:
-        """Write the report of one case.
+        """Write the files of one case.
 
         Args:
             item: the case's input and output.
             name: its name.
             folder: its folder, which need not exist yet.
+
+        Raises:
+            ValueError: naming the case, when something is missing, off the grid of the CT, or contradicts itself.
         """
 
     def attach(self, engine: Workflow) -> None:
-        """Listen to an evaluator.
-
-        Args:
-            engine: a MONAI evaluator that decollates its batches.
-        """
+        """Listen to a MONAI evaluator that decollates its batches."""
         engine.add_event_handler(Events.STARTED, self._started)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._cases_predicted)
         engine.add_event_handler(Events.COMPLETED, self._completed)
-
-    def _completed(self, engine: Workflow) -> None:
-        _logger.info(
-            "%d of %d cases, a folder each: %s", self._done, engine.state.iteration, self.output_dir.absolute()
-        )
 
     def _started(self, engine: Workflow) -> None:
         writable_folder(self.output_dir)
@@ -79,7 +75,12 @@ class CaseReport(ABC):
             item = {**batch, **output}
             native = self.required(item, NATIVE)
             name, source = case_id(native), source_path(native)
-            self._check_written_once(name, source)
+            if name in self._sources:
+                raise ValueError(
+                    f"Case {name}: {source} and {self._sources[name]} would be reported under one name. Rename one of "
+                    "them."
+                )
+            self._sources[name] = source
             self._unwritten = dict(item.get(NOT_WRITTEN, {}))
             self.write_case(item, name, self.output_dir / name)
             if self._unwritten:
@@ -88,37 +89,36 @@ class CaseReport(ABC):
             self._done += 1
             _logger.info("Case %s is finished: %s", name, self.output_dir / name)
 
-    def or_noted(self, path: Path, name: str) -> AbstractContextManager[None]:
-        """Let a file of a case that cannot be written be noted, not raised.
+    def _completed(self, engine: Workflow) -> None:
+        done, cases = self._done, engine.state.iteration
+        _logger.info("%d of %d cases, a folder each: %s", done, cases, self.output_dir.absolute())
 
-        Args:
-            path: of the file.
-            name: of the case.
-        """
-        return noted_when_unwritten(self._unwritten, path.name, name)
+    def write_picture(self, path: Path, name: str, picture: Image.Image) -> bool:
+        """Write a picture of a case; when that fails it is noted, not raised, and the answer is False."""
+        with self._or_noted(path, name):
+            write_png(path, picture)
+        return path.name not in self._unwritten
 
-    def write_last(self, target: Path, name: str, report: Mapping[str, Any]) -> None:
-        """Write the report of a case, and whether its folder is complete.
+    def write_last(self, target: Path, name: str, item: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+        """Write the JSON of a case, and whether its folder is complete.
 
         Args:
             target: the file.
             name: of the case.
-            report: what it holds.
+            item: the case's input and output.
+            report: what the JSON holds, ``notes`` last.
         """
+        head = {"case_id": name, "notice": NOTICE, "software": {"name": "custom_components", "version": __version__}}
         mark = target.parent / INCOMPLETE
-        with self.or_noted(target, name):
+        with self._or_noted(target, name):
             if self._unwritten:
                 write_json(mark, {"case_id": name, "failed": self._unwritten})
-            write_json(target, report)
+            write_json(target, {**head, **report, "notes": _reading_notes(item) + report["notes"]})
             if not self._unwritten:
                 mark.unlink(missing_ok=True)
 
-    def _check_written_once(self, name: str, source: str | None) -> None:
-        if name in self._sources:
-            raise ValueError(
-                f"Case {name}: {source} and {self._sources[name]} would be reported under one name. Rename one of them."
-            )
-        self._sources[name] = source
+    def _or_noted(self, path: Path, name: str) -> AbstractContextManager[None]:
+        return noted_when_unwritten(self._unwritten, path.name, name)
 
     def required(self, item: Mapping[str, Any], key: str) -> Any:
         """What the case has under a key.
@@ -145,13 +145,6 @@ class CaseReport(ABC):
             )
         return array[0] if array.ndim == 4 else array[0][..., None]
 
-    def reading_notes(self, item: Mapping[str, Any]) -> list[str]:
-        """What was odd about the CT when it was read, and what speaks against its lung mask, in sentences."""
-        native = item[NATIVE]
-        odd = native.meta.get(NOTES) if isinstance(native, MetaTensor) else ""
-        sentences = (f"The scan was read, although: {odd}." if odd else "", item.get(LUNG_NOTES))
-        return [sentence for sentence in sentences if sentence]
-
     def mask_if_there(self, item: Mapping[str, Any], key: str) -> np.ndarray | None:
         """As :meth:`volume`, in the order in which the CT is stored; None when the case has nothing under the key.
 
@@ -161,3 +154,11 @@ class CaseReport(ABC):
         if item.get(key) is None:
             return None
         return self.volume({**item, key: mask_on_image(item[key], item[NATIVE], key, case_id(item))}, key)
+
+
+def _reading_notes(item: Mapping[str, Any]) -> list[str]:
+    """What was odd about the CT when it was read, and what speaks against its lung mask, in sentences."""
+    native = item[NATIVE]
+    odd = native.meta.get(NOTES) if isinstance(native, MetaTensor) else ""
+    sentences = (f"The scan was read, although: {odd}." if odd else "", item.get(LUNG_NOTES))
+    return [sentence for sentence in sentences if sentence]

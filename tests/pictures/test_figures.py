@@ -1,15 +1,8 @@
 import numpy as np
 import pytest
-from custom_components.pictures.attention import (
-    INFECTION_COLOUR,
-    LUNG_COLOUR,
-    draw_attention,
-    heat_rgb,
-    slices_of_interest,
-)
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from custom_components.pictures.figures import draw_attention, draw_lesion_slice, draw_mask_slice, outlined_masks
+from custom_components.pictures.overlay import INFECTION_COLOUR, LESION_COLOURS, LUNG_COLOUR
+from PIL import ImageFont
 
 SHAPE, SPACING_MM = (40, 48, 20), (2.0, 1.0, 3.0)  # 80 x 48 x 60 mm
 WIDTH, DEPTH, HEIGHT = 384, 230, 288  # pixels, at 4.8 for a mm
@@ -40,46 +33,74 @@ def extent(is_there):
     return rows.min() / height, (rows.max() + 1) / height, columns.min() / width, (columns.max() + 1) / width
 
 
-def reddish(pixels):
-    return (pixels[..., 0] > 60) & (pixels[..., 0] > 2 * pixels[..., 2])
+def heat(pixels):
+    return (pixels[..., 0] > 60) & (pixels[..., 0] > 1.3 * pixels[..., 2])
 
 
 def coloured(pixels, colour):
     return np.abs(pixels - colour).max(axis=2) <= 1
 
 
-GREY = hnp.arrays(np.float32, (3, 4), elements=st.floats(0, 1, width=32))
+def lesions(picture, column):
+    """Where consolidation is, in a column of panels of 320 x 384 pixels."""
+    pixels = np.asarray(picture).astype(int)[TOP : TOP + 384, LEFT + column * 328 :][:, :320]
+    return coloured(pixels, np.round(0.65 * np.array(LESION_COLOURS["consolidation"])))
 
 
-@given(GREY, GREY)
-@settings(max_examples=30)
-def test_heat_falls_with_the_attention_and_leaves_the_rest_grey(grey, attention):
-    rgb = heat_rgb(grey, attention)
-    assert rgb.shape == (3, 4, 3)
-    assert rgb.min() >= 0
-    assert rgb.max() <= 1 + 1e-6
-    changed = np.abs(rgb - grey[..., None]).max(axis=2)
-    assert np.all(changed <= 0.7 * attention + 1e-6)
+def test_the_patients_right_front_is_drawn_at_the_upper_left():
+    label = np.zeros((50, 60), dtype=np.uint8)
+    label[:10, :15] = 2  # x small: right; y small: anterior
+    picture = draw_lesion_slice(np.full((50, 60), -1350.0), {"prediction": label}, "slice 0")
+    assert not lesions(picture, 0).any()
+    assert extent(lesions(picture, 1)) == (0, 15 / 60, 0, 10 / 50)
 
 
-@given(hnp.arrays(np.uint8, (3, 4, 5), elements=st.integers(0, 1)))
-@settings(max_examples=40)
-def test_the_slices_of_interest_have_most_of_the_mask(mask):
-    z, y = slices_of_interest(mask.shape, None, np.zeros_like(mask), mask)
-    if mask.any():
-        assert mask[:, :, z].sum() == max(mask[:, :, k].sum() for k in range(5))
-        assert mask[:, y].sum() == max(mask[:, k].sum() for k in range(4))
-    else:
-        assert (z, y) == (2, 2)
+@pytest.mark.parametrize("draw", [draw_lesion_slice, draw_mask_slice])
+def test_slices_are_drawn_in_proportion_with_a_panel_for_each_label_map(draw):
+    image_hu, label = np.zeros((500, 400)), np.zeros((500, 400), dtype=np.uint8)
+    plain, one = draw(image_hu, {}, "slice 0"), draw(image_hu, {"prediction": label}, "slice 0")
+    two = draw(image_hu, {"truth": label, "prediction": label}, "slice 0")
+    assert two.width - one.width == one.width - max(plain.width, 516) == 508
+    tall = draw(image_hu, {"prediction": label}, "slice 0", (1.0, 2.0))
+    assert (tall.width, tall.height - one.height) == (one.width, 400)
+
+
+@pytest.mark.parametrize("draw", [draw_lesion_slice, draw_mask_slice])
+def test_a_label_map_of_another_grid_is_refused(draw):
+    with pytest.raises(ValueError, match=r"Expected a slice .*truth on one grid, got \(40, 50\) and \(50, 40\)"):
+        draw(np.zeros((40, 50)), {"truth": np.zeros((50, 40))}, "a")
+
+
+def test_a_long_title_is_not_cut():
+    title = "a case of a very long name, " * 6
+    picture = draw_lesion_slice(np.zeros((32, 32)), {}, title)
+    assert picture.width == pytest.approx(ImageFont.load_default(15).getlength(title) + 2 * LEFT, abs=1)
+
+
+def test_the_legend_names_the_colours_that_the_panels_have():
+    pixels = np.asarray(draw_lesion_slice(np.zeros((32, 32)), {}, "a")).astype(int)
+    for colour in LESION_COLOURS.values():
+        assert coloured(pixels[TOP + 384 :], colour).sum() == 16 * 16
+
+
+def test_the_lungs_are_outlined_and_the_infection_tinted():
+    label = np.zeros((50, 40), np.uint8)
+    label[8:40, 5:30] = 1
+    label[9:18, 20:29] = 2
+    rgb = (outlined_masks(np.full((50, 40), 0.5), label) * 255).round()
+    assert rgb[8, 10].tolist() == list(LUNG_COLOUR)
+    assert rgb[30, 15].tolist() == rgb[2, 2].tolist() == [128, 128, 128]
+    assert rgb[9, 22].tolist() == list(INFECTION_COLOUR)
+    assert rgb[13, 24].tolist() == np.round(0.65 * 127.5 + 0.35 * np.array(INFECTION_COLOUR)).tolist()
 
 
 def test_attention_at_the_left_back_top_appears_right_below_and_above():
     attention = box(np.s_[30:36], np.s_[36:42], np.s_[15:18])  # x to Left, y to Posterior, z to Superior
     picture = draw_attention(air(), {"US": attention}, SPACING_MM, "title")
-    axial, coronal = (extent(reddish(panel(picture, view, 1))) for view in ("axial", "coronal"))
+    axial, coronal = (extent(heat(panel(picture, view, 1))) for view in ("axial", "coronal"))
     assert axial == pytest.approx((36 / 48, 42 / 48, 30 / 40, 36 / 40), abs=0.03)
     assert coronal == pytest.approx((2 / 20, 5 / 20, 30 / 40, 36 / 40), abs=0.05)
-    assert not reddish(panel(picture, "axial", 0)).any()
+    assert not heat(panel(picture, "axial", 0)).any()
 
 
 def test_both_views_are_in_proportion_and_of_one_scale():
@@ -114,13 +135,13 @@ def test_the_slice_with_most_infection_is_shown_even_where_attention_is_elsewher
     infection = box(np.s_[30:34], np.s_[30:34], np.s_[15:16])
     picture = draw_attention(air(), {"US": attention}, SPACING_MM, "title", infection=infection)
     assert coloured(panel(picture, "axial", 0), INFECTION_COLOUR).any()
-    assert not reddish(panel(picture, "axial", 1)).any()
+    assert not heat(panel(picture, "axial", 1)).any()
 
 
 def test_without_infection_the_slice_with_most_attention_is_shown():
     lung, attention = box(np.s_[:], np.s_[:], np.s_[2:4]), box(np.s_[5:9], np.s_[5:9], np.s_[15:16])
     picture = draw_attention(air(), {"US": attention}, SPACING_MM, "title", lung, np.zeros(SHAPE))
-    assert reddish(panel(picture, "axial", 1)).any()
+    assert heat(panel(picture, "axial", 1)).any()
 
 
 def test_attention_outside_the_lungs_does_not_choose_the_slice():
@@ -138,13 +159,11 @@ def test_without_attention_the_slice_with_most_lung_is_shown():
 
 def test_each_attention_map_gets_a_column():
     maps = {name: np.zeros(SHAPE) for name in ("US", "SS", "plain")}
-    picture = draw_attention(air(), maps, SPACING_MM, "title")
-    assert picture.width == 4 * (WIDTH + GAP) + LEFT
+    assert draw_attention(air(), maps, SPACING_MM, "title").width == 4 * (WIDTH + GAP) + LEFT
 
 
 def test_a_scan_of_many_fine_voxels_makes_no_giant_picture():
-    picture = draw_attention(np.zeros((300, 300, 900), np.float16), {}, (0.5, 0.5, 0.5), "title")
-    assert picture.height < 1000
+    assert draw_attention(np.zeros((300, 300, 900), np.float16), {}, (0.5, 0.5, 0.5), "title").height < 1000
 
 
 def test_an_array_off_the_grid_of_the_ct_is_named():

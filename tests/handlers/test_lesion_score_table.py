@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from custom_components.handlers.score_report import ScoreReport
+from custom_components.handlers.lesion_score_table import LesionScoreTable
 from custom_components.metrics.lesion_scores import LesionScores
 from monai.data import MetaTensor, list_data_collate
 from monai.engines import SupervisedEvaluator
@@ -32,7 +32,7 @@ def evaluate(batches, output_dir, protocol="group", network=None, **more):
         val_data_loader=batches,
         network=network or AnswersInTheImage(),
         key_val_metric={"val_mean_dice": metric},
-        val_handlers=[ScoreReport(output_dir, "val_mean_dice", protocol=protocol)],
+        val_handlers=[LesionScoreTable(output_dir, "val_mean_dice", protocol=protocol)],
         **more,
     )
     evaluator.run()
@@ -108,7 +108,7 @@ def test_a_metric_that_is_not_attached_is_named(tmp_path):
         device=torch.device("cpu"),
         val_data_loader=[batch_of("012", [[1.0]], [[1.0]])],
         network=AnswersInTheImage(),
-        val_handlers=[ScoreReport(tmp_path, "dice")],
+        val_handlers=[LesionScoreTable(tmp_path, "dice")],
     )
     with pytest.raises(ValueError, match=r"no metric 'dice'.*LesionScores"):
         evaluator.run()

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from custom_components.files.report_files import write_csv, write_json
-from custom_components.handlers.evaluation_report import EvaluationReport
+from custom_components.handlers.score_table import ScoreTable
 from custom_components.images.case_id import case_id
 from custom_components.images.geometry import mask_on_image
 from custom_components.labels import IGNORE_LABEL, LESION_CLASSES
@@ -19,7 +18,7 @@ from monai.utils import CommonKeys
 _COUNT_COLUMNS = {"pixels_true": ACTUAL, "pixels_pred": PREDICTED}
 
 
-class ScoreReport(EvaluationReport):
+class LesionScoreTable(ScoreTable):
     """Ignite handler that writes the lesion scores of an evaluation: ``per_case.csv`` and ``summary.json``.
 
     A row of ``per_case.csv`` holds the Dice, precision and accuracy of each lesion class (empty where the class is in
@@ -48,9 +47,7 @@ class ScoreReport(EvaluationReport):
         """
         counts = self._counts(engine)[kept]
         rows = [_row(case, count) for case, count in zip(cases, counts, strict=True)]
-        write_csv(self.output_dir / "per_case.csv", rows)
-        summary = summarize_lesions(counts, [case["case_id"] for case in cases])
-        write_json(self.output_dir / "summary.json", {"protocol": self.protocol, **summary})
+        self.write_files(rows, summarize_lesions(counts, [case["case_id"] for case in cases]))
 
     def table(self) -> str:
         """Scores of each class."""
@@ -59,8 +56,8 @@ class ScoreReport(EvaluationReport):
     def _counts(self, engine: Workflow) -> torch.Tensor:
         if self.metric_name not in engine.state.metric_details:
             raise ValueError(
-                f"ScoreReport finds no metric {self.metric_name!r}, only {sorted(engine.state.metric_details)}. Attach "
-                "IgniteMetricHandler(metric_fn=LesionScores()) under that name, with save_details."
+                f"LesionScoreTable finds no metric {self.metric_name!r}, only {sorted(engine.state.metric_details)}. "
+                "Attach IgniteMetricHandler(metric_fn=LesionScores()) under that name, with save_details."
             )
         counts = engine.state.metric_details[self.metric_name]
         classes = len(LESION_CLASSES) + 1
@@ -75,15 +72,14 @@ def _infection(item: Mapping[str, Any]) -> dict[str, float | None]:
     lung = _label_map(mask_on_image(given, label, "lung", case_id(item)))
     truth, predicted = _label_map(label), _label_map(item[CommonKeys.PRED])
     predicted = np.where(truth == IGNORE_LABEL, IGNORE_LABEL, predicted)
-    percents = {"true": infection_percent(truth, lung).volume, "pred": infection_percent(predicted, lung).volume}
+    percents = {"true": infection_percent(truth, lung), "pred": infection_percent(predicted, lung)}
     return {f"infection_percent_{name}": None if np.isnan(value) else value for name, value in percents.items()}
 
 
 def _label_map(labels: Any) -> np.ndarray:
-    """Label map (X, Y, Z) of a label map (1, X, Y[, Z]) or a one-hot (4, X, Y[, Z])."""
+    """Label map (X, Y[, Z]) of a label map (1, X, Y[, Z]) or a one-hot (4, X, Y[, Z])."""
     array = np.asarray(torch.as_tensor(labels).detach().cpu())
-    array = array.argmax(axis=0) if len(array) > 1 else array[0]
-    return array.reshape(*array.shape, *[1] * (3 - array.ndim))
+    return array.argmax(axis=0) if len(array) > 1 else array[0]
 
 
 def _row(case: Mapping[str, Any], counts: torch.Tensor) -> dict[str, Any]:

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from custom_components.files.report_files import write_csv, write_json, write_png
-from custom_components.handlers.evaluation_report import EvaluationReport
-from custom_components.images.case_id import case_id
+from custom_components.files.report_files import write_png
+from custom_components.handlers.score_table import ScoreTable, listed_name
 from custom_components.infection_size import CAP, CLASS_NAMES, COVID, ratio_band, size_group
 from custom_components.metrics.case_numbers import covid_probability, final_probability, known_ratio
 from custom_components.metrics.classification_scores import (
@@ -25,7 +24,7 @@ _BRANCHES = {"p_us": "logit_us", "p_ss": "logit_ss"}
 _DIGITS = 6
 
 
-class ClassificationReport(EvaluationReport):
+class ClassificationScoreTable(ScoreTable):
     """Ignite handler that writes the scores of an evaluation of COVID-19 against CAP.
 
     Writes ``per_case.csv``, ``summary.json`` and ``roc.png``. A row of ``per_case.csv`` holds the case's class, ratio
@@ -50,12 +49,8 @@ class ClassificationReport(EvaluationReport):
         self.threshold = threshold
 
     def describe(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Row of a case.
-
-        Raises:
-            ValueError: naming the case, when what it holds cannot be scored.
-        """
-        name = _name(item)
+        """Row of a case."""
+        name = listed_name(item)
         label, ratio, probability = _label(item, name), known_ratio(item, name), final_probability(item, name)
         branches = {column: covid_probability(item, key, name) for column, key in _BRANCHES.items() if _has(item, key)}
         called = None if probability is None else COVID if probability >= self.threshold else CAP
@@ -75,9 +70,7 @@ class ClassificationReport(EvaluationReport):
 
     def write(self, engine: Workflow, cases: Sequence[dict[str, Any]], kept: Sequence[int]) -> None:
         """Write the table, the summary and, of cases of both classes, the ROC curves."""
-        write_csv(self.output_dir / "per_case.csv", cases)
-        summary = {"protocol": self.protocol, **summarize_classification(cases, self.threshold)}
-        write_json(self.output_dir / "summary.json", _rounded(summary))
+        self.write_files(cases, _rounded(summarize_classification(cases, self.threshold)))
         self._draw_roc(cases)
 
     def table(self) -> str:
@@ -99,11 +92,6 @@ class ClassificationReport(EvaluationReport):
 
 def _has(item: Mapping[str, Any], key: str) -> bool:
     return item.get(key) is not None
-
-
-def _name(item: Mapping[str, Any]) -> str:
-    """The data list's name of the case, since the files of several cases may be named alike."""
-    return str(item["case_id"]) if _has(item, "case_id") else case_id(item)
 
 
 def _label(item: Mapping[str, Any], name: str) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 
 import ignite.distributed as idist
 from custom_components.files.atomic import writable_folder
-from custom_components.images.case_id import UNKNOWN_CASE, source_path
+from custom_components.files.report_files import write_csv, write_json
+from custom_components.images.case_id import UNKNOWN_CASE, case_id, source_path
 from ignite.engine import Events
 from monai.engines import IterationEvents, Workflow
 from monai.utils import string_list_all_gather
@@ -18,15 +19,15 @@ _logger = logging.getLogger(__name__)
 _SOURCE = "source"
 
 
-class EvaluationReport(ABC):
-    """Ignite handler that collects the cases of an evaluation, and reports them once at its end.
+class ScoreTable(ABC):
+    """Ignite handler that scores each case of a data set, and writes ``per_case.csv`` and ``summary.json`` at the end.
 
     A case is described before the metrics count it, and kept once no handler of its iteration has raised. At the end
-    the cases of all processes are put together, each once, and rank 0 reports them.
+    the cases of all processes are put together, each once, and rank 0 writes the files.
 
     Args:
-        output_dir: folder of the report's files.
-        protocol: how the cases were split, for the report.
+        output_dir: folder of the files.
+        protocol: how the cases were split, written into the summary as it is.
     """
 
     def __init__(self, output_dir: str | Path, protocol: str = "") -> None:
@@ -37,18 +38,21 @@ class EvaluationReport(ABC):
 
     @abstractmethod
     def describe(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """What the report needs of one case.
+        """What the table needs of one case.
 
         Args:
             item: the case's input and output.
 
         Returns:
             ``case_id`` and more: strings, numbers and None.
+
+        Raises:
+            ValueError: naming the case, when what it holds cannot be scored.
         """
 
     @abstractmethod
     def write(self, engine: Workflow, cases: Sequence[dict[str, Any]], kept: Sequence[int]) -> None:
-        """Write the report.
+        """Write the files, by :meth:`write_files`.
 
         Args:
             engine: the evaluator.
@@ -56,16 +60,17 @@ class EvaluationReport(ABC):
             kept: the place of each among all cases evaluated, in the order in which MONAI gathers them.
         """
 
+    def write_files(self, rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:
+        """Write the row of each case and the summary."""
+        write_csv(self.output_dir / "per_case.csv", rows)
+        write_json(self.output_dir / "summary.json", {"protocol": self.protocol, **summary})
+
     def table(self) -> str:
         """The scores that were written, to be read in the log; none by default."""
         return ""
 
     def attach(self, engine: Workflow) -> None:
-        """Listen to an evaluator.
-
-        Args:
-            engine: a MONAI evaluator that decollates its batches.
-        """
+        """Listen to a MONAI evaluator that decollates its batches."""
         engine.add_event_handler(Events.STARTED, self._started)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._cases_predicted)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._cases_completed)
@@ -94,6 +99,11 @@ class EvaluationReport(ABC):
             _logger.info("%d cases scored.\n\n%sWritten: %s", len(kept), said, self.output_dir.absolute())
 
 
+def listed_name(item: Mapping[str, Any]) -> str:
+    """The data list's name of a case, since the files of several cases may be named alike; else that of its file."""
+    return case_id(item) if item.get("case_id") is None else str(item["case_id"])
+
+
 def _first_of_each(cases: Sequence[Mapping[str, Any]]) -> list[int]:
     """Where each case is first: a distributed sampler repeats cases to fill up uneven shards."""
     first: dict[Any, int] = {}
@@ -101,7 +111,6 @@ def _first_of_each(cases: Sequence[Mapping[str, Any]]) -> list[int]:
         nameless = case["case_id"] == UNKNOWN_CASE and case[_SOURCE] is None
         first.setdefault(index if nameless else (case["case_id"], case[_SOURCE]), index)
     if len(first) < len(cases):
-        _logger.warning(
-            "%d of %d scored cases are repeats and left out of the report.", len(cases) - len(first), len(cases)
-        )
+        repeats = len(cases) - len(first)
+        _logger.warning("%d of %d scored cases are repeats and left out of the report.", repeats, len(cases))
     return list(first.values())

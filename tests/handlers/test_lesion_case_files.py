@@ -4,7 +4,7 @@ import logging
 import numpy as np
 import pytest
 import torch
-from custom_components.handlers.lesion_report import LesionReport
+from custom_components.handlers.lesion_case_files import LesionCaseFiles
 from monai.data import MetaTensor, list_data_collate
 from monai.engines import SupervisedEvaluator
 from PIL import Image
@@ -25,7 +25,7 @@ def batch_of(predicted, path, affine=AFFINE, **more):
 
 
 def report_on(batches, output_dir, **more):
-    handler = LesionReport(output_dir, **more)
+    handler = LesionCaseFiles(output_dir, **more)
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"), val_data_loader=batches, network=AnswersInTheImage(), val_handlers=[handler]
     )
@@ -49,6 +49,7 @@ def test_a_volume_gets_its_report_and_overlays(tmp_path, label):
     report_on([batch_of(label, "scans/012.nii.gz")], tmp_path)
     report = read(tmp_path / "012" / "012_lesions.json")
     assert report["case_id"] == "012"
+    assert "Research use only" in report["notice"]
     assert report["lesions"]["ground_glass"]["volume_ml"] == pytest.approx(0.03)
     assert report["slices_with_lesions"] == [2, 5]
     assert report["overlays"] == ["012_overlay_002.png", "012_overlay_005.png"]
@@ -145,7 +146,7 @@ def test_an_output_folder_that_cannot_be_written_is_known_at_the_start(tmp_path,
 
 def test_a_negative_number_of_overlays_is_refused(tmp_path):
     with pytest.raises(ValueError, match="overlay_slices >= 0, got -1"):
-        LesionReport(tmp_path, overlay_slices=-1)
+        LesionCaseFiles(tmp_path, overlay_slices=-1)
 
 
 def test_the_log_names_each_case_and_the_folder(tmp_path, label, caplog):
@@ -158,7 +159,7 @@ def test_the_log_names_each_case_and_the_folder(tmp_path, label, caplog):
 def test_an_overlay_beside_the_truth_names_case_and_score(tmp_path, label, monkeypatch):
     titles = []
     monkeypatch.setattr(
-        "custom_components.handlers.lesion_report.draw_overlay",
+        "custom_components.handlers.lesion_case_files.draw_lesion_slice",
         lambda image, labels, title, pixel_mm: titles.append(title) or Image.new("RGB", (1, 1)),
     )
     truth = label.copy()
@@ -166,6 +167,6 @@ def test_an_overlay_beside_the_truth_names_case_and_score(tmp_path, label, monke
     report_on([batch_of(label, "scans/012.nii.gz", label=truth)], tmp_path, overlay_slices=1)
     report_on([batch_of(label, "scans/013.nii.gz")], tmp_path, overlay_slices=1)
     assert titles == [
-        "012, slice 2 of 0 to 6; Dice of the case: ground glass 0.80, pleural effusion 1.00",
+        "012, slice 2 of 0 to 6; Dice of the case: ground-glass 0.80, pleural effusion 1.00",
         "013, slice 2 of 0 to 6",
     ]

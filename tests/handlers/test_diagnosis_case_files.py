@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from custom_components.handlers.diagnosis_report import DiagnosisReport
+from custom_components.handlers.diagnosis_case_files import DiagnosisCaseFiles
 from monai.data import MetaTensor, list_data_collate
 from monai.engines import SupervisedEvaluator
 from monai.transforms import Orientation
@@ -63,7 +63,7 @@ def report_on(items, output_dir, **more):
         device=torch.device("cpu"),
         val_data_loader=[list_data_collate([item]) for item in items],
         network=SaysNothing(),
-        val_handlers=[DiagnosisReport(output_dir, **more)],
+        val_handlers=[DiagnosisCaseFiles(output_dir, **more)],
     )
     evaluator.run()
     return read(output_dir, "012")
@@ -178,8 +178,8 @@ def test_two_cases_of_one_name_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("native", r"Case 012: DiagnosisReport finds no 'native'.*CopyItemsd"),
-        ("attention_ss", r"Case 012: DiagnosisReport finds no 'attention_ss'"),
+        ("native", r"Case 012: DiagnosisCaseFiles finds no 'native'.*CopyItemsd"),
+        ("attention_ss", r"Case 012: DiagnosisCaseFiles finds no 'attention_ss'"),
         ("logit_us", r"Case 012 has no 'logit_us'"),
         ("logit", r"Case 012 has no 'logit'"),
     ],
@@ -211,4 +211,4 @@ def test_attention_of_several_channels_is_refused(tmp_path):
 
 def test_no_decimals_are_refused(tmp_path):
     with pytest.raises(ValueError, match="decimals >= 1, got 0"):
-        DiagnosisReport(tmp_path, decimals=0)
+        DiagnosisCaseFiles(tmp_path, decimals=0)

@@ -3,12 +3,12 @@ from contextlib import nullcontext
 import pytest
 import torch
 from custom_components.engines.case_evaluator import CaseEvaluator
-from custom_components.handlers.evaluation_report import EvaluationReport
+from custom_components.handlers.score_table import ScoreTable
 from monai.data import MetaTensor, list_data_collate
 from monai.engines import IterationEvents, SupervisedEvaluator
 
 
-class Collected(EvaluationReport):
+class Collected(ScoreTable):
     """Keeps what it would write."""
 
     def describe(self, item):

@@ -1,0 +1,75 @@
+"""Which slices of a scan are shown, and as which grey."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from custom_components.labels import LUNG_WINDOW_HU
+
+
+def window_to_grey(image_hu: np.ndarray, window_hu: tuple[float, float] = LUNG_WINDOW_HU) -> np.ndarray:
+    """CT in the lung window as grey.
+
+    Args:
+        image_hu: CT in HU, any shape.
+        window_hu: HU shown black and HU shown white.
+
+    Returns:
+        Grey in [0, 1], float32, same shape.
+
+    Example:
+        >>> window_to_grey(np.array([-2000.0, -1350.0, -600.0, 150.0, 900.0])).tolist()
+        [0.0, 0.0, 0.5, 1.0, 1.0]
+    """
+    low, high = window_hu
+    return np.clip((np.asarray(image_hu, dtype=np.float32) - low) / (high - low), 0, 1)
+
+
+def slices_to_show(
+    lesion_pixels: np.ndarray, spacing_mm: float, max_slices: int = 6, gap_mm: float = 10.0
+) -> list[int]:
+    """Choose the slices with most lesion that lie apart.
+
+    Args:
+        lesion_pixels: lesion pixels of each slice, shape (Z,).
+        spacing_mm: distance between neighbouring slices.
+        max_slices: how many at most.
+        gap_mm: least distance between two of them.
+
+    Returns:
+        Slice indices in order; the middle slice when there is no lesion at all.
+
+    Example:
+        >>> slices_to_show(np.array([0, 9, 8, 7, 1, 0]), spacing_mm=5.0)
+        [1, 3]
+    """
+    if max_slices > 0 and not np.any(lesion_pixels):
+        return [len(lesion_pixels) // 2]
+    chosen: list[int] = []
+    for index in np.argsort(-np.asarray(lesion_pixels), kind="stable").tolist():
+        apart = all(abs(index - other) * spacing_mm >= gap_mm for other in chosen)
+        if len(chosen) < max_slices and apart and lesion_pixels[index] > 0:
+            chosen.append(index)
+    return sorted(chosen)
+
+
+def slices_of_interest(shape: Sequence[int], *candidates: np.ndarray | None) -> tuple[int, int]:
+    """Choose the axial and the coronal slice that have most of the first candidate that is not empty.
+
+    Args:
+        shape: (X, Y, Z), whose middle is taken when all candidates are empty.
+        candidates: masks or attention maps, not negative, shape (X, Y, Z); None is passed over.
+
+    Returns:
+        Index along z and along y.
+
+    Example:
+        >>> infection = np.zeros((5, 6, 7))
+        >>> infection[1:3, 4, 5] = 1
+        >>> slices_of_interest(infection.shape, None, infection)
+        (5, 4)
+    """
+    for candidate in candidates:
+        if candidate is not None and candidate.any():
+            z, y = (int(candidate.sum(axis=axes, dtype=np.float64).argmax()) for axes in ((0, 1), (0, 2)))
+            return z, y
+    return shape[2] // 2, shape[1] // 2
