@@ -124,7 +124,7 @@ class BestModelSaver(CheckpointSaver):
         """Compare and save."""
         if idist.get_rank() != 0:
             return
-        if math.isnan(self._score(engine)):
+        if math.isnan(engine.state.metrics[engine.state.key_metric_name]):  # type: ignore[attr-defined]
             self._tell_no_score(engine)
         super().metrics_completed(engine)
 
@@ -135,12 +135,9 @@ class BestModelSaver(CheckpointSaver):
             value = None if math.isnan(score) else score
             self.card.write(self.path, {"name": name, "value": value, "epoch": self._state.epoch})
 
-    def _score(self, engine: Any) -> float:
-        return float(engine.state.metrics[engine.state.key_metric_name])
-
-    def _comparable_score(self, engine: Engine) -> float:
+    def _comparable_score(self, engine: Any) -> float:
         """The score; less than any where there is none."""
-        score = self._score(engine)
+        score = float(engine.state.metrics[engine.state.key_metric_name])
         return -math.inf if math.isnan(score) else score
 
     def _tell_no_score(self, engine: Any) -> None:

@@ -43,7 +43,7 @@ class LesionCaseFiles(CaseFiles):
         """Write overlays and JSON of one case."""
         native = item[NATIVE]
         is_png = Path(source_path(native) or "").suffix.lower() == ".png"
-        case = CaseLesions.from_file_grid(
+        case = CaseLesions(
             name,
             self.volume(item, NATIVE).astype(np.float32),
             self.volume(item, CommonKeys.PRED),

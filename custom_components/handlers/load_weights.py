@@ -10,7 +10,7 @@ from torch import nn
 
 _logger = logging.getLogger(__name__)
 
-# What DistributedDataParallel and torch.compile put before the names of tensors.
+# What DistributedDataParallel and torch.compile put before the names of all tensors.
 WRAPPERS = ("module.", "_orig_mod.")
 REMEDY = "Train one first (`run training`), or give --ckpt_path."
 
@@ -45,7 +45,8 @@ class LoadWeights:
     def __call__(self, engine: Engine | None = None) -> None:
         """Load now."""
         expected = self.network.state_dict()
-        state = {**read_state_dict(self.path, self.remedy), **self._own(expected)}
+        own = {name: value for name, value in expected.items() if self.own and self.own in name}
+        state = {**read_state_dict(self.path, self.remedy), **own}
         problem = mismatch(state, expected)
         if problem:
             raise ValueError(
@@ -58,16 +59,11 @@ class LoadWeights:
 
     def _told(self) -> str:
         """What is known of the network that was trained."""
-        card = read_card(self.path)
+        card, name = read_card(self.path), card_path(self.path).name
         if not card:
-            return (
-                f" There is no {card_path(self.path).name} beside it that names its network, so the config's was taken."
-            )
+            return f" There is no {name} beside it that names its network, so the config's was taken."
         known = network_arguments(card)
         return f" It was trained with {', '.join(f'{name} {value}' for name, value in known.items())}." if known else ""
-
-    def _own(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: value for name, value in tensors.items() if self.own and self.own in name}
 
 
 def read_state_dict(path: Path, remedy: str = REMEDY) -> dict[str, torch.Tensor]:
@@ -96,21 +92,15 @@ def read_state_dict(path: Path, remedy: str = REMEDY) -> dict[str, torch.Tensor]
             f"Checkpoint {path} holds no plain state dict. Expected tensors by name as `model.pt` has them; "
             "checkpoints to resume from are taken up by `run training --resume true`."
         )
-    state = _without_wrapper(state)
+    for prefix in WRAPPERS * 2:  # either may be around the other
+        if state and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     found = not_finite(state)
     if found:
         raise ValueError(
             f"Checkpoint {path} holds NaN or infinite numbers in {some_names(found)} of {len(state)} tensors: the "
             "training that wrote it had failed. Give another --ckpt_path, or train again."
         )
-    return state
-
-
-def _without_wrapper(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Names as the network has them, where all were saved from within `DistributedDataParallel` or `torch.compile`."""
-    for prefix in WRAPPERS * 2:  # either may be around the other
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
 
 
@@ -129,15 +119,9 @@ def mismatch(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) 
         'tensors missing: 1 (b), of another shape: 1 (a: [2] instead of [3])'
     """
     shapes = [name for name in expected if name in state and state[name].shape != expected[name].shape]
-    differing = [f"{name}: {list(state[name].shape)} instead of {list(expected[name].shape)}" for name in shapes]
-    parts = [
-        _some("tensors missing", [name for name in expected if name not in state]),
-        _some("unknown", [name for name in state if name not in expected]),
-        _some("of another shape", differing),
-    ]
-    return ", ".join(part for part in parts if part)
-
-
-def _some(what: str, names: list[str]) -> str:
-    """``unknown: 3 (first, second, ...)``, or nothing."""
-    return f"{what}: {some_names(names)}" if names else ""
+    differing = {
+        "tensors missing": [name for name in expected if name not in state],
+        "unknown": [name for name in state if name not in expected],
+        "of another shape": [f"{n}: {list(state[n].shape)} instead of {list(expected[n].shape)}" for n in shapes],
+    }
+    return ", ".join(f"{what}: {some_names(names)}" for what, names in differing.items() if names)

@@ -69,8 +69,7 @@ class ModelCardWriter:
             trained, validated = self.trained.trained_on(), self.trained.validated_on()
             self._facts = {TRAINED_ON: facts_of(trained), VALIDATED_ON: facts_of(validated)}
         elif not self._facts:
-            held_out = self.split.get("validation", ())
             before = set() if self.start is None else self.start.trained_on()
-            trained_on = {case_digest(case) for case in self.training} | before
-            self._facts = {TRAINED_ON: facts_of(trained_on), VALIDATED_ON: data_facts(held_out)}
+            trained = {case_digest(case) for case in self.training} | before
+            self._facts = {TRAINED_ON: facts_of(trained), VALIDATED_ON: data_facts(self.split.get("validation", ()))}
         return self._facts

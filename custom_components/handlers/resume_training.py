@@ -11,11 +11,11 @@ _logger = logging.getLogger(__name__)
 
 
 class ResumeTraining:
-    """Ignite handler that goes on from the newest checkpoint of a folder; without one, training starts from scratch.
+    """Ignite handler that resumes from the newest checkpoint of a folder; without one, training starts from scratch.
 
     Reads what :class:`ResumableCheckpointSaver` wrote, the trainer's epoch included; a checkpoint that cannot be read
-    is passed over for the one before, with a warning. An epoch is as long as the data
-    are now, also when the batch size or the data have changed since.
+    is passed over for the one before, with a warning. An epoch is as long as the data are now, also when the batch size
+    or the data have changed since.
 
     Args:
         folder: where ``ResumableCheckpointSaver`` left the checkpoints.

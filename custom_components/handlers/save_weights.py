@@ -34,12 +34,11 @@ class SaveWeights:
         """Write now, in the first process."""
         if idist.get_rank() != 0:
             return
-        state = {name: self._written(tensor.detach().cpu()) for name, tensor in self.network.state_dict().items()}
+        state = {name: tensor.detach().cpu() for name, tensor in self.network.state_dict().items()}
+        if self.half:
+            state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
         with atomic_path(self.path) as temporary:
             torch.save(state, temporary)
         if self.card is not None:
             self.card.write(self.path)
         _logger.info("Weights written to %s", self.path)
-
-    def _written(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.half() if self.half and tensor.is_floating_point() else tensor

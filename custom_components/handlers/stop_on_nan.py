@@ -21,62 +21,38 @@ class StopOnNaN:
 
     Gradients that overflow in fp16 are first the business of the gradient scaler, which skips the step and halves its
     factor; the training ends when the factor has fallen below ``SMALLEST_SCALE``, since it would skip for ever.
+
+    Raises:
+        RuntimeError: naming the number, the epoch and the cases.
     """
 
     def attach(self, engine: Workflow) -> None:
-        """Listen to a MONAI trainer.
-
-        Args:
-            engine: a ``monai.engines.SupervisedTrainer``.
-        """
+        """Listen to a ``monai.engines.SupervisedTrainer``."""
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self.check_loss)
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self.check_gradients)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self.check_weights)
 
     def check_loss(self, engine: Workflow) -> None:
-        """Check the loss of this iteration.
-
-        Args:
-            engine: the trainer; its ``state.output["loss"]`` is a tensor.
-
-        Raises:
-            RuntimeError: when the loss is NaN or infinite.
-        """
+        """End the run when the loss of this iteration, the tensor ``state.output["loss"]``, is NaN or infinite."""
         loss = engine.state.output[CommonKeys.LOSS].detach()
         if not bool(torch.isfinite(loss).all()):
             _stop(engine, f"Loss is {loss.float().mean().item()}")
 
     def check_gradients(self, engine: Any) -> None:
-        """Check the gradients of this iteration, unless a scaler does.
-
-        Args:
-            engine: the trainer.
-
-        Raises:
-            RuntimeError: when a gradient is NaN or infinite, or its square is.
-        """
+        """End the run when a gradient is NaN or infinite, or its square is; unless a scaler sees to that."""
         if _gradient_scale(engine) is not None:
             return
         gradients = {name: weight.grad for name, weight in engine.network.named_parameters() if weight.grad is not None}
-        found = not_finite(gradients)
-        if found:
+        if found := not_finite(gradients):
             loss = engine.state.output[CommonKeys.LOSS].detach().float().mean().item()
             _stop(engine, f"Loss is {loss:g}, but the gradient is not finite in {some_names(found)}")
 
     def check_weights(self, engine: Any) -> None:
-        """Check the weights after this iteration, and what became of the scaler's factor.
-
-        Args:
-            engine: the trainer.
-
-        Raises:
-            RuntimeError: when a weight or a running statistic is NaN or infinite, or gradients overflow for ever.
-        """
+        """End the run when a weight or a running statistic is NaN or infinite, or gradients overflow for ever."""
         scale = _gradient_scale(engine)
         if scale is not None and scale < SMALLEST_SCALE:
             _stop(engine, f"Gradients overflow in half precision even if scaled by {scale:.1g}, and steps are skipped,")
-        found = not_finite(engine.network.state_dict())
-        if found:
+        if found := not_finite(engine.network.state_dict()):
             _stop(engine, f"Weights or running statistics are not finite in {some_names(found)}")
 
 
@@ -87,15 +63,11 @@ def _gradient_scale(engine: Any) -> float | None:
 
 def _stop(engine: Any, what: str) -> NoReturn:
     rate = engine.optimizer.param_groups[0]["lr"]
-    cases = ", ".join(dict.fromkeys(_case_ids(engine.state.batch))) or "unknown"
+    batch = engine.state.batch  # or the list of cases that MONAI makes of it once the network is through
+    parts = [part for part in (batch if isinstance(batch, list) else [batch]) if isinstance(part, Mapping)]
+    cases = ", ".join(dict.fromkeys(name for part in parts for name in batch_case_ids(part))) or "unknown"
     raise RuntimeError(
         f"{what} in epoch {engine.state.epoch}, iteration {engine.state.iteration} (learning rate {rate:g}; cases: "
         f"{cases}). Expected finite numbers. The checkpoints are those of before. Look at these cases; then train anew "
         "with a lower --learning_rate, or go on from the last checkpoint in full precision: --amp False --resume true."
     )
-
-
-def _case_ids(batch: Any) -> list[str]:
-    """Of a batch, or of the list of cases that MONAI makes of it once the network is through."""
-    parts = batch if isinstance(batch, list) else [batch]
-    return [name for part in parts if isinstance(part, Mapping) for name in batch_case_ids(part)]

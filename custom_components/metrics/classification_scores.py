@@ -48,14 +48,14 @@ def classification_scores(
     called = (score >= threshold).astype(int)
     covid, cap = actual == COVID, actual == CAP
     has_both = bool(covid.any() and cap.any())
+    right = called == actual
+    shares = {"accuracy": right, "sensitivity": right[covid], "specificity": right[cap]}
     return {
         "n": len(actual),
         "n_covid": int(covid.sum()),
         "n_cap": int(cap.sum()),
         "auc": float(roc_auc_score(actual, score)) if has_both else None,
-        "accuracy": _share(called == actual),
-        "sensitivity": _share(called[covid] == COVID),
-        "specificity": _share(called[cap] == CAP),
+        **{name: float(of.mean()) if of.size else None for name, of in shares.items()},
         "macro_f1": float(f1_score(actual, called, average="macro")) if has_both else None,
     }
 
@@ -121,13 +121,14 @@ def summarize_classification(rows: Sequence[Mapping[str, Any]], threshold: float
         (1.0, 0)
     """
     branches = [name for name in PREDICTORS[1:] if any(row.get(name) is not None for row in rows)]
+    overlaps = [row["attention_dice"] for row in rows if row.get("attention_dice") is not None]
     return {
         "cases": len(rows),
         "cases_without_probability": sum(row["probability"] is None for row in rows),
         "cases_without_ratio": sum(row["ratio_band"] is None for row in rows),
         "threshold": threshold,
         **_scores_of(rows, PREDICTORS[0], threshold),
-        "attention_dice": _mean_overlap(rows),
+        "attention_dice": {"mean": float(np.mean(overlaps)) if overlaps else None, "n": len(overlaps)},
         "branches": {name: _scores_of(rows, name, threshold) for name in branches},
     }
 
@@ -160,11 +161,6 @@ def _scores_of(rows: Sequence[Mapping[str, Any]], predictor: str, threshold: flo
     }
 
 
-def _mean_overlap(rows: Sequence[Mapping[str, Any]]) -> dict[str, int | float | None]:
-    known = [row["attention_dice"] for row in rows if row.get("attention_dice") is not None]
-    return {"mean": float(np.mean(known)) if known else None, "n": len(known)}
-
-
 def _checked(labels: ArrayLike, probabilities: ArrayLike, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     actual, score = _array(labels), _array(probabilities).astype(np.float64)
     if actual.ndim != 1 or actual.shape != score.shape:
@@ -172,9 +168,8 @@ def _checked(labels: ArrayLike, probabilities: ArrayLike, threshold: float) -> t
             f"Expected labels and probabilities of shape (N,), got {actual.shape} and {score.shape}. "
             "Give one label and one probability for each case."
         )
-    if not np.isin(actual, (CAP, COVID)).all():
-        wrong = actual[~np.isin(actual, (CAP, COVID))][0]
-        raise ValueError(f"label is {wrong}. Expected 1 (COVID-19) or 0 (CAP).")
+    if (wrong := actual[~np.isin(actual, (CAP, COVID))]).size:
+        raise ValueError(f"label is {wrong[0]}. Expected 1 (COVID-19) or 0 (CAP).")
     for name, value in [("probability", score), ("threshold", np.array([threshold]))]:
         outside = ~((value >= 0) & (value <= 1))
         if outside.any():
@@ -184,7 +179,3 @@ def _checked(labels: ArrayLike, probabilities: ArrayLike, threshold: float) -> t
 
 def _array(values: ArrayLike) -> np.ndarray:
     return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
-
-
-def _share(right: np.ndarray) -> float | None:
-    return float(right.mean()) if right.size else None

@@ -1,5 +1,6 @@
 """Dice, accuracy and precision of the lesion classes (Chen et al. 2020, Sec. III-D), from pixel counts per case."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ SCORE_CLASSES = ("background", *LESION_CLASSES)
 # Columns of a class's counts: pixels right, pixels predicted, pixels in the truth, pixels that count at all.
 TRUE_POSITIVE, PREDICTED, ACTUAL, COUNTED = range(4)
 
-_WORST_CASES = 5
+_WORST_CASES = 5  # those to look at first: lowest mean Dice over the lesion classes they have
 
 
 def dice(counts: torch.Tensor) -> torch.Tensor:
@@ -80,14 +81,7 @@ def accuracy(counts: torch.Tensor) -> torch.Tensor:
 
 
 def class_means(scores: torch.Tensor) -> torch.Tensor:
-    """Mean over the cases of each lesion class; cases with NaN are left out.
-
-    Args:
-        scores: score of each case and class, shape (cases, 4), the background first.
-
-    Returns:
-        Means of the three lesion classes, shape (3,); NaN for a class that no case has.
-    """
+    """Mean over the cases, NaN left out, of each lesion class, shape (3,); of scores (cases, 4), background first."""
     return scores[:, 1:].nanmean(dim=0)
 
 
@@ -126,14 +120,18 @@ def summarize_lesions(counts: torch.Tensor, case_ids: Sequence[str]) -> dict[str
             "Score and name the same cases."
         )
     has_class = (counts[..., ACTUAL] > 0).sum(dim=0)
+    pooled = counts.sum(dim=0)
+    accuracy_of_all = pooled[:, TRUE_POSITIVE].sum().double() / pooled[0, COUNTED]
+    means = dice(counts)[:, 1:].nanmean(dim=1).tolist()
+    worst = sorted((mean, case_id) for mean, case_id in zip(means, case_ids, strict=True) if not math.isnan(mean))
     return {
         "cases": len(counts),
-        "dice": _by_lesion(class_means(dice(counts))),
-        "accuracy": _by_lesion(class_means(accuracy(counts))),
-        "precision": _by_lesion(class_means(precision(counts))),
-        "pooled": _pooled(counts.sum(dim=0)),
-        "cases_with_class": {name: int(has_class[value]) for value, name in enumerate(SCORE_CLASSES) if value},
-        "worst_cases": _worst_cases(counts, case_ids),
+        "dice": _by_class(LESION_CLASSES, class_means(dice(counts))),
+        "accuracy": _by_class(LESION_CLASSES, class_means(accuracy(counts))),
+        "precision": _by_class(LESION_CLASSES, class_means(precision(counts))),
+        "pooled": {"dice": _by_class(SCORE_CLASSES, dice(pooled)), "accuracy": _number(accuracy_of_all)},
+        "cases_with_class": {name: int(has_class[value]) for value, name in enumerate(LESION_CLASSES, 1)},
+        "worst_cases": [{"case_id": case_id, "dice": mean} for mean, case_id in worst[:_WORST_CASES]],
     }
 
 
@@ -196,28 +194,22 @@ def _count(predicted: torch.Tensor, actual: torch.Tensor) -> torch.Tensor:
 def _label_map(labels: torch.Tensor, name: str, case: str) -> torch.Tensor:
     """Integer label map (B, ...) of a label map (B, 1, ...) or a one-hot (B, 4, ...), its values checked."""
     labels = labels.as_tensor() if isinstance(labels, MetaTensor) else labels
-    if labels.shape[1] == len(SCORE_CLASSES):
+    classes = len(SCORE_CLASSES)
+    if labels.shape[1] == classes:
         if not bool((((labels == 0) | (labels == 1)).all(dim=1) & (labels.sum(dim=1) == 1)).all()):
             raise ValueError(f"{case}{name} has 4 channels that are not one-hot. Add AsDiscreted(argmax=True).")
         return labels.argmax(dim=1)
     if labels.shape[1] != 1:
-        raise ValueError(
-            f"{case}{name} has {labels.shape[1]} channels. Expected 1 (label map) or {len(SCORE_CLASSES)} (one-hot)."
-        )
-    _check_values(labels, name, case)
-    return labels[:, 0].long()
-
-
-def _check_values(labels: torch.Tensor, name: str, case: str) -> None:
-    wrong = ~torch.isin(labels, torch.arange(len(SCORE_CLASSES), device=labels.device))
-    if name == "truth":
-        wrong &= labels != IGNORE_LABEL
+        raise ValueError(f"{case}{name} has {labels.shape[1]} channels. Expected 1 (label map) or {classes} (one-hot).")
+    known = [*range(classes), IGNORE_LABEL] if name == "truth" else [*range(classes)]
+    wrong = ~torch.isin(labels, torch.tensor(known, device=labels.device))
     if bool(wrong.any()):
         also = f" or {IGNORE_LABEL} (ignore)" if name == "truth" else ""
         raise ValueError(
             f"{case}{name} has value {labels[wrong][0].item():g} at {int(wrong.sum())} pixels. "
             f"Expected 0, 1, 2, 3{also}. Check the label map, and that it was resampled with nearest neighbours."
         )
+    return labels[:, 0].long()
 
 
 def _in_neither(counts: torch.Tensor) -> torch.Tensor:
@@ -228,20 +220,6 @@ def _number(value: torch.Tensor) -> float | None:
     return None if value.isnan() else value.item()
 
 
-def _by_lesion(means: torch.Tensor) -> dict[str, float | None]:
-    by_class = {name: _number(mean) for name, mean in zip(LESION_CLASSES, means, strict=True)}
-    return {**by_class, "mean": _number(means.nanmean())}
-
-
-def _pooled(counts: torch.Tensor) -> dict[str, Any]:
-    scores = dice(counts)
-    right, counted = counts[:, TRUE_POSITIVE].sum().double(), counts[0, COUNTED]
-    by_class = {name: _number(score) for name, score in zip(SCORE_CLASSES, scores, strict=True)}
-    return {"dice": {**by_class, "mean": _number(scores.nanmean())}, "accuracy": _number(right / counted)}
-
-
-def _worst_cases(counts: torch.Tensor, case_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """The cases to look at first: lowest mean Dice over the lesion classes they have."""
-    means = dice(counts)[:, 1:].nanmean(dim=1).tolist()
-    scored = sorted((mean, case_id) for mean, case_id in zip(means, case_ids, strict=True) if mean == mean)
-    return [{"case_id": case_id, "dice": mean} for mean, case_id in scored[:_WORST_CASES]]
+def _by_class(names: Sequence[str], scores: torch.Tensor) -> dict[str, float | None]:
+    by_class = {name: _number(score) for name, score in zip(names, scores, strict=True)}
+    return {**by_class, "mean": _number(scores.nanmean())}

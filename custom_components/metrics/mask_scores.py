@@ -1,7 +1,7 @@
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from custom_components.labels import INFECTION, LUNG
 from monai.metrics import compute_dice, compute_surface_dice
@@ -49,22 +49,13 @@ def mask_scores(
     scores: dict[str, float | None] = {}
     for name, value in MASKS.items():
         pair = [(labels >= value)[None, None] for labels in (predicted, truth)]
-        surface = _surface_dice(pair, spacing_mm, tolerance_mm[name])
-        scores |= {f"dice_{name}": _known(compute_dice(pair[0].float(), pair[1].float()).item())}
-        scores |= {f"surface_dice_{name}": surface}
-        ml = [float(mask.sum()) * float(np.prod(spacing_mm)) / 1000 for mask in pair]
-        scores |= {f"ml_{name}_true": round(ml[1], 6), f"ml_{name}_pred": round(ml[0], 6)}
+        there = [bool(mask.any()) for mask in pair]
+        surface = torch.zeros(1)
+        if all(there):
+            options: dict[str, Any] = {"include_background": True, "spacing": list(spacing_mm)}
+            surface = compute_surface_dice(pair[0], pair[1], [tolerance_mm[name]], **options)
+        scores[f"dice_{name}"] = compute_dice(pair[0].float(), pair[1].float()).item() if any(there) else None
+        scores[f"surface_dice_{name}"] = surface.item() if any(there) else None
+        for mask, whose in zip(pair, ("pred", "true"), strict=True):
+            scores[f"ml_{name}_{whose}"] = round(float(mask.sum()) * math.prod(spacing_mm) / 1000, 6)
     return scores
-
-
-def _surface_dice(pair: list[torch.Tensor], spacing_mm: Sequence[float], tolerance_mm: float) -> float | None:
-    if not all(mask.any() for mask in pair):
-        return 0.0 if any(mask.any() for mask in pair) else None
-    surface = compute_surface_dice(
-        pair[0], pair[1], class_thresholds=[tolerance_mm], include_background=True, spacing=list(spacing_mm)
-    )
-    return _known(surface.item())
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value

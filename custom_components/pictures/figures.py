@@ -18,7 +18,7 @@ from custom_components.pictures.overlay import (
     heated,
 )
 from custom_components.pictures.sheet import draw_sheet, swatch
-from custom_components.pictures.slices import slices_of_interest, window_to_grey
+from custom_components.pictures.slices import most_affected, window_to_grey
 from PIL import Image
 
 # Share of the colour of a lesion, whose class is shown, and of the infection, below which the CT is.
@@ -113,8 +113,8 @@ def draw_attention(
     """Draw an axial and a coronal view of what a classifier attended to, in the manner of Fig. 5 of Ouyang et al. 2020.
 
     The first column is the CT in the lung window with the contours of lung and infection, then comes a column for each
-    attention map, with the outline of attention of one half. Shown are the slices with most infection; without any,
-    those with most of the first attention map inside the lungs, or anywhere; without that, those with most lung.
+    attention map, with the outline of attention of one half. Shown are the slices of :func:`most_affected`, by the
+    first attention map.
 
     All arrays have the shape (X, Y, Z), x to the patient's left, y to posterior, z to superior.
 
@@ -134,9 +134,7 @@ def draw_attention(
     """
     masks = {"lung": lung, "infection": infection}
     _check_arrays(image_hu, attention, masks)
-    first = next(iter(attention.values()), None)
-    inside = first if first is None or lung is None else first * (lung != 0)
-    z, y = slices_of_interest(image_hu.shape, infection, inside, first, lung)
+    z, y = most_affected(image_hu.shape, infection, next(iter(attention.values()), None), lung)
     width, depth, height = np.array(image_hu.shape) * spacing_mm
     scale = min(_px_per_mm(min(spacing_mm[:2]), max(width, depth)), _MAX_PX / max(width, depth, height))
     axial = Cut(np.s_[:, :, z], _size_px((width, depth), scale))

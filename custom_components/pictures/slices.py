@@ -52,12 +52,18 @@ def slices_to_show(
     return sorted(chosen)
 
 
-def slices_of_interest(shape: Sequence[int], *candidates: np.ndarray | None) -> tuple[int, int]:
-    """Choose the axial and the coronal slice that have most of the first candidate that is not empty.
+def most_affected(
+    shape: Sequence[int], infection: np.ndarray | None, attention: np.ndarray | None, lung: np.ndarray | None
+) -> tuple[int, int]:
+    """Choose the axial and the coronal slice with most infection.
+
+    Without any, those with most attention inside the lungs, or anywhere; without that, those with most lung.
 
     Args:
-        shape: (X, Y, Z), whose middle is taken when all candidates are empty.
-        candidates: masks or attention maps, not negative, shape (X, Y, Z); None is passed over.
+        shape: (X, Y, Z), whose middle is taken when there is nothing of these.
+        infection: mask, shape (X, Y, Z), or None.
+        attention: not negative, shape (X, Y, Z), or None.
+        lung: mask, shape (X, Y, Z), or None.
 
     Returns:
         Index along z and along y.
@@ -65,10 +71,11 @@ def slices_of_interest(shape: Sequence[int], *candidates: np.ndarray | None) -> 
     Example:
         >>> infection = np.zeros((5, 6, 7))
         >>> infection[1:3, 4, 5] = 1
-        >>> slices_of_interest(infection.shape, None, infection)
+        >>> most_affected(infection.shape, infection, None, None)
         (5, 4)
     """
-    for candidate in candidates:
+    inside = attention if attention is None or lung is None else np.where(lung != 0, attention, 0)
+    for candidate in (infection, inside, attention, lung):
         if candidate is not None and candidate.any():
             z, y = (int(candidate.sum(axis=axes, dtype=np.float64).argmax()) for axes in ((0, 1), (0, 2)))
             return z, y

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -63,33 +62,30 @@ def infection_percent(label: np.ndarray, lung: np.ndarray) -> float:
     return 100.0 * float(np.isin(counted, INFECTION_LABELS).mean()) if counted.size else math.nan
 
 
-@dataclass(frozen=True)
 class CaseLesions:
-    """Arrays of one case, turned to the display: x to the patient's left, y to posterior, z to superior.
+    """Arrays of one case, however its file is stored: x to the patient's left, y to posterior, z to superior.
+
+    They are given as the file stores them, shape (I, J, K); as attributes they are turned, shape (X, Y, Z).
+
+    Args:
+        case_id: name of the case.
+        image_hu: CT in HU.
+        label: predicted label map.
+        affine: voxel index to mm (RAS), shape (4, 4).
+        truth: true label map, or None.
+        lung: lung mask, or None.
+        has_spacing: whether the file says how large a voxel is, as PNG does not.
 
     Attributes:
-        case_id: name of the case.
-        image_hu: CT in HU, shape (X, Y, Z).
-        label: predicted label map, shape (X, Y, Z).
-        truth: true label map, shape (X, Y, Z), or None.
-        lung: lung mask, shape (X, Y, Z), or None.
-        file_shape: shape of the arrays in the file.
-        display: how they were turned.
-        has_spacing: whether the file says how large a voxel is, as PNG does not.
+        file_shape: (I, J, K).
+        display: how the arrays were turned.
+
+    Raises:
+        ValueError: when the arrays are not on one grid, or the prediction has a value that is no class.
     """
 
-    case_id: str
-    image_hu: np.ndarray
-    label: np.ndarray
-    truth: np.ndarray | None
-    lung: np.ndarray | None
-    file_shape: tuple[int, ...]
-    display: Display
-    has_spacing: bool
-
-    @classmethod
-    def from_file_grid(
-        cls,
+    def __init__(
+        self,
         case_id: str,
         image_hu: np.ndarray,
         label: np.ndarray,
@@ -97,29 +93,14 @@ class CaseLesions:
         truth: np.ndarray | None = None,
         lung: np.ndarray | None = None,
         has_spacing: bool = True,
-    ) -> "CaseLesions":
-        """Turn the arrays of a file, however it is stored, to the display.
-
-        Args:
-            case_id: name of the case.
-            image_hu: CT in HU, shape (I, J, K) of the file.
-            label: predicted label map, same shape.
-            affine: voxel index to mm (RAS), shape (4, 4).
-            truth: true label map, same shape.
-            lung: lung mask, same shape.
-            has_spacing: whether the affine's pixel size is known.
-
-        Returns:
-            The case.
-
-        Raises:
-            ValueError: when the arrays are not on one grid, or the prediction has a value that is no class.
-        """
+    ) -> None:
         _check_one_grid(case_id, {"CT": image_hu, "prediction": label, "label": truth, "lung mask": lung})
-        label = _checked_label(case_id, label)
-        display = Display(affine)
-        turn, shape = display.turned, label.shape
-        return cls(case_id, turn(image_hu), turn(label), turn(truth), turn(lung), shape, display, has_spacing)
+        self.case_id, self.file_shape, self.has_spacing = case_id, label.shape, has_spacing
+        self.display = display = Display(affine)
+        self.image_hu: np.ndarray = display.turned(image_hu)
+        self.label: np.ndarray = display.turned(_checked_label(case_id, label))
+        self.truth: np.ndarray | None = display.turned(truth)
+        self.lung: np.ndarray | None = display.turned(lung)
 
     @property
     def slice_indices(self) -> range:
@@ -152,15 +133,24 @@ def describe_lesions(case: CaseLesions) -> dict[str, Any]:
     Returns:
         What ``<case>_lesions.json`` holds below its head; None for what cannot be known.
     """
+    counts = case.pixel_counts.sum(axis=0)
     by_slice = [_slice(case, z) for z in np.argsort(case.slice_indices).tolist()]
     return {
-        "geometry": _geometry(case),
-        "lesions": {name: _lesion(case, value) for value, name in enumerate(LESION_CLASSES, 1)},
-        "lung": _lung(case),
-        "infection_percent_of_lung": _infected_percent(case.pixel_counts.sum(axis=0)),
+        "geometry": {
+            "shape": list(case.file_shape),
+            "spacing_mm": case.display.file_spacing_mm if case.has_spacing else None,
+            "slice_axis": case.display.slice_axis,
+        },
+        "lesions": {
+            name: _amount(case, int(counts[:, value].sum()))
+            | ({"percent_of_lung": _infected_percent(counts, (value,))} if value in INFECTION_LABELS else {})
+            for value, name in enumerate(LESION_CLASSES, 1)
+        },
+        "lung": None if case.lung is None else _amount(case, int(counts[1].sum())),
+        "infection_percent_of_lung": _infected_percent(counts),
         "slices_with_lesions": [entry["index"] for entry in by_slice if any(entry["pixels"].values())],
         "slices": by_slice,
-        "notes": _notes(case),
+        "notes": _notes(case, counts),
     }
 
 
@@ -187,34 +177,16 @@ def _checked_label(case_id: str, label: np.ndarray) -> np.ndarray:
     return small
 
 
-def _geometry(case: CaseLesions) -> dict[str, Any]:
-    spacing_mm = case.display.file_spacing_mm if case.has_spacing else None
-    return {"shape": list(case.file_shape), "spacing_mm": spacing_mm, "slice_axis": case.display.slice_axis}
-
-
-def _volume_ml(case: CaseLesions, pixels: int) -> float | None:
-    return pixels * case.display.voxel_ml if case.has_spacing else None
-
-
-def _lesion(case: CaseLesions, value: int) -> dict[str, Any]:
-    counts = case.pixel_counts.sum(axis=0)
-    pixels = int(counts[:, value].sum())
-    amount = {"pixels": pixels, "volume_ml": _volume_ml(case, pixels)}
-    return {**amount, "percent_of_lung": _infected_percent(counts, (value,))} if value in INFECTION_LABELS else amount
-
-
-def _lung(case: CaseLesions) -> dict[str, Any] | None:
-    pixels = int(case.pixel_counts[:, 1].sum())
-    return None if case.lung is None else {"pixels": pixels, "volume_ml": _volume_ml(case, pixels)}
+def _amount(case: CaseLesions, pixels: int) -> dict[str, Any]:
+    return {"pixels": pixels, "volume_ml": pixels * case.display.voxel_ml if case.has_spacing else None}
 
 
 def _slice(case: CaseLesions, z: int) -> dict[str, Any]:
     counts = case.pixel_counts[z]
-    pixels = {name: int(counts[:, value].sum()) for value, name in enumerate(LESION_CLASSES, 1)}
+    amounts = {name: _amount(case, int(counts[:, value].sum())) for value, name in enumerate(LESION_CLASSES, 1)}
     return {
         "index": case.slice_indices[z],
-        "pixels": pixels,
-        "volume_ml": {name: _volume_ml(case, number) for name, number in pixels.items()},
+        **{key: {name: amount[key] for name, amount in amounts.items()} for key in ("pixels", "volume_ml")},
         "infection_percent_of_lung": _infected_percent(counts),
     }
 
@@ -225,13 +197,13 @@ def _infected_percent(counts: np.ndarray, values: Sequence[int] = INFECTION_LABE
     return 100.0 * int(counts[1, list(values)].sum()) / lung if lung else None
 
 
-def _notes(case: CaseLesions) -> list[str]:
+def _notes(case: CaseLesions, counts: np.ndarray) -> list[str]:
     notes = [] if case.has_spacing else [_PNG_NOTE]
+    outside = int(counts[0, list(INFECTION_LABELS)].sum())
     if case.lung is None:
-        return [*notes, _LUNG_NOTE]
-    if not case.pixel_counts[:, 1].any():
-        return [*notes, _EMPTY_LUNG_NOTE]
-    outside = int(case.pixel_counts[:, 0, list(INFECTION_LABELS)].sum())
-    if outside:
+        notes.append(_LUNG_NOTE)
+    elif not counts[1].any():
+        notes.append(_EMPTY_LUNG_NOTE)
+    elif outside:
         notes.append(f"{outside} infected pixels lie outside the lung mask and are not part of the percentages.")
     return notes

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from custom_components.pictures.slices import slices_of_interest, slices_to_show, window_to_grey
+from custom_components.pictures.slices import most_affected, slices_to_show, window_to_grey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -32,10 +32,11 @@ def test_without_lesion_the_middle_slice_is_shown():
     assert slices_to_show(np.zeros(7), spacing_mm=5.0) == [3]
 
 
-@given(hnp.arrays(np.uint8, (3, 4, 5), elements=st.integers(0, 1)))
+@given(hnp.arrays(np.uint8, (3, 4, 5), elements=st.integers(0, 1)), st.integers(0, 2))
 @settings(max_examples=40)
-def test_the_slices_of_interest_have_most_of_the_mask(mask):
-    z, y = slices_of_interest(mask.shape, None, np.zeros_like(mask), mask)
+def test_the_slices_that_are_most_affected_have_most_of_the_mask(mask, place):
+    masks = [np.zeros_like(mask)] * place + [mask] + [None] * (2 - place)
+    z, y = most_affected(mask.shape, *masks)
     if mask.any():
         assert mask[:, :, z].sum() == max(mask[:, :, k].sum() for k in range(5))
         assert mask[:, y].sum() == max(mask[:, k].sum() for k in range(4))

@@ -19,7 +19,7 @@ def stored_as(array, affine, orientation):
 
 def case_of(label, affine=None, **more):
     affine = np.diag([-0.5, -2.0, 10.0, 1.0]) if affine is None else affine
-    return CaseLesions.from_file_grid("012", np.zeros(label.shape, np.float32), label, affine, **more)
+    return CaseLesions("012", np.zeros(label.shape, np.float32), label, affine, **more)
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)

@@ -1,7 +1,7 @@
 """What is reported of one scan, as plain numbers and sentences: what report.json holds and report.html prints."""
 
 import math
-from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import nibabel as nib
@@ -13,7 +13,7 @@ from custom_components.labels import LESION_CLASSES
 from custom_components.metrics.case_numbers import check_weighting
 from custom_components.reports.lesions import INFECTION_LABELS, lesion_volumes_ml
 from custom_components.reports.scan.displayed import SIDES, DisplayedScan
-from custom_components.reports.scan.findings import Model, ScanFindings, Scores
+from custom_components.reports.scan.findings import ScanFindings, Scores
 from custom_components.reports.scan.sentences import done_sentences, notes_of, score_meanings, summary_of
 
 # Of the form of the report: raised when an entry changes its meaning or goes.
@@ -24,7 +24,7 @@ _VOLUME_DECIMALS = 3
 _RATIO_DECIMALS = 6
 
 
-def describe_scan(findings: ScanFindings) -> dict[str, Any]:
+def describe_scan(findings: ScanFindings, scan: DisplayedScan | None = None) -> dict[str, Any]:
     """The report of a scan; ``docs/report.schema.json`` defines each entry.
 
     Volumes are in ml, slice indices count from 0 along ``slice_axis`` in the order of the file. What cannot be known
@@ -32,6 +32,7 @@ def describe_scan(findings: ScanFindings) -> dict[str, Any]:
 
     Args:
         findings: what is known of the scan.
+        scan: the same, where it is turned to the display already.
 
     Returns:
         What JSON can hold.
@@ -39,11 +40,7 @@ def describe_scan(findings: ScanFindings) -> dict[str, Any]:
     Raises:
         ValueError: naming the case, when the findings contradict each other.
     """
-    return describe_displayed(findings, DisplayedScan.of(findings))
-
-
-def describe_displayed(findings: ScanFindings, scan: DisplayedScan) -> dict[str, Any]:
-    """As :func:`describe_scan`, of arrays that are turned to the display already."""
+    scan = DisplayedScan(findings) if scan is None else scan
     report = {
         "report_version": REPORT_VERSION,
         "notice": NOTICE,
@@ -53,11 +50,11 @@ def describe_displayed(findings: ScanFindings, scan: DisplayedScan) -> dict[str,
         "patient_id": findings.patient_id,
         "series": None if findings.series is None else _series(findings.series),
         "geometry": _geometry(findings, scan),
-        "lungs": {"source": findings.lung_source, "volume_ml": _volumes_ml(scan, scan.lung_voxels.sum(axis=1))},
+        "lungs": {"source": findings.lung_source, "volume_ml": _volumes_ml(scan, scan.lung_voxels)},
         "infection": _infection(findings, scan),
         "lesions": _lesions(findings, scan),
         "scores": None if findings.scores is None else _scores(findings.case_id, findings.scores),
-        "models": [_model(model) for model in findings.models],
+        "models": [asdict(model) for model in findings.models],
         "seconds": {stage: round(seconds, _VOLUME_DECIMALS) for stage, seconds in findings.seconds.items()},
     }
     report |= {"summary": summary_of(report), "done": done_sentences(report)}
@@ -88,8 +85,12 @@ def _geometry(findings: ScanFindings, scan: DisplayedScan) -> dict[str, Any]:
 
 
 def _volumes_ml(scan: DisplayedScan, voxels: np.ndarray) -> dict[str, float]:
-    counts = {**dict(zip(SIDES, voxels.tolist(), strict=True)), "total": int(voxels.sum())}
-    return {side: _ml(scan, count) for side, count in counts.items()}
+    return {side: _ml(scan, count) for side, count in _by_side(voxels).items()}
+
+
+def _by_side(voxels: np.ndarray) -> dict[str, int]:
+    """Sums of counts (2, Z): of the left lung, the right one and both."""
+    return {**dict(zip(SIDES, voxels.sum(axis=1).tolist(), strict=True)), "total": int(voxels.sum())}
 
 
 def _ml(scan: DisplayedScan, voxels: int) -> float:
@@ -100,37 +101,31 @@ def _infection(findings: ScanFindings, scan: DisplayedScan) -> dict[str, Any] | 
     infected = scan.infected_voxels
     if infected is None or findings.infection is None:
         return None
-    parts, wholes = ([*voxels.sum(axis=1).tolist(), int(voxels.sum())] for voxels in (infected, scan.lung_voxels))
-    percents = [_percent(part, whole) for part, whole in zip(parts, wholes, strict=True)]
-    ratio = parts[-1] / wholes[-1] if wholes[-1] else math.nan
+    parts, wholes = _by_side(infected), _by_side(scan.lung_voxels)
+    ratio = parts["total"] / wholes["total"] if wholes["total"] else math.nan
     return {
         "source": findings.infection_source,
-        "volume_ml": _volumes_ml(scan, infected.sum(axis=1)),
-        "percent_of_lung": dict(zip((*SIDES, "total"), percents, strict=True)),
+        "volume_ml": _volumes_ml(scan, infected),
+        "percent_of_lung": {side: _percent(part, wholes[side]) for side, part in parts.items()},
         "ratio": None if math.isnan(ratio) else round(ratio, _RATIO_DECIMALS),
         "ratio_band": ratio_band(ratio) or None,
         "slices": _indices(scan, np.any(infected, axis=0)),
-        "outside_lungs_ml": _ml(scan, int(np.count_nonzero(findings.infection)) - parts[-1]),
+        "outside_lungs_ml": _ml(scan, int(np.count_nonzero(findings.infection)) - parts["total"]),
     }
 
 
 def _lesions(findings: ScanFindings, scan: DisplayedScan) -> dict[str, Any] | None:
-    if findings.lesions is None:
+    if findings.lesions is None or scan.lesions is None:
         return None
     volumes_ml = lesion_volumes_ml(findings.lesions, findings.affine)
     lung = int(scan.lung_voxels.sum())
-    in_lungs = [np.count_nonzero((findings.lesions == value) & (findings.lungs != 0)) for value in INFECTION_LABELS]
-    names = [LESION_CLASSES[value - 1] for value in INFECTION_LABELS]
+    in_lungs = np.bincount(findings.lesions[findings.lungs != 0], minlength=len(LESION_CLASSES) + 1)
     return {
         "volume_ml": {name: round(volume, _VOLUME_DECIMALS) for name, volume in volumes_ml.items()},
-        "percent_of_lung": {name: _percent(int(part), lung) for name, part in zip(names, in_lungs, strict=True)},
+        "percent_of_lung": {LESION_CLASSES[k - 1]: _percent(int(in_lungs[k]), lung) for k in INFECTION_LABELS},
         "slices_searched": sorted(findings.lesion_slices),
-        "slices": _indices(scan, _has_any(scan.lesions)),
+        "slices": _indices(scan, np.any(scan.lesions, axis=(0, 1))),
     }
-
-
-def _has_any(label: np.ndarray | None) -> np.ndarray:
-    return np.zeros(0, dtype=bool) if label is None else np.any(label, axis=(0, 1))
 
 
 def _indices(scan: DisplayedScan, is_affected: np.ndarray) -> list[int]:
@@ -143,21 +138,10 @@ def _percent(part: int, whole: int) -> float | None:
 
 
 def _scores(case_id: str, scores: Scores) -> dict[str, Any]:
-    _check_scores(case_id, scores)
     shown = {"p_us": scores.p_us, "p_ss": scores.p_ss, "p_final": scores.p_final, "weight_us": scores.weight_us}
-    return {
-        **{name: None if value is None else round(value, _DECIMALS) for name, value in shown.items()},
-        "threshold": scores.threshold,
-        "above_threshold": None if scores.p_final is None else bool(scores.p_final >= scores.threshold),
-        "meaning": score_meanings(scores),
-    }
-
-
-def _check_scores(case_id: str, scores: Scores) -> None:
-    known = {"p_us": scores.p_us, "p_ss": scores.p_ss, "p_final": scores.p_final, "weight_us": scores.weight_us}
     if not 0 <= scores.threshold <= 1:
         raise ValueError(f"Case {case_id}: threshold is {scores.threshold:g}. Expected a probability, 0 to 1.")
-    for name, value in known.items():
+    for name, value in shown.items():
         if value is not None and not 0 <= value <= 1:
             raise ValueError(f"Case {case_id}: {name} is {value:g}. Expected 0 to 1: take the sigmoid of the logit.")
     if (scores.p_final is None) != (scores.weight_us is None):
@@ -167,8 +151,9 @@ def _check_scores(case_id: str, scores: Scores) -> None:
         )
     if scores.p_final is not None and scores.weight_us is not None:
         check_weighting(case_id, scores.weight_us, scores.p_us, scores.p_ss, scores.p_final)
-
-
-def _model(model: Model) -> dict[str, Any]:
-    names: Sequence[str] = ("name", "version", "weights", "sha256", "trained_on")
-    return {name: getattr(model, name) for name in names}
+    return {
+        **{name: None if value is None else round(value, _DECIMALS) for name, value in shown.items()},
+        "threshold": scores.threshold,
+        "above_threshold": None if scores.p_final is None else bool(scores.p_final >= scores.threshold),
+        "meaning": score_meanings(scores),
+    }

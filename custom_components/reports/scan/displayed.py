@@ -1,7 +1,6 @@
 """One scan as its report shows it: turned to the display, and counted lung by lung and slice by slice."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
@@ -16,9 +15,11 @@ SIDES = {"left": LEFT, "right": RIGHT}
 _CM2_PER_ML_A_MM = 10.0
 
 
-@dataclass(frozen=True)
 class DisplayedScan:
-    """Arrays of one scan: x to the patient's left, y to posterior, z to superior.
+    """Arrays of one scan, however its file is stored: x to the patient's left, y to posterior, z to superior.
+
+    Args:
+        findings: what is known of the scan; nothing is copied.
 
     Attributes:
         image_hu: CT in HU, shape (X, Y, Z).
@@ -31,43 +32,26 @@ class DisplayedScan:
         slice_indices: index of each slice in the file's own order, length Z.
         z_mm: patient position of the middle of each slice towards superior, shape (Z,).
         voxel_ml: volume of a voxel.
+
+    Raises:
+        ValueError: naming the case, when a value of the lung mask is no lung, or an attention is not in [0, 1].
     """
 
-    image_hu: np.ndarray
-    lungs: np.ndarray
-    infection: np.ndarray | None
-    lesions: np.ndarray | None
-    attention: Mapping[str, np.ndarray]
-    spacing_mm: tuple[float, float, float]
-    slice_axis: int
-    slice_indices: Sequence[int]
-    z_mm: np.ndarray
-    voxel_ml: float
-
-    @classmethod
-    def of(cls, findings: ScanFindings) -> "DisplayedScan":
-        """Turn the arrays of a scan, however its file is stored, to the display; nothing is copied.
-
-        Raises:
-            ValueError: naming the case, when a value of the lung mask is no lung, or an attention is not in [0, 1].
-        """
+    def __init__(self, findings: ScanFindings) -> None:
         maps = {"US": findings.attention_us, "SS": findings.attention_ss}
         attention = {name: values for name, values in maps.items() if values is not None}
         _check_values(findings, attention)
         display, shape = Display(findings.affine), findings.image_hu.shape
-        indices = display.slice_indices(shape)
-        return cls(
-            image_hu=display.turned(findings.image_hu),
-            lungs=display.turned(findings.lungs),
-            infection=display.turned(findings.infection),
-            lesions=display.turned(findings.lesions),
-            attention={name: display.turned(values) for name, values in attention.items()},
-            spacing_mm=display.spacing_mm,
-            slice_axis=display.slice_axis,
-            slice_indices=indices,
-            z_mm=_z_mm(shape, findings.affine, display.slice_axis, indices),
-            voxel_ml=display.voxel_ml,
-        )
+        self.image_hu: np.ndarray = display.turned(findings.image_hu)
+        self.lungs: np.ndarray = display.turned(findings.lungs)
+        self.infection: np.ndarray | None = display.turned(findings.infection)
+        self.lesions: np.ndarray | None = display.turned(findings.lesions)
+        self.attention: dict[str, np.ndarray] = {name: display.turned(values) for name, values in attention.items()}
+        self.spacing_mm, self.slice_axis, self.voxel_ml = display.spacing_mm, display.slice_axis, display.voxel_ml
+        self.slice_indices = display.slice_indices(shape)
+        centres = np.repeat([(np.array(shape) - 1) / 2], len(self.slice_indices), axis=0)
+        centres[:, self.slice_axis] = self.slice_indices
+        self.z_mm: np.ndarray = centres @ findings.affine[2, :3] + findings.affine[2, 3]
 
     @cached_property
     def lung_voxels(self) -> np.ndarray:
@@ -104,9 +88,3 @@ def _check_values(findings: ScanFindings, attention: Mapping[str, np.ndarray]) -
         )
     for name, values in attention.items():
         check_attention(values, f"Case {findings.case_id}: attention {name}")
-
-
-def _z_mm(shape: Sequence[int], affine: np.ndarray, axis: int, indices: Sequence[int]) -> np.ndarray:
-    centres = np.repeat([(np.array(shape) - 1) / 2], len(indices), axis=0)
-    centres[:, axis] = indices
-    return centres @ affine[2, :3] + affine[2, 3]

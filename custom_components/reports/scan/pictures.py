@@ -19,7 +19,7 @@ from custom_components.pictures.overlay import (
     heated,
 )
 from custom_components.pictures.sheet import mark_sides
-from custom_components.pictures.slices import slices_of_interest, slices_to_show, window_to_grey
+from custom_components.pictures.slices import most_affected, slices_to_show, window_to_grey
 from custom_components.reports.scan.displayed import SIDES, DisplayedScan
 from PIL import Image, ImageDraw, ImageFont
 
@@ -61,15 +61,14 @@ class Panel:
 class _Plane:
     """A cut through the scan, drawn at ``scale`` mm of paper for a mm of the patient.
 
-    ``other`` is where the cut that is shown with it meets it, as a share of its height.
+    ``where`` names an axial slice; ``other`` is where the cut that is shown with it meets it, as a share of its height.
     """
 
-    name: str
+    where: str
     place: tuple[Any, ...]
     extent_mm: tuple[float, float]
     scale: float
     sides: str
-    where: str
     other: float | None = None
 
     @property
@@ -109,20 +108,16 @@ def draw_overview(scan: DisplayedScan, box: Box, width_mm: float, height_mm: flo
     Returns:
         A row of panels for each cut, all of one scale.
     """
-    z, y = _most_affected(scan)
+    infection = scan.infection if scan.has_infection else None
+    z, y = most_affected(scan.image_hu.shape, infection, next(iter(scan.attention.values()), None), scan.lungs)
     width, depth, height = _extent_mm(scan, box)
     scale = min(width_mm / (2 + len(scan.attention)) / width, height_mm / (depth + height))
-    meets = {
-        "axial": (y - box[1].start + 0.5) / (box[1].stop - box[1].start),
-        "coronal": (box[2].stop - z - 0.5) / (box[2].stop - box[2].start),
-    }
     upwards = slice(box[2].stop - 1, box[2].start - 1 if box[2].start else None, -1)
-    place = _slice_name(scan, z)
-    planes = (
-        _Plane("axial", (box[0], box[1], z), (width, depth), scale, "RLAP", place, meets["axial"]),
-        _Plane("coronal", (box[0], y, upwards), (width, height), scale, "RLSI", "", meets["coronal"]),
-    )
-    return [_overview_row(scan, plane) for plane in planes]
+    coronal_at = (y - box[1].start + 0.5) / (box[1].stop - box[1].start)
+    axial_at = (box[2].stop - z - 0.5) / (box[2].stop - box[2].start)
+    axial = _Plane(_slice_name(scan, z), (box[0], box[1], z), (width, depth), scale, "RLAP", coronal_at)
+    coronal = _Plane("", (box[0], y, upwards), (width, height), scale, "RLSI", axial_at)
+    return [_overview_row(scan, plane) for plane in (axial, coronal)]
 
 
 def draw_slices(scan: DisplayedScan, box: Box, columns: int, width_mm: float, height_mm: float) -> list[Panel]:
@@ -141,10 +136,10 @@ def draw_slices(scan: DisplayedScan, box: Box, columns: int, width_mm: float, he
     width, depth, _ = _extent_mm(scan, box)
     scale = min(width_mm / columns / width, height_mm / depth)
     panels = []
+    there = ["the lungs' outline" if scan.infection is None else "the outlines of lungs and infection"]
+    there += [] if scan.lesions is None else ["lesion classes in colour"]
     for z in chosen_slices(scan):
-        plane = _Plane("axial", (box[0], box[1], z), (width, depth), scale, "RL", _slice_name(scan, z))
-        there = ["the lungs' outline" if scan.infection is None else "the outlines of lungs and infection"]
-        there += [] if scan.lesions is None else ["lesion classes in colour"]
+        plane = _Plane(_slice_name(scan, z), (box[0], box[1], z), (width, depth), scale, "RL")
         panels.append(_panel(plane, _outlined(scan, plane, scan.lesions), f"with {' and '.join(there)}", plane.where))
     return panels
 
@@ -167,18 +162,6 @@ def chosen_slices(scan: DisplayedScan, max_slices: int = MAX_SLICES) -> list[int
     lung = np.flatnonzero(scan.lung_voxels.any(axis=0))
     first, last = (lung[0], lung[-1]) if lung.size else (0, len(scan.slice_indices) - 1)
     return sorted({round(z) for z in np.linspace(first, last, max_slices + 2)[1:-1].tolist()})
-
-
-def _most_affected(scan: DisplayedScan) -> tuple[int, int]:
-    shape = scan.image_hu.shape
-    if scan.infection is not None and scan.has_infection:
-        z, y = slices_of_interest(shape, scan.infection)
-    elif scan.attention:
-        first = next(iter(scan.attention.values()))
-        z, y = slices_of_interest(shape, np.where(scan.lungs != 0, first, 0), first, scan.lungs)
-    else:
-        z, y = slices_of_interest(shape, scan.lungs)
-    return z, y
 
 
 def _extent_mm(scan: DisplayedScan, box: Box) -> tuple[float, float, float]:
@@ -211,7 +194,7 @@ def _panel(plane: _Plane, rgb: np.ndarray, what: str, caption: str, has_scale: b
         _draw_ticks(draw, picture.size, round(plane.other * picture.height))
     if has_scale:
         _draw_scale_bar(draw, font, picture.size, plane.scale)
-    view = "Coronal cut of the CT" if plane.name == "coronal" else f"Axial CT {plane.where}"
+    view = f"Axial CT {plane.where}" if plane.where else "Coronal cut of the CT"
     return Panel(picture, f"{view} {what}".strip(), caption, *plane.paper_mm, plane.where)
 
 

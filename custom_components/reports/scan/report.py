@@ -1,13 +1,11 @@
 """Report of one scan for people and for programs: report.html and report.json."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from custom_components.files.atomic import atomic_path, writable_folder
 from custom_components.files.report_files import write_json
-from custom_components.reports.scan.description import describe_displayed
+from custom_components.reports.scan.description import describe_scan
 from custom_components.reports.scan.displayed import DisplayedScan
 from custom_components.reports.scan.findings import ScanFindings
 from custom_components.reports.scan.page import render_page
@@ -30,19 +28,16 @@ def write_report(findings: ScanFindings, folder: str | Path) -> tuple[Path, Path
     Raises:
         ValueError: naming the case, when the findings contradict each other; no file is written then.
     """
-    scan = DisplayedScan.of(findings)
-    report = describe_displayed(findings, scan)
-    _check_json(report, findings.case_id)
+    scan = DisplayedScan(findings)
+    report = describe_scan(findings, scan)
+    try:
+        json.dumps(report, allow_nan=False)
+    except ValueError as error:
+        name = findings.case_id
+        raise ValueError(f"Case {name}: its report is no JSON ({error}). Expected finite numbers only.") from error
     page = render_page(report, scan)
     target = writable_folder(folder)
     with atomic_path(target / HTML_NAME) as path:
         path.write_text(page, encoding="utf-8", errors="replace")  # a file's name may hold what Unicode does not
     write_json(target / JSON_NAME, report)
     return target / JSON_NAME, target / HTML_NAME
-
-
-def _check_json(report: Mapping[str, Any], case_id: str) -> None:
-    try:
-        json.dumps(report, allow_nan=False)
-    except ValueError as error:
-        raise ValueError(f"Case {case_id}: its report is no JSON ({error}). Expected finite numbers only.") from error

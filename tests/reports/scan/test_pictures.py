@@ -45,7 +45,7 @@ def yellow(panel):
 
 
 def test_infection_at_the_left_back_top_appears_right_below_and_above():
-    scan = DisplayedScan.of(findings(infection=SPOT))
+    scan = DisplayedScan(findings(infection=SPOT))
     axial, coronal = (row[1] for row in draw_overview(scan, EVERYTHING, 180, 90))
     assert extent(yellow(axial)) == pytest.approx((36 / 48, 42 / 48, 30 / 40, 36 / 40), abs=0.03)
     assert extent(yellow(coronal)) == pytest.approx((2 / 20, 5 / 20, 30 / 40, 36 / 40), abs=0.03)
@@ -54,7 +54,7 @@ def test_infection_at_the_left_back_top_appears_right_below_and_above():
 @pytest.mark.parametrize(("row", "letters"), [(0, "RLAP"), (1, "RLSI")])
 def test_the_patients_sides_are_written_at_the_edges(row, letters):
     air = replace(findings(), image_hu=np.full(SHAPE, -2000.0, np.float32))
-    panel = draw_overview(DisplayedScan.of(air), (slice(0, 40), slice(10, 48), slice(4, 20)), 180, 90)[row][0]
+    panel = draw_overview(DisplayedScan(air), (slice(0, 40), slice(10, 48), slice(4, 20)), 180, 90)[row][0]
     expected = Image.new("RGB", panel.picture.size)
     mark_sides(expected, letters, ImageFont.load_default(20))
     width, height = expected.size
@@ -68,15 +68,15 @@ def test_a_file_stored_the_other_way_round_gives_the_same_pictures():
     there = findings(infection=SPOT)
     flipped = {name: getattr(there, name)[::-1, ::-1, ::-1] for name in ("image_hu", "lungs", "infection")}
     affine = there.affine @ np.array([[-1, 0, 0, 39], [0, -1, 0, 47], [0, 0, -1, 19], [0, 0, 0, 1.0]])
-    turned = DisplayedScan.of(replace(there, affine=affine, **flipped))
-    rows = [draw_overview(scan, field_of_view(scan), 180, 90) for scan in (DisplayedScan.of(there), turned)]
+    turned = DisplayedScan(replace(there, affine=affine, **flipped))
+    rows = [draw_overview(scan, field_of_view(scan), 180, 90) for scan in (DisplayedScan(there), turned)]
     for one, other in zip(chain(*rows[0]), chain(*rows[1]), strict=True):
         assert np.array_equal(pixels(one), pixels(other))
     assert (rows[0][0][0].place, rows[1][0][0].place) == ("slice 15 (z = 45.0 mm)", "slice 4 (z = 45.0 mm)")
 
 
 def test_both_cuts_have_the_patients_proportions_and_one_scale():
-    rows = draw_overview(DisplayedScan.of(findings(infection=SPOT)), EVERYTHING, 180, 90)
+    rows = draw_overview(DisplayedScan(findings(infection=SPOT)), EVERYTHING, 180, 90)
     for row, (width, height) in zip(rows, ((80, 48), (80, 60)), strict=True):
         for panel in row:
             assert panel.width_mm / width == pytest.approx(panel.height_mm / height)
@@ -86,14 +86,14 @@ def test_both_cuts_have_the_patients_proportions_and_one_scale():
 
 def test_many_columns_share_the_width():
     attention = SPOT.astype(np.float32)
-    scan = DisplayedScan.of(findings(attention_us=attention, attention_ss=attention))
+    scan = DisplayedScan(findings(attention_us=attention, attention_ss=attention))
     rows = draw_overview(scan, EVERYTHING, 180, 900)
     assert [len(row) for row in rows] == [4, 4]
     assert sum(panel.width_mm for panel in rows[0]) == pytest.approx(180)
 
 
 def test_attention_brightens_where_it_is_and_leaves_the_rest():
-    scan = DisplayedScan.of(findings(attention_us=SPOT.astype(np.float32)))
+    scan = DisplayedScan(findings(attention_us=SPOT.astype(np.float32)))
     plain, _, heated = draw_overview(scan, EVERYTHING, 180, 90)[0]
     brighter = (pixels(heated) - pixels(plain)).sum(axis=2) > 200
     assert extent(brighter) == pytest.approx((36 / 48, 42 / 48, 30 / 40, 36 / 40), abs=0.03)
@@ -103,31 +103,27 @@ def test_without_infection_the_cuts_go_through_the_attention_in_the_lungs():
     attention = np.zeros(SHAPE, np.float32)
     attention[:, 0, 0] = 1  # in front of the lungs
     attention[30:32, 40, 4] = 0.8
-    scan = DisplayedScan.of(findings(infection=np.zeros_like(LUNGS), attention_us=attention))
+    scan = DisplayedScan(findings(infection=np.zeros_like(LUNGS), attention_us=attention))
     assert draw_overview(scan, EVERYTHING, 180, 90)[0][0].place == "slice 4 (z = 12.0 mm)"
 
 
 def test_the_field_of_view_holds_lungs_and_attention_and_15_mm_around():
     lungs = box(np.s_[15:20], np.s_[20:30], np.s_[8:10], 2)
     attention = np.zeros(SHAPE, np.float32)
-    assert field_of_view(DisplayedScan.of(replace(findings(), lungs=lungs))) == (
-        slice(7, 28),
-        slice(5, 45),
-        slice(3, 15),
-    )
+    assert field_of_view(DisplayedScan(replace(findings(), lungs=lungs))) == (slice(7, 28), slice(5, 45), slice(3, 15))
     attention[33, 25, 9] = 0.5
-    wide = field_of_view(DisplayedScan.of(replace(findings(attention_us=attention), lungs=lungs)))
+    wide = field_of_view(DisplayedScan(replace(findings(attention_us=attention), lungs=lungs)))
     assert wide[0] == slice(7, 40)
 
 
 def test_without_lungs_the_whole_scan_is_shown():
-    assert field_of_view(DisplayedScan.of(replace(findings(), lungs=0 * LUNGS))) == EVERYTHING
+    assert field_of_view(DisplayedScan(replace(findings(), lungs=0 * LUNGS))) == EVERYTHING
 
 
 def test_chosen_slices_spread_over_the_infection_and_include_the_most_infected():
     infection = box(np.s_[24:30], np.s_[10:20], np.s_[3:17])
     infection[24:36, 10:30, 9] = 1
-    chosen = chosen_slices(DisplayedScan.of(findings(infection=infection)))
+    chosen = chosen_slices(DisplayedScan(findings(infection=infection)))
     assert 9 in chosen
     assert len(chosen) <= 6
     assert chosen[0] <= 6
@@ -136,7 +132,7 @@ def test_chosen_slices_spread_over_the_infection_and_include_the_most_infected()
 
 
 def test_without_infection_slices_spread_over_the_lungs():
-    chosen = chosen_slices(DisplayedScan.of(findings()))
+    chosen = chosen_slices(DisplayedScan(findings()))
     assert chosen == sorted(set(chosen))
     assert len(chosen) == 6
     assert 2 < chosen[0] < chosen[-1] < 17
@@ -144,7 +140,7 @@ def test_without_infection_slices_spread_over_the_lungs():
 
 def test_lesions_are_coloured_in_the_slices():
     lesions = 3 * box(np.s_[30:36], np.s_[36:42], np.s_[15:18])
-    scan = DisplayedScan.of(findings(infection=SPOT, lesions=lesions.astype(np.uint8)))
+    scan = DisplayedScan(findings(infection=SPOT, lesions=lesions.astype(np.uint8)))
     for panel in draw_slices(scan, EVERYTHING, 3, 180, 40):
         assert (pixels(panel)[..., 2] - pixels(panel)[..., 0]).max() > 60
         assert panel.caption in panel.alt

@@ -15,7 +15,7 @@ def scan_of(affine, infection="drawn"):
     drawn = np.zeros_like(lungs)
     drawn[0, :3, 4], drawn[3, :2, 1] = 1, 1
     mask = drawn if infection == "drawn" else infection
-    return DisplayedScan.of(ScanFindings("a", np.zeros(lungs.shape, np.float32), affine, lungs, "by hand", mask))
+    return DisplayedScan(ScanFindings("a", np.zeros(lungs.shape, np.float32), affine, lungs, "by hand", mask))
 
 
 def lines(svg):
