@@ -7,7 +7,7 @@ from custom_components.files.atomic import writable_folder
 from custom_components.handlers.case_files import NATIVE, CaseFiles
 from custom_components.images.case_id import source_path
 from custom_components.labels import IGNORE_LABEL, LESION_CLASSES
-from custom_components.pictures.figures import draw_lesion_slice, lesion_words
+from custom_components.pictures.figures import draw_slice, lesion_words
 from custom_components.pictures.sheet import short_name
 from custom_components.pictures.slices import slices_to_show
 from custom_components.reports.lesions import CaseLesions, describe_lesions
@@ -70,7 +70,7 @@ def _overlay(case: CaseLesions, z: int) -> Image.Image:
     shown = {name: label[..., z] for name, label in labels.items() if label is not None}
     name, last = short_name(case.case_id), len(case.slice_indices) - 1
     title = f"{name}, slice {case.slice_indices[z]} of 0 to {last}" if last else name
-    return draw_lesion_slice(case.image_hu[..., z], shown, title + _dice_in_words(case), case.display.spacing_mm[:2])
+    return draw_slice(case.image_hu[..., z], shown, title + _dice_in_words(case), case.display.spacing_mm[:2])
 
 
 def _dice_in_words(case: CaseLesions) -> str:

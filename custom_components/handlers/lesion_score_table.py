@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from custom_components.handlers.score_table import ScoreTable
+from custom_components.handlers.score_table import ScoreTable, label_map
 from custom_components.images.case_id import case_id
 from custom_components.images.geometry import mask_on_image
 from custom_components.labels import IGNORE_LABEL, LESION_CLASSES
@@ -69,17 +69,11 @@ def _infection(item: Mapping[str, Any]) -> dict[str, float | None]:
     if item.get("lung") is None:
         return {}
     label, given = item[CommonKeys.LABEL], item["lung"]
-    lung = _label_map(mask_on_image(given, label, "lung", case_id(item)))
-    truth, predicted = _label_map(label), _label_map(item[CommonKeys.PRED])
+    lung = label_map(mask_on_image(given, label, "lung", case_id(item)))
+    truth, predicted = label_map(label), label_map(item[CommonKeys.PRED])
     predicted = np.where(truth == IGNORE_LABEL, IGNORE_LABEL, predicted)
     percents = {"true": infection_percent(truth, lung), "pred": infection_percent(predicted, lung)}
     return {f"infection_percent_{name}": None if np.isnan(value) else value for name, value in percents.items()}
-
-
-def _label_map(labels: Any) -> np.ndarray:
-    """Label map (X, Y[, Z]) of a label map (1, X, Y[, Z]) or a one-hot (4, X, Y[, Z])."""
-    array = np.asarray(torch.as_tensor(labels).detach().cpu())
-    return array.argmax(axis=0) if len(array) > 1 else array[0]
 
 
 def _row(case: Mapping[str, Any], counts: torch.Tensor) -> dict[str, Any]:

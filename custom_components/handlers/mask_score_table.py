@@ -9,7 +9,8 @@ from custom_components.handlers.case_files import NATIVE
 from custom_components.handlers.score_table import ScoreTable, listed_name
 from custom_components.labels import INFECTION
 from custom_components.metrics.mask_scores import MASKS, mask_scores
-from custom_components.pictures.figures import draw_mask_slice
+from custom_components.pictures.figures import MASKS as MASK_LAYER
+from custom_components.pictures.figures import draw_slice
 from custom_components.pictures.sheet import short_name
 from custom_components.pictures.slices import slices_to_show
 from custom_components.reports.display import Display
@@ -85,7 +86,7 @@ class MaskScoreTable(ScoreTable):
         for z in slices_to_show(infected, display.spacing_mm[2], self.overlay_slices):
             title = f"{short_name(name)}, slice {z} of {len(infected)} from the feet; {dice}"
             shown = {key: label[..., z] for key, label in labels.items()}
-            picture = draw_mask_slice(image_hu[..., z], shown, title, display.spacing_mm[:2])
+            picture = draw_slice(image_hu[..., z], shown, title, display.spacing_mm[:2], MASK_LAYER)
             write_png(self.output_dir / name / f"{name}_masks_{z:03d}.png", picture)
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import numpy as np
+import torch
 from custom_components.files.atomic import writable_folder
 from custom_components.files.report_files import write_csv, write_json
 from custom_components.images.case_id import UNKNOWN_CASE, case_id, source_path
@@ -102,6 +104,12 @@ class ScoreTable(ABC):
 def listed_name(item: Mapping[str, Any]) -> str:
     """The data list's name of a case, since the files of several cases may be named alike; else that of its file."""
     return case_id(item) if item.get("case_id") is None else str(item["case_id"])
+
+
+def label_map(labels: Any) -> np.ndarray:
+    """Label map (X, Y[, Z]) of a label map (1, X, Y[, Z]) or a one-hot or scores (C, X, Y[, Z])."""
+    array = torch.as_tensor(labels).detach().float().cpu().numpy()
+    return array.argmax(axis=0) if len(array) > 1 else array[0]
 
 
 def _first_of_each(cases: Sequence[Mapping[str, Any]]) -> list[int]:

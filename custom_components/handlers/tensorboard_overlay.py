@@ -2,11 +2,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from custom_components.handlers.case_files import NATIVE
+from custom_components.handlers.score_table import label_map
 from custom_components.labels import IGNORE_LABEL
-from custom_components.pictures.figures import LESION_OPACITY
-from custom_components.pictures.overlay import blend
+from custom_components.pictures.figures import LESIONS
 from custom_components.pictures.slices import window_to_grey
 from ignite.engine import Events
 from monai.engines import Workflow
@@ -62,22 +61,13 @@ def panels_rgb(output: Mapping[str, Any]) -> np.ndarray:
     Returns:
         RGB in [0, 1], shape (3, Y, 3 X).
     """
-    native = output.get(NATIVE)
-    grey = _array(output[CommonKeys.IMAGE])[0] if native is None else window_to_grey(_array(native)[0])
-    truth, predicted = _label_map(output[CommonKeys.LABEL]), _label_map(output[CommonKeys.PRED])
+    native, image = output.get(NATIVE), output[CommonKeys.IMAGE]
+    grey = np.clip(label_map(image[:1]), 0, 1) if native is None else window_to_grey(label_map(native[:1]))
+    truth, predicted = label_map(output[CommonKeys.LABEL]), label_map(output[CommonKeys.PRED])
     if grey.ndim == 3:
         lesion = (truth > 0) & (truth != IGNORE_LABEL)
         z = int(lesion.sum(axis=(0, 1)).argmax())
         grey, truth, predicted = grey[..., z], truth[..., z], predicted[..., z]
     layers = (np.zeros_like(truth), truth, predicted)
-    panels = [blend(np.clip(grey, 0, 1).T, layer.T, LESION_OPACITY) for layer in layers]
+    panels = [LESIONS[0](grey.T, layer.T) for layer in layers]
     return np.moveaxis(np.concatenate(panels, axis=1), -1, 0)
-
-
-def _array(tensor: Any) -> np.ndarray:
-    return torch.as_tensor(tensor).detach().float().cpu().numpy()
-
-
-def _label_map(labels: Any) -> np.ndarray:
-    array = _array(labels)
-    return array.argmax(axis=0) if len(array) > 1 else array[0]

@@ -28,27 +28,6 @@ _MASK_COLOURS = (LUNG_COLOUR, INFECTION_COLOUR)  # of label values 1 and 2
 _MIN_PX, _MAX_PX = 384, 640  # of the longer side of a panel
 
 
-def draw_lesion_slice(
-    image_hu: np.ndarray, labels: Mapping[str, np.ndarray], title: str, pixel_mm: Sequence[float] = (1.0, 1.0)
-) -> Image.Image:
-    """Draw a slice in the manner of Fig. 5 of Chen et al. 2020: the CT, beside it each label map over the CT.
-
-    Args:
-        image_hu: CT slice in HU, shape (X, Y), x to the patient's left, y to posterior.
-        labels: name to label map of lesions, shape (X, Y); one panel each.
-        title: text above.
-        pixel_mm: pixel size along x and y.
-
-    Returns:
-        RGB image, the patient's right on the viewer's left, anterior up, in true proportion.
-
-    Raises:
-        ValueError: when a label map is not on the grid of the image.
-    """
-    legend = {lesion_words(name): swatch(colour) for name, colour in LESION_COLOURS.items()}
-    return _draw_slice(image_hu, labels, title, pixel_mm, partial(blend, opacity=LESION_OPACITY), legend)
-
-
 def lesion_words(lesion: str) -> str:
     """Name of a lesion class as texts have it.
 
@@ -57,14 +36,6 @@ def lesion_words(lesion: str) -> str:
         ('ground-glass', 'pleural effusion')
     """
     return lesion.replace("ground_", "ground-").replace("_", " ")
-
-
-def draw_mask_slice(
-    image_hu: np.ndarray, labels: Mapping[str, np.ndarray], title: str, pixel_mm: Sequence[float] = (1.0, 1.0)
-) -> Image.Image:
-    """As :func:`draw_lesion_slice`, of label maps of masks, drawn as by :func:`outlined_masks`."""
-    legend = {"lung": swatch(LUNG_COLOUR, is_filled=False), "infection": swatch(INFECTION_COLOUR)}
-    return _draw_slice(image_hu, labels, title, pixel_mm, outlined_masks, legend)
 
 
 def outlined_masks(grey: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -81,20 +52,40 @@ def outlined_masks(grey: np.ndarray, label: np.ndarray) -> np.ndarray:
     return blend(grey, label, np.where(lines, 1.0, INFECTION_OPACITY * (label == INFECTION)), _MASK_COLOURS)
 
 
-def _draw_slice(
+# How a label map lies over a slice: what draws it, and the legend.
+LESIONS = partial(blend, opacity=LESION_OPACITY), {lesion_words(name): swatch(c) for name, c in LESION_COLOURS.items()}
+MASKS = outlined_masks, {"lung": swatch(LUNG_COLOUR, is_filled=False), "infection": swatch(INFECTION_COLOUR)}
+
+
+def draw_slice(
     image_hu: np.ndarray,
     labels: Mapping[str, np.ndarray],
     title: str,
-    pixel_mm: Sequence[float],
-    over: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    legend: Mapping[str, np.ndarray],
+    pixel_mm: Sequence[float] = (1.0, 1.0),
+    layer: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], Mapping[str, np.ndarray]] = LESIONS,
 ) -> Image.Image:
+    """Draw a slice in the manner of Fig. 5 of Chen et al. 2020: the CT, beside it each label map over the CT.
+
+    Args:
+        image_hu: CT slice in HU, shape (X, Y), x to the patient's left, y to posterior.
+        labels: name to label map, shape (X, Y); one panel each.
+        title: text above.
+        pixel_mm: pixel size along x and y.
+        layer: what the label maps hold, ``LESIONS`` or ``MASKS``.
+
+    Returns:
+        RGB image, the patient's right on the viewer's left, anterior up, in true proportion.
+
+    Raises:
+        ValueError: when a label map is not on the grid of the image.
+    """
     for name, label in labels.items():
         if image_hu.ndim != 2 or label.shape != image_hu.shape:
             raise ValueError(
                 f"Expected a slice (X, Y) and {name} on one grid, got {image_hu.shape} and {label.shape}. Pick one "
                 "slice, on one grid."
             )
+    over, legend = layer
     sides_mm = np.array(image_hu.shape) * pixel_mm
     cut = Cut(np.s_[:, :], _size_px(sides_mm, _px_per_mm(min(pixel_mm), max(sides_mm))))
     grey = window_to_grey(cut.values(image_hu))

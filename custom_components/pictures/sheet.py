@@ -96,11 +96,7 @@ def mark_sides(panel: Image.Image, sides: str, font: Any) -> None:
         font: font of the letters.
     """
     (width, height), draw = panel.size, ImageDraw.Draw(panel)
-    edges = {
-        "lm": (4, height // 2),
-        "rm": (width - 4, height // 2),
-        "mt": (width // 2, 4),
-        "mb": (width // 2, height - 4),
-    }
-    for side, (anchor, place) in zip(sides, edges.items(), strict=False):
+    x, y = width // 2, height // 2
+    edges = (("lm", (4, y)), ("rm", (width - 4, y)), ("mt", (x, 4)), ("mb", (x, height - 4)))
+    for side, (anchor, place) in zip(sides, edges, strict=False):
         draw.text(place, side, fill=TEXT_GREY, font=font, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))

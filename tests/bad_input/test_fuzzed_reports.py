@@ -87,6 +87,7 @@ def with_texts(findings: ScanFindings, texts: Sequence[str]) -> ScanFindings:
         models=(Model(*others[2:7]),),
         seconds={stage: 1.0},
         not_done=(not_done,),
+        warnings=(not_done,),
     )
 
 

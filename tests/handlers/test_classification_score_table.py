@@ -5,19 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from custom_components.handlers import score_table
 from custom_components.handlers.classification_score_table import ClassificationScoreTable
 from custom_components.metrics.classification_scores import summarize_classification
 from monai.data import MetaTensor, list_data_collate
-from monai.engines import IterationEvents, SupervisedEvaluator
+from monai.engines import IterationEvents
 from PIL import Image
 
+from tests.handlers.evaluator import evaluator_of
+
 KEYS = ("logit", "logit_us", "logit_ss", "attention")
-
-
-class SaysNothing(torch.nn.Module):
-    def forward(self, x):
-        return x
 
 
 def logit(probability):
@@ -46,14 +42,8 @@ class Outputs:
 
 
 def evaluate(batches, output_dir, **more):
-    evaluator = SupervisedEvaluator(
-        device=torch.device("cpu"),
-        val_data_loader=batches,
-        network=SaysNothing(),
-        val_handlers=[Outputs(), ClassificationScoreTable(output_dir, **more)],
-    )
-    evaluator.run()
-    return evaluator, *read(output_dir)
+    evaluator_of(batches, Outputs(), ClassificationScoreTable(output_dir, **more)).run()
+    return read(output_dir)
 
 
 def read(output_dir):
@@ -71,7 +61,7 @@ MIXED = [
 
 
 def test_each_case_gets_a_row_and_the_set_its_scores(tmp_path):
-    _, rows, summary = evaluate([batch_of(*MIXED[:3]), batch_of(MIXED[3])], tmp_path / "new", protocol="group")
+    rows, summary = evaluate([batch_of(*MIXED[:3]), batch_of(MIXED[3])], tmp_path / "new", protocol="group")
     assert [row["case_id"] for row in rows] == ["c1", "c2", "k1", "k2"]
     assert rows[1] == {
         "case_id": "c2",
@@ -98,7 +88,7 @@ def test_each_case_gets_a_row_and_the_set_its_scores(tmp_path):
 def test_the_summary_follows_from_the_table(tmp_path):
     generator = np.random.default_rng(0)
     items = [case(f"{i}", i % 2, float(generator.random()), float(generator.random())) for i in range(40)]
-    _, rows, summary = evaluate([batch_of(*items)], tmp_path)
+    rows, summary = evaluate([batch_of(*items)], tmp_path)
     again = summarize_classification(
         [{**row, "probability": float(row["probability"]), "attention_dice": None} for row in rows]
     )
@@ -112,7 +102,7 @@ def test_the_branches_are_scored_beside_the_final_probability(tmp_path):
         case(name, label, 0.01, 0.5, logit_us=torch.tensor([us]), logit_ss=torch.tensor([ss]))
         for name, label, us, ss in [("a", 1, 2.0, -2.0), ("b", 0, -2.0, 2.0)]
     ]
-    _, rows, summary = evaluate([batch_of(*items)], tmp_path)
+    rows, summary = evaluate([batch_of(*items)], tmp_path)
     assert float(rows[0]["p_us"]) == pytest.approx(1 / (1 + math.exp(-2)))
     assert (summary["branches"]["p_us"]["overall"]["auc"], summary["branches"]["p_ss"]["overall"]["auc"]) == (1, 0)
     assert summary["overall"]["auc"] == 0.5
@@ -126,7 +116,7 @@ def test_the_attention_of_covid_cases_is_compared_with_their_infection(tmp_path)
     maps = {"infection": infection, "attention": attention}
     empty = {"infection": infection * 0, "attention": attention}
     batches = [batch_of(case("a", 1, 0.1, 0.9, **maps)), batch_of(case("b", 0, 0.1, 0.2, **maps))]
-    _, rows, summary = evaluate([*batches, batch_of(case("c", 1, 0.0, 0.8, **empty))], tmp_path)
+    rows, summary = evaluate([*batches, batch_of(case("c", 1, 0.0, 0.8, **empty))], tmp_path)
     assert [row["attention_dice"] for row in rows] == ["0.5", "", ""]
     assert summary["attention_dice"] == {"mean": 0.5, "n": 1}
 
@@ -134,7 +124,7 @@ def test_the_attention_of_covid_cases_is_compared_with_their_infection(tmp_path)
 def test_a_case_of_unknown_ratio_is_listed_and_counted_but_not_scored(tmp_path):
     unknown = case("x", 1, math.nan, None, logit_us=torch.tensor([3.0]))
     known = [case(n, label, 0.1, p, logit_us=torch.tensor([1.0])) for n, label, p in [("a", 1, 0.9), ("b", 0, 0.2)]]
-    _, rows, summary = evaluate([batch_of(unknown), batch_of(*known)], tmp_path)
+    rows, summary = evaluate([batch_of(unknown), batch_of(*known)], tmp_path)
     row = rows[0]
     assert (row["ratio"], row["size_group"], row["ratio_band"], row["probability"]) == ("", "", "", "")
     assert (row["prediction"], row["correct"]) == ("", "")
@@ -145,13 +135,13 @@ def test_a_case_of_unknown_ratio_is_listed_and_counted_but_not_scored(tmp_path):
 
 
 def test_a_network_that_needs_no_ratio_is_scored_without(tmp_path):
-    _, _, summary = evaluate([batch_of(case("a", 1, math.nan, 0.9), case("b", 0, math.nan, 0.1))], tmp_path)
+    _, summary = evaluate([batch_of(case("a", 1, math.nan, 0.9), case("b", 0, math.nan, 0.1))], tmp_path)
     assert (summary["overall"]["auc"], summary["cases_without_ratio"]) == (1, 2)
 
 
 def test_one_class_alone_has_scores_and_no_curve(tmp_path, caplog):
     (tmp_path / "roc.png").write_bytes(b"of an earlier run")
-    _, _, summary = evaluate([batch_of(*MIXED[:2])], tmp_path)
+    _, summary = evaluate([batch_of(*MIXED[:2])], tmp_path)
     assert summary["overall"]["auc"] is None
     assert summary["overall"]["specificity"] is None
     assert summary["overall"]["sensitivity"] == 0.5
@@ -166,36 +156,6 @@ def test_the_patient_appears_nowhere(tmp_path):
         assert "patient" not in text
         assert "p7" not in text
         assert "ct.nii.gz" not in text
-
-
-def test_a_case_repeated_by_a_distributed_sampler_counts_once(tmp_path, caplog):
-    _, rows, summary = evaluate([batch_of(item) for item in (*MIXED, MIXED[0])], tmp_path)
-    assert [row["case_id"] for row in rows] == ["c1", "c2", "k1", "k2"]
-    assert summary["cases"] == 4
-    assert "1 of 5 scored cases are repeats" in caplog.text
-
-
-def test_the_cases_of_all_processes_are_scored(tmp_path, monkeypatch):
-    elsewhere = []
-
-    def gather(texts):
-        return elsewhere + texts
-
-    monkeypatch.setattr(score_table, "string_list_all_gather", lambda texts: elsewhere.extend(texts) or texts)
-    evaluate([batch_of(*MIXED[:2])], tmp_path / "other")
-    monkeypatch.setattr(score_table, "string_list_all_gather", gather)
-    _, rows, summary = evaluate([batch_of(*MIXED[2:])], tmp_path)
-    assert [row["case_id"] for row in rows] == ["c1", "c2", "k1", "k2"]
-    assert summary["overall"]["auc"] == 0.75
-
-
-def test_a_second_run_starts_anew(tmp_path):
-    evaluator, *_ = evaluate([batch_of(*MIXED)], tmp_path)
-    evaluator.data_loader = [batch_of(MIXED[3])]
-    evaluator.run()
-    rows, summary = read(tmp_path)
-    assert [row["case_id"] for row in rows] == ["k2"]
-    assert summary["cases"] == 1
 
 
 @pytest.mark.parametrize(
@@ -227,9 +187,3 @@ def test_what_is_missing_is_named(tmp_path, key, message):
 def test_a_threshold_that_is_no_probability_is_refused(tmp_path):
     with pytest.raises(ValueError, match="threshold is 50"):
         ClassificationScoreTable(tmp_path, threshold=50)
-
-
-def test_an_output_folder_that_cannot_be_written_is_known_at_the_start(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="cannot be written to"):
-        evaluate([batch_of(*MIXED)], tmp_path / "file")

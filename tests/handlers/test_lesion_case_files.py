@@ -6,15 +6,11 @@ import pytest
 import torch
 from custom_components.handlers.lesion_case_files import LesionCaseFiles
 from monai.data import MetaTensor, list_data_collate
-from monai.engines import SupervisedEvaluator
 from PIL import Image
 
+from tests.handlers.evaluator import evaluator_of
+
 AFFINE = torch.diag(torch.tensor([-0.5, -2.0, 10.0, 1.0], dtype=torch.float64))
-
-
-class AnswersInTheImage(torch.nn.Module):
-    def forward(self, x):
-        return x
 
 
 def batch_of(predicted, path, affine=AFFINE, **more):
@@ -26,9 +22,7 @@ def batch_of(predicted, path, affine=AFFINE, **more):
 
 def report_on(batches, output_dir, **more):
     handler = LesionCaseFiles(output_dir, **more)
-    evaluator = SupervisedEvaluator(
-        device=torch.device("cpu"), val_data_loader=batches, network=AnswersInTheImage(), val_handlers=[handler]
-    )
+    evaluator = evaluator_of(batches, handler)
     evaluator.run()
     return evaluator
 
@@ -159,7 +153,7 @@ def test_the_log_names_each_case_and_the_folder(tmp_path, label, caplog):
 def test_an_overlay_beside_the_truth_names_case_and_score(tmp_path, label, monkeypatch):
     titles = []
     monkeypatch.setattr(
-        "custom_components.handlers.lesion_case_files.draw_lesion_slice",
+        "custom_components.handlers.lesion_case_files.draw_slice",
         lambda image, labels, title, pixel_mm: titles.append(title) or Image.new("RGB", (1, 1)),
     )
     truth = label.copy()

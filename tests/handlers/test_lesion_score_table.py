@@ -7,15 +7,9 @@ import torch
 from custom_components.handlers.lesion_score_table import LesionScoreTable
 from custom_components.metrics.lesion_scores import LesionScores
 from monai.data import MetaTensor, list_data_collate
-from monai.engines import SupervisedEvaluator
 from monai.handlers import IgniteMetricHandler, from_engine
 
-
-class AnswersInTheImage(torch.nn.Module):
-    """A network whose prediction is its input."""
-
-    def forward(self, x):
-        return x
+from tests.handlers.evaluator import evaluator_of
 
 
 def batch_of(name, predicted, actual, lung=None):
@@ -25,16 +19,10 @@ def batch_of(name, predicted, actual, lung=None):
     return list_data_collate([item])
 
 
-def evaluate(batches, output_dir, protocol="group", network=None, **more):
+def evaluate(batches, output_dir, protocol="group"):
     metric = IgniteMetricHandler(metric_fn=LesionScores(), output_transform=from_engine(["pred", "label"]))
-    evaluator = SupervisedEvaluator(
-        device=torch.device("cpu"),
-        val_data_loader=batches,
-        network=network or AnswersInTheImage(),
-        key_val_metric={"val_mean_dice": metric},
-        val_handlers=[LesionScoreTable(output_dir, "val_mean_dice", protocol=protocol)],
-        **more,
-    )
+    handler = LesionScoreTable(output_dir, "val_mean_dice", protocol=protocol)
+    evaluator = evaluator_of(batches, handler, key_val_metric={"val_mean_dice": metric})
     evaluator.run()
     with (output_dir / "per_case.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -70,53 +58,23 @@ def test_the_infected_percent_of_the_lung_is_told_of_truth_and_prediction(tmp_pa
     assert "source" not in rows[0]
 
 
-def test_a_case_repeated_by_a_distributed_sampler_counts_once(tmp_path, caplog):
-    right, wrong = batch_of("012", [[1.0, 1]], [[1.0, 1]]), batch_of("013", [[0.0, 0]], [[1.0, 1]])
-    _, rows, summary = evaluate([right, wrong, right], tmp_path)
-    assert [row["case_id"] for row in rows] == ["012", "013"]
-    assert summary["dice"]["ground_glass"] == 0.5
-    assert "1 of 3 scored cases are repeats" in caplog.text
-
-
-def test_cases_without_a_file_name_are_all_kept(tmp_path):
-    batch = {key: torch.ones(1, 1, 2, 3) for key in ("image", "label")}
-    _, _, summary = evaluate([batch, batch], tmp_path)
-    assert summary["cases"] == 2
-
-
-def test_a_second_run_starts_anew(tmp_path):
-    evaluator, *_ = evaluate([batch_of("012", [[1.0]], [[1.0]])], tmp_path)
-    evaluator.data_loader = [batch_of("013", [[1.0]], [[2.0]])]
-    evaluator.run()
-    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
-    assert (summary["cases"], summary["dice"]["ground_glass"]) == (1, 0)
-    assert "012" not in (tmp_path / "per_case.csv").read_text(encoding="utf-8")
-
-
-def test_an_output_folder_that_cannot_be_written_is_known_before_the_first_case(tmp_path):
-    class MustNotRun(torch.nn.Module):
-        def forward(self, x):
-            raise AssertionError("the network ran")
-
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="cannot be written to"):
-        evaluate([batch_of("012", [[1.0]], [[1.0]])], tmp_path / "file" / "scores", network=MustNotRun())
-
-
-def test_a_metric_that_is_not_attached_is_named(tmp_path):
-    evaluator = SupervisedEvaluator(
-        device=torch.device("cpu"),
-        val_data_loader=[batch_of("012", [[1.0]], [[1.0]])],
-        network=AnswersInTheImage(),
-        val_handlers=[LesionScoreTable(tmp_path, "dice")],
-    )
-    with pytest.raises(ValueError, match=r"no metric 'dice'.*LesionScores"):
-        evaluator.run()
-
-
 def test_the_log_ends_with_the_scores_and_where_they_are(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         evaluate([batch_of("012", [[0.0, 1], [2, 0]], [[0.0, 1], [2, 2]])], tmp_path)
     assert "1 cases scored." in caplog.text
     assert "| consolidation | 0.667 | 1.000 | 0.750 | 1 |" in caplog.text
     assert f"Written: {tmp_path}" in caplog.text
+
+
+def test_a_metric_that_is_not_attached_is_named(tmp_path):
+    evaluator = evaluator_of([batch_of("012", [[1.0]], [[1.0]])], LesionScoreTable(tmp_path, "dice"))
+    with pytest.raises(ValueError, match=r"no metric 'dice'.*LesionScores"):
+        evaluator.run()
+
+
+def test_repeats_and_nameless_cases_have_the_scores_of_their_own_counts(tmp_path):
+    right, wrong = batch_of("012", [[1.0, 1]], [[1.0, 1]]), batch_of("013", [[0.0, 0]], [[1.0, 1]])
+    nameless = {key: torch.zeros(1, 1, 1, 2) + (key == "label") for key in ("image", "label")}
+    _, rows, summary = evaluate([right, right, wrong, nameless, nameless], tmp_path)
+    assert [row["dice_ground_glass"] for row in rows] == ["1.0", "0.0", "0.0", "0.0"]
+    assert (summary["cases"], summary["dice"]["ground_glass"]) == (4, 0.25)

@@ -4,6 +4,14 @@ from custom_components.datalists.slices import list_cases
 from custom_components.datalists.split import split_cases
 from custom_components.handlers.save_split import SaveSplit
 from ignite.engine import Engine
+from PIL import Image
+
+
+def written(split, path, **lists):
+    engine = Engine(lambda engine, batch: None)
+    SaveSplit(split, path, **lists).attach(engine)
+    engine.run([0])
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_the_split_is_there_from_the_start_of_the_run(tmp_path):
@@ -20,8 +28,6 @@ def test_the_split_is_there_from_the_start_of_the_run(tmp_path):
 
 
 def test_a_written_split_can_be_read_as_the_data_set_it_trained_on(tmp_path):
-    from PIL import Image
-
     for name in "abc":
         Image.new("L", (5, 6)).save(tmp_path / f"{name}.png")
     cases = [
@@ -29,17 +35,8 @@ def test_a_written_split_can_be_read_as_the_data_set_it_trained_on(tmp_path):
         for name in "abc"
     ]
     split = split_cases(cases, num_folds=3, fold=0)
-    engine = Engine(lambda engine, batch: None)
-    SaveSplit(split, tmp_path / "split.json").attach(engine)
-    engine.run([0])
+    written(split, tmp_path / "split.json")
     assert list_cases(tmp_path / "split.json") == split["training"]
-
-
-def written(split, path, **lists):
-    engine = Engine(lambda engine, batch: None)
-    SaveSplit(split, path, **lists).attach(engine)
-    engine.run([0])
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_lists_that_came_from_elsewhere_are_what_is_written(tmp_path):

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from custom_components.handlers.load_weights import LoadWeights
 from custom_components.handlers.save_weights import SaveWeights
@@ -40,9 +41,6 @@ def test_a_failing_run_leaves_the_old_file(tmp_path):
 
     engine = Engine(fail)
     SaveWeights(torch.nn.Linear(2, 3), path).attach(engine)
-    try:
+    with pytest.raises(RuntimeError, match="no"):
         engine.run([0])
-    except RuntimeError:
-        assert path.read_bytes() == b"old"
-    else:
-        raise AssertionError("the run did not fail")
+    assert path.read_bytes() == b"old"

@@ -3,9 +3,12 @@ from contextlib import nullcontext
 import pytest
 import torch
 from custom_components.engines.case_evaluator import CaseEvaluator
+from custom_components.handlers import score_table
 from custom_components.handlers.score_table import ScoreTable
 from monai.data import MetaTensor, list_data_collate
 from monai.engines import IterationEvents, SupervisedEvaluator
+
+from tests.handlers.evaluator import evaluator_of
 
 
 class Collected(ScoreTable):
@@ -16,11 +19,6 @@ class Collected(ScoreTable):
 
     def write(self, engine, cases, kept):
         self.cases, self.kept = list(cases), list(kept)
-
-
-class AnswersInTheImage(torch.nn.Module):
-    def forward(self, x):
-        return x
 
 
 class FailsOn:
@@ -45,14 +43,9 @@ def image_of(value, path):
     return MetaTensor(torch.full((1, 2, 3), float(value)), meta={} if path is None else {"filename_or_obj": path})
 
 
-def collect(batches, output_dir, *handlers, evaluator=SupervisedEvaluator):
+def collect(batches, output_dir, *handlers, kind=SupervisedEvaluator):
     report = Collected(output_dir)
-    engine = evaluator(
-        device=torch.device("cpu"),
-        val_data_loader=batches,
-        network=AnswersInTheImage(),
-        val_handlers=[report, *handlers],
-    )
+    engine = evaluator_of(batches, report, *handlers, kind=kind)
     with pytest.raises(RuntimeError, match="cannot take it") if handlers else nullcontext():
         engine.run()
     return report
@@ -65,10 +58,11 @@ def test_a_case_is_known_by_its_name_and_its_file_together(tmp_path):
     assert report.kept == [0, 1, 2]
 
 
-def test_of_a_repeated_case_the_first_is_kept_and_its_place_is_told(tmp_path):
+def test_of_a_repeated_case_the_first_is_kept_and_its_place_is_told(tmp_path, caplog):
     batches = [batch_of(("a", 1, "x.png")), batch_of(("a", 5, "x.png"), ("b", 2, "z.png"))]
     report = collect(batches, tmp_path)
     assert (report.cases, report.kept) == ([{"case_id": "a", "sum": 6}, {"case_id": "b", "sum": 12}], [0, 2])
+    assert "1 of 3 scored cases are repeats" in caplog.text
 
 
 def test_cases_without_name_and_file_are_all_kept(tmp_path):
@@ -78,11 +72,34 @@ def test_cases_without_name_and_file_are_all_kept(tmp_path):
 
 def test_a_case_that_another_handler_cannot_take_is_not_kept(tmp_path):
     batches = [batch_of((name, 1, f"{name}.png")) for name in "abc"]
-    report = collect(batches, tmp_path, FailsOn("b"), evaluator=CaseEvaluator)
+    report = collect(batches, tmp_path, FailsOn("b"), kind=CaseEvaluator)
     assert [case["case_id"] for case in report.cases] == ["a", "c"]
     assert report.kept == [0, 1]
 
 
 def test_when_no_case_is_left_there_still_is_a_report(tmp_path):
-    report = collect([batch_of(("a", 1, "a.png"))], tmp_path, FailsOn("a"), evaluator=CaseEvaluator)
+    report = collect([batch_of(("a", 1, "a.png"))], tmp_path, FailsOn("a"), kind=CaseEvaluator)
     assert (report.cases, report.kept) == ([], [])
+
+
+def test_the_cases_of_all_processes_are_put_together(tmp_path, monkeypatch):
+    elsewhere = []
+    monkeypatch.setattr(score_table, "string_list_all_gather", lambda texts: elsewhere.extend(texts) or texts)
+    collect([batch_of(("a", 1, "a.png"))], tmp_path / "other")
+    monkeypatch.setattr(score_table, "string_list_all_gather", lambda texts: elsewhere + texts)
+    assert [case["case_id"] for case in collect([batch_of(("b", 1, "b.png"))], tmp_path).cases] == ["a", "b"]
+
+
+def test_a_second_run_starts_anew(tmp_path):
+    report = Collected(tmp_path)
+    engine = evaluator_of([batch_of(("a", 1, "a.png"))], report)
+    engine.run()
+    engine.data_loader = [batch_of(("b", 1, "b.png"))]
+    engine.run()
+    assert [case["case_id"] for case in report.cases] == ["b"]
+
+
+def test_an_output_folder_that_cannot_be_written_is_known_before_the_first_case(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written to"):
+        evaluator_of(iter(()), Collected(tmp_path / "file" / "scores")).run()

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from custom_components.pictures.figures import draw_attention, draw_lesion_slice, draw_mask_slice, outlined_masks
+from custom_components.pictures.figures import LESIONS, MASKS, draw_attention, draw_slice, outlined_masks
 from custom_components.pictures.overlay import INFECTION_COLOUR, LESION_COLOURS, LUNG_COLOUR
 from PIL import ImageFont
 
@@ -50,35 +50,35 @@ def lesions(picture, column):
 def test_the_patients_right_front_is_drawn_at_the_upper_left():
     label = np.zeros((50, 60), dtype=np.uint8)
     label[:10, :15] = 2  # x small: right; y small: anterior
-    picture = draw_lesion_slice(np.full((50, 60), -1350.0), {"prediction": label}, "slice 0")
+    picture = draw_slice(np.full((50, 60), -1350.0), {"prediction": label}, "slice 0")
     assert not lesions(picture, 0).any()
     assert extent(lesions(picture, 1)) == (0, 15 / 60, 0, 10 / 50)
 
 
-@pytest.mark.parametrize("draw", [draw_lesion_slice, draw_mask_slice])
-def test_slices_are_drawn_in_proportion_with_a_panel_for_each_label_map(draw):
+@pytest.mark.parametrize("layer", [LESIONS, MASKS])
+def test_slices_are_drawn_in_proportion_with_a_panel_for_each_label_map(layer):
     image_hu, label = np.zeros((500, 400)), np.zeros((500, 400), dtype=np.uint8)
-    plain, one = draw(image_hu, {}, "slice 0"), draw(image_hu, {"prediction": label}, "slice 0")
-    two = draw(image_hu, {"truth": label, "prediction": label}, "slice 0")
+    labels = ({}, {"prediction": label}, {"truth": label, "prediction": label})
+    plain, one, two = (draw_slice(image_hu, more, "slice 0", layer=layer) for more in labels)
     assert two.width - one.width == one.width - max(plain.width, 516) == 508
-    tall = draw(image_hu, {"prediction": label}, "slice 0", (1.0, 2.0))
+    tall = draw_slice(image_hu, labels[1], "slice 0", (1.0, 2.0), layer)
     assert (tall.width, tall.height - one.height) == (one.width, 400)
 
 
-@pytest.mark.parametrize("draw", [draw_lesion_slice, draw_mask_slice])
-def test_a_label_map_of_another_grid_is_refused(draw):
+@pytest.mark.parametrize("layer", [LESIONS, MASKS])
+def test_a_label_map_of_another_grid_is_refused(layer):
     with pytest.raises(ValueError, match=r"Expected a slice .*truth on one grid, got \(40, 50\) and \(50, 40\)"):
-        draw(np.zeros((40, 50)), {"truth": np.zeros((50, 40))}, "a")
+        draw_slice(np.zeros((40, 50)), {"truth": np.zeros((50, 40))}, "a", layer=layer)
 
 
 def test_a_long_title_is_not_cut():
     title = "a case of a very long name, " * 6
-    picture = draw_lesion_slice(np.zeros((32, 32)), {}, title)
+    picture = draw_slice(np.zeros((32, 32)), {}, title)
     assert picture.width == pytest.approx(ImageFont.load_default(15).getlength(title) + 2 * LEFT, abs=1)
 
 
 def test_the_legend_names_the_colours_that_the_panels_have():
-    pixels = np.asarray(draw_lesion_slice(np.zeros((32, 32)), {}, "a")).astype(int)
+    pixels = np.asarray(draw_slice(np.zeros((32, 32)), {}, "a")).astype(int)
     for colour in LESION_COLOURS.values():
         assert coloured(pixels[TOP + 384 :], colour).sum() == 16 * 16
 
