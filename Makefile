@@ -11,7 +11,7 @@ export GOMP_SPINCOUNT := 0
 override DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format lint types test test-all demo study real-check bench mutations audit package deploy-setup deploy label-setup label clean
+.PHONY: help setup check format lint types test test-all demo study real-check bench mutations docs audit package deploy-setup deploy label-setup label clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -109,6 +109,10 @@ bench: $(STAMP)  ## seconds and memory: LSH attention against full attention and
 
 mutations: $(STAMP)  ## do the tests notice mistakes in the science? (half an hour): [ONLY=word, such as lsh]
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutations --only "$(ONLY)"
+
+docs: $(STAMP)  ## write the documentation site to build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Open build/site/index.html. Its search needs a server: $(BIN)/python -m http.server -d build/site"
 
 package: $(STAMP)  ## write dist/<bundle> and its zip, once verified (minutes): [SCHEMA=meta_schema.json, without network]
 	OMP_NUM_THREADS=1 $(BIN)/python tools/package_bundles.py --dist dist $(if $(SCHEMA),--schema $(SCHEMA))
