@@ -7,7 +7,7 @@ from monai.data import Dataset
 from torch.utils.data import Dataset as TorchDataset
 
 
-class MixedDraws(TorchDataset):
+class MixedDraws(TorchDataset[Any]):
     """Draws from several data sets by stated shares; a draw follows from (seed, epoch, place in it) alone.
 
     A draw chooses a data set with the probability of its share, then one of its cases, each as likely as the others.

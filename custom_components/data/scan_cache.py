@@ -40,7 +40,10 @@ class ScanCache(PersistentDataset):
     """
 
     def __init__(
-        self, data: Sequence[Mapping[str, Any]], transform: Callable | Sequence[Callable], cache_dir: str | Path | None
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Callable[..., Any] | Sequence[Callable[..., Any]],
+        cache_dir: str | Path | None,
     ) -> None:
         folder = writable_folder(cache_dir) if cache_dir else None
         super().__init__(data=data, transform=transform, cache_dir=folder)
@@ -89,7 +92,8 @@ def _packed(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def _load(path: Path, case: str) -> dict[str, Any] | None:
     try:
-        return torch.load(path, weights_only=True)
+        found: dict[str, Any] = torch.load(path, weights_only=True)
+        return found
     except Exception as error:  # the unpickler lets through whatever it stumbled on
         _logger.warning("Case %s: its file in the cache is broken (%s) and is made again.", case, type(error).__name__)
         return None

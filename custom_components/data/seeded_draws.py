@@ -7,7 +7,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import DistributedSampler
 
 
-class SeededDraws(TorchDataset):
+class SeededDraws(TorchDataset[Any]):
     """Cases drawn several times an epoch; what is random in a draw follows from (seed, epoch, place in it) alone.
 
     So a training is the same whatever the number of loading processes, and goes on after an interruption as if there
@@ -53,7 +53,7 @@ class SeededDraws(TorchDataset):
         return self.dataset[place % len(self.dataset)]
 
 
-class SeededDrawSampler(DistributedSampler):
+class SeededDrawSampler(DistributedSampler[int]):
     """Every draw of :class:`SeededDraws` once an epoch, in an order that (seed, epoch) decides.
 
     Tells the loading processes the epoch, which they would not learn otherwise. A DistributedSampler also for a single

@@ -11,7 +11,7 @@ from torch.utils.data import DistributedSampler, WeightedRandomSampler
 _logger = logging.getLogger(__name__)
 
 
-class SizeBalancedSampler(DistributedSampler):
+class SizeBalancedSampler(DistributedSampler[int]):
     """Draws a group by the size of the infection, then a scan of that group (Ouyang et al. 2020, Sec. III-C).
 
     1. With N the numbers of scans, the groups covid_small, covid_large, cap_small, cap_large have the weights

@@ -199,7 +199,8 @@ def _total(wins: np.ndarray, inside: np.ndarray) -> np.ndarray:
     of_outside, of_inside = (same_weight[np.ix_(side, side)].sum(axis=(0, 1)) for side in (~inside, inside))
     outside_wins = wins[np.ix_(~inside, inside)].sum(axis=(0, 1))
     inside_wins = wins[np.ix_(inside, ~inside)].sum(axis=(0, 1))
-    return of_outside[:, None] + of_inside + outside_wins + inside_wins.T
+    total: np.ndarray = of_outside[:, None] + of_inside + outside_wins + inside_wins.T
+    return total
 
 
 def _preferred(
