@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from custom_components.weights.checkpoints import epoch_checkpoints
 from custom_components.files.report_files import write_json
 from custom_components.study.runs.run import TRAINING, Run
+from custom_components.weights.checkpoints import epoch_checkpoints
 
 STARTED, DONE, LOG = "started.json", "done.json", "log.txt"
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import IO
 
 import custom_components
-from custom_components.study.runs.run_log import failure_reason
+from custom_components.study.results.study_results import FailedRun
 from custom_components.study.runs.run import Run, check_plan
+from custom_components.study.runs.run_log import failure_reason
 from custom_components.study.runs.run_stamp import (
     LOG,
     can_resume,
@@ -22,7 +23,6 @@ from custom_components.study.runs.run_stamp import (
     stamp_done,
 )
 from custom_components.study.runs.run_times import in_words, seconds_left
-from custom_components.study.results.study_results import FailedRun
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
