@@ -17,6 +17,7 @@ SIZE_GROUPS = ("covid_small", "covid_large", "cap_small", "cap_large")
 MOST_DIGITS = 12
 
 # Bands of the ratio in the paper's tables; both ends belong to the middle one.
+BAND_BORDERS = (0.005, 0.030)
 RATIO_BANDS = ("< 0.005", "0.005 - 0.030", "> 0.030")
 
 
@@ -55,7 +56,8 @@ def ratio_band(ratio: float) -> str:
     if math.isnan(ratio):
         return ""
     check_ratio(ratio)
-    return RATIO_BANDS[0] if ratio < 0.005 else RATIO_BANDS[1] if ratio <= 0.030 else RATIO_BANDS[2]
+    low, high = BAND_BORDERS
+    return RATIO_BANDS[0] if ratio < low else RATIO_BANDS[1] if ratio <= high else RATIO_BANDS[2]
 
 
 def check_ratio(ratio: float, case: str = "") -> None:

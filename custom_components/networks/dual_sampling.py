@@ -7,9 +7,15 @@ import torch
 from custom_components.networks.attention_resnet import AttentionResNet
 from torch import nn
 
+# What the paper found: w outside and inside, and between which infection ratios is inside.
+PAPER_WEIGHTS = (0.35, 0.96)
+PAPER_THRESHOLDS = (0.001, 0.030)
+
 
 def branch_weight(
-    ratio: torch.Tensor, weights: tuple[float, float] = (0.35, 0.96), thresholds: tuple[float, float] = (0.001, 0.030)
+    ratio: torch.Tensor,
+    weights: tuple[float, float] = PAPER_WEIGHTS,
+    thresholds: tuple[float, float] = PAPER_THRESHOLDS,
 ) -> torch.Tensor:
     """Weight w of the uniform-sampling branch in Eq. (5).
 
@@ -92,8 +98,8 @@ class DualSamplingNet(nn.Module):
         self,
         uniform: AttentionResNet | None = None,
         size_balanced: AttentionResNet | None = None,
-        weights: tuple[float, float] = (0.35, 0.96),
-        ratio_thresholds: tuple[float, float] = (0.001, 0.030),
+        weights: tuple[float, float] = PAPER_WEIGHTS,
+        ratio_thresholds: tuple[float, float] = PAPER_THRESHOLDS,
         decision_threshold: float = 0.5,
     ) -> None:
         super().__init__()

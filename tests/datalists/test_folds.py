@@ -1,5 +1,5 @@
 import pytest
-from custom_components.datalists.folds import assign_folds, select_fold
+from custom_components.datalists.folds import assign_folds, hold_out_fold, select_fold
 from custom_components.infection_size import SIZE_GROUPS
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
@@ -108,6 +108,15 @@ def test_a_fold_validates_what_the_others_do_not_train_on():
     assert [scan["case_id"] for scan in split["training"]] == ["0_0", "1_0", "4_0", "5_0"]
     assert split["fold"] == 0
     assert split["protocol"].startswith("fold 0 of ")
+
+
+def test_a_segmentation_holds_out_a_fold_whatever_its_classes():
+    scans = with_folds(scans_of([["covid_large"]] * 5), [0, 1, 2, 0, 1])
+
+    split = hold_out_fold([{key: scan[key] for key in ("case_id", "patient_id", "fold")} for scan in scans], 1)
+    assert [scan["case_id"] for scan in split["validation"]] == ["1_0", "4_0"]
+    assert [scan["case_id"] for scan in split["training"]] == ["0_0", "2_0", "3_0"]
+    assert (split["fold"], split["protocol"]) == (1, "fold 1 of 3, by patient")
 
 
 def test_without_a_fold_every_scan_validates_and_none_trains():

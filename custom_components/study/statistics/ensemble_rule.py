@@ -9,13 +9,9 @@ from itertools import product
 
 import numpy as np
 import torch
-from custom_components.networks.dual_sampling import branch_weight
+from custom_components.networks.dual_sampling import PAPER_THRESHOLDS, PAPER_WEIGHTS, branch_weight
 from custom_components.study.statistics.labelled_scores import labelled_probabilities
 from numpy.typing import ArrayLike
-
-# What the paper found on its training-validation set: w outside and inside, and between which ratios is inside.
-PAPER_WEIGHTS = (0.35, 0.96)
-PAPER_THRESHOLDS = (0.001, 0.030)
 
 # Weights w of the uniform branch that are tried, both outside and inside: 0 to 1 in steps of 0.01.
 WEIGHTS = tuple(step / 100 for step in range(101))
@@ -98,7 +94,7 @@ def search_ensemble(
 
     Raises:
         ValueError: when the cases with known ratio and probabilities are of one class, with the counts; when shapes,
-            labels, probabilities or the grid are none.
+            labels, probabilities or the grid are not valid.
 
     Example:
         >>> ratios = np.array([0.0005, 0.0007, 0.01, 0.02])
