@@ -14,7 +14,7 @@ ROOMS = (
     "networks", "losses", "metrics", "inferers", "engines", "transforms", "pictures", "reports", "handlers", "datasets",
     "command_line", "diagnosis", "study", "__main__",
 )  # fmt: skip
-STUDY = ("statistics", "results", "runs", "plans", "tables", "figures", "report", "conduct", "command")
+STUDY = ("statistics", "results", "runs", "tables", "figures", "report", "plans", "conduct", "command")
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").parts for path in PACKAGE.rglob("*.py"))
 
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from custom_components.command_line.endings import check_flags, ended_by_ctrl_c
 from custom_components.study.conduct import conduct, plan_text
-from custom_components.study.plans.study_options import StudyOptions, bundle_folder
-from custom_components.study.report.study_report import write_study
+from custom_components.study.plans.options import plan_study
 from custom_components.study.runs.runner import Outcome, Runner
 from custom_components.study.runs.study_folder import check_study_folder, study_folder
 from custom_components.study.runs.workers import worker_environments
@@ -32,7 +31,7 @@ def study(
     recipe: Sequence[str] | None = None,
     augmentation: str | None = None,
     workers: int | None = None,
-    num_panels: int = 6,
+    num_panels: int | None = None,
     resume_runs: bool = False,
     keep_checkpoints: bool = False,
     dry_run: bool = False,
@@ -51,30 +50,31 @@ def study(
         systems: some of plain_us, attention_us, attention_ss; all by default (covid_cap_bundle).
         networks: some of m, m_a, m_r, unet (these by default) and flexible_unet (covid_seg_bundle).
         overrides: numbers for every training and evaluation whose config has them, such as "{'epochs': 3}".
-        recipe: overlays beside every training, such as "[dice_cross_entropy.yaml]"; none by default (covid_seg_bundle).
+        recipe: overlays on top of every training, such as "[dice_cross_entropy.yaml]"; or none (covid_seg_bundle).
         augmentation: with, without or both (default) (covid_seg_bundle).
         workers: runs at once; by default one for each GPU, or one.
-        num_panels: most scans whose attention is drawn (covid_cap_bundle).
+        num_panels: most scans whose attention is drawn; 6 by default (covid_cap_bundle).
         resume_runs: go on with an interrupted training from its checkpoint, in place of starting it anew.
         keep_checkpoints: keep what no run needs any more.
         dry_run: list the runs and the time they may take, and do nothing.
     """
     check_flags(resume_runs=resume_runs, keep_checkpoints=keep_checkpoints, dry_run=dry_run)
-    _check_count("num_panels", num_panels)
     folder = Path(output_dir).expanduser().absolute()
-    options = StudyOptions(
-        bundle_folder(bundle), folder, dataset_dir, test_dir, protocol, num_folds, systems, networks, overrides,
-        recipe, augmentation,
-    )  # fmt: skip
     environments = worker_environments(workers)
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every font of every PDF
-    check_study_folder(folder, options.bundle.name)
-    if dry_run:
-        return plan_text(options.study(keep_hashes=False), num_panels, len(environments))
-    with _stopping(), study_folder(folder, options.bundle.name) as lock:
-        runner = Runner(environments, lock, resume_runs, keep_checkpoints)
-        settings = {"bundle": options.bundle.name, "overrides": dict(overrides or {}), "resume_runs": resume_runs}
-        outcome = conduct(options.study(), runner, write_study, num_panels, settings)
+    with _stopping():
+        plan = plan_study(
+            bundle, folder, dataset_dir, keep_hashes=not dry_run, test_dir=test_dir, protocol=protocol,
+            num_folds=num_folds, systems=systems, networks=networks, overrides=overrides, recipe=recipe,
+            augmentation=augmentation, num_panels=num_panels,
+        )  # fmt: skip
+        check_study_folder(folder, plan.bundle.name)
+        if dry_run:
+            return plan_text(plan, len(environments))
+        with study_folder(folder, plan.bundle.name) as lock:
+            runner = Runner(environments, lock, resume_runs, keep_checkpoints)
+            settings = {"bundle": plan.bundle.name, "overrides": dict(overrides or {}), "resume_runs": resume_runs}
+            outcome = conduct(plan, runner, settings)
     _conclude(outcome, folder)
     return None
 
@@ -103,8 +103,3 @@ def _stopping() -> Iterator[None]:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{name} is {value!r}. Expected a whole number, 0 or more.")

@@ -1,46 +1,63 @@
 """Conduct a study: execute its runs, collect what they found, and report it, whatever failed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from custom_components.study.plans.attention_panels import (
-    panel_runs,
-    panels_of,
-    remove_panel_inputs,
-    write_panel_inputs,
-)
-from custom_components.study.plans.cap_plan import CapStudy
-from custom_components.study.plans.collect_cap import collect_cap
-from custom_components.study.plans.collect_seg import collect_seg
-from custom_components.study.plans.seg_plan import SegStudy
-from custom_components.study.report.study_report import HTML_NAME
-from custom_components.study.results.study_results import ClassificationResults, FailedRun, SegmentationResults
-from custom_components.study.runs.data_fingerprint import DataFingerprint
+from custom_components.study.plans.study_data import StudyData
+from custom_components.study.report.study_report import HTML_NAME, RESAMPLES, Report, write_study
+from custom_components.study.results.study_results import FailedRun
+from custom_components.study.runs.fingerprints import code_state, run_hashes
 from custom_components.study.runs.provenance import provenance
 from custom_components.study.runs.run import Run
-from custom_components.study.runs.run_hash import code_state, run_hashes
-from custom_components.study.runs.run_stamp import finished_seconds
+from custom_components.study.runs.run_folder import finished_seconds
 from custom_components.study.runs.run_times import in_words, seconds_left
 from custom_components.study.runs.runner import Outcome, Runner
 
-Study = CapStudy | SegStudy
-Results = ClassificationResults | SegmentationResults
-Write = Callable[[Any, dict[str, Any], Path], object]
+
+class Study(Protocol):
+    """What is planned for a bundle, and how its results are reported."""
+
+    @property
+    def folder(self) -> Path:
+        """Of the study."""
+
+    @property
+    def bundle(self) -> Path:
+        """Folder of the bundle."""
+
+    @property
+    def data_sets(self) -> Mapping[str, StudyData]:
+        """What is read, by what it is for."""
+
+    @property
+    def later_words(self) -> str:
+        """What the later runs will do; empty when that is nothing."""
+
+    def words(self) -> Mapping[str, str]:
+        """The protocols in words, by their names."""
+
+    def runs(self) -> list[Run]:
+        """What can be planned from the data alone."""
+
+    def later_runs(self, outcome: Outcome) -> list[Run]:
+        """What is planned from the scores of the finished runs."""
+
+    def report(self, outcome: Outcome, resamples: int = RESAMPLES) -> Report:
+        """Tables and figures of the finished runs."""
 
 
 def conduct(
-    study: Study, runner: Runner, write: Write, num_panels: int = 6, settings: Mapping[str, Any] | None = None
+    study: Study, runner: Runner, settings: Mapping[str, Any] | None = None, resamples: int = RESAMPLES
 ) -> Outcome:
     """Execute the runs of a study and report their results.
 
     Args:
         study: what is planned.
         runner: executes it.
-        write: writes results and provenance into a folder.
-        num_panels: most attention figures of covid_cap_bundle.
         settings: of the study, for its provenance.
+        resamples: of every bootstrap.
 
     Returns:
         What became of the runs.
@@ -49,29 +66,19 @@ def conduct(
     code, runs = code_state(), study.runs()
     hashes = run_hashes(runs, code)
     outcome = runner.execute(runs, hashes)
-    results = collect(study, outcome)
-    if isinstance(study, CapStudy) and isinstance(results, ClassificationResults):
-        shown = panel_runs(study, results, num_panels)
-        hashes = run_hashes(shown, code, hashes)
-        _show(study, shown, runner, hashes, outcome)
-        results, runs = replace(results, panels=panels_of(study, shown), failed=tuple(outcome.failed)), [*runs, *shown]
-    made_with = provenance(runs, hashes, outcome, data_of(study), {**(settings or {}), "protocol": study.words()}, code)
-    write(_without_places(results, study), made_with, study.folder)
+    later = study.later_runs(outcome)
+    hashes = run_hashes(later, code, hashes)
+    if later:
+        runner.execute(later, hashes, outcome)
+    data = {name: own.fingerprint for name, own in study.data_sets.items()}
+    told = {**(settings or {}), "protocol": dict(study.words())}
+    made_with = provenance([*runs, *later], hashes, outcome, data, told, code)
+    report = study.report(replace(outcome, failed=_without_places(outcome.failed, study)), resamples)
+    write_study(report, made_with, study.folder)
     return outcome
 
 
-def collect(study: Study, outcome: Outcome) -> Results:
-    """Results of the runs that are finished."""
-    return collect_cap(study, outcome) if isinstance(study, CapStudy) else collect_seg(study, outcome)
-
-
-def data_of(study: Study) -> dict[str, DataFingerprint]:
-    """Fingerprints of the data sets of a study."""
-    test = study.test if isinstance(study, CapStudy) else None
-    return {"folds": study.data.fingerprint} | ({} if test is None else {"test": test.fingerprint})
-
-
-def plan_text(study: Study, num_panels: int, workers: int) -> str:
+def plan_text(study: Study, workers: int) -> str:
     """The runs of a study as Markdown, with those that are finished, and the time that the others may take."""
     runs = study.runs()
     hashes = run_hashes(runs, code_state())
@@ -79,37 +86,20 @@ def plan_text(study: Study, num_panels: int, workers: int) -> str:
     seconds = {name: value for name, value in finished.items() if value is not None}
     waiting = [run for run in runs if run.name not in seconds]
     left_s = seconds_left(waiting, seconds, {run.name: run.kind for run in runs}, workers)
-    rows = [f"| {run.name} | {', '.join(run.config_files)} | {_state(seconds.get(run.name))} |" for run in runs]
-    panels = isinstance(study, CapStudy) and study.has_ensemble and num_panels > 0
-    later = [f"Then attention figures of up to {num_panels} scans, chosen among the scores."] if panels else []
+    states = {name: f"finished in {value:.0f} s" for name, value in seconds.items()}
+    rows = [f"| {run.name} | {', '.join(run.config_files)} | {states.get(run.name, '')} |" for run in runs]
     counts = f"{len(runs)} runs, {len(seconds)} of them finished; time left: {in_words(left_s) if waiting else 'none'}."
+    later = [study.later_words] if study.later_words else []
     return "\n".join(["| run | configs | |", "|---|---|---|", *rows, "", counts, *later])
 
 
-def _show(study: CapStudy, shown: Sequence[Run], runner: Runner, hashes: Mapping[str, str], outcome: Outcome) -> None:
-    """Execute the inference of the scans to show."""
-    try:
-        for run in shown:
-            trained = all(name in outcome.seconds for name in run.needs)
-            if trained and finished_seconds(run, hashes[run.name]) is None:
-                write_panel_inputs(study, run)
-        if shown:
-            runner.execute(shown, hashes, outcome)
-    finally:
-        remove_panel_inputs(shown)
-
-
-def _state(seconds: float | None) -> str:
-    return "" if seconds is None else f"finished in {seconds:.0f} s"
-
-
-def _without_places(results: Results, study: Study) -> Results:
+def _without_places(failed: Sequence[FailedRun], study: Study) -> list[FailedRun]:
     """Reasons of failures without the folders of this machine."""
-    roots = {str(study.folder): "<study>", str(study.data.root): "<data>", str(Path.home()): "~"}
-    failed = []
-    for run in results.failed:
+    data = {str(own.root): "<data>" for own in study.data_sets.values()}
+    found = []
+    for run in failed:
         reason = run.reason
-        for root, word in roots.items():
+        for root, word in {str(study.folder): "<study>", **data, str(Path.home()): "~"}.items():
             reason = reason.replace(root, word)
-        failed.append(FailedRun(run.name, reason))
-    return replace(results, failed=tuple(failed))
+        found.append(FailedRun(run.name, reason))
+    return found

@@ -17,7 +17,7 @@ from custom_components.reports.scan import page as scan_page
 from custom_components.reports.scan.findings import Model, ScanFindings, Scores
 from custom_components.reports.scan.report import HTML_NAME, JSON_NAME, write_report
 from custom_components.reports.score_tables import diagnosis_table, score_table
-from custom_components.study.report.section import Section
+from custom_components.study.report.study_report import Section
 from custom_components.study.tables.table import Cell, Table, table_frame
 from custom_components.study.tables.table_files import table_files
 from hypothesis import given, settings

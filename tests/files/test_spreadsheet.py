@@ -3,7 +3,7 @@ import csv
 import pandas as pd
 import pytest
 from custom_components.files.report_files import quoted, unquoted, write_csv
-from custom_components.study.results.case_table import read_case_table
+from custom_components.study.results.study_results import read_case_table
 from custom_components.study.tables.table import Table
 from custom_components.study.tables.table_files import csv_text
 from hypothesis import given

@@ -9,6 +9,7 @@ import jinja2
 import pytest
 from custom_components.reports import html_page
 from custom_components.reports.scan.report import write_report
+from custom_components.study.report.seg_report import seg_report
 from custom_components.study.report.study_report import write_study
 
 from tests.reports.conftest import phantom_findings
@@ -62,7 +63,7 @@ def hostile_study(folder: Path) -> str:
     scores = results.scores[own].assign(network=HOSTILE[0])
     results = replace(results, scores=scores, networks=(HOSTILE[0],), protocols={"group": HOSTILE[1]}, overlays={})
     provenance = {"versions": {HOSTILE[2]: HOSTILE[0]}, "seeds": [0]}
-    return write_study(results, provenance, folder, 10).read_text(encoding="utf-8")
+    return write_study(seg_report(results, 10), provenance, folder).read_text(encoding="utf-8")
 
 
 def without_policy(page: str) -> str:

@@ -3,6 +3,9 @@
 import numpy as np
 import pandas as pd
 from custom_components.labels import LESION_CLASSES
+from custom_components.study.report.cap_report import cap_report
+from custom_components.study.report.seg_report import seg_report
+from custom_components.study.report.study_report import Report
 from custom_components.study.results.study_results import TEST, TV, ClassificationResults, SegmentationResults
 from PIL import Image
 
@@ -41,7 +44,7 @@ def classification_results(folder, n_tv=(23, 31), n_test=(19, 13), seed=0):
     cases = cases.reset_index(drop=True)
     predictions = pd.concat([_predictions(cases, rng), _ensemble_predictions(cases, rng)], ignore_index=True)
     return ClassificationResults(
-        protocol="Folds by patient; weights of the last epoch; ensemble searched on the other folds.",
+        protocols={"nested": "Folds by patient; weights of the last epoch; ensemble searched on the other folds."},
         cases=cases,
         predictions=predictions,
         systems=SYSTEMS,
@@ -117,7 +120,8 @@ def segmentation_results(folder, n_groups=5, slices=3, seed=0, has_groups=True):
         for number, (case_id, _) in enumerate(names)
         for row in _lesion_rows(network, augmented, protocol, number, case_id, rng)
     ]
-    overlays = _panels(folder, [f"{network}_{p}_case_01" for network in NETWORKS for p in ("group", "paper")])
+    keys = [(network, protocol, "case_01") for network in NETWORKS for protocol in ("group", "paper")]
+    overlays = _panels(folder, ["_".join(key) for key in keys])
     return SegmentationResults(
         protocols={
             "group": "Folds by blocks of neighbouring slices.",
@@ -126,11 +130,7 @@ def segmentation_results(folder, n_groups=5, slices=3, seed=0, has_groups=True):
         cases=pd.DataFrame(names, columns=["case_id", "group"]),
         scores=pd.DataFrame(rows),
         networks=NETWORKS,
-        overlays={
-            (network, protocol, "case_01"): overlays[f"{network}_{protocol}_case_01"]
-            for network in NETWORKS
-            for protocol in ("group", "paper")
-        },
+        overlays={key: overlays["_".join(key)] for key in keys},
     )
 
 
@@ -152,3 +152,8 @@ def _lesion_rows(network, augmented, protocol, number, case_id, rng):
             "pixels_true": 120 if is_there else 0,
             "pixels_pred": 90 if is_there else 0,
         }
+
+
+def report_of(results, resamples) -> Report:
+    make = {ClassificationResults: cap_report, SegmentationResults: seg_report}[type(results)]
+    return make(results, resamples)

@@ -23,8 +23,8 @@ def conducted(monkeypatch):
     """What the verb asks to be conducted; nothing is."""
     calls: list = []
 
-    def conduct(study, runner, write, num_panels, settings):
-        calls.append((study, runner, num_panels, settings))
+    def conduct(study, runner, settings):
+        calls.append((study, runner, settings))
         return Outcome({"a": 1.0}, ["a"], getattr(conduct, "failed", []))
 
     monkeypatch.setattr(command, "conduct", conduct)
@@ -40,11 +40,11 @@ def test_the_words_of_the_command_line_reach_the_study(run, conducted, tmp_path)
         "--overrides", "{'epochs': 3, 'grid': [24, 56, 48], 'network_def#alpha': 50}", "--resume_runs",
     )  # fmt: skip
     assert status == 0
-    study, runner, num_panels, settings = conducted[1]
+    study, runner, settings = conducted[1]
     assert study.overrides == {"epochs": 3, "grid": [24, 56, 48], "network_def#alpha": 50} == settings["overrides"]
     assert (study.protocol, study.systems) == ("paper", ("attention_us", "attention_ss"))
     assert (study.data.root, study.test.root, study.folder) == (data, test, tmp_path / "2.10")
-    assert (len(runner.workers), runner.resume_runs, runner.keep_checkpoints, num_panels) == (2, True, False, 3)
+    assert (len(runner.workers), runner.resume_runs, runner.keep_checkpoints, study.num_panels) == (2, True, False, 3)
 
 
 def test_a_seg_study_by_short_words(run, conducted, tmp_path):
@@ -84,7 +84,8 @@ def test_a_signal_ends_the_study_with_its_status_and_says_how_to_go_on(run, monk
     ("words", "status", "message"),
     [
         (("--dry_run", "yes"), 2, "dry_run is 'yes'. Expected True or False"),
-        (("--num_panels", "-1"), 1, "num_panels is -1. Expected a whole number, 0 or more"),
+        (("--num_panels", "2"), 1, "num_panels is not an option of a study of covid_seg_bundle"),
+        (("--num_folds", "1"), 1, "num_folds is 1. Expected a whole number, 2 or more"),
         (("--workers", "0"), 1, "workers is 0. Expected a whole number, 1 or more"),
         (("--num_folds", "3a"), 2, "num_folds is '3a'. Expected a whole number"),
     ],

@@ -1,21 +1,21 @@
 import json
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from custom_components.study.conduct import conduct, data_of, plan_text
-from custom_components.study.plans.cap_plan import CapStudy
-from custom_components.study.plans.seg_plan import SegStudy
+from custom_components.study import conduct as conduct_module
+from custom_components.study.conduct import conduct, plan_text
+from custom_components.study.plans.cap_study import CapStudy
+from custom_components.study.plans.seg_study import SegStudy
 from custom_components.study.plans.study_data import scan_data, slice_data
-from custom_components.study.report.study_report import write_study
 from custom_components.study.results.study_results import FailedRun
-from custom_components.study.runs.run_hash import code_state, run_hashes
-from custom_components.study.runs.run_stamp import stamp_done
+from custom_components.study.runs.fingerprints import code_state, run_hashes
+from custom_components.study.runs.run_folder import stamp_done
 from custom_components.study.runs.runner import Outcome, Runner
 
 from tests.bundles.conftest import ROOT
-from tests.study.plans.test_collect_cap import write_table
+from tests.study.plans.test_cap_study import write_table
 from tests.study.small_data import write_scans, write_slices
 
 
@@ -41,7 +41,8 @@ class StandinRunner(Runner):
 
     def pretend(self, run) -> None:
         if run.name.startswith("panels"):
-            assert all(path.is_file() for path in (run.places["dataset_dir"], run.places["ckpt_path"]))
+            with run.inputs():
+                assert all(path.is_file() for path in (run.places["dataset_dir"], run.places["ckpt_path"]))
             for name in run.outputs:
                 (run.folder / name).parent.mkdir(parents=True)
                 (run.folder / name).touch()
@@ -49,71 +50,68 @@ class StandinRunner(Runner):
             (run.folder / "models").mkdir(parents=True)
             torch.save({"w": torch.zeros(1)}, run.folder / run.outputs[0])
         else:
-            scans = scan_data(run.places["dataset_dir"], None).cases
+            scans = scan_data(run.places["dataset_dir"]).cases
             write_table(run, [scan for scan in scans if scan["fold"] == run.overrides["fold"]], 7)
 
 
 @pytest.fixture
 def study(tmp_path) -> CapStudy:
-    return CapStudy(ROOT / "covid_cap_bundle", tmp_path / "study", scan_data(write_scans(tmp_path / "scans"), None))
+    data = scan_data(write_scans(tmp_path / "scans"))
+    return CapStudy(ROOT / "covid_cap_bundle", tmp_path / "study", data, num_panels=3)
 
 
 @pytest.fixture
-def written():
-    """What the report would be made of."""
+def written(monkeypatch) -> list:
+    """What would be reported, with its provenance and folder; nothing is drawn."""
     calls: list = []
-
-    def write(results, made_with, folder):
-        calls.append((results, made_with, folder))
-
-    write.calls = calls
-    return write
+    monkeypatch.setattr(CapStudy, "report", lambda study, outcome, resamples: outcome)
+    monkeypatch.setattr(conduct_module, "write_study", lambda *given: calls.append(given))
+    return calls
 
 
 def test_scores_come_first_then_figures_of_single_scans_then_the_report(study, written):
     runner = StandinRunner()
-    outcome = conduct(study, runner, written, 3, {"bundle": "covid_cap_bundle"})
-    ((results, made_with, folder),) = written.calls
+    outcome = conduct(study, runner, {"bundle": "covid_cap_bundle"})
+    ((_, made_with, folder),) = written
+    panels = study.collect(outcome).panels
     assert outcome.failed == []
     assert folder == study.folder
     assert runner.executed[:18] == [run.name for run in study.runs()]
     assert runner.executed[18:]
     assert all(name.startswith("panels/") for name in runner.executed[18:])
-    assert len(results.panels) == 3
-    assert all(path.is_file() for path in results.panels.values())
+    assert len(panels) == 3
+    assert all(path.is_file() for path in panels.values())
     assert set(made_with["runs"]) == set(runner.executed)
     assert made_with["study"] == {"bundle": "covid_cap_bundle", "protocol": study.words()}
     assert not list((study.folder / "runs/panels").glob("*/input"))
 
 
 def test_a_failure_reaches_the_report_without_the_places_of_this_machine(study, written):
-    conduct(study, StandinRunner(fails="fold_1/train"), written, 0)
-    results = written.calls[0][0]
-    run = study.training("plain_us", 1)
-    assert results.failed[0].name == run.name
-    reason = results.failed[0].reason
+    conduct(replace(study, num_panels=0), StandinRunner(fails="fold_1/train"))
+    first = written[0][0].failed[0]
+    assert first.name == "plain_us/fold_1/train"
+    reason = first.reason
     assert reason == "no such file: <study>/runs/plain_us/fold_1/train/x.pt and <data>/1.nii.gz and ~/me"
 
 
 def test_figures_that_fail_leave_the_rest_as_it_is(study, written):
-    outcome = conduct(study, StandinRunner(fails="panels"), written, 3)
-    results = written.calls[0][0]
-    assert results.panels == {}
-    assert {run.name.split("/")[0] for run in results.failed} == {"panels"}
+    outcome = conduct(study, StandinRunner(fails="panels"))
+    assert study.collect(outcome).panels == {}
+    assert {run.name.split("/")[0] for run in written[0][0].failed} == {"panels"}
     assert len(outcome.seconds) == 18
 
 
 def test_a_study_of_which_everything_failed_ends_in_a_report(study):
-    conduct(study, StandinRunner(fails="_"), partial(write_study, resamples=20), 3)
+    conduct(study, StandinRunner(fails="_"), resamples=20)
     text = (study.folder / "report.html").read_text(encoding="utf-8")
     assert "plain_us/fold_0/train" in text
     assert json.loads((study.folder / "provenance.json").read_text(encoding="utf-8"))["seconds"] == 0
 
 
 def test_a_seg_study_of_which_everything_failed_ends_in_a_report(tmp_path):
-    data = slice_data(write_slices(tmp_path / "slices"), None)
+    data = slice_data(write_slices(tmp_path / "slices"))
     study = SegStudy(ROOT / "covid_seg_bundle", tmp_path / "study", data, networks=("unet",), num_folds=2)
-    conduct(study, StandinRunner(fails="_"), partial(write_study, resamples=20))
+    conduct(study, StandinRunner(fails="_"), resamples=20)
     assert "paper/unet/augmented/fold_0/train" in (tmp_path / "study/report.html").read_text(encoding="utf-8")
 
 
@@ -125,7 +123,7 @@ def test_a_report_of_an_earlier_state_is_gone_while_runs_go_on(study):
     study.folder.mkdir()
     (study.folder / "report.html").touch()
     with pytest.raises(KeyboardInterrupt):
-        conduct(study, Stopped(), write_study)
+        conduct(study, Stopped())
     assert not (study.folder / "report.html").exists()
 
 
@@ -137,15 +135,8 @@ def test_the_plan_tells_what_is_finished_and_the_time_left(study):
             (run.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (run.folder / name).write_text("1", encoding="utf-8")
         stamp_done(run, hashes[run.name], seconds)
-    text = plan_text(study, 6, workers=2)
+    text = plan_text(study, workers=2)
     assert "| plain_us/fold_0/train | train.yaml, plain.yaml, last_weights.yaml | finished in 1800 s |" in text
     assert "18 runs, 2 of them finished; time left: 2 h 4 min." in text  # 8 trainings and 8 evaluations, two at once
-    assert text.endswith("Then attention figures of up to 6 scans, chosen among the scores.")
-    assert "attention figures" not in plan_text(study, 0, workers=2)
-
-
-def test_the_data_are_those_of_the_folds_and_of_the_test_set(study, tmp_path):
-    assert list(data_of(study)) == ["folds"]
-    test = scan_data(write_scans(tmp_path / "test", 1, "t"), None)
-    both = CapStudy(study.bundle, study.folder, study.data, test)
-    assert data_of(both) == {"folds": study.data.fingerprint, "test": test.fingerprint}
+    assert text.endswith("Then attention figures of up to 3 scans, chosen among the scores.")
+    assert "attention figures" not in plan_text(replace(study, num_panels=0), workers=2)

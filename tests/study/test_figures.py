@@ -6,16 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from custom_components.study.figures.cap_figures import draw_attention_sheets, draw_subgroups
-from custom_components.study.figures.cap_figures import draw_folds as draw_cap_folds
+from custom_components.study.figures.cap_figures import draw_attention_sheets, draw_auc_folds, draw_subgroups
 from custom_components.study.figures.contact_sheet import Picture, draw_contact_sheets
+from custom_components.study.figures.curves import draw_reliability, draw_roc_panels
 from custom_components.study.figures.drawing import WIDTH_MM, Drawing, drawing_files, new_figure, print_style
-from custom_components.study.figures.reliability_figure import draw_reliability
-from custom_components.study.figures.roc_panels import draw_roc_panels
-from custom_components.study.figures.seg_figures import draw_folds as draw_seg_folds
-from custom_components.study.figures.seg_figures import draw_lesions, draw_overlay_sheets
+from custom_components.study.figures.seg_figures import draw_dice_folds, draw_lesions, draw_overlay_sheets
 from custom_components.study.figures.size_distribution import draw_size_distribution
-from custom_components.study.results.predicted_scans import predicted_scans
 from custom_components.study.tables.interval_tables import subgroup_tables
 from custom_components.study.tables.lesion_tables import lesion_fold_table, lesion_table
 from custom_components.study.tables.network_tables import network_tables
@@ -26,17 +22,12 @@ from tests.study.results_by_hand import NETWORKS, SYSTEMS, classification_result
 SETS = {"tv": "TV set", "test": "Test set"}
 
 
-@pytest.fixture(scope="module")
-def scans(diagnoses):
-    return predicted_scans(diagnoses)
-
-
 def titles(drawing):
     return [axes.get_title("left") for axes in drawing.figure.axes if axes.axison]
 
 
-def test_the_files_are_a_png_and_a_pdf_of_print_size_and_the_same_each_time(scans):
-    drawings = [draw_roc_panels(scans, SYSTEMS) for _ in range(2)]
+def test_the_files_are_a_png_and_a_pdf_of_print_size_and_the_same_each_time(diagnoses):
+    drawings = [draw_roc_panels(diagnoses) for _ in range(2)]
     files = drawing_files(drawings[0])
     assert files == drawing_files(drawings[1])
     assert files["roc.pdf"].startswith(b"%PDF")
@@ -52,8 +43,8 @@ def test_what_a_data_set_calls_itself_is_no_formula():
     assert drawing_files(Drawing("odd", "", "", figure))["odd.png"].startswith(b"\x89PNG")
 
 
-def test_there_is_a_roc_panel_for_the_joined_folds_and_one_for_each_model(scans):
-    panels = [axes for axes in draw_roc_panels(scans, SYSTEMS).figure.axes if axes.axison]
+def test_there_is_a_roc_panel_for_the_joined_folds_and_one_for_each_model(diagnoses):
+    panels = [axes for axes in draw_roc_panels(diagnoses).figure.axes if axes.axison]
     assert [axes.get_title("left") for axes in panels] == [
         "A  Cross-validation, 3 folds",
         *(f"{letter}  Test set, model of fold {fold}" for fold, letter in enumerate("BCD")),
@@ -62,20 +53,20 @@ def test_there_is_a_roc_panel_for_the_joined_folds_and_one_for_each_model(scans)
 
 
 def test_without_a_test_set_the_models_are_shown_on_their_own_folds(tmp_path):
-    alone = predicted_scans(classification_results(tmp_path, n_test=(0, 0)))
-    assert titles(draw_roc_panels(alone, SYSTEMS))[1:] == [f"{c}  Validation, fold {k}" for k, c in enumerate("BCD")]
+    alone = classification_results(tmp_path, n_test=(0, 0))
+    assert titles(draw_roc_panels(alone))[1:] == [f"{c}  Validation, fold {k}" for k, c in enumerate("BCD")]
 
 
 def test_a_set_of_one_class_has_no_curve_and_says_why(tmp_path):
-    one_class = predicted_scans(classification_results(tmp_path, n_test=(5, 0)))
-    panel = draw_roc_panels(one_class, SYSTEMS).figure.axes[1]
+    one_class = classification_results(tmp_path, n_test=(5, 0))
+    panel = draw_roc_panels(one_class).figure.axes[1]
     assert panel.get_lines() == []
     assert "one class only\n(n = 5)" in panel.texts[0].get_text()
 
 
-def test_a_roc_curve_is_that_of_its_scans(scans):
-    line = draw_roc_panels(scans, SYSTEMS).figure.axes[0].get_lines()[1]
-    rows = scans[(scans["set"] == "tv") & (scans["system"] == SYSTEMS[0])]
+def test_a_roc_curve_is_that_of_its_scans(diagnoses):
+    line = draw_roc_panels(diagnoses).figure.axes[0].get_lines()[1]
+    rows = diagnoses.of_system("tv", SYSTEMS[0])
     sensitivity = np.mean(rows.loc[rows["label"] == 1, "probability"] >= rows["probability"].median())
     assert any(np.isclose(line.get_ydata(), sensitivity))
     assert line.get_label() == "0.920"
@@ -96,15 +87,15 @@ def test_scans_without_any_infection_are_in_the_first_bar():
     assert cap[-1].get_height() == -1
 
 
-def test_reliability_has_a_line_for_the_joined_folds_and_one_for_each_test_model(scans):
-    panels = draw_reliability(scans, SYSTEMS, SETS).figure.axes
+def test_reliability_has_a_line_for_the_joined_folds_and_one_for_each_test_model(diagnoses):
+    panels = draw_reliability(diagnoses).figure.axes
     assert [len(axes.collections) for axes in panels] == [1] * 4 + [3] * 4
 
 
 def test_a_fold_without_a_score_has_no_dot(diagnoses):
     gone = (diagnoses.predictions["system"] == SYSTEMS[1]) & (diagnoses.predictions["fold"] == 2)
     results = replace(diagnoses, predictions=diagnoses.predictions[~gone])
-    axes = draw_cap_folds(results, predicted_scans(results)).figure.axes[0]
+    axes = draw_auc_folds(results).figure.axes[0]
     dots = {
         line.get_label(): np.isfinite(line.get_ydata()).sum()
         for line in axes.get_lines()
@@ -113,8 +104,8 @@ def test_a_fold_without_a_score_has_no_dot(diagnoses):
     assert dots == {SYSTEMS[0]: 3, SYSTEMS[1]: 2, SYSTEMS[2]: 3, SYSTEMS[3]: 3}
 
 
-def test_each_group_of_a_forest_has_its_line_and_its_counts(diagnoses, scans):
-    name, table = next(subgroup_tables(diagnoses, scans, 20))
+def test_each_group_of_a_forest_has_its_line_and_its_counts(diagnoses):
+    name, table = next(subgroup_tables(diagnoses, 20))
     first = draw_subgroups(name, table).figure.axes[0]
     labels = [label.get_text() for label in first.get_yticklabels()]
     assert labels[0] == "all scans (23 / 30)"
@@ -142,15 +133,11 @@ def test_pictures_keep_their_order_over_as_many_sheets_as_pages_need(tmp_path):
     assert all(sheet.figure.get_figheight() * 25.4 <= 225 for sheet in sheets)
 
 
-def test_no_pictures_give_no_sheet():
-    assert draw_contact_sheets("attention", "", "", [], 2) == []
-
-
 def test_failures_are_apart_and_every_caption_says_class_size_and_probability(diagnoses):
     wrong = (diagnoses.predictions["case_id"] == "tv_covid_03") & (diagnoses.predictions["system"] == SYSTEMS[-1])
     predictions = diagnoses.predictions.assign(probability=diagnoses.predictions["probability"].where(~wrong, 0.125))
     results = replace(diagnoses, predictions=predictions)
-    sheets = {sheet.name: sheet for sheet in draw_attention_sheets(results, predicted_scans(results))}
+    sheets = {sheet.name: sheet for sheet in draw_attention_sheets(results)}
     assert list(sheets) == ["attention", "failures"]
     (caption,) = [
         " ".join(axes.get_title("left").split()) for axes in sheets["failures"].figure.axes if axes.get_title("left")
@@ -162,7 +149,7 @@ def test_failures_are_apart_and_every_caption_says_class_size_and_probability(di
 
 def test_a_picture_that_is_gone_is_left_out(diagnoses, tmp_path):
     results = replace(diagnoses, panels={"tv_covid_02": tmp_path / "gone.png"})
-    assert list(draw_attention_sheets(results, predicted_scans(results))) == []
+    assert list(draw_attention_sheets(results)) == []
 
 
 def test_overlays_show_each_network_of_a_case_in_turn(segmentations):
@@ -201,7 +188,7 @@ def test_lesion_classes_and_networks_have_a_line_each_and_protocols_a_panel(segm
 
 def test_the_folds_of_each_protocol_have_a_row(segmentations):
     tables = {p: lesion_fold_table(segmentations, p) for p in ("group", "paper")}
-    panels = draw_seg_folds(segmentations, tables).figure.axes
+    panels = draw_dice_folds(segmentations, tables).figure.axes
     assert [axes.get_ylabel() for axes in panels[::2]] == ["Dice (protocol group)", "Dice (protocol paper)"]
     values = panels[0].get_lines()[0].get_ydata()
     assert values == pytest.approx([cell.value for cell in tables["group"].frame.loc[("M", "yes")].iloc[:3]])

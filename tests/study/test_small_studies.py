@@ -13,9 +13,8 @@ import pandas as pd
 import pytest
 import torch
 from custom_components.phantom import write_scan_dataset, write_slice_dataset
-from custom_components.study.plans.collect_cap import collect_cap
-from custom_components.study.plans.study_options import StudyOptions
-from custom_components.study.runs.run_hash import code_state, run_hashes
+from custom_components.study.plans.options import plan_cap_study, plan_seg_study
+from custom_components.study.runs.fingerprints import code_state, run_hashes
 from custom_components.study.runs.runner import Outcome, Runner
 
 from tests.bundles.cap.conftest import BUNDLE as CAP
@@ -62,10 +61,8 @@ def slices(tmp_path_factory) -> Path:
 
 def test_a_planned_training_and_its_evaluation_run_for_real(slices, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    options = StudyOptions(
-        ROOT / "covid_seg_bundle", tmp_path, str(slices), num_folds=3, networks="unet", overrides=SEG_NUMBERS
-    )
-    runs = options.study().runs()[2:4]
+    given = {"num_folds": 3, "networks": "unet", "overrides": SEG_NUMBERS}
+    runs = plan_seg_study(ROOT / "covid_seg_bundle", tmp_path, str(slices), **given).runs()[2:4]
     assert [run.name for run in runs] == [f"group/unet/augmented/fold_1/{what}" for what in ("train", "evaluate")]
     outcome = Runner().execute(runs, run_hashes(runs, code_state()))
     assert outcome.failed == []
@@ -92,10 +89,9 @@ def cap(tmp_path_factory) -> SimpleNamespace:
     log, began = root / "log.txt", time.monotonic()
     assert conclude(words, log) == 0, log.read_text(encoding="utf-8")
     seconds = time.monotonic() - began
-    options = StudyOptions(ROOT / "covid_cap_bundle", root / "study", str(data), str(test), overrides=CAP_NUMBERS)
-    return SimpleNamespace(
-        root=root, folder=root / "study", words=words, log=log, seconds=seconds, study=options.study()
-    )
+    given = {"test_dir": str(test), "overrides": CAP_NUMBERS}
+    study = plan_cap_study(ROOT / "covid_cap_bundle", root / "study", str(data), **given)
+    return SimpleNamespace(root=root, folder=root / "study", words=words, log=log, seconds=seconds, study=study)
 
 
 @pytest.mark.slow
@@ -131,7 +127,7 @@ def test_only_the_weights_that_are_scored_are_kept(cap):
 @pytest.mark.parametrize(("name", "fold"), [("tv", 0), ("tv", 1), ("test", 1)])
 def test_the_ensemble_of_the_tables_is_what_the_bundles_ensemble_gives(cap, tmp_path, name, fold):
     study = cap.study
-    results = collect_cap(study, Outcome(seconds={run.name: 1.0 for run in study.runs()}))
+    results = study.collect(Outcome(seconds={run.name: 1.0 for run in study.runs()}))
     found = results.predictions
     own = found[(found["system"] == "Attention RN34 + DS") & (found["set"] == name) & (found["fold"] == fold)]
     rules = results.ensemble

@@ -1,1 +1,1 @@
-"""Figures of a study."""
+"""Figures of a study: of its results, or of its tables."""

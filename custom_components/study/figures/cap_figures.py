@@ -3,44 +3,35 @@
 from collections.abc import Iterator
 
 import pandas as pd
-from custom_components.infection_size import CAP, COVID
+from custom_components.infection_size import COVID
 from custom_components.study.figures.contact_sheet import Picture, draw_contact_sheets
 from custom_components.study.figures.drawing import Drawing
-from custom_components.study.figures.fold_dots import draw_fold_dots
-from custom_components.study.figures.forest_plot import draw_forest
-from custom_components.study.results.predicted_scans import folds_of, of_system, sets_of
-from custom_components.study.results.study_results import TV, ClassificationResults
+from custom_components.study.figures.score_plots import draw_fold_dots, draw_forest, limits_of
+from custom_components.study.results.study_results import CLASS_TITLES, TV, ClassificationResults
 from custom_components.study.tables.interval_tables import GROUP_METRICS
-from custom_components.study.tables.missing_predictions import SET_TITLES, joined_notes, missing_note
-from custom_components.study.tables.model_scores import METRICS, score_cell
-from custom_components.study.tables.table import Cell, Table, levels
+from custom_components.study.tables.model_scores import METRICS, SET_TITLES, missing_note, score_cell
+from custom_components.study.tables.table import Table, joined_notes, levels
 
-_CLASSES = {COVID: "COVID-19", CAP: "CAP"}
 # Pictures beside each other: each holds several panels, whose letters must be legible in print.
 _COLUMNS = 1
 
 
-def draw_auc_folds(results: ClassificationResults, scans: pd.DataFrame) -> Drawing:
+def draw_auc_folds(results: ClassificationResults) -> Drawing:
     """Draw the scores of each fold's model.
 
-    Args:
-        results: of the study.
-        scans: its predictions, as :func:`custom_components.study.results.predicted_scans.predicted_scans` joins them.
-
-    Returns:
-        The figure, a row a set and a panel a score.
+    A row a set and a panel a score.
     """
     rows = [
         {"panel_row": SET_TITLES[name], "panel": title, "system": system, "fold": fold, "value": value}
-        for name in sets_of(results)
+        for name in results.sets
         for metric, title in METRICS.items()
         for system in results.systems
-        for fold, value in _by_fold(results, scans, name, system, metric)
+        for fold, value in _by_fold(results, name, system, metric)
     ]
     note = joined_notes(
         "A point is the model of one fold, scored on the fold it left out (TV set) or on the whole test set; the bar "
         "is their mean. Folds without a score have no point.",
-        missing_note(results, scans),
+        missing_note(results),
     )
     return draw_fold_dots(pd.DataFrame(rows), "folds", "Scores of the single folds", note)
 
@@ -61,22 +52,14 @@ def draw_subgroups(name: str, table: Table) -> Drawing:
         heading, group = levels(key)
         label = f"{group} ({row['COVID-19']} / {row['CAP']})"
         for metric in metrics:
-            rows.append({"heading": heading, "group": label, "metric": metric, **_numbers(row[metric])})
+            rows.append({"heading": heading, "group": label, "metric": metric, **limits_of(row[metric])})
     note = "In brackets: scans with COVID-19 / CAP. Dotted: all scans. Groups of one class have no AUC. "
     return draw_forest(pd.DataFrame(rows), metrics, f"subgroups_{name}", table.title, note + table.note)
 
 
-def draw_attention_sheets(results: ClassificationResults, scans: pd.DataFrame) -> Iterator[Drawing]:
-    """Draw the attention of single scans: those that were called rightly, and failures (Fig. 5 and 6).
-
-    Args:
-        results: of the study.
-        scans: its predictions.
-
-    Yields:
-        The sheets.
-    """
-    called = [_picture(results, scans, case_id) for case_id in _in_order(results)]
+def draw_attention_sheets(results: ClassificationResults) -> Iterator[Drawing]:
+    """Draw the attention of single scans: those that were called rightly, and failures (Fig. 5 and 6)."""
+    called = [_picture(results, case_id) for case_id in _in_order(results)]
     rightly = [picture for picture, is_right in called if is_right is not False]
     wrongly = [picture for picture, is_right in called if is_right is False]
     note = (
@@ -87,16 +70,10 @@ def draw_attention_sheets(results: ClassificationResults, scans: pd.DataFrame) -
     yield from draw_contact_sheets("failures", "Failures: scans called wrongly", note, wrongly, _COLUMNS)
 
 
-def _by_fold(
-    results: ClassificationResults, scans: pd.DataFrame, name: str, system: str, metric: str
-) -> Iterator[tuple[int, float]]:
-    chosen = of_system(scans, name, system)
-    for fold in folds_of(results):
+def _by_fold(results: ClassificationResults, name: str, system: str, metric: str) -> Iterator[tuple[int, float]]:
+    chosen = results.of_system(name, system)
+    for fold in results.folds:
         yield fold, score_cell(chosen[chosen["fold"] == fold].assign(set=TV), metric).value
-
-
-def _numbers(cell: Cell) -> dict[str, float]:
-    return {"value": cell.value, "low": cell.low, "high": cell.high}
 
 
 def _in_order(results: ClassificationResults) -> list[str]:
@@ -107,13 +84,13 @@ def _in_order(results: ClassificationResults) -> list[str]:
     return list(dict.fromkeys(order["case_id"]))
 
 
-def _picture(results: ClassificationResults, scans: pd.DataFrame, case_id: str) -> tuple[Picture, bool | None]:
+def _picture(results: ClassificationResults, case_id: str) -> tuple[Picture, bool | None]:
     """The picture with its caption, and whether the last system that has a probability called it rightly."""
     case = results.cases[results.cases["case_id"] == case_id].iloc[0]
-    rows = scans[(scans["case_id"] == case_id) & (scans["set"] == case["set"])]
+    rows = results.scans[(results.scans["case_id"] == case_id) & (results.scans["set"] == case["set"])]
     means = rows.groupby("system")["probability"].mean().reindex(results.systems).dropna()
     ratio = "of unknown size" if pd.isna(case["ratio"]) else f"{100 * case['ratio']:.2g} % of the lungs"
-    known = f"{case_id} ({SET_TITLES[case['set']]}): {_CLASSES[case['label']]}, infection {ratio}."
+    known = f"{case_id} ({SET_TITLES[case['set']]}): {CLASS_TITLES[case['label']]}, infection {ratio}."
     if means.empty:
         return Picture(results.panels[case_id], f"{known} No probability."), None
     is_right = bool((means.iloc[-1] >= 0.5) == (case["label"] == COVID))

@@ -7,14 +7,12 @@ import numpy as np
 import pandas as pd
 from custom_components.study.figures.contact_sheet import Picture, draw_contact_sheets
 from custom_components.study.figures.drawing import Drawing
-from custom_components.study.figures.fold_dots import draw_fold_dots
-from custom_components.study.figures.forest_plot import draw_forest
+from custom_components.study.figures.score_plots import draw_fold_dots, draw_forest, limits_of
 from custom_components.study.results.study_results import SegmentationResults
-from custom_components.study.tables.lesion_scores_by_case import METRICS, scores_of
+from custom_components.study.tables.lesion_scores_by_case import METRICS
 from custom_components.study.tables.lesion_tables import LESION_TITLES, MEAN
-from custom_components.study.tables.missing_predictions import joined_notes
 from custom_components.study.tables.network_tables import AUGMENTATION, AUGMENTED, scored_note
-from custom_components.study.tables.table import Cell, Table
+from custom_components.study.tables.table import Cell, Table, joined_notes
 
 _MEAN = "mean of the classes"
 # Pictures beside each other: each holds several panels, whose letters must be legible in print.
@@ -29,12 +27,9 @@ _CHOICE = (
 def draw_dice_folds(results: SegmentationResults, tables: dict[str, Table]) -> Drawing:
     """Draw the mean Dice of each fold.
 
-    Args:
-        results: of the study.
         tables: those of :func:`custom_components.study.tables.lesion_tables.lesion_fold_table`, by protocol.
 
-    Returns:
-        The figure, a row a protocol and a panel for training with and without augmentation.
+    A row a protocol and a panel for training with and without augmentation.
     """
     rows = [
         {"panel_row": f"Dice (protocol {protocol})", "panel": title, "system": network, "fold": fold, "value": value}
@@ -55,16 +50,13 @@ def draw_dice_folds(results: SegmentationResults, tables: dict[str, Table]) -> D
 def draw_lesions(results: SegmentationResults, networks: dict[str, Table], lesions: dict[str, Table]) -> Drawing:
     """Draw the Dice of each network by lesion class, with intervals.
 
-    Args:
-        results: of the study.
         networks: Table II by protocol.
         lesions: tables of :func:`custom_components.study.tables.lesion_tables.lesion_table` by protocol.
 
-    Returns:
-        The figure, a panel for each protocol and training.
+    A panel for each protocol and training.
     """
     rows = [
-        {"heading": heading, "group": network, "metric": f"{protocol}\n{title.lower()}", **_numbers(cell)}
+        {"heading": heading, "group": network, "metric": f"{protocol}\n{title.lower()}", **limits_of(cell)}
         for protocol in results.protocols
         for augmented, title in _titles(results)
         for heading in (_MEAN, *LESION_TITLES.values())
@@ -82,11 +74,7 @@ def draw_lesions(results: SegmentationResults, networks: dict[str, Table], lesio
 def draw_overlay_sheets(results: SegmentationResults) -> Iterator[Drawing]:
     """Draw the overlays of single cases, each network's beside each other (Fig. 5).
 
-    Args:
-        results: of the study.
-
-    Yields:
-        Sheets, those of one protocol after those of another.
+    Sheets, those of one protocol after those of another.
     """
     shown = {key: path for key, path in results.overlays.items() if path.is_file()}
     chosen = _chosen(results, {case_id for _, _, case_id in shown})
@@ -109,7 +97,7 @@ def _titles(results: SegmentationResults) -> list[tuple[bool, str]]:
 
 def _chosen(results: SegmentationResults, case_ids: set[str]) -> list[str]:
     """Cases to show: evenly spread over the ranks of the mean Dice of the first network, from best to worst."""
-    scores = scores_of(results, results.networks[0], results.augmentation[0], next(iter(results.protocols)))
+    scores = results.scores_of(results.networks[0], results.augmentation[0], next(iter(results.protocols)))
     known = scores[scores["case_id"].isin(case_ids)].dropna(subset="dice")
     means = known.groupby("case_id")["dice"].mean().reset_index()
     ranked = means.sort_values(["dice", "case_id"], ascending=[False, True])["case_id"].tolist() or sorted(case_ids)
@@ -118,7 +106,7 @@ def _chosen(results: SegmentationResults, case_ids: set[str]) -> list[str]:
 
 
 def _caption(results: SegmentationResults, network: str, protocol: str, case_id: str) -> str:
-    scores = scores_of(results, network, results.augmentation[0], protocol)
+    scores = results.scores_of(network, results.augmentation[0], protocol)
     by_lesion = scores[scores["case_id"] == case_id].set_index("lesion")["dice"].dropna()
     parts = [f"{title} {by_lesion[name]:.2f}" for name, title in LESION_TITLES.items() if name in by_lesion]
     return f"{case_id}, {network}: {'Dice ' + ', '.join(parts) if parts else 'no lesion in truth or prediction'}"
@@ -137,7 +125,3 @@ def _dice_cell(networks: Table, lesions: Table, heading: str, network: str, augm
         else lesions.frame.loc[(heading, network, AUGMENTED[augmented]), METRICS["dice"]]
     )
     return cell
-
-
-def _numbers(cell: Cell) -> dict[str, float]:
-    return {"value": cell.value, "low": cell.low, "high": cell.high}

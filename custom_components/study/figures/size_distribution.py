@@ -2,15 +2,14 @@
 
 import numpy as np
 import pandas as pd
-from custom_components.infection_size import CAP, COVID
+from custom_components.infection_size import BAND_BORDERS, COVID
 from custom_components.study.figures.drawing import LOOKS, Drawing, new_figure, print_style
+from custom_components.study.results.study_results import CLASS_TITLES
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 # Edges of the bars; all scans below the first share one bar. The borders of the paper's groups are among them.
 _EDGES = (*(factor * power for power in (1e-4, 1e-3, 1e-2, 1e-1) for factor in (1, 2, 3, 5)), 1.0)
-_BORDERS = (0.005, 0.030)
-_CLASSES = {COVID: "COVID-19", CAP: "CAP"}
 _HEIGHT_MM = 75.0
 
 
@@ -45,7 +44,7 @@ def draw_size_distribution(cases: pd.DataFrame, sets: dict[str, str]) -> Drawing
 
 def _draw(axes: Axes, cases: pd.DataFrame, title: str) -> None:
     edges = np.array([_EDGES[0] / 2, *_EDGES])
-    for (label, name), (colour, *_), sign in zip(_CLASSES.items(), LOOKS, (1, -1), strict=False):
+    for (label, name), (colour, *_), sign in zip(CLASS_TITLES.items(), LOOKS, (1, -1), strict=False):
         known = cases.loc[cases["label"] == label, "ratio"].dropna()
         counts, _ = np.histogram(known.clip(edges[0], edges[-1]), edges)
         text = f"{name} (n = {len(known)})"
@@ -54,7 +53,7 @@ def _draw(axes: Axes, cases: pd.DataFrame, title: str) -> None:
             100 * edges[:-1], sign * counts, 100 * np.diff(edges), align="edge", color=colour, label=text,
             hatch=hatch, edgecolor="white", linewidth=0.5,
         )  # fmt: skip
-    for border in _BORDERS:
+    for border in BAND_BORDERS:
         axes.axvline(100 * border, color="0.3", linestyle=":", linewidth=1)
     axes.axhline(0, color="0", linewidth=0.8)
     axes.set_xscale("log")

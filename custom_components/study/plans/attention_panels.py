@@ -1,9 +1,10 @@
 """Attention figures of left-out scans, as in Fig. 5 (correct) and Fig. 6 (failures) of Ouyang et al. 2020."""
 
-import json
 import shutil
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,13 @@ import torch
 from custom_components.files.atomic import atomic_path
 from custom_components.files.report_files import write_json
 from custom_components.handlers.load_weights import read_state_dict
-from custom_components.images.ct_reader import case_name
 from custom_components.infection_size import COVID, RATIO_BANDS, ratio_band
-from custom_components.study.plans.cap_plan import ENSEMBLE_TITLE, PLAIN, SIZE_BALANCED, UNIFORM, CapStudy
 from custom_components.study.results.study_results import TV, ClassificationResults
-from custom_components.study.runs.overrides import overrides_for
-from custom_components.study.runs.run import INFERENCE, Run
-from custom_components.study.runs.study_folder import RUNS
+from custom_components.study.runs.run import Run
 
-CONFIG = "inference.json"
+PANEL_CONFIG = "inference.json"
 INPUT, DATALIST, WEIGHTS = "input", "datalist.json", "ensemble.pt"
+BRANCHES = ("uniform", "size_balanced")
 THRESHOLD = 0.5
 
 
@@ -32,13 +30,16 @@ def choose_panels(results: ClassificationResults, count: int) -> list[str]:
     failures, those come first whose probability is the most decided, COVID-19 before CAP among the failures.
 
     Args:
-        results: with the ensemble's predictions.
+        results: with the predictions of the ensemble, the last system.
         count: most scans to choose.
 
     Returns:
         Case ids, correct ones first; fewer where there are no more.
     """
-    scans = _ensemble_scans(results)
+    found = results.predictions[results.predictions["set"] == TV].dropna(subset="probability")
+    own = found.loc[found["system"] == results.systems[-1], ["case_id", "probability"]]
+    cases = results.cases[results.cases["set"] == TV]
+    scans = own.merge(cases[["case_id", "label", "ratio"]], on="case_id")
     is_right = (scans["probability"] >= THRESHOLD) == (scans["label"] == COVID)
     right = scans[is_right & (scans["label"] == COVID)].sort_values(["probability", "case_id"], ascending=[False, True])
     wrong = scans[~is_right].assign(distance=lambda frame: (frame["probability"] - THRESHOLD).abs())
@@ -47,69 +48,63 @@ def choose_panels(results: ClassificationResults, count: int) -> list[str]:
     return _in_turn(right)[: count - len(failures)] + failures
 
 
-def panel_runs(study: CapStudy, results: ClassificationResults, count: int) -> list[Run]:
-    """Plan the inference of the scans to show, by the models that left them out.
+def panel_run(run: Run, scans: Mapping[str, Mapping[str, Any]], rule: pd.Series, weights: Mapping[str, Path]) -> Run:
+    """Plan the inference that draws the attention of scans.
 
     Args:
-        study: the study.
-        results: of its runs.
-        count: most scans to show.
+        run: the bundle's inference.
+        scans: to show, by the names of their images.
+        rule: of the ensemble, a row of ``results.ensemble``.
+        weights: of ``uniform``, ``size_balanced`` and, where it is trained, ``plain``.
 
     Returns:
-        A run for each fold that has any; none without ensemble.
+        The run. What it reads is there while it runs: a datalist, and both branches as one file of weights.
     """
-    if not study.has_ensemble or count == 0 or results.ensemble.empty:
-        return []
-    chosen, rules = set(choose_panels(results, count)), results.ensemble
-    by_fold: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
-    for scan in study.data.cases:
-        taken = {case_name(other["image"]) for other in by_fold[scan["fold"]]}
-        if scan["case_id"] in chosen and case_name(scan["image"]) not in taken:
-            by_fold[scan["fold"]].append(scan)
-    found = rules[(rules["set"] == TV) & rules["w_inside"].notna()]
-    rows = {int(row["fold"]): row for _, row in found.iterrows()}
-    return [_run(study, fold, by_fold[fold], rows[fold]) for fold in sorted(by_fold) if by_fold[fold] and fold in rows]
+    given = run.folder.parent / INPUT
+    places = {"dataset_dir": given / DATALIST, "ckpt_path": given / WEIGHTS, "output_dir": run.folder / "eval"}
+    pairs = {"weights": ("w_outside", "w_inside"), "ratio_thresholds": ("low", "high")}
+    own = {key: [float(rule[name]) for name in names] for key, names in pairs.items()}
+    return replace(
+        run,
+        overrides={**run.overrides, **own},
+        places={**places, **({"plain_ckpt_path": weights["plain"]} if "plain" in weights else {})},
+        outputs=tuple(panel_path(name) for name in scans),
+        inputs=partial(_inputs, places, list(scans.values()), weights),
+    )
 
 
-def write_panel_inputs(study: CapStudy, run: Run) -> None:
-    """Write what an inference of scans to show reads: their datalist, and both branches as one file of weights.
+def panel_path(name: str) -> str:
+    """Where the inference draws the attention of a scan, below the run's folder, by the name of its image."""
+    return f"eval/{name}/{name}_attention.png"
 
-    Args:
-        study: the study; the branches are trained.
-        run: one of :func:`panel_runs`.
+
+def branch_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides of a training for the inference, whose network has it as two branches, with the plain one beside them.
+
+    Example:
+        >>> branch_overrides({"network_def#alpha": 50, "grid": [8, 20, 16]})
+        {'branch_def::alpha': 50, 'plain_def::alpha': 50, 'grid': [8, 20, 16]}
     """
-    fold = _fold(run)
-    names = {Path(output).parent.name for output in run.outputs}
-    scans = [scan for scan in study.data.cases if scan["fold"] == fold and case_name(scan["image"]) in names]
+    named: dict[str, Any] = {}
+    for key, value in overrides.items():
+        first, *rest = key.replace("#", "::").split("::")
+        for name in ("branch_def", "plain_def") if first == "network_def" else (first,):
+            named["::".join((name, *rest))] = value
+    return named
+
+
+@contextmanager
+def _inputs(places: Mapping[str, Path], scans: list[Mapping[str, Any]], weights: Mapping[str, Path]) -> Iterator[None]:
     keys = ("case_id", "image", "lung", "infection", "ratio")
-    write_json(run.places["dataset_dir"], {"cases": [{key: scan[key] for key in keys} for scan in scans]})
-    branches = {"uniform": UNIFORM, "size_balanced": SIZE_BALANCED}
-    joint = {}
-    for name, system in branches.items():
-        state = read_state_dict(study.training(system, fold).folder / study.weights)
-        joint.update({f"{name}.{key}": tensor for key, tensor in state.items()})
-    with atomic_path(run.places["ckpt_path"]) as temporary:
-        torch.save(joint, temporary)
-
-
-def remove_panel_inputs(runs: Sequence[Run]) -> None:
-    """Remove what :func:`write_panel_inputs` wrote."""
-    for run in runs:
-        shutil.rmtree(run.places["dataset_dir"].parent, ignore_errors=True)
-
-
-def panels_of(study: CapStudy, runs: Sequence[Run]) -> dict[str, Path]:
-    """Figures that the runs drew, by case id; also of a run that failed at another scan."""
-    by_name = {(scan["fold"], case_name(scan["image"])): scan["case_id"] for scan in study.data.cases}
-    drawn = ((_fold(run), run.folder / output) for run in runs for output in run.outputs)
-    return {by_name[fold, path.parent.name]: path for fold, path in drawn if path.is_file()}
-
-
-def _ensemble_scans(results: ClassificationResults) -> pd.DataFrame:
-    found = results.predictions
-    own = found[(found["system"] == ENSEMBLE_TITLE) & (found["set"] == TV) & found["probability"].notna()]
-    cases = results.cases[results.cases["set"] == TV]
-    return own[["case_id", "probability"]].merge(cases[["case_id", "label", "ratio"]], on="case_id")
+    try:
+        write_json(places["dataset_dir"], {"cases": [{key: scan[key] for key in keys} for scan in scans]})
+        states = {name: read_state_dict(weights[name]) for name in BRANCHES}
+        joint = {f"{name}.{key}": tensor for name, state in states.items() for key, tensor in state.items()}
+        with atomic_path(places["ckpt_path"]) as temporary:
+            torch.save(joint, temporary)
+        yield
+    finally:
+        shutil.rmtree(places["dataset_dir"].parent, ignore_errors=True)
 
 
 def _in_turn(scans: pd.DataFrame) -> list[str]:
@@ -118,49 +113,3 @@ def _in_turn(scans: pd.DataFrame) -> list[str]:
     columns = [scans.loc[bands == band, "case_id"].tolist() for band in RATIO_BANDS]
     longest = max(map(len, columns), default=0)
     return [column[place] for place in range(longest) for column in columns if place < len(column)]
-
-
-def _run(study: CapStudy, fold: int, scans: Sequence[Mapping[str, Any]], rule: pd.Series) -> Run:
-    name = f"panels/fold_{fold}/show"
-    folder = study.folder / RUNS / name
-    given = folder.parent / INPUT
-    trainings = [study.training(system, fold) for system in (UNIFORM, SIZE_BALANCED, PLAIN) if system in study.systems]
-    places = {"dataset_dir": given / DATALIST, "ckpt_path": given / WEIGHTS, "output_dir": folder / "eval"}
-    if PLAIN in study.systems:
-        places["plain_ckpt_path"] = trainings[-1].folder / study.weights
-    names = [case_name(scan["image"]) for scan in scans]
-    return Run(
-        name=name,
-        kind="panels show",
-        bundle=study.bundle,
-        verb=INFERENCE,
-        config_files=(CONFIG,),
-        folder=folder,
-        overrides={**_overrides(study), **_rule(rule)},
-        places=places,
-        outputs=tuple(f"eval/{name}/{name}_attention.png" for name in names),
-        needs=tuple(training.name for training in trainings),
-        data=json.dumps([study.data.fingerprint.sha256, [scan["case_id"] for scan in scans]]),
-    )
-
-
-def _overrides(study: CapStudy) -> dict[str, Any]:
-    """The classifiers are two branches of the inference's network, and the plain network beside them."""
-    given = dict(_renamed(study.overrides))
-    return overrides_for(given, [str(study.bundle / "configs" / CONFIG)])
-
-
-def _renamed(overrides: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in overrides.items():
-        first, *rest = key.replace("#", "::").split("::")
-        for name in ("branch_def", "plain_def") if first == "network_def" else (first,):
-            yield "::".join((name, *rest)), value
-
-
-def _rule(rule: pd.Series) -> dict[str, list[float]]:
-    pairs = {"weights": ("w_outside", "w_inside"), "ratio_thresholds": ("low", "high")}
-    return {key: [float(rule[name]) for name in names] for key, names in pairs.items()}
-
-
-def _fold(run: Run) -> int:
-    return int(run.folder.parent.name.removeprefix("fold_"))

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from custom_components.datalists.scans import list_scans
 from custom_components.datalists.slices import list_cases
 from custom_components.datalists.split import PATH_KEYS as SLICE_PATHS
 from custom_components.phantom import phantom_dataset, phantom_scan_dataset
-from custom_components.study.runs.data_fingerprint import DataFingerprint, fingerprint
+from custom_components.study.runs.fingerprints import DataFingerprint, fingerprint
 
 # What a datalist says of a case is shown in tables, but for these, which can name a person.
 IDENTITY = frozenset(
@@ -30,16 +31,23 @@ class StudyData:
         root: the data set: a folder or a datalist.
         cases: as ``list_scans`` or ``list_cases`` return them.
         further: other columns of the datalist, one mapping a case.
-        fingerprint: of the cases and their files.
+        path_keys: entries of a case that are files, or folders of files.
+        known: file that keeps the hashes of the data's files; None keeps none.
     """
 
     root: Path
     cases: Sequence[Mapping[str, Any]]
     further: Sequence[Mapping[str, Any]]
-    fingerprint: DataFingerprint
+    path_keys: Sequence[str]
+    known: Path | None
+
+    @cached_property
+    def fingerprint(self) -> DataFingerprint:
+        """Of the cases and their files, which are read when it is first asked for."""
+        return fingerprint(self.cases, self.path_keys, self.known)
 
 
-def scan_data(dataset_dir: str | Path, known: Path | None) -> StudyData:
+def scan_data(dataset_dir: str | Path, known: Path | None = None) -> StudyData:
     """The scans of covid_cap_bundle.
 
     Args:
@@ -52,10 +60,10 @@ def scan_data(dataset_dir: str | Path, known: Path | None) -> StudyData:
     root = Path(phantom_scan_dataset()) if str(dataset_dir) == PHANTOM else existing_root(dataset_dir)
     scans = list_scans(root)
     further = further_columns(root, scans, (*SCAN_PATHS, "case_id", "label", "fold", "ratio", "group"))
-    return StudyData(root.absolute(), scans, further, fingerprint(scans, SCAN_PATHS, known))
+    return StudyData(root.absolute(), scans, further, SCAN_PATHS, known)
 
 
-def slice_data(dataset_dir: str | Path, known: Path | None) -> StudyData:
+def slice_data(dataset_dir: str | Path, known: Path | None = None) -> StudyData:
     """The cases of covid_seg_bundle.
 
     Args:
@@ -68,7 +76,7 @@ def slice_data(dataset_dir: str | Path, known: Path | None) -> StudyData:
     root = Path(phantom_dataset()) if str(dataset_dir) == PHANTOM else existing_root(dataset_dir)
     cases = list_cases(root)
     further = further_columns(root, cases, (*SLICE_PATHS, "case_id", "group"))
-    return StudyData(root.absolute(), cases, further, fingerprint(cases, SLICE_PATHS, known))
+    return StudyData(root.absolute(), cases, further, SLICE_PATHS, known)
 
 
 def further_columns(root: Path, cases: Sequence[Any], own: Sequence[str]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,7 @@ from custom_components.files.atomic import atomic_path, writable_folder
 from custom_components.files.report_files import write_json
 from custom_components.reports.html_page import page_template, png_data_uri
 from custom_components.study.figures.drawing import Drawing, drawing_files
-from custom_components.study.report.cap_sections import cap_sections
-from custom_components.study.report.section import Section
-from custom_components.study.report.seg_sections import seg_sections
-from custom_components.study.results.study_results import ClassificationResults, SegmentationResults
+from custom_components.study.results.study_results import FailedRun
 from custom_components.study.tables.table import Table
 from custom_components.study.tables.table_files import table_files
 
@@ -28,18 +26,49 @@ NOTICE = "Research use only. Not a medical device."
 FILES_KEY = "report_files"
 
 _MOST_ENTRIES = 40  # of one list of the provenance that the page shows
-_TITLES = {
-    ClassificationResults: "COVID-19 or community-acquired pneumonia: report of a study",
-    SegmentationResults: "Lesions of COVID-19 on chest CT: report of a study",
-}
 
 
-def write_study(
-    results: ClassificationResults | SegmentationResults,
-    provenance: Mapping[str, Any],
-    folder: str | Path,
-    resamples: int = RESAMPLES,
-) -> Path:
+@dataclass(frozen=True)
+class Section:
+    """A heading with tables and figures.
+
+    Args:
+        key: of links to it.
+        title: its heading.
+        blocks: tables and figures in order.
+    """
+
+    key: str
+    title: str
+    blocks: Sequence[Table | Drawing]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the report of a study shows.
+
+    Args:
+        title: of the page.
+        protocols: in words, by their names.
+        failed: runs that did not finish.
+        sections: in order; tables without rows are left out, then sections without blocks.
+    """
+
+    title: str
+    protocols: Mapping[str, str]
+    failed: Sequence[FailedRun]
+    sections: Sequence[Section]
+
+    def filled(self) -> list[Section]:
+        """The sections that have anything to show."""
+        shown = [
+            replace(section, blocks=[block for block in section.blocks if not _is_empty(block)])
+            for section in self.sections
+        ]
+        return [section for section in shown if section.blocks]
+
+
+def write_study(report: Report, provenance: Mapping[str, Any], folder: str | Path) -> Path:
     """Write ``tables/``, ``figures/``, ``provenance.json`` and last ``report.html``, which holds them all.
 
     Everything is computed before the first file is written, and each file is there as a whole or not at all. Where
@@ -47,57 +76,39 @@ def write_study(
     has not are removed; no others are touched. The same results give the same bytes.
 
     Args:
-        results: of the study.
+        report: of the study.
         provenance: versions, configs, hashes, times: plain numbers, strings, None, lists and mappings.
         folder: made when it does not exist.
-        resamples: of every bootstrap.
 
     Returns:
         Path of ``report.html``.
 
     Raises:
-        ValueError: when results contradict themselves, naming a case, when provenance is no JSON, or when the folder
-            cannot be written to.
+        ValueError: when provenance is no JSON, or when the folder cannot be written to.
     """
-    if isinstance(results, ClassificationResults):
-        sections = cap_sections(results, resamples)
-    else:
-        sections = seg_sections(results, resamples)
-    files = _contents(sections)
-    listed = {**provenance, FILES_KEY: sorted(files)}
-    _check_json(listed)
-    page = _page(results, sections, files, provenance)
-    return _written(writable_folder(folder), files, listed, page)
-
-
-def _contents(sections: Sequence[Section]) -> dict[str, str | bytes]:
-    """Contents of the files of all tables and figures, by their path below the folder."""
     files: dict[str, str | bytes] = {}
-    for block in (block for section in sections for block in section.blocks):
+    for block in (block for section in report.filled() for block in section.blocks):
         if isinstance(block, Table):
             files |= {f"{TABLES}/{name}": content for name, content in table_files(block).items()}
         else:
             files |= {f"{FIGURES}/{name}": content for name, content in drawing_files(block).items()}
-    return files
+    listed = {**provenance, FILES_KEY: sorted(files)}
+    _check_json(listed)
+    return _written(writable_folder(folder), files, listed, _page(report, files, provenance))
 
 
-def _page(
-    results: ClassificationResults | SegmentationResults,
-    sections: Sequence[Section],
-    files: Mapping[str, str | bytes],
-    provenance: Mapping[str, Any],
-) -> str:
+def _page(report: Report, files: Mapping[str, str | bytes], provenance: Mapping[str, Any]) -> str:
     def picture(drawing: Drawing) -> str:
         png = files[f"{FIGURES}/{drawing.name}.png"]
         return png_data_uri(png if isinstance(png, bytes) else png.encode())
 
     filters = {"picture": picture, "is_table": _is_table, "unbroken": _unbroken}
     return page_template("study/report", "study.html.j2", filters).render(
-        title=_TITLES[type(results)],
+        title=report.title,
         notice=NOTICE,
-        protocols={"": results.protocol} if isinstance(results, ClassificationResults) else results.protocols,
-        failed=results.failed,
-        sections=sections,
+        protocols=report.protocols,
+        failed=report.failed,
+        sections=report.filled(),
         provenance=list(_flat(provenance)),
         tables=TABLES,
         figures=FIGURES,
@@ -107,6 +118,10 @@ def _page(
 
 def _is_table(block: Table | Drawing) -> bool:
     return isinstance(block, Table)
+
+
+def _is_empty(block: Table | Drawing) -> bool:
+    return isinstance(block, Table) and block.frame.empty
 
 
 def _unbroken(text: str) -> str:

@@ -61,7 +61,7 @@ def nested_ensemble(
         Rules and predictions, in the order of sets, folds and case ids.
 
     Raises:
-        ValueError: when the protocol is none, a prediction is there twice, or labels or probabilities are none.
+        ValueError: when the protocol, a label or a probability is not valid, or a prediction is there twice.
 
     Example:
         >>> cases = pd.DataFrame({"set": "tv", "case_id": list("abcd"), "label": [1, 0, 1, 0], "ratio": 0.01})

@@ -34,7 +34,7 @@ def subgroup_of(cases: pd.DataFrame, column: str) -> pd.Series:
         there even when no scan is in them.
 
     Raises:
-        ValueError: when the column is missing, names more than 12 groups, or an age or ratio is none.
+        ValueError: when the column is missing, names more than 12 groups, or an age or ratio is not valid.
 
     Example:
         >>> cases = pd.DataFrame({"ratio": [0.004, 0.005, 0.2, np.nan], "age": [17, "052Y", 81, None]})

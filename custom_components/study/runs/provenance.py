@@ -12,7 +12,7 @@ from typing import Any
 import custom_components
 import torch
 from custom_components.files.digest import file_digest
-from custom_components.study.runs.data_fingerprint import DataFingerprint
+from custom_components.study.runs.fingerprints import DataFingerprint
 from custom_components.study.runs.overrides import PLACES, config_content, knobs
 from custom_components.study.runs.run import Run
 from custom_components.study.runs.runner import Outcome
@@ -44,6 +44,10 @@ def provenance(
     Returns:
         Numbers, strings, lists, mappings and None, as JSON takes them.
     """
+    first: dict[str, Run] = {}
+    for run in runs:
+        first.setdefault(run.kind, run)
+    seconds = {name: round(value, 1) for name, value in outcome.seconds.items()}
     return {
         "study": _without_paths(dict(settings)),
         "versions": {
@@ -51,13 +55,16 @@ def provenance(
             "custom_components": code["custom_components"],
             **{name: _version(name) for name in LIBRARIES},
         },
-        "code": {"sources_sha256": code["sources"], "git": git_state(_package_root())},
+        "code": {
+            "sources_sha256": code["sources"],
+            "git": git_state(Path(custom_components.__file__).resolve().parents[1]),
+        },
         "data": {name: asdict(own) for name, own in data.items()},
         "configs": _configs(runs),
-        "numbers": {run.kind: _numbers(run) for run in _first_of_kinds(runs)},
+        "numbers": {kind: _numbers(run) for kind, run in first.items()},
         "seeds": sorted({_numbers(run)["seed"] for run in runs if "seed" in _numbers(run)}),
         "hardware": hardware(),
-        "runs": {run.name: _of_run(run, hashes, outcome) for run in runs},
+        "runs": {run.name: {"hash": hashes[run.name], "seconds": seconds.get(run.name)} for run in runs},
         "seconds": round(sum(outcome.seconds.values()), 1),
     }
 
@@ -78,15 +85,6 @@ def hardware() -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"cpu": _cpu(), "cores": cores, "gpus": gpus, "system": platform.system(), "machine": platform.machine()}
-
-
-def _of_run(run: Run, hashes: Mapping[str, str], outcome: Outcome) -> dict[str, Any]:
-    seconds = outcome.seconds.get(run.name)
-    return {"hash": hashes[run.name], "seconds": None if seconds is None else round(seconds, 1)}
-
-
-def _first_of_kinds(runs: Sequence[Run]) -> list[Run]:
-    return list({run.kind: run for run in reversed(runs)}.values())[::-1]
 
 
 def _configs(runs: Sequence[Run]) -> dict[str, str]:
@@ -120,10 +118,6 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _package_root() -> Path:
-    return Path(custom_components.__file__).resolve().parent.parent
 
 
 def _git(folder: Path, *words: str) -> str:

@@ -1,7 +1,8 @@
 """One run of a bundle, as a study needs it: what is run, where it writes, and what proves it done."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,12 @@ from typing import Any
 from fire.parser import DefaultParseValue
 
 TRAINING, EVALUATING, INFERENCE = "training", "evaluating", "run"
+
+# Of both bundles: configs, the folder of a study's runs, and what evaluations and trainings leave there.
+TRAIN, EVALUATE, LAST_WEIGHTS = "train.yaml", "evaluate.yaml", "last_weights.yaml"
+RUNS = "runs"
+PER_CASE, SUMMARY = "eval/per_case.csv", "eval/summary.json"
+CHECKPOINTS = "models/resume_checkpoint_epoch=*.pt"
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Run:
         needs: names of the runs that go before.
         data: fingerprint of the cases that are read.
         disposable: files in ``folder`` that nobody needs once it is done, as patterns.
+        inputs: makes files that it reads and that are there no longer than it runs.
     """
 
     name: str
@@ -45,6 +53,7 @@ class Run:
     needs: tuple[str, ...] = ()
     data: str = ""
     disposable: tuple[str, ...] = ()
+    inputs: Callable[[], AbstractContextManager[object]] = nullcontext
 
     @property
     def config_paths(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -13,10 +13,10 @@ from typing import IO
 import custom_components
 from custom_components.study.results.study_results import FailedRun
 from custom_components.study.runs.run import Run, check_plan
-from custom_components.study.runs.run_log import failure_reason
-from custom_components.study.runs.run_stamp import (
+from custom_components.study.runs.run_folder import (
     LOG,
     can_resume,
+    failure_reason,
     finished_seconds,
     mark_started,
     missing_outputs,
@@ -59,6 +59,7 @@ class _Job:
     environment: dict[str, str]
     process: subprocess.Popen[bytes]
     log: IO[bytes]
+    inputs: ExitStack
     started_s: float
 
     def end(self) -> None:
@@ -73,6 +74,7 @@ class _Job:
         if self.process.stdin:
             self.process.stdin.close()
         self.log.close()
+        self.inputs.close()
 
 
 class Runner:
@@ -145,6 +147,8 @@ class Runner:
         resume = self.resume_runs and can_resume(run, run_hash)
         mark_started(run, run_hash, resume)
         command = self.command_of(run, resume)
+        inputs = ExitStack()
+        inputs.enter_context(run.inputs())
         log = (run.folder / LOG).open("ab")
         process = subprocess.Popen(
             [command[0], "-P", str(TIED_PROCESS), *command[1:]],
@@ -156,7 +160,7 @@ class Runner:
             pass_fds=() if self.lock is None else (self.lock,),
             start_new_session=True,  # Ctrl-C reaches the study alone, which ends its runs
         )
-        return _Job(run, environment, process, log, time.monotonic())
+        return _Job(run, environment, process, log, inputs, time.monotonic())
 
     def _finish(self, jobs: list[_Job], hashes: Mapping[str, str], outcome: Outcome, bar: tqdm) -> None:
         """Take in what has ended; if nothing has, wait a little."""

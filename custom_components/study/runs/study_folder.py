@@ -11,7 +11,7 @@ from custom_components.files.atomic import writable_folder
 from custom_components.files.report_files import write_json
 
 MARK, LOCK = "study.json", "study.lock"
-RUNS, CACHE, DATA_HASHES = "runs", "cache", "data_hashes.json"
+CACHE, DATA_HASHES = "cache", "data_hashes.json"
 WAIT_S = 10.0
 
 

@@ -71,7 +71,7 @@ def bootstrap_interval(
 
     Raises:
         ValueError: when a case has no group, the column is missing, the metric is infinite, or ``level`` or
-            ``resamples`` is none.
+            ``resamples`` is not valid.
 
     Example:
         >>> import pandas as pd

@@ -45,7 +45,7 @@ def reliability_curve(
         The bins that hold cases, at most ``num_bins``.
 
     Raises:
-        ValueError: when there is no case, or shapes, labels or probabilities are none.
+        ValueError: when there is no case, or shapes, labels or probabilities are not valid.
 
     Example:
         >>> curve = reliability_curve([1, 0, 1, 1], [0.1, 0.15, 0.8, 0.9], num_bins=2)

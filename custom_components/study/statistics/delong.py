@@ -74,7 +74,8 @@ def delong_interval(labels: ArrayLike, scores: ArrayLike, level: float = 0.95) -
         a single case that the scores do not separate from the others.
 
     Raises:
-        ValueError: when a class has no case, with the counts; when shapes, labels or level are none, or a score is NaN.
+        ValueError: when a class has no case, with the counts; when shapes, labels or level are not valid; when a
+            score is NaN.
 
     Example:
         >>> labels, scores = [0, 0, 1, 1, 0, 1], [0.1, 0.4, 0.35, 0.8, 0.2, 0.7]

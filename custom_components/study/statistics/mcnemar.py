@@ -46,7 +46,7 @@ def mcnemar_test(
         Counts of the discordant cases and the p value.
 
     Raises:
-        ValueError: when shapes, labels or probabilities are none.
+        ValueError: when shapes, labels or probabilities are not valid.
 
     Example:
         >>> mcnemar_test([1, 1, 0, 0], [0.9, 0.8, 0.1, 0.4], [0.9, 0.2, 0.7, 0.6])

@@ -4,16 +4,29 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from custom_components.study.results.predicted_scans import of_system, sets_of
 from custom_components.study.results.study_results import TV, ClassificationResults
 from custom_components.study.statistics.bootstrap import bootstrap_difference
 from custom_components.study.statistics.case_statistics import CASE_STATISTICS
 from custom_components.study.statistics.delong import delong_test
 from custom_components.study.statistics.mcnemar import mcnemar_test
 from custom_components.study.statistics.paired_t_test import T_TEST_NOTE, t_test_over_folds
-from custom_components.study.tables.missing_predictions import SET_TITLES, joined_notes, missing_note, undefined_note
-from custom_components.study.tables.model_scores import METRICS, by_model, mean_over_models, score_cell
-from custom_components.study.tables.table import Cell, Table, interval_of, p_value, table_frame
+from custom_components.study.tables.model_scores import (
+    METRICS,
+    SET_TITLES,
+    by_model,
+    mean_over_models,
+    missing_note,
+    score_cell,
+)
+from custom_components.study.tables.table import (
+    Cell,
+    Table,
+    interval_of,
+    joined_notes,
+    p_value,
+    table_frame,
+    undefined_note,
+)
 from statsmodels.stats.multitest import multipletests
 
 _JOINED, _MEAN = "joined", "mean"
@@ -23,20 +36,14 @@ _TESTS = ("p (DeLong)", "p (Holm)", "only A right", "only B right", "p (McNemar)
 _SAME = "A dash: the systems differ by the same in all folds, or in fewer than two there is a score."
 
 
-def comparison_table(results: ClassificationResults, scans: pd.DataFrame, resamples: int) -> Table:
+def comparison_table(results: ClassificationResults, resamples: int) -> Table:
     """Each pair of systems: AUC by DeLong's paired test, calls at 0.5 by McNemar's.
 
-    Args:
-        results: of the study.
-        scans: its predictions, as :func:`custom_components.study.results.predicted_scans.predicted_scans` joins them.
-        resamples: of the bootstrap by patient of the difference of the AUCs.
-
-    Returns:
-        Rows of a set, the models (the folds joined, each fold's model, the mean over these) and a pair.
+    Rows of a set, the models (the folds joined, each fold's model, the mean over these) and a pair.
     """
     rows: dict[tuple[str, str, str], dict[str, object]] = {}
-    for name in sets_of(results):
-        rows |= _set_rows(name, scans[scans["set"] == name], results.systems, resamples)
+    for name in results.sets:
+        rows |= _set_rows(name, results.scans[results.scans["set"] == name], results.systems, resamples)
     frame = _with_holm(rows)
     note = joined_notes(
         "Scans that both systems have a probability of. A right call is one at 0.5. 95 % interval of the difference of "
@@ -44,30 +51,25 @@ def comparison_table(results: ClassificationResults, scans: pd.DataFrame, resamp
         "patient too; DeLong's and McNemar's tests take scans for independent. Holm: p of DeLong corrected for the "
         "pairs of the same models. On a test set the row 'mean' is the mean over the models of the folds.",
         undefined_note(frame),
-        missing_note(results, scans),
+        missing_note(results),
     )
     return Table("comparisons", "Systems compared in pairs", note, frame)
 
 
-def t_test_table(results: ClassificationResults, scans: pd.DataFrame) -> Table:
+def t_test_table(results: ClassificationResults) -> Table:
     """The paper's own test, for comparison with its numbers.
 
-    Args:
-        results: of the study.
-        scans: its predictions.
-
-    Returns:
-        p of the paired t-test over the folds: rows of a set and a pair, a column a score.
+    p of the paired t-test over the folds: rows of a set and a pair, a column a score.
     """
     rows = {
         (SET_TITLES[name], f"{pair[0]} (A), {pair[1]} (B)"): {
-            title: _t_test(*(_by_fold(scans, name, system, metric) for system in pair))
+            title: _t_test(*(_by_fold(results, name, system, metric) for system in pair))
             for metric, title in METRICS.items()
         }
-        for name in sets_of(results)
+        for name in results.sets
         for pair in combinations(results.systems, 2)
     }
-    note = joined_notes(T_TEST_NOTE, _SAME, missing_note(results, scans))
+    note = joined_notes(T_TEST_NOTE, _SAME, missing_note(results))
     return Table("paired_t_test", "Paired t-test over the folds (p)", note, table_frame(rows, ["set", "pair"]))
 
 
@@ -141,8 +143,8 @@ def _p(row: dict[str, object]) -> float:
     return cell.value if isinstance(cell, Cell) else np.nan
 
 
-def _by_fold(scans: pd.DataFrame, name: str, system: str, metric: str) -> pd.Series:
-    chosen = of_system(scans, name, system)
+def _by_fold(results: ClassificationResults, name: str, system: str, metric: str) -> pd.Series:
+    chosen = results.of_system(name, system)
     by_fold = {fold: score_cell(rows.assign(set=TV), metric).value for fold, rows in chosen.groupby("fold")}
     return pd.Series(by_fold, dtype=float).dropna()
 

@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from custom_components.infection_size import CAP, COVID
-from custom_components.study.results.predicted_scans import OWN_COLUMNS
+from custom_components.study.results.study_results import OWN_COLUMNS
 from custom_components.study.results.subgroups import MOST_GROUPS, years_of_age
-from custom_components.study.tables.missing_predictions import SET_TITLES, joined_notes
-from custom_components.study.tables.table import Cell, Table, table_frame
+from custom_components.study.tables.model_scores import SET_TITLES
+from custom_components.study.tables.table import Cell, Table, joined_notes, table_frame
 
 CLASS_ROWS = {"COVID-19": (COVID,), "CAP": (CAP,), "Total": (COVID, CAP)}
 

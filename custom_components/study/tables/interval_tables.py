@@ -3,20 +3,21 @@
 from collections.abc import Iterator
 
 import pandas as pd
-from custom_components.study.results.predicted_scans import folds_of, of_system, sets_of
 from custom_components.study.results.study_results import TEST, TV, ClassificationResults
 from custom_components.study.results.subgroups import can_group_by, split_subgroups
 from custom_components.study.statistics.case_statistics import CASE_STATISTICS
 from custom_components.study.tables.demographics_table import descriptive_columns
-from custom_components.study.tables.missing_predictions import (
+from custom_components.study.tables.model_scores import (
+    METRICS,
     SET_TITLES,
-    joined_notes,
+    delong_cell,
+    interval_cell,
+    is_joined,
     mark_of,
     missing_note,
-    undefined_note,
+    score_cell,
 )
-from custom_components.study.tables.model_scores import METRICS, delong_cell, interval_cell, is_joined, score_cell
-from custom_components.study.tables.table import Cell, Table, table_frame
+from custom_components.study.tables.table import Cell, Table, joined_notes, table_frame, undefined_note
 
 # Scores shown by group.
 GROUP_METRICS = ("auc", "sensitivity", "specificity", "accuracy")
@@ -30,22 +31,16 @@ _FEW = (
 )
 
 
-def interval_table(results: ClassificationResults, scans: pd.DataFrame, resamples: int) -> Table:
+def interval_table(results: ClassificationResults, resamples: int) -> Table:
     """Scores of each system with 95 % intervals.
 
-    Args:
-        results: of the study.
-        scans: its predictions, as :func:`custom_components.study.results.predicted_scans.predicted_scans` joins them.
-        resamples: of the bootstrap by patient.
-
-    Returns:
-        Rows of a set and a system.
+    Rows of a set and a system.
     """
     rows = {
         (SET_TITLES[name], system): _interval_cells(
-            of_system(scans, name, system), name == TV, resamples, mark_of(results, name, system)
+            results.of_system(name, system), name == TV, resamples, mark_of(results, name, system)
         )
-        for name in sets_of(results)
+        for name in results.sets
         for system in results.systems
     }
     frame = table_frame(rows, ["set", "system"])
@@ -53,53 +48,42 @@ def interval_table(results: ClassificationResults, scans: pd.DataFrame, resample
         f"95 % intervals: DeLong's where it is said, else percentiles of {resamples} bootstrap resamples of patients.",
         _DELONG,
         "Test set: mean over the models of the folds; DeLong's interval of each is in the table of folds."
-        if TEST in sets_of(results)
+        if TEST in results.sets
         else "",
         _FEW,
         undefined_note(frame),
-        missing_note(results, scans),
+        missing_note(results),
     )
     return Table("intervals", "Scores with 95 % intervals", note, frame)
 
 
-def fold_table(results: ClassificationResults, scans: pd.DataFrame) -> Table:
+def fold_table(results: ClassificationResults) -> Table:
     """Scores of the model of each fold, on the fold it left out and on the test set.
 
-    Args:
-        results: of the study.
-        scans: its predictions.
-
-    Returns:
-        Rows of a set, a fold and a system; those of a fold that failed are empty.
+    Rows of a set, a fold and a system; those of a fold that failed are empty.
     """
     rows = {
-        (SET_TITLES[name], str(fold), system): _fold_cells(of_system(scans[scans["fold"] == fold], name, system))
-        for name in sets_of(results)
-        for fold in folds_of(results)
+        (SET_TITLES[name], str(fold), system): _fold_cells(results.of_system(name, system).query(f"fold == {fold}"))
+        for name in results.sets
+        for fold in results.folds
         for system in results.systems
     }
     note = joined_notes(
         "Each model is scored alone: on the fold that it left out (TV set), and on the whole test set.",
         "AUC with DeLong's 95 % interval.",
-        missing_note(results, scans),
+        missing_note(results),
     )
     return Table("folds", "Scores of the single folds", note, table_frame(rows, ["set", "fold", "system"]))
 
 
-def subgroup_tables(results: ClassificationResults, scans: pd.DataFrame, resamples: int) -> Iterator[tuple[str, Table]]:
+def subgroup_tables(results: ClassificationResults, resamples: int) -> Iterator[tuple[str, Table]]:
     """Scores of the last system by group: all scans, by infection ratio, and by each further column of the data list.
 
-    Args:
-        results: of the study.
-        scans: its predictions.
-        resamples: of the bootstrap by patient.
-
-    Yields:
-        The set and its table, rows of a column and a group of it.
+    Yields the set and its table: rows of a column and a group of it.
     """
     system = results.systems[-1]
-    for name in sets_of(results):
-        chosen = of_system(scans, name, system)
+    for name in results.sets:
+        chosen = results.of_system(name, system)
         if chosen.empty:
             continue
         columns = [column for column in ("ratio", *descriptive_columns(results.cases)) if can_group_by(chosen, column)]

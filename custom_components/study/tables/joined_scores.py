@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from custom_components.labels import LESION_CLASSES
-from custom_components.study.results.case_table import read_case_table
+from custom_components.study.results.study_results import read_case_table
 from custom_components.study.tables.lesion_scores_by_case import METRICS, UNIT, lesion_cell, mean_cell, pooled_dice
 from custom_components.study.tables.table import Cell
 

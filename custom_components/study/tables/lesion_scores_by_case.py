@@ -20,8 +20,6 @@ UNIT = "unit"
 def scores_by_case(results: SegmentationResults, network: str, augmented: bool, protocol: str) -> pd.DataFrame:
     """Scores of one network.
 
-    Args:
-        results: of the study.
         network: one of ``results.networks``.
         augmented: whether it was trained with augmentation.
         protocol: one of ``results.protocols``.
@@ -34,7 +32,7 @@ def scores_by_case(results: SegmentationResults, network: str, augmented: bool, 
     Raises:
         ValueError: naming a case, when it is in no data list or scored twice.
     """
-    chosen = scores_of(results, network, augmented, protocol)
+    chosen = results.scores_of(network, augmented, protocol)
     _check(chosen, results.cases)
     columns = [*METRICS, "pixels_true", "pixels_pred"]
     wide = chosen.pivot(index=["case_id", "fold"], columns="lesion", values=columns)
@@ -44,13 +42,6 @@ def scores_by_case(results: SegmentationResults, network: str, augmented: bool, 
     table = wide.reindex(columns=names).astype(float).sort_index().reset_index()
     unit = table["case_id"].map(units)
     return table.assign(**{UNIT: unit.where(unit != "", table["case_id"])})
-
-
-def scores_of(results: SegmentationResults, network: str, augmented: bool, protocol: str) -> pd.DataFrame:
-    """Rows of ``results.scores`` of one network."""
-    scores = results.scores
-    where = (scores["network"] == network) & (scores["augmented"] == augmented) & (scores["protocol"] == protocol)
-    return scores[where]
 
 
 def unit_note(results: SegmentationResults) -> str:

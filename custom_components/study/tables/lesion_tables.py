@@ -13,9 +13,8 @@ from custom_components.study.tables.lesion_scores_by_case import (
     scores_by_case,
     unit_note,
 )
-from custom_components.study.tables.missing_predictions import joined_notes, undefined_note
-from custom_components.study.tables.network_tables import AUGMENTED, protocol_mark, scored_note, trained
-from custom_components.study.tables.table import Cell, Table, table_frame
+from custom_components.study.tables.network_tables import AUGMENTED, protocol_mark, scored_note
+from custom_components.study.tables.table import Cell, Table, joined_notes, table_frame, undefined_note
 
 LESION_TITLES = {name: name.replace("_", " ").replace("ground glass", "ground-glass") for name in LESION_CLASSES}
 
@@ -24,14 +23,7 @@ _POOLED = "Dice, pixels pooled"
 
 
 def data_table(results: SegmentationResults) -> Table:
-    """What was segmented: cases, groups and the cases of each lesion class.
-
-    Args:
-        results: of the study.
-
-    Returns:
-        One column of counts.
-    """
+    """What was segmented: cases, groups and the cases of each lesion class."""
     groups = results.cases["group"].fillna("").astype(str)
     truth = results.scores[results.scores["pixels_true"] > 0].groupby("lesion")["case_id"].nunique()
     scored = results.scores["case_id"].nunique()
@@ -50,15 +42,9 @@ def data_table(results: SegmentationResults) -> Table:
 def lesion_table(results: SegmentationResults, protocol: str, resamples: int) -> Table:
     """Scores of each network by lesion class.
 
-    Args:
-        results: of the study.
-        protocol: one of ``results.protocols``.
-        resamples: of the bootstrap.
-
-    Returns:
-        Rows of a lesion class, a network and its augmentation.
+    Rows of a lesion class, a network and its augmentation.
     """
-    tables = {key: scores_by_case(results, *key, protocol) for key in trained(results)}
+    tables = {key: scores_by_case(results, *key, protocol) for key in results.trained}
     marks = {key: protocol_mark(results, *key, protocol) for key in tables}
     rows = {
         (title, network, AUGMENTED[augmented]): _lesion_cells(table, lesion, resamples, marks[network, augmented])
@@ -80,12 +66,7 @@ def lesion_table(results: SegmentationResults, protocol: str, resamples: int) ->
 def lesion_fold_table(results: SegmentationResults, protocol: str) -> Table:
     """Mean Dice of each fold, and its mean and spread over the folds.
 
-    Args:
-        results: of the study.
-        protocol: one of ``results.protocols``.
-
-    Returns:
-        Rows of a network and its augmentation, a column a fold; empty where the fold failed.
+    Rows of a network and its augmentation, a column a fold; empty where the fold failed.
     """
     scores = results.scores[results.scores["protocol"] == protocol]
     folds = sorted(int(fold) for fold in scores["fold"].unique())
@@ -95,7 +76,7 @@ def lesion_fold_table(results: SegmentationResults, protocol: str) -> Table:
             folds,
             protocol_mark(results, network, augmented, protocol),
         )
-        for network, augmented in trained(results)
+        for network, augmented in results.trained
     }
     frame = table_frame(rows, ["network", "augmented"])
     note = joined_notes(

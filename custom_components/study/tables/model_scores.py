@@ -1,12 +1,16 @@
-"""Cells of one system's scores: of all folds joined, of each fold's model, and with intervals."""
+"""Cells of one system's scores: of all folds joined, of each fold's model, with intervals; and what misses there."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from custom_components.study.results.study_results import TV
+from custom_components.study.results.study_results import TEST, TV, ClassificationResults
 from custom_components.study.statistics.bootstrap import bootstrap_interval
 from custom_components.study.statistics.case_statistics import CASE_STATISTICS, CaseStatistic
 from custom_components.study.statistics.delong import delong_interval
-from custom_components.study.tables.table import Cell, interval_of
+from custom_components.study.tables.table import INCOMPLETE, Cell, failed_note, interval_of, joined_notes
+
+SET_TITLES = {TV: "TV set", TEST: "Test set"}
 
 # Titles of the paper's five metrics, in its order.
 METRICS = {
@@ -17,9 +21,6 @@ METRICS = {
     "macro_f1": "F1-score",
 }
 
-# Beside a number that misses a fold; the note names it.
-INCOMPLETE = "†"
-
 
 def score_cell(scans: pd.DataFrame, metric: str, mark: str = "") -> Cell:
     """A score as the paper's tables print it.
@@ -28,7 +29,7 @@ def score_cell(scans: pd.DataFrame, metric: str, mark: str = "") -> Cell:
 
     Args:
         scans: predictions of one system in one set, rows of
-            :func:`custom_components.study.results.predicted_scans.predicted_scans`.
+            :attr:`custom_components.study.results.study_results.ClassificationResults.scans`.
         metric: one of ``METRICS``.
         mark: sign for the note.
 
@@ -127,3 +128,43 @@ def mean_over_models(statistic: CaseStatistic, models: list[str]) -> CaseStatist
 def is_joined(scans: pd.DataFrame) -> bool:
     """Whether each scan has one model, that of its own fold."""
     return bool((scans["set"] == TV).all())
+
+
+def mark_of(results: ClassificationResults, name: str, system: str) -> str:
+    """The sign beside numbers of a system that misses a fold in a set; empty where none is missing."""
+    return INCOMPLETE if (name, system) in results.missing_models() else ""
+
+
+def missing_note(results: ClassificationResults, scans: pd.DataFrame | None = None) -> str:
+    """Sentences on folds and scans that are in no number of a table; empty where all are.
+
+    scans: rows of ``results.scans`` that the table shows; all where None.
+    """
+    return joined_notes(
+        *_without_folds(results),
+        failed_note(results.failed),
+        *_without_probability(results.scans if scans is None else scans),
+    )
+
+
+def _without_folds(results: ClassificationResults) -> Iterator[str]:
+    missing = results.missing_models()
+    for system in dict.fromkeys(system for _, system in missing):
+        where = [
+            f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))} ({SET_TITLES[name]})"
+            for (name, other), folds in missing.items()
+            if other == system
+        ]
+        yield f"{INCOMPLETE} {system} is without {' and '.join(where)}."
+
+
+def _without_probability(scans: pd.DataFrame) -> Iterator[str]:
+    for system, rows in scans.groupby("system", sort=False):
+        known = rows.assign(missing=rows["probability"].isna()).groupby(["set", "case_id"], sort=False)["missing"].any()
+        where = [
+            f"{int(missing.sum())} of {len(missing)} scans ({SET_TITLES[str(name)]})"
+            for name, missing in known.groupby("set", sort=False)
+            if missing.any()
+        ]
+        if where:
+            yield f"{system} has no probability of {' and '.join(where)}: left out."

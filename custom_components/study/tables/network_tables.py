@@ -10,12 +10,17 @@ from custom_components.study.tables.lesion_scores_by_case import (
     difference_cell,
     mean_cell,
     scores_by_case,
-    scores_of,
     unit_note,
 )
-from custom_components.study.tables.missing_predictions import failed_note, joined_notes, undefined_note
-from custom_components.study.tables.model_scores import INCOMPLETE
-from custom_components.study.tables.table import Cell, Table, table_frame
+from custom_components.study.tables.table import (
+    INCOMPLETE,
+    Cell,
+    Table,
+    failed_note,
+    joined_notes,
+    table_frame,
+    undefined_note,
+)
 
 # Titles of columns, and what the same is called in a row.
 AUGMENTATION = {True: "With augmentation", False: "No augmentation"}
@@ -32,12 +37,7 @@ def network_tables(results: SegmentationResults, resamples: int) -> Iterator[Tab
 
     Table I is that of the first and the last network, with the improvement in percent of the last; Table II of all.
 
-    Args:
-        results: of the study.
-        resamples: of the bootstrap.
-
-    Yields:
-        Rows of networks, columns of augmentation and metric.
+    Rows of networks, columns of augmentation and metric.
     """
     ends = list(dict.fromkeys([results.networks[0], results.networks[-1]]))
     for protocol in results.protocols:
@@ -52,16 +52,11 @@ def network_tables(results: SegmentationResults, resamples: int) -> Iterator[Tab
 def protocol_table(results: SegmentationResults, resamples: int) -> Table:
     """What splitting otherwise is worth: mean Dice under each protocol, and the difference from the first.
 
-    Args:
-        results: of the study, of at least two protocols.
-        resamples: of the bootstrap.
-
-    Returns:
-        Rows of a network and its augmentation.
+    Rows of a network and its augmentation.
     """
     rows = {
         (network, AUGMENTED[augmented]): _protocol_cells(results, network, augmented, resamples)
-        for network, augmented in trained(results)
+        for network, augmented in results.trained
     }
     frame = table_frame(rows, ["network", "augmented"])
     words = " ".join(f"{name}: {text}" for name, text in results.protocols.items())
@@ -79,16 +74,11 @@ def protocol_table(results: SegmentationResults, resamples: int) -> Table:
 def network_comparison_table(results: SegmentationResults, resamples: int) -> Table:
     """Differences of the mean Dice: between the first network and each other, and by augmentation.
 
-    Args:
-        results: of the study.
-        resamples: of the bootstrap.
-
-    Returns:
-        Rows of a protocol and a pair.
+    Rows of a protocol and a pair.
     """
     rows = {}
     for protocol in results.protocols:
-        tables = {key: scores_by_case(results, *key, protocol) for key in trained(results)}
+        tables = {key: scores_by_case(results, *key, protocol) for key in results.trained}
         for one, other in combinations(tables, 2):
             is_ablation = one[1] == other[1] and one[0] == results.networks[0]
             if is_ablation or one[0] == other[0]:
@@ -105,28 +95,19 @@ def network_comparison_table(results: SegmentationResults, resamples: int) -> Ta
 
 def protocol_mark(results: SegmentationResults, network: str, augmented: bool, protocol: str) -> str:
     """The sign beside numbers that miss cases; empty where none is missing, or all are."""
-    count = _scored(results, network, augmented, protocol)
-    return INCOMPLETE if 0 < count < len(results.cases) else ""
+    return INCOMPLETE if results.is_incomplete(network, augmented, protocol) else ""
 
 
 def scored_note(results: SegmentationResults, protocols: Sequence[str]) -> str:
     """Sentences on cases that were not scored, and on runs that failed; empty without any."""
     parts = [
-        f"{INCOMPLETE} {_title(network, augmented)} ({protocol}): {count} of {len(results.cases)} cases."
+        f"{INCOMPLETE} {_title(*own)} ({protocol}): "
+        f"{results.scores_of(*own, protocol)['case_id'].nunique()} of {len(results.cases)} cases."
         for protocol in protocols
-        for network, augmented in trained(results)
-        if 0 < (count := _scored(results, network, augmented, protocol)) < len(results.cases)
+        for own in results.trained
+        if results.is_incomplete(*own, protocol)
     ]
     return joined_notes(*parts, failed_note(results.failed))
-
-
-def trained(results: SegmentationResults) -> list[tuple[str, bool]]:
-    """Networks, each in every way in which it was trained."""
-    return [(network, augmented) for network in results.networks for augmented in results.augmentation]
-
-
-def _scored(results: SegmentationResults, network: str, augmented: bool, protocol: str) -> int:
-    return int(scores_of(results, network, augmented, protocol)["case_id"].nunique())
 
 
 def _protocol_cells(results: SegmentationResults, network: str, augmented: bool, resamples: int) -> dict[str, object]:

@@ -1,58 +1,68 @@
-"""Systems compared, overall and by size of the infection (Tables II and III of Ouyang et al. 2020)."""
+"""Each system alone: its scores, overall and by size of the infection, its calibration, its attention, its ensemble.
 
+Tables II and III of Ouyang et al. 2020, and what its Eq. 5 was set to.
+"""
+
+import numpy as np
 import pandas as pd
-from custom_components.infection_size import RATIO_BANDS, ratio_band
-from custom_components.study.results.predicted_scans import of_system, sets_of
-from custom_components.study.results.study_results import TEST, ClassificationResults
+from custom_components.infection_size import COVID, RATIO_BANDS, ratio_band
+from custom_components.study.results.study_results import TEST, TV, ClassificationResults
+from custom_components.study.statistics.bootstrap import bootstrap_interval
+from custom_components.study.statistics.calibration import NUM_BINS, brier_score, expected_calibration_error
+from custom_components.study.statistics.case_statistics import mean_of
 from custom_components.study.tables.demographics_table import CLASS_ROWS
-from custom_components.study.tables.missing_predictions import SET_TITLES, joined_notes, mark_of, missing_note
-from custom_components.study.tables.model_scores import METRICS, score_cell
-from custom_components.study.tables.table import Cell, Table
+from custom_components.study.tables.model_scores import METRICS, SET_TITLES, mark_of, missing_note, score_cell
+from custom_components.study.tables.table import DASH, Cell, Table, failed_note, interval_of, joined_notes, table_frame
 
 _AT_HALF = "Accuracy, sensitivity, specificity and the mean F1 of both classes are at a probability of 0.5."
 _JOINED = "TV set: the validation folds joined, each scan with the model that left it out."
 _SPREAD = "Test set: mean and sample standard deviation over the models of the folds."
+_CALIBRATION = (
+    "ECE, equal width",
+    "ECE, equal counts",
+    "Brier score",
+    "Mean probability",
+    "Share of COVID-19",
+    "Scans",
+)
+_RULE = {
+    "w_outside": ("w outside", 2),
+    "w_inside": ("w inside", 2),
+    "low": ("inside from ratio", 4),
+    "high": ("inside to ratio", 4),
+    "auc": ("AUC where searched", 3),
+}
 
 
-def systems_table(results: ClassificationResults, scans: pd.DataFrame) -> Table:
+def systems_table(results: ClassificationResults) -> Table:
     """Table II: the five scores of each system.
 
-    Args:
-        results: of the study.
-        scans: its predictions, as :func:`custom_components.study.results.predicted_scans.predicted_scans` joins them.
-
-    Returns:
-        Rows of a score and a system, a column a set.
+    Rows of a score and a system, a column a set.
     """
-    sets = sets_of(results)
+    sets = results.sets
     rows = {
-        (title, system): [_cell(results, scans, name, system, metric) for name in sets]
+        (title, system): [_cell(results, name, system, metric) for name in sets]
         for metric, title in METRICS.items()
         for system in results.systems
     }
     frame = _frame(rows, pd.Index([SET_TITLES[name] for name in sets], name="set"))
     title = "Table II. Classification by different systems"
-    return Table("table_2_systems", title, _note(results, scans), frame)
+    return Table("table_2_systems", title, _note(results), frame)
 
 
-def ratio_table(results: ClassificationResults, scans: pd.DataFrame) -> Table:
+def ratio_table(results: ClassificationResults) -> Table:
     """Table III: the same by the ratio of infection to lung.
 
-    Args:
-        results: of the study.
-        scans: its predictions.
-
-    Returns:
-        Rows of a score and a system below those of the counts, a column a set and band.
+    Rows of a score and a system below those of the counts, a column a set and band.
     """
-    sets = sets_of(results)
+    sets = results.sets
     keys = [(name, band) for name in sets for band in RATIO_BANDS]
     cases = results.cases.assign(ratio_band=results.cases["ratio"].map(ratio_band))
     rows: dict[tuple[str, str], list[object]] = {
         ("No. of images", name): [_images(cases, key, labels) for key in keys] for name, labels in CLASS_ROWS.items()
     }
     rows |= {
-        (title, system): [_cell(results, scans, name, system, metric, band) for name, band in keys]
+        (title, system): [_cell(results, name, system, metric, band) for name, band in keys]
         for metric, title in METRICS.items()
         for system in results.systems
     }
@@ -60,13 +70,73 @@ def ratio_table(results: ClassificationResults, scans: pd.DataFrame) -> Table:
     unknown = int(results.cases["ratio"].isna().sum())
     without = f"{unknown} scans of unknown ratio are in no group." if unknown else ""
     title = "Table III. Classification by the ratio of infection to lung"
-    return Table("table_3_ratio_groups", title, joined_notes(_note(results, scans), without), _frame(rows, columns))
+    return Table("table_3_ratio_groups", title, joined_notes(_note(results), without), _frame(rows, columns))
 
 
-def _cell(
-    results: ClassificationResults, scans: pd.DataFrame, name: str, system: str, metric: str, band: str = ""
-) -> Cell:
-    predicted = of_system(scans, name, system)
+def calibration_table(results: ClassificationResults) -> Table:
+    """Expected calibration error and Brier score of each system.
+
+    Rows of a set and a system.
+    """
+    rows = {}
+    for name in results.sets:
+        for system in results.systems:
+            chosen = results.of_system(name, system)
+            rows[SET_TITLES[name], system] = _calibration_cells(chosen, name == TV, mark_of(results, name, system))
+    note = joined_notes(
+        f"ECE: mean over the scans of |mean probability - share of COVID-19| of their bin, {NUM_BINS} bins; with few "
+        "scans it is above 0 for a perfect forecast too. Brier score: mean squared difference of probability and "
+        "class; 0.25 for a constant 0.5. TV set: folds joined; test set: mean ± sample standard deviation over the "
+        "models of the folds.",
+        missing_note(results),
+    )
+    return Table("calibration", "Calibration", note, table_frame(rows, ["set", "system"], _CALIBRATION))
+
+
+def attention_table(results: ClassificationResults, resamples: int) -> Table:
+    """Dice of attention and infection of the COVID-19 scans.
+
+    Rows of a set and a system; without rows when no system has attention.
+    """
+    rows = {}
+    for name in results.sets:
+        for system in results.systems:
+            covid = results.of_system(name, system).query(f"label == {COVID}")
+            if covid["attention_dice"].notna().any():
+                rows[SET_TITLES[name], system] = _attention_cells(covid, resamples)
+    note = joined_notes(
+        "Dice of the attention, cut at one half after Eq. 2, and the infection mask; of COVID-19 scans, which alone "
+        f"are trained on it. Mean with 95 % interval, percentiles of {resamples} bootstrap resamples of patients; on "
+        "a test set the mean over the models of the folds.",
+        missing_note(results, results.scans[results.scans["system"].isin({system for _, system in rows})]),
+    )
+    return Table("attention_overlap", "Attention and infection", note, table_frame(rows, ["set", "system"]))
+
+
+def ensemble_table(results: ClassificationResults) -> Table:
+    """Weights and thresholds of the ensemble, one row for each set and fold that they were applied to.
+
+    Without rows when there was no search.
+    """
+    rows = {
+        (title, str(int(row["fold"]))): {
+            column: _rule_cell(row[key], digits) for key, (column, digits) in _RULE.items()
+        }
+        for name, title in SET_TITLES.items()
+        for _, row in results.ensemble[results.ensemble["set"] == name].sort_values("fold").iterrows()
+    }
+    note = joined_notes(
+        "P = w P_US + (1 - w) P_SS, with w inside where the infection ratio lies between the thresholds, both "
+        "included, and w outside elsewhere. The AUC is that of the scans it was searched on, hence optimistic. The "
+        "paper found w outside 0.35, w inside 0.96, from 0.001 to 0.030.",
+        " ".join(results.protocols.values()),
+        failed_note(results.failed),
+    )
+    return Table("ensemble", "Weights of the ensemble", note, table_frame(rows, ["applied to", "fold"]))
+
+
+def _cell(results: ClassificationResults, name: str, system: str, metric: str, band: str = "") -> Cell:
+    predicted = results.of_system(name, system)
     chosen = predicted[predicted["ratio_band"] == band] if band else predicted
     is_empty_band = chosen.empty and not predicted.empty
     return Cell(n=0) if is_empty_band else score_cell(chosen, metric, mark_of(results, name, system))
@@ -82,6 +152,44 @@ def _frame(rows: dict, columns: pd.Index) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), index=index, columns=columns, dtype=object)
 
 
-def _note(results: ClassificationResults, scans: pd.DataFrame) -> str:
-    spread = _SPREAD if TEST in sets_of(results) else "There is no test set."
-    return joined_notes(_AT_HALF, _JOINED, spread, missing_note(results, scans))
+def _note(results: ClassificationResults) -> str:
+    spread = _SPREAD if TEST in results.sets else "There is no test set."
+    return joined_notes(_AT_HALF, _JOINED, spread, missing_note(results))
+
+
+def _calibration_cells(scans: pd.DataFrame, joined: bool, mark: str) -> dict[str, object]:
+    known = scans.dropna(subset="probability")
+    if known.empty:
+        return dict.fromkeys(_CALIBRATION, Cell(n=None if scans.empty else 0))
+    models = [known] if joined else [rows for _, rows in known.groupby("fold")]
+    cases = known.drop_duplicates("case_id")
+    cells = [_over_models(values, mark, len(cases)) for values in zip(*map(_scores, models), strict=True)]
+    share = Cell(float(cases["label"].mean()), n=len(cases), mark=mark)
+    return dict(zip(_CALIBRATION, [*cells, share, len(cases)], strict=True))
+
+
+def _scores(rows: pd.DataFrame) -> list[float]:
+    labels, probabilities = rows["label"], rows["probability"]
+    return [
+        expected_calibration_error(labels, probabilities, NUM_BINS, "uniform"),
+        expected_calibration_error(labels, probabilities, NUM_BINS, "quantile"),
+        brier_score(labels, probabilities),
+        float(probabilities.mean()),
+    ]
+
+
+def _over_models(values: tuple[float, ...], mark: str, count: int) -> Cell:
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
+    return Cell(float(np.mean(values)), sd=spread, n=count, mark=mark)
+
+
+def _attention_cells(scans: pd.DataFrame, resamples: int) -> dict[str, object]:
+    by_case = scans.groupby(["case_id", "patient_id"])["attention_dice"].mean().dropna().reset_index()
+    found = bootstrap_interval(by_case, mean_of("attention_dice"), resamples=resamples)
+    dice = interval_of(found, by_case["patient_id"].nunique(), len(by_case))
+    return {"Dice": dice, "Scans": len(by_case)}
+
+
+def _rule_cell(value: float, digits: int) -> Cell | str:
+    """A dash where the search found nothing, such as with one class alone."""
+    return DASH if pd.isna(value) else Cell(float(value), digits=digits)

@@ -1,4 +1,4 @@
-"""A table of a study: what is in a cell, and what the cell says."""
+"""A table of a study: what is in a cell, what the cell says, and what its note says."""
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -7,10 +7,13 @@ from itertools import groupby
 from typing import Any
 
 import pandas as pd
+from custom_components.study.results.study_results import FailedRun
 from custom_components.study.statistics.bootstrap import BootstrapInterval
 
 # What stands where there is nothing to compute, beside how many cases there are.
 DASH = "\N{EN DASH}"
+# Beside a number that misses a fold or cases; the note names them.
+INCOMPLETE = "\N{DAGGER}"
 
 
 @dataclass(frozen=True)
@@ -154,3 +157,21 @@ def table_frame(
 def levels(key: Hashable) -> tuple[str, ...]:
     """Names in a key of the rows or columns of a frame, one for each of its levels."""
     return tuple(map(str, key)) if isinstance(key, tuple) else (str(key),)
+
+
+def failed_note(failed: tuple[FailedRun, ...]) -> str:
+    """Names of the runs that did not finish; empty without any."""
+    return f"Failed: {', '.join(run.name for run in failed)}." if failed else ""
+
+
+def undefined_note(frame: pd.DataFrame) -> str:
+    """How many resamples at most did not define a number of a table; empty where all did."""
+    most = max((cell.undefined for row in frame.to_numpy() for cell in row if isinstance(cell, Cell)), default=0)
+    if not most:
+        return ""
+    return f"Resamples in which a number is not defined (at most {most}, each in the CSV) are left out of its interval."
+
+
+def joined_notes(*parts: str) -> str:
+    """Sentences in one paragraph, without the empty ones."""
+    return " ".join(part for part in parts if part)

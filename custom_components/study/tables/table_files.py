@@ -5,11 +5,11 @@ import io
 import math
 import re
 from collections.abc import Iterator
-from itertools import accumulate, pairwise
 from typing import Any
 
+import pandas as pd
 from custom_components.files.report_files import quoted
-from custom_components.study.tables.table import DASH, Cell, Table, levels
+from custom_components.study.tables.table import DASH, INCOMPLETE, Cell, Table, levels
 from tabulate import tabulate
 
 # Columns of the CSV behind those that name row and column of a cell.
@@ -17,14 +17,14 @@ NUMBERS = ("value", "low", "high", "sd", "n", "undefined")
 _DIGITS = 6  # of a number in the CSV, those that count
 
 _MARKDOWN = re.compile(r"([\\|*_`\[\]#~])|<(?=[A-Za-z/!?])")
-_LATEX = {
-    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{"<": "$<$", ">": "$>$", "±": r"$\pm$", DASH: "--", "†": r"$^{\dagger}$"},
-    **{"|": "$|$", '"': "''", "\n": " ", "[": "{[}"},
-}
+_LATEX = str.maketrans(
+    {
+        **{sign: rf"\{sign}" for sign in "&%$#_{}"},
+        **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+        **{"<": "$<$", ">": "$>$", "|": "$|$", "±": r"$\pm$", DASH: "--", INCOMPLETE: r"$^{\dagger}$"},
+        **{'"': "''", "\n": " ", "[": "{[}"},
+    }
+)
 
 
 def table_files(table: Table) -> dict[str, str]:
@@ -49,7 +49,7 @@ def markdown(table: Table) -> str:
     Returns:
         The page.
     """
-    columns = [": ".join(_unique(levels(key))) for key in table.frame.columns]
+    columns = [": ".join(dict.fromkeys(filter(None, levels(key)))) for key in table.frame.columns]
     head = [escape_markdown(text) for text in (*table.row_names(), *columns)]
     body = [[escape_markdown(text) for text in (*names, *texts)] for names, texts in table.rows()]
     align = ["left"] * table.frame.index.nlevels + ["right"] * len(columns)
@@ -87,24 +87,22 @@ def latex(table: Table) -> str:
     Returns:
         A ``table`` environment with caption, label and note.
     """
-    names, columns = table.row_names(), len(table.frame.columns)
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escape_latex(table.title)}}}",
-        rf"\label{{tab:{table.name}}}",
-        rf"\begin{{tabular}}{{{'l' * len(names)}{'r' * columns}}}",
-        r"\toprule",
-        *_latex_head(table),
-        r"\midrule",
-        *(_latex_row([*row, *texts]) for row, texts in table.rows()),
-        r"\bottomrule",
-        r"\end{tabular}",
-        rf"\par\smallskip\footnotesize {escape_latex(table.note)}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+    columns = table.frame.columns
+    keys = [*(("",) * (columns.nlevels - 1) + (name,) for name in table.row_names()), *map(levels, columns)]
+    head = pd.MultiIndex.from_tuples([tuple(map(escape_latex, key)) for key in keys])
+    body = [[escape_latex(text) for text in (*names, *texts)] for names, texts in table.rows()]
+    shown = pd.DataFrame(body, columns=head if head.nlevels > 1 else head.get_level_values(0))
+    text = shown.to_latex(
+        index=False,
+        escape=False,  # pandas leaves < and [ as they are, and escapes neither caption nor note
+        column_format="l" * table.frame.index.nlevels + "r" * len(columns),
+        multicolumn_format="c",
+        caption=escape_latex(table.title),
+        label=f"tab:{table.name}",
+    )
+    note = rf"\par\smallskip\footnotesize {escape_latex(table.note)}"
+    text = text.replace(r"\begin{table}", "\\begin{table}\n\\centering", 1)
+    return "% needs \\usepackage{booktabs}\n" + text.replace(r"\end{table}", f"{note}\n\\end{{table}}")
 
 
 def escape_markdown(text: str) -> str:
@@ -124,12 +122,7 @@ def escape_latex(text: str) -> str:
         >>> escape_latex("50 % of R&D_1 < 0.005")
         '50 \\% of R\\&D\\_1 $<$ 0.005'
     """
-    return "".join(_LATEX.get(sign, sign) for sign in text)
-
-
-def _unique(names: tuple[str, ...]) -> list[str]:
-    """Names of the levels of a column, without empty ones and those that only repeat."""
-    return list(dict.fromkeys(name for name in names if name))
+    return text.translate(_LATEX)
 
 
 def _numbers(cell: Any) -> Iterator[str]:
@@ -139,18 +132,3 @@ def _numbers(cell: Any) -> Iterator[str]:
             yield ""
         else:
             yield f"{number + 0:.{_DIGITS}g}" if isinstance(number, float) else str(number)
-
-
-def _latex_head(table: Table) -> Iterator[str]:
-    first, names = table.frame.index.nlevels + 1, table.row_names()
-    *groups, last = table.head()
-    for group in groups:
-        texts = [rf"\multicolumn{{{span}}}{{c}}{{{escape_latex(text)}}}" for text, span in group]
-        yield " & ".join([*[""] * len(names), *texts]) + r" \\"
-        ends = list(accumulate((span for _, span in group), initial=first))
-        yield " ".join(rf"\cmidrule(lr){{{start}-{end - 1}}}" for start, end in pairwise(ends))
-    yield _latex_row([*names, *(text for text, _ in last)])
-
-
-def _latex_row(texts: list[str]) -> str:
-    return " & ".join(map(escape_latex, texts)) + r" \\"

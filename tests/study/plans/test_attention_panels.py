@@ -6,14 +6,8 @@ import pytest
 import torch
 from custom_components.networks.attention_resnet import AttentionResNet
 from custom_components.networks.dual_sampling import DualSamplingNet
-from custom_components.study.plans.attention_panels import (
-    choose_panels,
-    panel_runs,
-    panels_of,
-    remove_panel_inputs,
-    write_panel_inputs,
-)
-from custom_components.study.plans.cap_plan import ENSEMBLE_TITLE, CapStudy
+from custom_components.study.plans.attention_panels import choose_panels
+from custom_components.study.plans.cap_study import ENSEMBLE_TITLE, CapStudy
 from custom_components.study.plans.study_data import scan_data
 from custom_components.study.results.study_results import TV, ClassificationResults
 from custom_components.study.runs.overrides import config_content
@@ -32,7 +26,9 @@ def results_of(rows: list[tuple[str, int, float, float]], folds: int = 1) -> Cla
     predictions = cases[["set", "fold", "case_id", "probability"]].assign(system=ENSEMBLE_TITLE, attention_dice=0.0)
     rule = {"w_outside": 0.25, "w_inside": 0.75, "low": 0.002, "high": 0.04, "auc": 0.9}
     rules = pd.DataFrame([{"set": TV, "fold": fold, **rule} for fold in range(folds)])
-    return ClassificationResults("words", cases.drop(columns="probability"), predictions, (ENSEMBLE_TITLE,), rules, {})
+    return ClassificationResults(
+        {"nested": "words"}, cases.drop(columns="probability"), predictions, (ENSEMBLE_TITLE,), rules, {}
+    )
 
 
 SCANS = [
@@ -73,7 +69,7 @@ def test_a_scan_without_probability_is_not_shown():
 @pytest.fixture
 def study(tmp_path):
     return CapStudy(
-        ROOT / "covid_cap_bundle", tmp_path / "study", scan_data(write_scans(tmp_path / "scans"), None), overrides=SMALL
+        ROOT / "covid_cap_bundle", tmp_path / "study", scan_data(write_scans(tmp_path / "scans")), overrides=SMALL
     )
 
 
@@ -88,7 +84,7 @@ def results(study):
 
 
 def test_scans_are_shown_by_the_models_that_left_them_out(study, results):
-    runs = panel_runs(study, results, 5)
+    runs = replace(study, num_panels=5).panel_runs(results)
     check_plan(runs, [run.name for run in study.runs()])
     assert [run.name for run in runs] == ["panels/fold_0/show", "panels/fold_1/show", "panels/fold_2/show"]
     for fold, run in enumerate(runs):
@@ -100,7 +96,7 @@ def test_scans_are_shown_by_the_models_that_left_them_out(study, results):
 
 
 def test_the_network_has_the_searched_rule_and_the_trainings_numbers(study, results):
-    run = panel_runs(study, results, 2)[0]
+    run = replace(study, num_panels=2).panel_runs(results)[0]
     content = config_content(run.config_paths, run.overrides)
     assert (content["weights"], content["ratio_thresholds"]) == ([0.25, 0.75], [0.002, 0.04])
     assert (content["layers"], content["branch_def"]["alpha"]) == ([1, 1, 1, 1], 50)
@@ -109,11 +105,11 @@ def test_the_network_has_the_searched_rule_and_the_trainings_numbers(study, resu
 
 
 def test_without_both_branches_or_a_rule_or_a_wish_nothing_is_shown(study, results):
-    assert panel_runs(study, results, 0) == []
-    assert panel_runs(replace(study, systems=("plain_us", "attention_us")), results, 4) == []
-    assert panel_runs(study, replace(results, ensemble=results.ensemble.iloc[:0]), 4) == []
+    assert replace(study, num_panels=0).panel_runs(results) == []
+    assert replace(study, systems=("plain_us", "attention_us")).panel_runs(results) == []
+    assert study.panel_runs(replace(results, ensemble=results.ensemble.iloc[:0])) == []
     unknown = results.ensemble.assign(w_inside=float("nan"))
-    assert panel_runs(study, replace(results, ensemble=unknown), 4) == []
+    assert study.panel_runs(replace(results, ensemble=unknown)) == []
 
 
 def test_the_inference_reads_both_branches_and_the_chosen_scans(study, results):
@@ -124,22 +120,22 @@ def test_the_inference_reads_both_branches_and_the_chosen_scans(study, results):
         path = study.training(name, 1).folder / study.weights
         path.parent.mkdir(parents=True)
         torch.save(network.state_dict(), path)
-    run = next(run for run in panel_runs(study, results, 5) if "fold_1" in run.name)
-    write_panel_inputs(study, run)
+    run = next(run for run in replace(study, num_panels=5).panel_runs(results) if "fold_1" in run.name)
     joint = DualSamplingNet(AttentionResNet(**small), AttentionResNet(**small))
-    joint.load_state_dict(torch.load(run.places["ckpt_path"], weights_only=True))
+    with run.inputs():
+        joint.load_state_dict(torch.load(run.places["ckpt_path"], weights_only=True))
+        listed = json.loads(run.places["dataset_dir"].read_text(encoding="utf-8"))["cases"]
+    assert not run.places["ckpt_path"].parent.exists()
     for own, network in ((joint.uniform, branches["attention_us"]), (joint.size_balanced, branches["attention_ss"])):
         assert all(torch.equal(a, b) for a, b in zip(own.parameters(), network.parameters(), strict=True))
-    listed = json.loads(run.places["dataset_dir"].read_text(encoding="utf-8"))["cases"]
     assert [case["case_id"] for case in listed] == ["c004", "c005"]
     assert "patient_id" not in listed[0]
-    remove_panel_inputs([run])
-    assert not run.places["ckpt_path"].exists()
 
 
 def test_figures_are_found_by_case_id_also_of_a_run_that_failed_at_another_scan(study, results):
-    runs = panel_runs(study, results, 5)
+    study = replace(study, num_panels=5)
+    runs = study.panel_runs(results)
     drawn = runs[1].folder / runs[1].outputs[1]
     drawn.parent.mkdir(parents=True)
     drawn.touch()
-    assert panels_of(study, runs) == {"c005": drawn}
+    assert study.panels(results) == {"c005": drawn}

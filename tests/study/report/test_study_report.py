@@ -13,7 +13,7 @@ from custom_components.study.report.study_report import FILES_KEY, write_study
 from custom_components.study.results.study_results import FailedRun
 from PIL import Image
 
-from tests.study.results_by_hand import SYSTEMS, classification_results
+from tests.study.results_by_hand import SYSTEMS, classification_results, report_of
 
 RESAMPLES = 10
 PROVENANCE = {"versions": {"monai": "1.6.1"}, "seeds": [0, 1], "data": {"tv": {"sha256": "ab" * 32}}, "gpu": None}
@@ -37,7 +37,7 @@ class Tags(HTMLParser):
 
 
 def written(results, folder):
-    return write_study(results, PROVENANCE, folder, RESAMPLES).read_text(encoding="utf-8")
+    return write_study(report_of(results, RESAMPLES), PROVENANCE, folder).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_every_table_is_there_in_three_forms_and_every_figure_in_two(folder):
 
 def test_the_paired_t_test_is_there_under_the_papers_protocol_alone(diagnoses, folder, tmp_path):
     assert "tables/paired_t_test.md" not in names(folder)
-    page = written(replace(diagnoses, is_paper_protocol=True), tmp_path)
+    page = written(replace(diagnoses, protocols={"paper": "As in the paper."}), tmp_path)
     assert "tables/paired_t_test.md" in names(tmp_path)
     assert "It is not valid" in page
 
@@ -217,7 +217,7 @@ def test_provenance_is_kept_with_the_list_of_files(folder):
 
 def test_what_is_no_json_is_refused_before_anything_is_written(small, tmp_path):
     with pytest.raises(ValueError, match="provenance of the study is no JSON"):
-        write_study(small, {"seconds": float("nan")}, tmp_path / "study", RESAMPLES)
+        write_study(report_of(small, RESAMPLES), {"seconds": float("nan")}, tmp_path / "study")
     assert not (tmp_path / "study").exists()
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from custom_components import __version__
-from custom_components.study.plans.cap_plan import CapStudy
+from custom_components.study.plans.cap_study import CapStudy
 from custom_components.study.plans.study_data import scan_data
+from custom_components.study.runs.fingerprints import code_state, run_hashes
 from custom_components.study.runs.provenance import git_state, hardware, provenance
-from custom_components.study.runs.run_hash import code_state, run_hashes
 from custom_components.study.runs.runner import Outcome
 
 from tests.bundles.conftest import ROOT
@@ -70,11 +70,6 @@ def test_every_run_has_its_hash_and_time(made_with):
     assert runs["plain_us/fold_0/evaluate"]["seconds"] == 10.0
     assert len({run["hash"] for run in runs.values()}) == 18
     assert made_with["seconds"] == 170.0
-
-
-def test_the_data_are_told_by_their_hash(made_with):
-    assert made_with["data"]["folds"]["cases"] == 12
-    assert len(made_with["data"]["folds"]["sha256"]) == 64
 
 
 def test_the_hardware_is_told():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from custom_components.study.runs.run import TRAINING
-from custom_components.study.runs.run_stamp import DONE, LOG, STARTED
+from custom_components.study.runs.run_folder import DONE, LOG, STARTED
 from custom_components.study.runs.runner import Runner
 from custom_components.study.runs.study_folder import study_folder
 

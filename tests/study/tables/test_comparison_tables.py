@@ -1,7 +1,6 @@
 from dataclasses import replace
 
 import pytest
-from custom_components.study.results.predicted_scans import of_system, predicted_scans
 from custom_components.study.statistics.delong import delong_test
 from custom_components.study.statistics.mcnemar import mcnemar_test
 from custom_components.study.statistics.paired_t_test import T_TEST_NOTE, t_test_over_folds
@@ -15,17 +14,12 @@ PAIR = f"{SYSTEMS[0]} (A), {SYSTEMS[2]} (B)"
 
 
 @pytest.fixture(scope="module")
-def scans(diagnoses):
-    return predicted_scans(diagnoses)
+def frame(diagnoses):
+    return comparison_table(diagnoses, RESAMPLES).frame
 
 
-@pytest.fixture(scope="module")
-def frame(diagnoses, scans):
-    return comparison_table(diagnoses, scans, RESAMPLES).frame
-
-
-def sorted_by_case(scans, name, system, fold=None):
-    rows = of_system(scans, name, system)
+def sorted_by_case(results, name, system, fold=None):
+    rows = results.of_system(name, system)
     return (rows if fold is None else rows[rows["fold"] == fold]).sort_values("case_id")
 
 
@@ -37,9 +31,9 @@ def test_every_pair_is_tested_once_for_each_model(frame):
     }
 
 
-def test_the_tests_are_those_of_the_same_scans(frame, scans):
+def test_the_tests_are_those_of_the_same_scans(frame, diagnoses):
     row = frame.loc[("Test set", "1", PAIR)]
-    one, other = (sorted_by_case(scans, "test", SYSTEMS[index], fold=1) for index in (0, 2))
+    one, other = (sorted_by_case(diagnoses, "test", SYSTEMS[index], fold=1) for index in (0, 2))
     delong = delong_test(one["label"], one["probability"].to_numpy(), other["probability"].to_numpy())
     calls = mcnemar_test(one["label"], one["probability"].to_numpy(), other["probability"].to_numpy())
     assert (row["AUC A - B"].value, row["p (DeLong)"].value) == pytest.approx((delong.difference, delong.p_value))
@@ -72,18 +66,18 @@ def test_holms_p_is_the_smallest_times_the_number_of_pairs(frame):
 def test_a_system_without_predictions_is_compared_with_none(diagnoses):
     predictions = diagnoses.predictions[diagnoses.predictions["system"] != SYSTEMS[2]]
     results = replace(diagnoses, predictions=predictions)
-    frame = comparison_table(results, predicted_scans(results), RESAMPLES).frame
+    frame = comparison_table(results, RESAMPLES).frame
     assert (("TV set", "joined", PAIR) in frame.index) is True
     assert {str(cell) for cell in frame.loc[("TV set", "joined", PAIR)]} == {""}
 
 
-def test_the_papers_test_is_printed_with_why_it_is_not_valid(diagnoses, scans):
-    table = t_test_table(diagnoses, scans)
+def test_the_papers_test_is_printed_with_why_it_is_not_valid(diagnoses):
+    table = t_test_table(diagnoses)
     assert table.note.startswith(T_TEST_NOTE)
     aucs = [
         [
             roc_auc_score(rows["label"], rows["probability"])
-            for _, rows in of_system(scans, "test", system).groupby("fold")
+            for _, rows in diagnoses.of_system("test", system).groupby("fold")
         ]
         for system in (SYSTEMS[0], SYSTEMS[2])
     ]

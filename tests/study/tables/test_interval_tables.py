@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from custom_components.study.results.predicted_scans import of_system, predicted_scans
 from custom_components.study.statistics.bootstrap import bootstrap_interval
 from custom_components.study.statistics.case_statistics import CASE_STATISTICS
 from custom_components.study.statistics.delong import delong_interval
@@ -15,18 +14,13 @@ RESAMPLES = 60
 
 
 @pytest.fixture(scope="module")
-def scans(diagnoses):
-    return predicted_scans(diagnoses)
+def groups(diagnoses):
+    return {name: table.frame for name, table in subgroup_tables(diagnoses, RESAMPLES)}
 
 
-@pytest.fixture(scope="module")
-def groups(diagnoses, scans):
-    return {name: table.frame for name, table in subgroup_tables(diagnoses, scans, RESAMPLES)}
-
-
-def test_the_auc_of_the_joined_folds_has_delongs_interval_and_that_of_patients(diagnoses, scans):
-    table = interval_table(diagnoses, scans, RESAMPLES)
-    rows = of_system(scans, "tv", SYSTEMS[0])
+def test_the_auc_of_the_joined_folds_has_delongs_interval_and_that_of_patients(diagnoses):
+    table = interval_table(diagnoses, RESAMPLES)
+    rows = diagnoses.of_system("tv", SYSTEMS[0])
     delong = delong_interval(rows["label"], rows["probability"])
     cell = table.frame.loc[("TV set", SYSTEMS[0]), "AUC (DeLong)"]
     assert (cell.value, cell.low, cell.high, cell.n) == (delong.auc, delong.low, delong.high, 54)
@@ -35,9 +29,9 @@ def test_the_auc_of_the_joined_folds_has_delongs_interval_and_that_of_patients(d
     assert (cell.value, cell.low, cell.high) == pytest.approx((patients.value, patients.low, patients.high))
 
 
-def test_on_a_test_set_the_interval_is_that_of_the_mean_over_the_models(diagnoses, scans):
-    table = interval_table(diagnoses, scans, RESAMPLES)
-    rows = of_system(scans, "test", SYSTEMS[1])
+def test_on_a_test_set_the_interval_is_that_of_the_mean_over_the_models(diagnoses):
+    table = interval_table(diagnoses, RESAMPLES)
+    rows = diagnoses.of_system("test", SYSTEMS[1])
     means = rows.groupby("fold")[["label", "probability"]].apply(CASE_STATISTICS["accuracy"])
     cell = table.frame.loc[("Test set", SYSTEMS[1]), "Accuracy"]
     assert cell.value == pytest.approx(means.mean())
@@ -45,8 +39,8 @@ def test_on_a_test_set_the_interval_is_that_of_the_mean_over_the_models(diagnose
     assert str(table.frame.loc[("Test set", SYSTEMS[1]), "AUC (DeLong)"]) == ""
 
 
-def test_scans_and_patients_are_those_that_were_scored(diagnoses, scans):
-    table = interval_table(diagnoses, scans, RESAMPLES)
+def test_scans_and_patients_are_those_that_were_scored(diagnoses):
+    table = interval_table(diagnoses, RESAMPLES)
     assert table.frame.loc[("TV set", SYSTEMS[0]), ["Scans", "Patients"]].tolist() == [54, 52]
     assert table.frame.loc[("TV set", SYSTEMS[3]), "Scans"] == 53
 
@@ -54,21 +48,21 @@ def test_scans_and_patients_are_those_that_were_scored(diagnoses, scans):
 def test_a_failed_fold_has_empty_cells_and_its_neighbours_none(diagnoses):
     gone = (diagnoses.predictions["system"] == SYSTEMS[1]) & (diagnoses.predictions["fold"] == 1)
     results = replace(diagnoses, predictions=diagnoses.predictions[~gone])
-    table = fold_table(results, predicted_scans(results))
+    table = fold_table(results)
     assert {str(cell) for cell in table.frame.loc[("TV set", "1", SYSTEMS[1])]} == {""}
     assert {str(cell) for cell in table.frame.loc[("Test set", "1", SYSTEMS[1])]} == {""}
     assert "" not in {str(cell) for cell in table.frame.loc[("TV set", "1", SYSTEMS[2])]}
     assert table.frame.loc[("TV set", "1", SYSTEMS[2]), "Scans"] > 0
 
 
-def test_the_folds_are_alone_what_they_are_together(diagnoses, scans):
-    table = fold_table(diagnoses, scans)
+def test_the_folds_are_alone_what_they_are_together(diagnoses):
+    table = fold_table(diagnoses)
     by_fold = table.frame.loc["TV set"]
     right = sum(
         by_fold.loc[(str(fold), SYSTEMS[0]), "Accuracy"].value * by_fold.loc[(str(fold), SYSTEMS[0]), "Scans"]
         for fold in range(3)
     )
-    joined = interval_table(diagnoses, scans, RESAMPLES).frame.loc[("TV set", SYSTEMS[0]), "Accuracy"].value
+    joined = interval_table(diagnoses, RESAMPLES).frame.loc[("TV set", SYSTEMS[0]), "Accuracy"].value
     assert right / 54 == pytest.approx(joined)
 
 
@@ -83,7 +77,7 @@ def test_groups_are_those_of_every_further_column_and_add_up(groups):
 def test_a_group_of_one_class_has_a_dash_for_its_auc_and_a_sensitivity(diagnoses):
     cases = diagnoses.cases.assign(ward=np.where(diagnoses.cases["label"] == 1, "isolation", "general"))
     results = replace(diagnoses, cases=cases)
-    frame = dict(subgroup_tables(results, predicted_scans(results), RESAMPLES))["tv"].frame
+    frame = dict(subgroup_tables(results, RESAMPLES))["tv"].frame
     row = frame.loc[("ward", "isolation")]
     assert str(row["AUC"]) == f"{DASH} (n = 23)"
     assert str(row["Specificity"]) == f"{DASH} (n = 23)"
@@ -96,6 +90,6 @@ def test_an_empty_band_is_there_with_none(groups):
 
 def test_resamples_that_lack_a_class_are_said(tmp_path):
     results = classification_results(tmp_path, n_tv=(3, 4), n_test=(0, 0))
-    table = interval_table(results, predicted_scans(results), RESAMPLES)
+    table = interval_table(results, RESAMPLES)
     assert any(cell.undefined for cell in table.frame["Sensitivity"])
     assert "Resamples in which a number is not defined (at most" in table.note

@@ -37,17 +37,8 @@ def by_hand(groups=("p1", "p2")):
                 dice = scores.get((case_id, lesion), np.nan)
                 pixels = 0 if np.isnan(dice) else 10 if case_id == "a" else 30
                 numbers = {"dice": dice, "precision": dice / 2, "accuracy": 1 - (1 - dice) / 10}
-                rows.append(
-                    {
-                        **own,
-                        "fold": fold,
-                        "case_id": case_id,
-                        "lesion": lesion,
-                        **numbers,
-                        "pixels_true": pixels,
-                        "pixels_pred": pixels,
-                    }
-                )
+                numbers |= dict.fromkeys(("pixels_true", "pixels_pred"), pixels)
+                rows.append({**own, "fold": fold, "case_id": case_id, "lesion": lesion, **numbers})
     return SegmentationResults(
         protocols={"group": "By patient.", "paper": "Random slices."},
         cases=pd.DataFrame({"case_id": ["a", "b"], "group": list(groups)}),
@@ -161,25 +152,13 @@ def test_groups_are_drawn_where_they_are_known_and_cases_where_not(segmentations
 
 
 def test_intervals_by_group_are_wider_than_by_case_where_cases_of_a_group_agree():
-    rows, cases = [], []
-    for number in range(30):
-        case = f"c{number:02d}"
-        cases.append({"case_id": case, "group": f"p{number // 5}"})
-        numbers = dict.fromkeys(("dice", "precision", "accuracy"), 0.2 + 0.1 * (number // 5))
-        rows.append(
-            {
-                "network": "M",
-                "augmented": True,
-                "protocol": "group",
-                "fold": 0,
-                "case_id": case,
-                "lesion": "ground_glass",
-                **numbers,
-                "pixels_true": 1,
-                "pixels_pred": 1,
-            }
-        )
-    known = SegmentationResults({"group": ""}, pd.DataFrame(cases), pd.DataFrame(rows), ("M",), {})
+    patients = pd.Series(np.arange(30) // 5)
+    cases = pd.DataFrame({"case_id": [f"c{number:02d}" for number in range(30)], "group": "p" + patients.astype(str)})
+    scores = cases[["case_id"]].assign(
+        network="M", augmented=True, protocol="group", fold=0, lesion="ground_glass", pixels_true=1, pixels_pred=1,
+        **dict.fromkeys(("dice", "precision", "accuracy"), 0.2 + 0.1 * patients),
+    )  # fmt: skip
+    known = SegmentationResults({"group": ""}, cases, scores, ("M",), {})
     alone = replace(known, cases=known.cases.assign(group=""))
     widths = [
         cell.high - cell.low

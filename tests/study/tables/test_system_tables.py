@@ -3,13 +3,19 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from custom_components.study.results.predicted_scans import predicted_scans
 from custom_components.study.results.study_results import ClassificationResults, FailedRun
+from custom_components.study.statistics.calibration import brier_score, expected_calibration_error
 from custom_components.study.tables.model_scores import METRICS
-from custom_components.study.tables.system_tables import ratio_table, systems_table
+from custom_components.study.tables.system_tables import (
+    attention_table,
+    calibration_table,
+    ensemble_table,
+    ratio_table,
+    systems_table,
+)
 from custom_components.study.tables.table import DASH
 
-from tests.study.results_by_hand import SYSTEMS
+from tests.study.results_by_hand import SYSTEMS, classification_results
 
 # TV: 3 COVID-19 (fold 0, 0, 1), 2 CAP (fold 0, 1). Test: 2 COVID-19, 1 CAP, each by two models.
 TV_CASES = [
@@ -23,25 +29,15 @@ TEST_CASES = [("x", 1, 0.003, (0.8, 0.7)), ("y", 1, 0.100, (0.3, 0.9)), ("z", 0,
 
 
 def by_hand():
-    cases = [
-        {"set": "tv", "case_id": name, "label": label, "ratio": ratio, "fold": fold}
-        for name, label, ratio, fold, _ in TV_CASES
-    ]
-    cases += [
-        {"set": "test", "case_id": name, "label": label, "ratio": ratio, "fold": -1}
-        for name, label, ratio, _ in TEST_CASES
-    ]
-    predictions = [{"set": "tv", "fold": fold, "case_id": name, "probability": p} for name, _, _, fold, p in TV_CASES]
-    predictions += [
-        {"set": "test", "fold": fold, "case_id": name, "probability": p}
-        for name, _, _, both in TEST_CASES
-        for fold, p in enumerate(both)
-    ]
-    frame = pd.DataFrame(cases)
+    cases = [("tv", *case[:4]) for case in TV_CASES] + [("test", *case[:3], -1) for case in TEST_CASES]
+    predictions = [("tv", fold, name, p) for name, _, _, fold, p in TV_CASES]
+    predictions += [("test", fold, name, p) for name, _, _, both in TEST_CASES for fold, p in enumerate(both)]
+    frame = pd.DataFrame(cases, columns=["set", "case_id", "label", "ratio", "fold"])
+    predicted = pd.DataFrame(predictions, columns=["set", "fold", "case_id", "probability"])
     return ClassificationResults(
-        protocol="by hand",
+        protocols={"nested": "by hand"},
         cases=frame.assign(patient_id=frame["case_id"]),
-        predictions=pd.DataFrame(predictions).assign(system="US", attention_dice=np.nan),
+        predictions=predicted.assign(system="US", attention_dice=np.nan),
         systems=("US",),
         ensemble=pd.DataFrame(columns=["set", "fold", "w_outside", "w_inside", "low", "high", "auc"]),
         panels={},
@@ -53,8 +49,7 @@ def cell(table, row, column):
 
 
 def test_table_ii_joins_the_folds_and_averages_the_models_on_the_test_set():
-    results = by_hand()
-    table = systems_table(results, predicted_scans(results))
+    table = systems_table(by_hand())
     # 3 x 2 pairs: a beats d and e, b and c beat e alone: 4 of 6. Right: a, c (0.5 is COVID-19) and e.
     assert cell(table, ("AUC", "US"), "TV set") == f"{4 / 6:.3f}"
     assert cell(table, ("Accuracy", "US"), "TV set") == f"{3 / 5:.3f}"
@@ -70,8 +65,7 @@ def test_table_ii_joins_the_folds_and_averages_the_models_on_the_test_set():
 
 
 def test_table_iii_counts_and_scores_each_band():
-    results = by_hand()
-    table = ratio_table(results, predicted_scans(results))
+    table = ratio_table(by_hand())
     counts = [
         cell(table, ("No. of images", name), ("TV set", band))
         for name in ("COVID-19", "CAP", "Total")
@@ -84,16 +78,14 @@ def test_table_iii_counts_and_scores_each_band():
 
 
 def test_a_group_of_one_class_has_no_auc_but_a_dash_with_its_n():
-    results = by_hand()
-    table = ratio_table(results, predicted_scans(results))
+    table = ratio_table(by_hand())
     assert cell(table, ("AUC", "US"), ("TV set", "> 0.030")) == f"{DASH} (n = 1)"
     assert cell(table, ("Specificity", "US"), ("TV set", "> 0.030")) == f"{DASH} (n = 1)"
     assert cell(table, ("Sensitivity", "US"), ("TV set", "> 0.030")) == "1.000"
 
 
 def test_a_group_without_scans_has_a_dash_with_none():
-    results = by_hand()
-    table = ratio_table(results, predicted_scans(results))
+    table = ratio_table(by_hand())
     assert {cell(table, (title, "US"), ("Test set", "0.005 - 0.030")) for title in METRICS.values()} == {
         f"{DASH} (n = 0)"
     }
@@ -106,7 +98,7 @@ def test_without_a_test_set_there_is_no_column_for_one():
         cases=results.cases[results.cases["set"] == "tv"],
         predictions=results.predictions[results.predictions["set"] == "tv"],
     )
-    table = systems_table(alone, predicted_scans(alone))
+    table = systems_table(alone)
     assert list(table.frame.columns) == ["TV set"]
     assert "There is no test set." in table.note
 
@@ -117,7 +109,7 @@ def test_one_model_alone_has_no_spread():
         results,
         predictions=results.predictions[~((results.predictions["set"] == "test") & (results.predictions["fold"] == 1))],
     )
-    text = cell(systems_table(one, predicted_scans(one)), ("AUC", "US"), "Test set")
+    text = cell(systems_table(one), ("AUC", "US"), "Test set")
     assert text == "1.000†"
 
 
@@ -129,7 +121,7 @@ def test_a_failed_fold_is_named_and_marked_and_a_system_without_any_is_empty(dia
         predictions=diagnoses.predictions[~lost & ~part],
         failed=(FailedRun("attention_us/fold_2/train", "CUDA out of memory"),),
     )
-    table = systems_table(results, predicted_scans(results))
+    table = systems_table(results)
     assert cell(table, ("AUC", SYSTEMS[0]), "TV set") == ""
     assert "†" in cell(table, ("AUC", SYSTEMS[1]), "TV set")
     assert "†" not in cell(table, ("AUC", SYSTEMS[2]), "TV set")
@@ -139,7 +131,7 @@ def test_a_failed_fold_is_named_and_marked_and_a_system_without_any_is_empty(dia
 
 
 def test_scans_without_a_probability_are_left_out_and_counted(diagnoses):
-    table = systems_table(diagnoses, predicted_scans(diagnoses))
+    table = systems_table(diagnoses)
     assert (
         f"{SYSTEMS[3]} has no probability of 1 of 54 scans (TV set) and 1 of 32 scans (Test set): left out."
         in table.note
@@ -150,8 +142,67 @@ def test_scans_without_a_probability_are_left_out_and_counted(diagnoses):
 
 @pytest.mark.parametrize("n_test", [(0, 4), (5, 0)])
 def test_a_test_set_of_one_class_has_no_auc(tmp_path, n_test):
-    from tests.study.results_by_hand import classification_results
-
     results = classification_results(tmp_path, n_test=n_test)
-    text = cell(systems_table(results, predicted_scans(results)), ("AUC", SYSTEMS[0]), "Test set")
+    text = cell(systems_table(results), ("AUC", SYSTEMS[0]), "Test set")
     assert text == f"{DASH} (n = {sum(n_test)})"
+
+
+def test_the_dice_is_the_mean_over_covid_scans_of_the_mean_over_models(diagnoses):
+    frame = attention_table(diagnoses, 40).frame
+    assert list(frame.index) == [(name, system) for name in ("TV set", "Test set") for system in SYSTEMS[1:3]]
+    chosen = diagnoses.predictions[
+        (diagnoses.predictions["system"] == SYSTEMS[2]) & (diagnoses.predictions["set"] == "test")
+    ]
+    cell = frame.loc[("Test set", SYSTEMS[2]), "Dice"]
+    assert cell.value == pytest.approx(chosen.groupby("case_id")["attention_dice"].mean().mean())
+    assert frame.loc[("Test set", SYSTEMS[2]), "Scans"] == 19
+
+
+def test_without_attention_there_is_no_row(diagnoses):
+    results = replace(diagnoses, predictions=diagnoses.predictions.assign(attention_dice=np.nan))
+    assert attention_table(results, 40).frame.empty
+
+
+def test_joined_folds_give_one_number_and_test_models_their_mean(diagnoses):
+    frame = calibration_table(diagnoses).frame
+    joined = diagnoses.of_system("tv", SYSTEMS[0])
+    assert frame.loc[("TV set", SYSTEMS[0]), "ECE, equal width"].value == pytest.approx(
+        expected_calibration_error(joined["label"], joined["probability"])
+    )
+    tested = diagnoses.of_system("test", SYSTEMS[1])
+    scores = [brier_score(rows["label"], rows["probability"]) for _, rows in tested.groupby("fold")]
+    cell = frame.loc[("Test set", SYSTEMS[1]), "Brier score"]
+    assert cell.value == pytest.approx(sum(scores) / len(scores))
+    assert cell.sd > 0
+
+
+def test_the_share_of_covid_is_that_of_the_scored_scans(diagnoses):
+    frame = calibration_table(diagnoses).frame
+    assert frame.loc[("TV set", SYSTEMS[0]), "Share of COVID-19"].value == pytest.approx(23 / 54)
+    assert frame.loc[("TV set", SYSTEMS[3]), "Share of COVID-19"].value == pytest.approx(23 / 53)
+    assert frame.loc[("TV set", SYSTEMS[3]), "Scans"] == 53
+
+
+def test_a_system_without_predictions_has_empty_cells(diagnoses):
+    results = replace(diagnoses, predictions=diagnoses.predictions[diagnoses.predictions["system"] != SYSTEMS[1]])
+    frame = calibration_table(results).frame
+    assert {str(cell) for cell in frame.loc[("TV set", SYSTEMS[1])]} == {""}
+
+
+def test_what_was_found_stands_in_the_order_of_sets_and_folds(diagnoses):
+    shuffled = replace(diagnoses, ensemble=diagnoses.ensemble.iloc[::-1])
+    frame = ensemble_table(shuffled).frame
+    assert list(frame.index) == [(name, fold) for name in ("TV set", "Test set") for fold in "012"]
+    texts = [str(cell) for cell in frame.loc[("TV set", "1")]]
+    assert texts == ["0.35", "0.96", "0.0010", "0.0300", "0.910"]
+
+
+def test_a_fold_for_which_nothing_was_found_has_dashes(diagnoses):
+    ensemble = diagnoses.ensemble.copy()
+    ensemble.loc[1, ["w_outside", "w_inside", "low", "high", "auc"]] = np.nan
+    frame = ensemble_table(replace(diagnoses, ensemble=ensemble)).frame
+    assert {str(cell) for cell in frame.loc[("TV set", "1")]} == {DASH}
+
+
+def test_without_a_search_there_is_no_row(diagnoses):
+    assert ensemble_table(replace(diagnoses, ensemble=diagnoses.ensemble.iloc[:0])).frame.empty

@@ -2,9 +2,20 @@ import json
 from dataclasses import replace
 
 import pytest
-from custom_components.study.runs.run_stamp import DONE, STARTED, can_resume, finished_seconds, mark_started, stamp_done
+from custom_components.study.runs.run_folder import (
+    DONE,
+    LOG,
+    STARTED,
+    can_resume,
+    failure_reason,
+    finished_seconds,
+    mark_started,
+    stamp_done,
+)
 
 from tests.study.standin_runs import OUTPUT, standin_run
+
+CAUSE = "2026-11-22 06:00:00,000 - custom_components.engines.root_cause - ERROR - "
 
 
 @pytest.fixture
@@ -46,7 +57,7 @@ def test_the_stamp_comes_last(run, monkeypatch):
         assert not (run.folder / "models/old.pt").exists()
         raise OSError("disk full")
 
-    monkeypatch.setattr("custom_components.study.runs.run_stamp.write_json", refuse)
+    monkeypatch.setattr("custom_components.study.runs.run_folder.write_json", refuse)
     with pytest.raises(OSError, match="disk full"):
         stamp_done(run, "h", 1.0)
     assert not (run.folder / DONE).exists()
@@ -61,3 +72,25 @@ def test_only_the_same_training_with_a_checkpoint_can_be_resumed(run):
     assert not can_resume(run, "other")
     assert not can_resume(replace(run, verb="evaluating"), "h")
     assert json.loads((run.folder / STARTED).read_text(encoding="utf-8")) == {"run": "train/0", "hash": "h"}
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "reason"),
+    [
+        (f"Traceback\nRuntimeError: x\n{CAUSE}Case 012: label has value 7.\n", 1, "Case 012: label has value 7."),
+        (f"{CAUSE}first\n{CAUSE}second\nlast line\n", 1, "second"),
+        ("Traceback\nModuleNotFoundError: No module named 'x'\n\n", 1, "ModuleNotFoundError: No module named 'x'"),
+        ("", 3, "ended with status 3 and without a message"),
+        ("whatever", -9, "ended by the signal SIGKILL, as the system does when memory runs out"),
+        ("whatever", -15, "ended by the signal SIGTERM"),
+        ("x" * 1000, 1, "x" * 400 + " ..."),
+    ],
+    ids=["root cause", "last cause", "last line", "empty", "killed", "terminated", "long"],
+)
+def test_the_reason_is_one_line_that_names_the_cause(tmp_path, text, status, reason):
+    (tmp_path / LOG).write_text(text, encoding="utf-8")
+    assert failure_reason(tmp_path, status) == reason
+
+
+def test_a_run_without_a_log_has_a_reason_too(tmp_path):
+    assert failure_reason(tmp_path, 2) == "ended with status 2 and without a message"

@@ -1,7 +1,9 @@
-"""What a run leaves in its folder so that a study knows it again: a mark when it starts, a stamp when it is done."""
+"""What a run leaves in its folder: a mark when it starts, a stamp when it is done, and its log."""
 
 import json
+import re
 import shutil
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,10 @@ from custom_components.study.runs.run import TRAINING, Run
 from custom_components.weights.checkpoints import epoch_checkpoints
 
 STARTED, DONE, LOG = "started.json", "done.json", "log.txt"
+
+# As the bundles' logging.conf writes the root cause of an error.
+_ROOT_CAUSE = re.compile(r" - custom_components\.engines\.root_cause - ERROR - (.*)")
+_LONGEST = 400
 
 
 def finished_seconds(run: Run, run_hash: str) -> float | None:
@@ -56,11 +62,30 @@ def stamp_done(run: Run, run_hash: str, seconds: float, keep_checkpoints: bool =
 
 def missing_outputs(run: Run) -> list[str]:
     """Outputs of a run that are not there, or empty."""
-    return [name for name in run.outputs if not _is_filled(run.folder / name)]
+    paths = {name: run.folder / name for name in run.outputs}
+    return [name for name, path in paths.items() if not (path.is_file() and path.stat().st_size)]
 
 
-def _is_filled(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
+def failure_reason(folder: Path, status: int) -> str:
+    """Last line of a failed run's log that names the cause.
+
+    Args:
+        folder: of the run.
+        status: exit status of its process, negative when a signal ended it.
+
+    Returns:
+        One line.
+    """
+    if status < 0:
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
+        hint = ", as the system does when memory runs out" if -status == signal.SIGKILL else ""
+        return f"ended by the signal {name}{hint}"
+    log = folder / LOG
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    causes = [found[1] for line in lines if (found := _ROOT_CAUSE.search(line))]
+    last = (causes or lines or [f"ended with status {status} and without a message"])[-1]
+    return last if len(last) <= _LONGEST else f"{last[:_LONGEST]} ..."
 
 
 def _content(path: Path) -> Mapping[str, Any]:

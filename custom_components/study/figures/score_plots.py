@@ -1,13 +1,17 @@
-"""Scores of groups of cases with their intervals."""
+"""Scores as points: of groups of cases with their intervals, and of single folds beside their mean."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from custom_components.study.figures.drawing import Drawing, marker_of, new_figure, print_style
+from custom_components.study.tables.table import Cell
 from matplotlib.axes import Axes
 
 _LINE_MM, _FRAME_MM = 4.6, 22.0
 _MOST_LETTERS = 34
+_ROW_MM = 58.0
+_SPREAD = 0.24  # of the dots of one system, of the distance to the next
 
 
 @print_style()
@@ -33,13 +37,47 @@ def draw_forest(
     figure = new_figure(_FRAME_MM + _LINE_MM * len(labels))
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, metric in zip(panels, metrics, strict=True):
-        _draw(axes, scores[scores["metric"] == metric], places)
+        _draw_lines(axes, scores[scores["metric"] == metric], places)
         axes.set_title(metric, loc="left")
         axes.set_xlabel(axis)
     panels[0].set(yticks=range(len(labels)), ylim=(len(labels) - 0.4, -0.6))
     texts = panels[0].set_yticklabels([text for text, _ in labels])
     for text, (_, is_heading) in zip(texts, labels, strict=True):
         text.set(fontweight="bold" if is_heading else "normal")
+    return Drawing(name, title, note, figure)
+
+
+def limits_of(cell: Cell) -> dict[str, float]:
+    """What :func:`draw_forest` draws of a cell."""
+    return {"value": cell.value, "low": cell.low, "high": cell.high}
+
+
+@print_style()
+def draw_fold_dots(scores: pd.DataFrame, name: str, title: str, note: str) -> Drawing:
+    """Draw a dot a fold and a bar at their mean.
+
+    Args:
+        scores: ``panel_row`` and ``panel`` (titles), ``system``, ``fold`` and ``value``, in the order of drawing; NaN
+            where a fold has none.
+        name: of the files.
+        title: what is shown.
+        note: what is to be known of it.
+
+    Returns:
+        The figure.
+    """
+    rows, columns = scores["panel_row"].unique(), scores["panel"].unique()
+    systems = list(scores["system"].unique())
+    figure = new_figure(_ROW_MM * len(rows))
+    grid = figure.subplots(len(rows), len(columns), squeeze=False, sharey=True)
+    for line, row in zip(grid, rows, strict=True):
+        for axes, column in zip(line, columns, strict=True):
+            chosen = scores[(scores["panel_row"] == row) & (scores["panel"] == column)]
+            _draw_dots(axes, chosen, systems)
+            axes.set_title(column, loc="left")
+        line[0].set_ylabel(row)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(systems))
     return Drawing(name, title, note, figure)
 
 
@@ -56,7 +94,7 @@ def _lines(scores: pd.DataFrame) -> tuple[list[tuple[str, bool]], dict[tuple[str
     return labels, places
 
 
-def _draw(axes: Axes, scores: pd.DataFrame, places: dict[tuple[str, str], int]) -> None:
+def _draw_lines(axes: Axes, scores: pd.DataFrame, places: dict[tuple[str, str], int]) -> None:
     known = scores.dropna(subset="value")
     lines = [places[heading, group] for heading, group in zip(known["heading"], known["group"], strict=True)]
     axes.hlines(lines, known["low"], known["high"], color="0.25", linewidth=1)
@@ -73,3 +111,16 @@ def _draw(axes: Axes, scores: pd.DataFrame, places: dict[tuple[str, str], int]) 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _MOST_LETTERS else text[: _MOST_LETTERS - 1] + "…"
+
+
+def _draw_dots(axes: Axes, scores: pd.DataFrame, systems: list[str]) -> None:
+    for place, system in enumerate(systems):
+        values = scores.loc[scores["system"] == system, "value"].to_numpy(dtype=float)
+        across = place + np.linspace(-_SPREAD, _SPREAD, len(values)) if len(values) > 1 else np.full(len(values), place)
+        axes.plot(across, values, markersize=3.5, alpha=0.85, label=system, **marker_of(place))
+        if np.isfinite(values).any():
+            mean = np.nanmean(values)
+            axes.plot([place - 0.36, place + 0.36], [mean, mean], color="0.15", linewidth=1.1)
+    axes.set(xticks=[], xlim=(-0.6, len(systems) - 0.4))
+    axes.grid(axis="y", color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)

@@ -1,21 +1,27 @@
+import csv
 from collections import Counter
+from pathlib import Path
 
 import pytest
-from custom_components.study.plans.seg_plan import NETWORKS, SegStudy
+from custom_components.labels import LESION_CLASSES
+from custom_components.study.plans.seg_study import NETWORKS, SegStudy
 from custom_components.study.plans.study_data import slice_data
+from custom_components.study.results.study_results import FailedRun
 from custom_components.study.runs.overrides import config_content
 from custom_components.study.runs.run import check_plan
+from custom_components.study.runs.runner import Outcome
 
 from tests.bundles.conftest import ROOT, as_without_card
 from tests.study.small_data import write_slices
 
 BUNDLE = ROOT / "covid_seg_bundle"
 SMALL = {"spatial_size": [48, 40], "network_def#features": [8, 16], "epochs": 3, "draws_per_image": 4}
+FAILED = "paper/unet/augmented/fold_1"
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return slice_data(write_slices(tmp_path_factory.mktemp("slices")), None)
+    return slice_data(write_slices(tmp_path_factory.mktemp("slices")))
 
 
 @pytest.fixture
@@ -103,7 +109,7 @@ def test_the_protocols_are_told_in_words(study, tmp_path):
     assert list(words) == ["group", "paper"]
     assert words["group"].startswith("3 folds, group. ")
     assert "random slices: patients may leak" in words["paper"]
-    blocks = SegStudy(BUNDLE, tmp_path, slice_data(write_slices(tmp_path / "b", groups=False), None), num_folds=3)
+    blocks = SegStudy(BUNDLE, tmp_path, slice_data(write_slices(tmp_path / "b", groups=False)), num_folds=3)
     assert "contiguous blocks of cases" in blocks.words()["group"]
 
 
@@ -119,4 +125,112 @@ def test_images_of_one_name_in_a_fold_are_told_before_anything_is_trained(study,
     (folder / "images/slice001.png").rename(folder / "again/slice000.png")
     (folder / "datalist.json").write_text(text.replace("images/slice001.png", "again/slice000.png"), encoding="utf-8")
     with pytest.raises(ValueError, match="1 names of images occur more than once: slice000"):
-        SegStudy(BUNDLE, tmp_path, slice_data(folder, None), num_folds=3)
+        SegStudy(BUNDLE, tmp_path, slice_data(folder), num_folds=3)
+
+
+def write_run(run, names: list[str], first: float, overlays: bool) -> None:
+    """A per_case.csv as LesionScoreTable writes it, whose numbers tell where they stand; effusion is nowhere."""
+    folder = run.folder / "eval"
+    folder.mkdir(parents=True)
+    rows = []
+    for place, name in enumerate(names):
+        row = {"case_id": name}
+        for number, score in enumerate(("dice", "precision", "accuracy")):
+            row |= {
+                f"{score}_{lesion}": first + place + 0.1 * number + 0.01 * c for c, lesion in enumerate(LESION_CLASSES)
+            }
+            row[f"{score}_pleural_effusion"] = ""
+        for number, side in enumerate(("true", "pred")):
+            row |= {f"pixels_{side}_{lesion}": 100 * number + c for c, lesion in enumerate(LESION_CLASSES)}
+        rows.append(row)
+        if overlays:
+            (folder / name).mkdir()
+            (folder / name / f"{name}_overlay_000.png").touch()
+    with (folder / "per_case.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+
+
+@pytest.fixture
+def scored(tmp_path):
+    data = slice_data(write_slices(tmp_path / "slices"))
+    return SegStudy(ROOT / "covid_seg_bundle", tmp_path / "study", data, networks=("m", "unet"), num_folds=3)
+
+
+@pytest.fixture
+def outcome(scored):
+    made = Outcome()
+    for number, arm in enumerate(scored.arms()):
+        run = scored.evaluation(arm)
+        if arm.name == FAILED:
+            made.failed.append(FailedRun(run.name, "reason"))
+            continue
+        names = [Path(case["image"]).stem for case in scored.split(arm.protocol, arm.fold)["validation"]]
+        write_run(run, names, 10.0 * number, arm.augmented)
+        made.seconds[run.name] = 1.0
+    return made
+
+
+@pytest.fixture
+def results(scored, outcome):
+    return scored.collect(outcome)
+
+
+def test_each_case_is_scored_once_in_each_arm_that_is_complete(results):
+    counts = results.scores.groupby(["protocol", "network", "augmented", "lesion"]).size()
+    assert counts.drop(("paper", "U-Net", True)).unique().tolist() == [12]
+    assert counts["paper", "U-Net", True].unique().tolist() == [8]
+    own = results.scores[(results.scores["protocol"] == "group") & (results.scores["lesion"] == "ground_glass")]
+    assert own.groupby(["network", "augmented"])["case_id"].nunique().unique().tolist() == [12]
+
+
+def test_cases_have_the_datalists_names_and_columns_and_not_the_files(results):
+    assert set(results.scores["case_id"]) == set(results.cases["case_id"]) == {f"c{number}" for number in range(12)}
+    assert list(results.cases.columns) == ["case_id", "group", "scanner"]
+    assert results.cases["scanner"].tolist() == ["A", "B"] * 6
+
+
+def test_numbers_stand_where_they_belong(results, scored):
+    arm = next(arm for arm in scored.arms() if arm.name == "paper/m/not_augmented/fold_2")
+    first = 10.0 * list(scored.arms()).index(arm)
+    case = scored.split("paper", 2)["validation"][1]["case_id"]
+    scores = results.scores
+    own = scores[
+        (scores["protocol"] == "paper")
+        & (scores["network"] == "M")
+        & ~scores["augmented"]
+        & (scores["case_id"] == case)
+    ].set_index("lesion")
+    assert own["fold"].tolist() == [2, 2, 2]
+    row = own.loc["consolidation"]
+    assert row[["dice", "precision", "accuracy"]].tolist() == pytest.approx([first + 1.01, first + 1.11, first + 1.21])
+    assert row[["pixels_true", "pixels_pred"]].tolist() == [1, 101]
+
+
+def test_a_class_that_is_nowhere_has_no_score_and_its_pixels(results):
+    effusion = results.scores[results.scores["lesion"] == "pleural_effusion"]
+    assert effusion[["dice", "precision", "accuracy"]].isna().all().all()
+    assert (effusion["pixels_true"] == 2).all()
+
+
+def test_overlays_are_those_of_the_augmented_networks(results):
+    assert len(results.overlays) == 2 * 2 * 12 - 4
+    key, path = next(iter(results.overlays.items()))
+    assert key[:2] == ("M", "group")
+    assert path.is_file()
+    assert "augmented" in path.parts
+    number = int(key[2].removeprefix("c"))
+    assert path.name == f"slice{number:03d}_overlay_000.png"
+
+
+def test_the_protocol_that_counts_comes_first(results):
+    assert list(results.protocols) == ["group", "paper"]
+    assert results.networks == ("M", "U-Net")
+    assert [run.name for run in results.failed] == [f"{FAILED}/evaluate"]
+
+
+def test_a_study_of_which_nothing_is_finished_has_results_without_rows(scored):
+    nothing = scored.collect(Outcome())
+    assert (len(nothing.scores), len(nothing.cases), nothing.overlays) == (0, 12, {})
+    assert nothing.scores["dice"].dtype == float

@@ -2,13 +2,12 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from custom_components.study.results.predicted_scans import missing_models, predicted_scans, sets_of
 
 from tests.study.results_by_hand import SYSTEMS, classification_results
 
 
 def test_each_prediction_has_what_is_known_of_its_scan(diagnoses):
-    scans = predicted_scans(diagnoses)
+    scans = diagnoses.scans
     assert len(scans) == len(diagnoses.predictions) == 4 * (54 + 3 * 32)
     row = scans[(scans["case_id"] == "test_covid_05") & (scans["system"] == SYSTEMS[2]) & (scans["fold"] == 1)].iloc[0]
     case = diagnoses.cases.set_index("case_id").loc["test_covid_05"]
@@ -22,18 +21,18 @@ def test_the_order_of_the_rows_does_not_matter(diagnoses):
         cases=diagnoses.cases.sample(frac=1, random_state=3),
         predictions=diagnoses.predictions.sample(frac=1, random_state=4),
     )
-    pd.testing.assert_frame_equal(predicted_scans(shuffled), predicted_scans(diagnoses))
+    pd.testing.assert_frame_equal(shuffled.scans, diagnoses.scans)
 
 
 def test_a_study_without_test_set_has_one_set(tmp_path):
-    assert sets_of(classification_results(tmp_path, n_test=(0, 0))) == ("tv",)
+    assert classification_results(tmp_path, n_test=(0, 0)).sets == ("tv",)
 
 
 def test_a_fold_without_predictions_is_missing(diagnoses):
     predictions = diagnoses.predictions
     gone = (predictions["system"] == SYSTEMS[1]) & (predictions["fold"] == 2) & (predictions["set"] == "test")
-    assert missing_models(diagnoses) == {}
-    assert missing_models(replace(diagnoses, predictions=predictions[~gone])) == {("test", SYSTEMS[1]): [2]}
+    assert diagnoses.missing_models() == {}
+    assert replace(diagnoses, predictions=predictions[~gone]).missing_models() == {("test", SYSTEMS[1]): [2]}
 
 
 @pytest.mark.parametrize(
@@ -48,14 +47,14 @@ def test_a_prediction_that_fits_no_scan_is_refused_by_name(diagnoses, change, me
     wrong = diagnoses.predictions.iloc[[0]].assign(**change)
     results = replace(diagnoses, predictions=pd.concat([diagnoses.predictions, wrong], ignore_index=True))
     with pytest.raises(ValueError, match=message):
-        predicted_scans(results)
+        _ = results.scans
 
 
 def test_a_scan_that_is_listed_twice_is_refused_by_name(diagnoses):
     with pytest.raises(ValueError, match="Case tv_covid_00 is listed twice"):
-        predicted_scans(replace(diagnoses, cases=pd.concat([diagnoses.cases, diagnoses.cases.iloc[[0]]])))
+        _ = replace(diagnoses, cases=pd.concat([diagnoses.cases, diagnoses.cases.iloc[[0]]])).scans
 
 
 def test_a_column_of_the_data_list_that_is_named_like_a_prediction_does_not_take_its_place(diagnoses):
     named = replace(diagnoses, cases=diagnoses.cases.assign(probability=0.5, system="PACS"))
-    pd.testing.assert_frame_equal(predicted_scans(named), predicted_scans(diagnoses))
+    pd.testing.assert_frame_equal(named.scans, diagnoses.scans)

@@ -1,15 +1,25 @@
-"""Which cases a study reads, by what their files hold and not by where they lie."""
+"""Hashes of what a study reads and does: while a run's stays the same, the finished run need not be done again."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import custom_components
+from custom_components._version import __version__
 from custom_components.files.digest import file_digest
 from custom_components.files.report_files import write_json
+from custom_components.study.runs.overrides import config_content
+from custom_components.study.runs.run import Run
 from tqdm import tqdm
+
+# Of the libraries that a run executes, those whose version is part of its hash.
+LIBRARIES = ("monai", "torch", "numpy")
+# Drives the runs and is no part of them: a new table is no reason to train again.
+DRIVER = "study"
 
 # Fewer bytes than this are read in no time: no progress is shown.
 PROGRESS_FROM_BYTES = 10**9
@@ -57,6 +67,47 @@ def fingerprint(
     text = json.dumps(content, sort_keys=True, default=str)
     total = sum(file.stat().st_size for file in flat)
     return DataFingerprint(hashlib.sha256(text.encode()).hexdigest(), len(cases), len(flat), total)
+
+
+def code_state() -> dict[str, str]:
+    """Versions of the code that a run executes.
+
+    Returns:
+        ``custom_components``, ``sources`` (SHA-256 of the package's Python files, but for those of the study itself)
+        and the versions of MONAI, PyTorch and NumPy.
+    """
+    root = Path(custom_components.__file__).parent
+    sources = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root)
+        if name.parts[0] != DRIVER:
+            sources.update(f"{name.as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    libraries = {name: version(name) for name in LIBRARIES}
+    return {"custom_components": __version__, "sources": sources.hexdigest(), **libraries}
+
+
+def run_hashes(runs: Sequence[Run], code: Mapping[str, str], before: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Hash runs: config with overlays and overrides, cases and their files, code, and the runs that go before.
+
+    Args:
+        runs: in an order in which each follows those that it needs.
+        code: as :func:`code_state` gives it.
+        before: hashes of runs that were planned earlier.
+
+    Returns:
+        A hash by the run's name.
+    """
+    hashes = dict(before or {})
+    for run in runs:
+        content = {
+            "verb": run.verb,
+            "config": config_content(run.config_paths, run.overrides),
+            "data": run.data,
+            "code": dict(code),
+            "needs": {name: hashes[name] for name in run.needs},
+        }
+        hashes[run.name] = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    return hashes
 
 
 def _files(path: Path) -> list[Path]:

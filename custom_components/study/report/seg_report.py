@@ -1,21 +1,14 @@
 """What the report of a study of covid_seg_bundle holds, in order."""
 
 from custom_components.study.figures.seg_figures import draw_dice_folds, draw_lesions, draw_overlay_sheets
-from custom_components.study.report.section import Section, filled
+from custom_components.study.report.study_report import Report, Section
 from custom_components.study.results.study_results import SegmentationResults
 from custom_components.study.tables.lesion_tables import data_table, lesion_fold_table, lesion_table
 from custom_components.study.tables.network_tables import network_comparison_table, network_tables, protocol_table
 
 
-def seg_sections(results: SegmentationResults, resamples: int) -> list[Section]:
+def seg_report(results: SegmentationResults, resamples: int) -> Report:
     """Make all tables and figures.
-
-    Args:
-        results: of the study.
-        resamples: of every bootstrap.
-
-    Returns:
-        The sections that have something to show.
 
     Raises:
         ValueError: naming a case, when the results contradict themselves.
@@ -26,14 +19,14 @@ def seg_sections(results: SegmentationResults, resamples: int) -> list[Section]:
     folds = {name: lesion_fold_table(results, name) for name in results.protocols}
     dots = [draw_dice_folds(results, folds)] if len(results.scores) else []
     protocols = [protocol_table(results, resamples)] if len(results.protocols) > 1 else []
-    return filled(
-        [
-            Section("data", "Data", [data_table(results)]),
-            Section("networks", "Networks", networks),
-            Section("protocols", "Random slices", protocols),
-            Section("lesions", "Lesion classes", [draw_lesions(results, ablations, lesions), *lesions.values()]),
-            Section("pairs", "Networks in pairs", [network_comparison_table(results, resamples)]),
-            Section("folds", "Folds", [*dots, *folds.values()]),
-            Section("overlays", "Segmented cases", list(draw_overlay_sheets(results))),
-        ]
-    )
+    sections = [
+        Section("data", "Data", [data_table(results)]),
+        Section("networks", "Networks", networks),
+        Section("protocols", "Random slices", protocols),
+        Section("lesions", "Lesion classes", [draw_lesions(results, ablations, lesions), *lesions.values()]),
+        Section("pairs", "Networks in pairs", [network_comparison_table(results, resamples)]),
+        Section("folds", "Folds", [*dots, *folds.values()]),
+        Section("overlays", "Segmented cases", list(draw_overlay_sheets(results))),
+    ]
+    title = "Lesions of COVID-19 on chest CT: report of a study"
+    return Report(title, results.protocols, results.failed, sections)

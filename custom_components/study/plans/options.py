@@ -1,0 +1,190 @@
+"""What a user asks of a study, checked, and the study that it makes."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from custom_components.diagnosis.bundle_network import find_bundle
+from custom_components.study.plans import cap_study, seg_study
+from custom_components.study.plans.cap_study import CapStudy
+from custom_components.study.plans.seg_study import SegStudy
+from custom_components.study.plans.study_data import scan_data, slice_data
+from custom_components.study.results.study_results import PAPER
+from custom_components.study.runs.overrides import check_overrides
+from custom_components.study.runs.run import EVALUATE, LAST_WEIGHTS, TRAIN
+from custom_components.study.runs.study_folder import DATA_HASHES
+
+# Overlays of covid_seg_bundle that a study sets itself, or that are no way of training.
+NO_RECIPES = {TRAIN, EVALUATE, LAST_WEIGHTS, seg_study.NO_AUGMENTATION, "full_attention.yaml", "all_cases.yaml"}
+NO_RECIPES |= {"onnx_export.yaml"} | {name for _, own in seg_study.ALL_NETWORKS.values() for name in own}
+
+
+def plan_cap_study(
+    bundle: Path,
+    folder: Path,
+    dataset_dir: str,
+    keep_hashes: bool = True,
+    *,
+    test_dir: str | None = None,
+    protocol: str = cap_study.NESTED,
+    num_folds: int | None = None,
+    systems: Sequence[str] | str = tuple(cap_study.SYSTEMS),
+    overrides: Mapping[str, Any] | None = None,
+    num_panels: int = 6,
+) -> CapStudy:
+    """Read the scans and plan a study of covid_cap_bundle; options as :class:`CapStudy` and the verb describe them.
+
+    With ``keep_hashes`` the hashes of the data's files are kept in the study's folder. ``num_folds`` has to be that of
+    the datalist.
+
+    Raises:
+        ValueError: naming the option, what was expected and what came; when the data cannot be used.
+    """
+    for name, place in {"dataset_dir": dataset_dir, "test_dir": test_dir}.items():
+        _check_outside(folder, name, place)
+    _one_of("protocol", protocol, (cap_study.NESTED, PAPER))
+    _check_count("num_panels", num_panels, 0)
+    _check_folds_and_overrides(bundle, num_folds, overrides)
+    known = folder / DATA_HASHES if keep_hashes else None
+    data = scan_data(dataset_dir, known)
+    folds = len({scan["fold"] for scan in data.cases})
+    if num_folds not in (None, folds):
+        raise ValueError(
+            f"The datalist has {folds} folds and num_folds is {num_folds}. Build it with build_datalist "
+            f"--num_folds {num_folds}, or leave --num_folds out."
+        )
+    return CapStudy(
+        bundle=bundle,
+        folder=folder,
+        data=data,
+        test=scan_data(test_dir, known) if test_dir else None,
+        protocol="paper" if protocol == PAPER else "nested",
+        systems=_chosen("systems", systems, tuple(cap_study.SYSTEMS)),
+        overrides=dict(overrides or {}),
+        num_panels=num_panels,
+    )
+
+
+def plan_seg_study(
+    bundle: Path,
+    folder: Path,
+    dataset_dir: str,
+    keep_hashes: bool = True,
+    *,
+    protocol: str = seg_study.BOTH,
+    num_folds: int = 10,
+    networks: Sequence[str] | str = tuple(seg_study.NETWORKS),
+    overrides: Mapping[str, Any] | None = None,
+    recipe: Sequence[str] | str = (),
+    augmentation: str = "both",
+) -> SegStudy:
+    """Read the cases and plan a study of covid_seg_bundle; options as :class:`SegStudy` and the verb describe them.
+
+    With ``keep_hashes`` the hashes of the data's files are kept in the study's folder. The paper has 10 folds (Sec.
+    III-C).
+
+    Raises:
+        ValueError: naming the option, what was expected and what came; when the data cannot be used.
+    """
+    both = (seg_study.GROUP, PAPER)
+    _check_outside(folder, "dataset_dir", dataset_dir)
+    _one_of("protocol", protocol, (*both, seg_study.BOTH))
+    _one_of("augmentation", augmentation, tuple(seg_study.AUGMENTATION))
+    overlays = sorted({path.name for path in (bundle / "configs").glob("*.yaml")} - NO_RECIPES)
+    for name in _listed(recipe):
+        _one_of("recipe", name, overlays)
+    _check_folds_and_overrides(bundle, num_folds, overrides)
+    return SegStudy(
+        bundle=bundle,
+        folder=folder,
+        data=slice_data(dataset_dir, folder / DATA_HASHES if keep_hashes else None),
+        protocols=both if protocol == seg_study.BOTH else (protocol,),
+        networks=_chosen("networks", networks, tuple(seg_study.ALL_NETWORKS)),
+        num_folds=num_folds,
+        overrides=dict(overrides or {}),
+        recipe=_listed(recipe),
+        augmentation=seg_study.AUGMENTATION[augmentation],
+    )
+
+
+# A config that only the bundle of this name has, and what plans its study.
+PLANNERS: dict[str, tuple[str, Callable[..., CapStudy | SegStudy]]] = {
+    "covid_cap_bundle": ("size_balanced.yaml", plan_cap_study),
+    "covid_seg_bundle": ("unet.yaml", plan_seg_study),
+}
+
+
+def plan_study(
+    bundle: str, folder: Path, dataset_dir: str, keep_hashes: bool = True, **options: Any
+) -> CapStudy | SegStudy:
+    """Plan the study of a bundle.
+
+    Args:
+        bundle: its name, or its folder.
+        folder: of the study.
+        dataset_dir: as the bundle's training takes it.
+        keep_hashes: whether the hashes of the data's files are kept in the study's folder.
+        options: of :func:`plan_cap_study` or :func:`plan_seg_study`; None leaves the default.
+
+    Raises:
+        ValueError: when it is none of the two bundles, or an option is not one of its study.
+    """
+    place = bundle_folder(bundle)
+    plan = next(plan for mark, plan in PLANNERS.values() if (place / "configs" / mark).is_file())
+    given = {name: value for name, value in options.items() if value is not None}
+    known = inspect.signature(plan).parameters
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{name} is not an option of a study of {place.name}. Leave it out.")
+    return plan(place, folder, dataset_dir, keep_hashes, **given)
+
+
+def bundle_folder(name: str) -> Path:
+    """Folder of a bundle, by its path or by its name.
+
+    Raises:
+        ValueError: when it is none of the two bundles.
+    """
+    given = Path(name).expanduser()
+    place = given.absolute() if (given / "configs" / TRAIN).is_file() else find_bundle(given.name)
+    if place is None or not any((place / "configs" / mark).is_file() for mark, _ in PLANNERS.values()):
+        raise ValueError(f"bundle is {name!r}. Expected {' or '.join(PLANNERS)}, or the folder of one.")
+    return place
+
+
+def _check_outside(folder: Path, name: str, place: str | None) -> None:
+    if place and Path(place).is_dir() and folder.resolve().is_relative_to(Path(place).resolve()):
+        raise ValueError(f"output_dir lies in {name}. Name a folder outside, so that results are not read.")
+
+
+def _check_folds_and_overrides(bundle: Path, num_folds: int | None, overrides: Mapping[str, Any] | None) -> None:
+    if num_folds is not None:
+        _check_count("num_folds", num_folds, 2)
+    if not isinstance(overrides or {}, Mapping):
+        raise ValueError(f"overrides is {overrides!r}. Expected a mapping: --overrides \"{{'epochs': 3}}\".")
+    check_overrides(overrides or {}, [[str(bundle / "configs" / name)] for name in (TRAIN, EVALUATE)])
+
+
+def _listed(names: Sequence[str] | str) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _chosen(option: str, names: Sequence[str] | str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The named ones, in their usual order."""
+    listed = _listed(names)
+    for name in listed:
+        _one_of(option, name, known)
+    if not listed:
+        raise ValueError(f"{option} names none. Expected some of: {', '.join(known)}.")
+    return tuple(name for name in known if name in listed)
+
+
+def _one_of(option: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise ValueError(f"{option} is {name!r}. Expected one of: {', '.join(known)}.")
+
+
+def _check_count(option: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{option} is {value!r}. Expected a whole number, {least} or more.")

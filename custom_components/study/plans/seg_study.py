@@ -1,0 +1,242 @@
+"""A study of covid_seg_bundle: the networks of Table II, with and without augmentation (Chen et al. 2020)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from custom_components.datalists.case_problems import output_name_problems
+from custom_components.datalists.split import split_cases
+from custom_components.images.ct_reader import case_name
+from custom_components.labels import LESION_CLASSES
+from custom_components.study.plans.study_data import StudyData
+from custom_components.study.report.seg_report import seg_report
+from custom_components.study.report.study_report import RESAMPLES, Report
+from custom_components.study.results.study_results import PAPER, SegmentationResults, read_case_table
+from custom_components.study.runs.overrides import config_content, overrides_for
+from custom_components.study.runs.run import (
+    CHECKPOINTS,
+    EVALUATE,
+    EVALUATING,
+    LAST_WEIGHTS,
+    PER_CASE,
+    RUNS,
+    SUMMARY,
+    TRAIN,
+    TRAINING,
+    Run,
+)
+from custom_components.study.runs.runner import Outcome
+
+GROUP, BOTH = "group", "both"
+
+# Networks in the order of Table II: title, and the overlays on top of train.yaml and evaluate.yaml.
+NETWORKS = {
+    "m": ("M", ()),
+    "m_a": ("M-A", ("no_attention.yaml",)),
+    "m_r": ("M-R", ("no_resnext.yaml",)),
+    "unet": ("U-Net", ("unet.yaml",)),
+}
+# Networks of others, trained and scored by the same configs where a study names them.
+PEERS = {"flexible_unet": ("FlexibleUNet", ("flexible_unet.yaml",))}
+ALL_NETWORKS = {**NETWORKS, **PEERS}
+NO_AUGMENTATION = "no_augmentation.yaml"
+ARMS = {True: "augmented", False: "not_augmented"}
+AUGMENTATION = {"both": (True, False), "with": (True,), "without": (False,)}
+WEIGHTS = "models/last.pt"
+
+NUMBERS = ("dice", "precision", "accuracy", "pixels_true", "pixels_pred")
+SCORE_COLUMNS = {
+    **{"network": "object", "augmented": "bool", "protocol": "object", "fold": "int64"},
+    **{"case_id": "object", "lesion": "object"},
+    **dict.fromkeys(NUMBERS[:3], "float64"),
+    **dict.fromkeys(NUMBERS[3:], "int64"),
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One cell of the study: a network that is trained in one way and scored by one protocol.
+
+    Args:
+        protocol: ``group`` or ``paper``.
+        network: one of ``ALL_NETWORKS``.
+        augmented: whether its training augments.
+        fold: that is left out.
+    """
+
+    protocol: str
+    network: str
+    augmented: bool
+    fold: int
+
+    @property
+    def name(self) -> str:
+        """Begins the names of its runs."""
+        return f"{self.protocol}/{self.network}/{ARMS[self.augmented]}/fold_{self.fold}"
+
+    @property
+    def title(self) -> str:
+        """Of its network."""
+        return ALL_NETWORKS[self.network][0]
+
+
+@dataclass(frozen=True)
+class SegStudy:
+    """Cross-validation of the segmentation networks, by group and, beside it, by random slice.
+
+    Args:
+        bundle: folder of covid_seg_bundle.
+        folder: of the study.
+        data: cases.
+        protocols: ``group``, ``paper``, or both.
+        networks: which of ``ALL_NETWORKS``.
+        num_folds: number of folds.
+        overrides: numbers of the configs.
+        recipe: overlays on top of every training's train.yaml, such as ``dice_cross_entropy.yaml``.
+        augmentation: whether networks are trained with augmentation, without, or both.
+
+    Raises:
+        ValueError: when the cases cannot make the folds, or two of a fold have images of one name.
+    """
+
+    bundle: Path
+    folder: Path
+    data: StudyData
+    protocols: tuple[str, ...] = (GROUP, PAPER)
+    networks: tuple[str, ...] = tuple(NETWORKS)
+    num_folds: int = 10
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    recipe: tuple[str, ...] = ()
+    augmentation: tuple[bool, ...] = AUGMENTATION["both"]
+
+    def __post_init__(self) -> None:
+        for protocol, fold in product(self.protocols, range(self.num_folds)):
+            problems = output_name_problems(self.split(protocol, fold)["validation"])
+            if problems:
+                raise ValueError(f"{problems[0]}.")
+
+    @property
+    def data_sets(self) -> dict[str, StudyData]:
+        """What the study reads, by what it is for."""
+        return {"folds": self.data}
+
+    def split(self, protocol: str, fold: int) -> dict[str, Any]:
+        """The cases of a fold, as the bundle splits them."""
+        config = config_content([str(self.bundle / "configs" / TRAIN)], self.overrides)
+        own = {"border": config["border"], "seed": config["seed"]}
+        return split_cases(list(self.data.cases), self.num_folds, fold, protocol, **own)  # type: ignore[arg-type]
+
+    def words(self) -> dict[str, str]:
+        """The protocols in words, by their names."""
+        return {protocol: self._words(protocol) for protocol in self.protocols}
+
+    def arms(self) -> Iterator[Arm]:
+        """All cells, protocol by protocol."""
+        for protocol, network, augmented in product(self.protocols, self.networks, self.augmentation):
+            yield from (Arm(protocol, network, augmented, fold) for fold in range(self.num_folds))
+
+    def runs(self) -> list[Run]:
+        """A training of each cell, and its score."""
+        return [run for arm in self.arms() for run in (self.training(arm), self.evaluation(arm))]
+
+    def training(self, arm: Arm) -> Run:
+        """Train a network on all folds but one."""
+        augmentation = () if arm.augmented else (NO_AUGMENTATION,)
+        files = (TRAIN, *ALL_NETWORKS[arm.network][1], *self.recipe, *augmentation, LAST_WEIGHTS)
+        run = self._run(arm, "train", TRAINING, files)
+        places = {"dataset_dir": self.data.root, "ckpt_dir": run.folder / "models"}
+        return replace(
+            run,
+            places={**places, "output_dir": run.folder / "tensorboard"},
+            outputs=(WEIGHTS, "models/split.json"),
+            disposable=(CHECKPOINTS, "models/model.pt", "models/model.json"),
+        )
+
+    def evaluation(self, arm: Arm) -> Run:
+        """Score a network on the fold that it left out; pictures are drawn of one way of training alone."""
+        training = self.training(arm)
+        run = self._run(arm, "evaluate", EVALUATING, (EVALUATE, *ALL_NETWORKS[arm.network][1]))
+        places = {"dataset_dir": self.data.root, "ckpt_path": training.folder / WEIGHTS}
+        undrawn = {} if arm.augmented == self.augmentation[0] else {"overlay_slices": 0}
+        return replace(
+            run,
+            overrides={**run.overrides, **undrawn},
+            places={**places, "output_dir": run.folder / "eval"},
+            outputs=(PER_CASE, SUMMARY),
+            needs=(training.name,),
+        )
+
+    def collect(self, outcome: Outcome) -> SegmentationResults:
+        """Results of those runs that are finished.
+
+        Args:
+            outcome: what became of the runs.
+
+        Returns:
+            The results. A run that did not finish has no scores, and is among the failed ones.
+        """
+        finished = [arm for arm in self.arms() if outcome.has(self.evaluation(arm))]
+        scores = pd.concat([pd.DataFrame(columns=list(SCORE_COLUMNS)), *map(self._scores, finished)])
+        drawn = [arm for arm in finished if arm.augmented == self.augmentation[0]]
+        pairs = zip(self.data.cases, self.data.further, strict=True)
+        return SegmentationResults(
+            protocols=self.words(),
+            cases=pd.DataFrame([{"case_id": case["case_id"], "group": case["group"], **more} for case, more in pairs]),
+            scores=scores[list(SCORE_COLUMNS)].astype(SCORE_COLUMNS).reset_index(drop=True),
+            networks=tuple(ALL_NETWORKS[network][0] for network in self.networks),
+            overlays={key: path for arm in drawn for key, path in self._overlays(arm)},
+            failed=tuple(outcome.failed),
+            augmentation=self.augmentation,
+        )
+
+    def later_runs(self, outcome: Outcome) -> list[Run]:
+        """None: all that a report shows is made by the evaluations."""
+        return []
+
+    @property
+    def later_words(self) -> str:
+        """What :meth:`later_runs` will do, in words: nothing."""
+        return ""
+
+    def report(self, outcome: Outcome, resamples: int = RESAMPLES) -> Report:
+        """Tables and figures of the runs that are finished."""
+        return seg_report(self.collect(outcome), resamples)
+
+    def _run(self, arm: Arm, what: str, verb: str, files: tuple[str, ...]) -> Run:
+        name, kind = f"{arm.name}/{what}", f"{arm.network} {ARMS[arm.augmented]} {what}"
+        chosen = overrides_for(self.overrides, [str(self.bundle / "configs" / file) for file in files])
+        own = {"fold": arm.fold, "num_folds": self.num_folds, "protocol": arm.protocol}
+        folder, data = self.folder / RUNS / name, self.data.fingerprint.sha256
+        return Run(name, kind, self.bundle, verb, files, folder, {**chosen, **own}, data=data)
+
+    def _words(self, protocol: str) -> str:
+        how = self.split(protocol, 0)["protocol"]
+        return (
+            f"{self.num_folds} folds, {how}. Each case is scored by the model that left it out. A model is that of its "
+            "last epoch, so that nothing was chosen on the fold that it is scored on."
+        )
+
+    def _scores(self, arm: Arm) -> pd.DataFrame:
+        """Long table of a fold: a row for each case and lesion class."""
+        table = read_case_table(self.evaluation(arm).folder / PER_CASE)
+        own: dict[str, Any] = {"network": arm.title, "augmented": arm.augmented, "protocol": arm.protocol}
+        own |= {"fold": arm.fold, "case_id": table["case_id"].map(self._ids(arm))}
+        parts = []
+        for lesion in LESION_CLASSES:
+            columns = {f"{number}_{lesion}": number for number in NUMBERS}
+            parts.append(table[list(columns)].rename(columns=columns).assign(lesion=lesion, **own))
+        return pd.concat(parts)
+
+    def _ids(self, arm: Arm) -> dict[str, str]:
+        """Case ids of a fold by the names of the images, which evaluations name cases by."""
+        return {case_name(case["image"]): case["case_id"] for case in self.split(arm.protocol, arm.fold)["validation"]}
+
+    def _overlays(self, arm: Arm) -> Iterator[tuple[tuple[str, str, str], Path]]:
+        folder = self.evaluation(arm).folder / "eval"
+        for name, case_id in self._ids(arm).items():
+            drawn = sorted((folder / name).glob(f"{name}_overlay_*.png"))
+            if drawn:
+                yield (arm.title, arm.protocol, case_id), drawn[0]

@@ -1,0 +1,256 @@
+import csv
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from custom_components.networks.dual_sampling import DualSamplingNet
+from custom_components.study.plans.cap_study import NESTED, SYSTEMS, CapStudy
+from custom_components.study.plans.study_data import scan_data
+from custom_components.study.results.study_results import PAPER, TEST, TV, FailedRun
+from custom_components.study.runs.overrides import config_content
+from custom_components.study.runs.run import check_plan
+from custom_components.study.runs.runner import Outcome
+
+from tests.bundles.conftest import ROOT
+from tests.study.small_data import write_scans
+
+BUNDLE = ROOT / "covid_cap_bundle"
+COLUMNS = ("case_id", "fold", "label", "ratio", "probability", "prediction", "correct", "attention_dice")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return scan_data(write_scans(tmp_path_factory.mktemp("scans")))
+
+
+@pytest.fixture(scope="module")
+def test_data(tmp_path_factory):
+    return scan_data(write_scans(tmp_path_factory.mktemp("test"), folds=1, prefix="t"))
+
+
+@pytest.fixture
+def study(data, test_data, tmp_path):
+    def make(**changes) -> CapStudy:
+        given = {"test": test_data, "overrides": {"epochs": 3, "grid": [8, 20, 16], "attention_weight": 0.3}, **changes}
+        return CapStudy(BUNDLE, tmp_path / "study", data, **given)
+
+    return make
+
+
+def by_name(study) -> dict:
+    return {run.name: run for run in study.runs()}
+
+
+def test_each_system_is_trained_and_scored_on_each_fold_and_on_the_test_set(study):
+    runs = study().runs()
+    check_plan(runs)
+    expected = [
+        f"{system}/fold_{fold}/{what}"
+        for system in ("plain_us", "attention_us", "attention_ss")
+        for fold in (0, 1, 2)
+        for what in ("train", "evaluate", "test")
+    ]
+    assert [run.name for run in runs] == expected
+    assert Counter(run.kind for run in runs)["attention_ss train"] == 3
+
+
+def test_without_a_test_set_there_is_none_to_score(study):
+    names = list(by_name(study(test=None, systems=("attention_us",))))
+    assert names == [f"attention_us/fold_{fold}/{what}" for fold in (0, 1, 2) for what in ("train", "evaluate")]
+
+
+@pytest.mark.parametrize(
+    ("system", "overlays", "weight", "sampler"),
+    [
+        ("plain_us", ("plain.yaml",), 0, "torch.utils.data.DistributedSampler"),
+        ("attention_us", (), 0.3, "torch.utils.data.DistributedSampler"),
+        ("attention_ss", ("size_balanced.yaml",), 0.3, "custom_components.SizeBalancedSampler"),
+    ],
+)
+def test_a_system_is_trained_with_its_overlay(study, system, overlays, weight, sampler):
+    run = by_name(study())[f"{system}/fold_1/train"]
+    assert run.config_files == ("train.yaml", *overlays, "last_weights.yaml")
+    content = config_content(run.config_paths, run.overrides)
+    assert (content["attention_weight"], content["train"]["sampler"]["_target_"]) == (weight, sampler)
+    assert (content["fold"], content["epochs"], content["grid"]) == (1, 3, [8, 20, 16])
+
+
+def test_a_model_is_scored_on_the_fold_that_it_left_out_with_its_own_numbers(study, data):
+    planned = study()
+    runs = by_name(planned)
+    training, scored = runs["attention_us/fold_2/train"], runs["attention_us/fold_2/evaluate"]
+    assert scored.needs == (training.name,)
+    assert scored.places["ckpt_path"] == training.folder / "models/last.pt"
+    assert scored.places["dataset_dir"] == data.root
+    assert scored.overrides == {"fold": 2, "grid": [8, 20, 16]}
+    assert runs["attention_us/fold_2/test"].overrides == {"grid": [8, 20, 16]}
+    assert runs["attention_us/fold_2/test"].places["dataset_dir"] == planned.test.root
+    assert runs["attention_us/fold_2/test"].data != scored.data
+
+
+def test_all_runs_share_a_cache_which_may_lie_elsewhere(study):
+    assert {run.places["cache_dir"] for run in study().runs()} == {study().folder / "cache"}
+    assert {run.places["cache_dir"] for run in study(overrides={"cache_dir": "/fast"}).runs()} == {"/fast"}
+
+
+def test_by_default_nothing_is_chosen_on_the_fold_that_is_reported(study):
+    planned = study(protocol=NESTED)
+    run = by_name(planned)["plain_us/fold_0/train"]
+    assert run.outputs[0] == "models/last.pt"
+    assert "models/model.pt" in run.disposable
+    assert "A model is that of its last epoch" in planned.words()[planned.protocol]
+    assert "searched on the predictions of the other folds" in planned.words()[planned.protocol]
+
+
+def test_the_papers_protocol_keeps_the_best_epoch_and_says_so(study):
+    planned = study(protocol=PAPER)
+    runs = by_name(planned)
+    run = runs["plain_us/fold_0/train"]
+    assert run.config_files == ("train.yaml", "plain.yaml")
+    assert (run.outputs[0], run.disposable) == ("models/model.pt", ("models/resume_checkpoint_epoch=*.pt",))
+    assert runs["plain_us/fold_0/evaluate"].places["ckpt_path"] == run.folder / "models/model.pt"
+    assert "these scores are optimistic" in planned.words()[planned.protocol]
+
+
+def test_a_test_set_that_shares_patients_is_refused_without_naming_them(study, tmp_path):
+    folder = write_scans(tmp_path / "other", folds=1)
+    with pytest.raises(ValueError, match=r"^2 patients of the test set are in the folds too; .*: c000, c001") as caught:
+        study(test=scan_data(folder))
+    assert "p0" not in str(caught.value)
+
+
+def test_a_fold_of_one_class_is_refused_before_anything_is_trained(study, tmp_path):
+    folder = write_scans(tmp_path / "one_class")
+    content = json.loads((folder / "datalist.json").read_text(encoding="utf-8"))
+    for case in content["cases"][:4]:
+        case["label"] = "cap"
+    (folder / "datalist.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ValueError, match="Fold 0 validates 0 COVID-19 and 4 CAP scans"):
+        CapStudy(BUNDLE, tmp_path, scan_data(folder))
+
+
+def test_titles_and_overlays_are_those_of_table_2():
+    assert [title for title, _ in SYSTEMS.values()] == ["RN34 + US", "Attention RN34 + US", "Attention RN34 + SS"]
+    for _, overlays in SYSTEMS.values():
+        assert all((BUNDLE / "configs" / name).is_file() for name in overlays)
+
+
+def test_further_columns_are_kept_but_for_those_that_name_a_person(tmp_path):
+    columns = {"site": "A", "age": 61, "PatientName": "Doe^Jane", "patient_name": "Doe", "Birth Date": "1950", "MRN": 7}
+    data = scan_data(write_scans(tmp_path, **columns))
+    assert data.further == [{"site": "A", "age": 61}] * 12
+    assert isinstance(data.root, Path)
+
+
+def write_table(run, scans, seed: int) -> None:
+    """A per_case.csv as ClassificationScoreTable writes it; the last scan has no probability."""
+    chance = np.random.default_rng(seed)
+    path = run.folder / "eval/per_case.csv"
+    path.parent.mkdir(parents=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, COLUMNS, restval="")
+        table.writeheader()
+        for number, scan in enumerate(scans):
+            row = {"case_id": scan["case_id"], "fold": scan["fold"], "label": "covid", "ratio": scan["ratio"]}
+            known = {"probability": chance.random(), "attention_dice": chance.random() if scan["label"] else ""}
+            table.writerow(row if number == len(scans) - 1 else {**row, **known})
+
+
+@pytest.fixture
+def scored(tmp_path):
+    data = scan_data(write_scans(tmp_path / "scans", site="A"))
+    test = scan_data(write_scans(tmp_path / "test", folds=1, prefix="t", site="B"))
+    return CapStudy(ROOT / "covid_cap_bundle", tmp_path / "study", data, test)
+
+
+@pytest.fixture
+def outcome(scored):
+    """All runs are finished but one training, and with it what is scored with it."""
+    made = Outcome()
+    for number, run in enumerate(scored.runs()):
+        if run.name.startswith("attention_ss/fold_1"):
+            made.failed.append(FailedRun(run.name, "reason"))
+            continue
+        made.seconds[run.name] = 1.0
+        if run.name.endswith("evaluate"):
+            fold = run.overrides["fold"]
+            write_table(run, [scan for scan in scored.data.cases if scan["fold"] == fold], number)
+        elif run.name.endswith(TEST):
+            write_table(run, scored.test.cases, number)
+    return made
+
+
+@pytest.fixture
+def results(scored, outcome):
+    return scored.collect(outcome)
+
+
+def test_every_scan_is_a_case_once(results):
+    assert list(results.cases.columns) == ["set", "case_id", "patient_id", "label", "ratio", "fold", "site"]
+    assert results.cases.groupby("set").size().to_dict() == {TV: 12, TEST: 4}
+    assert results.cases.groupby("set")["site"].unique().map(list).to_dict() == {TV: ["A"], TEST: ["B"]}
+    assert set(results.cases.loc[results.cases["set"] == TEST, "fold"]) == {-1}
+    assert results.cases["case_id"].str.startswith("c0").sum() == 12
+
+
+def test_every_prediction_is_that_of_the_table(results, scored):
+    found = results.predictions
+    for system, name in (("RN34 + US", "plain_us"), ("Attention RN34 + US", "attention_us")):
+        path = scored.folder / f"runs/{name}/fold_2/test/eval/per_case.csv"
+        rows = {row["case_id"]: row for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())}
+        own = found[(found["system"] == system) & (found["set"] == TEST) & (found["fold"] == 2)].set_index("case_id")
+        assert list(own.index) == list(rows)
+        for case_id, row in rows.items():
+            for column in ("probability", "attention_dice"):
+                expected = float(row[column]) if row[column] else np.nan
+                assert own.loc[case_id, column] == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_scan_has_one_model_in_the_folds_and_all_in_the_test_set(results):
+    branch = results.predictions[results.predictions["system"] == "Attention RN34 + US"]
+    models = branch.groupby(["set", "case_id"]).size().groupby("set").unique().map(list).to_dict()
+    assert models == {TV: [1], TEST: [3]}
+
+
+def test_a_run_that_failed_has_no_rows_and_the_ensemble_of_its_fold_neither(results):
+    folds = results.predictions.groupby(["system", "set"])["fold"].unique().map(sorted).to_dict()
+    assert folds["Attention RN34 + US", TV] == [0, 1, 2]
+    for name in (TV, TEST):
+        assert folds["Attention RN34 + SS", name] == folds["Attention RN34 + DS", name] == [0, 2]
+    assert results.failed[0].name == "attention_ss/fold_1/train"
+    assert len(results.failed) == 3
+
+
+def test_the_ensemble_is_the_networks_own_rule_on_both_branches(results):
+    keys = ["set", "fold", "case_id"]
+    wide = results.predictions.pivot_table(index=keys, columns="system", values="probability", dropna=False)
+    ratios = results.cases.set_index(["set", "case_id"])["ratio"]
+    for _, rule in results.ensemble.iterrows():
+        rows = wide.xs((rule["set"], rule["fold"]), level=("set", "fold")).dropna()
+        net = DualSamplingNet(
+            torch.nn.Identity(), torch.nn.Identity(),
+            (rule["w_outside"], rule["w_inside"]), (rule["low"], rule["high"]),
+        )  # fmt: skip
+        us, ss = (torch.tensor(rows[f"Attention RN34 + {name}"].to_numpy()).logit()[:, None] for name in ("US", "SS"))
+        known = torch.tensor([ratios[rule["set"], case] for case in rows.index])
+        expected = net.combine(us, ss, known).sigmoid()[:, 0].tolist()
+        assert rows["Attention RN34 + DS"].tolist() == pytest.approx(expected, abs=1e-6)
+    assert len(results.ensemble) == 4
+
+
+def test_systems_are_titled_in_the_order_of_table_2(results, scored, outcome):
+    assert results.systems == ("RN34 + US", "Attention RN34 + US", "Attention RN34 + SS", "Attention RN34 + DS")
+    alone = replace(scored, systems=("attention_us",), test=None).collect(outcome)
+    assert alone.systems == ("Attention RN34 + US",)
+    assert set(alone.predictions["system"]) == set(alone.systems)
+    assert alone.ensemble.empty
+
+
+def test_a_study_of_which_nothing_is_finished_has_results_without_rows(scored):
+    nothing = scored.collect(Outcome(failed=[FailedRun("attention_us/fold_0/train", "reason")]))
+    assert (len(nothing.predictions), len(nothing.ensemble), len(nothing.cases)) == (0, 0, 16)
+    assert nothing.predictions["probability"].dtype == float
