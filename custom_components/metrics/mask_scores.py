@@ -25,8 +25,8 @@ def mask_scores(
         tolerance_mm: of the surface Dice, of ``lung`` and of ``infection``.
 
     Returns:
-        ``dice_lung``, ``surface_dice_lung``, ``ml_lung_true``, ``ml_lung_pred`` and the same of infection; None where
-        a mask is empty in both.
+        ``dice_lung``, ``surface_dice_lung``, ``ml_lung_true``, ``ml_lung_pred`` and the same of infection. Where a mask
+        is empty in both, both scores are None; where it is in the prediction alone, Dice is None and surface Dice 0.
 
     Raises:
         ValueError: when the shapes differ, or a label is NaN or infinite.
@@ -48,14 +48,14 @@ def mask_scores(
             raise ValueError(f"The {what} holds labels that are NaN or infinite. Expected 0, 1 and 2.")
     scores: dict[str, float | None] = {}
     for name, value in MASKS.items():
-        pair = [(labels >= value)[None, None] for labels in (predicted, truth)]
-        there = [bool(mask.any()) for mask in pair]
-        surface = torch.zeros(1)
+        pred, true = ((labels >= value)[None, None] for labels in (predicted, truth))
+        there = [bool(mask.any()) for mask in (pred, true)]
+        surface = 0.0 if any(there) else None
         if all(there):
             options: dict[str, Any] = {"include_background": True, "spacing": list(spacing_mm)}
-            surface = compute_surface_dice(pair[0], pair[1], [tolerance_mm[name]], **options)
-        scores[f"dice_{name}"] = compute_dice(pair[0].float(), pair[1].float()).item() if any(there) else None
-        scores[f"surface_dice_{name}"] = surface.item() if any(there) else None
-        for mask, whose in zip(pair, ("pred", "true"), strict=True):
+            surface = compute_surface_dice(pred, true, [tolerance_mm[name]], **options).item()
+        dice = compute_dice(pred.float(), true.float()).item()
+        scores |= {f"dice_{name}": None if math.isnan(dice) else dice, f"surface_dice_{name}": surface}
+        for whose, mask in (("true", true), ("pred", pred)):
             scores[f"ml_{name}_{whose}"] = round(float(mask.sum()) * math.prod(spacing_mm) / 1000, 6)
     return scores

@@ -52,6 +52,12 @@ def test_what_is_in_neither_has_no_score():
     assert scores["surface_dice_infection"] is None
 
 
+def test_what_is_predicted_in_vain_has_a_surface_dice_of_zero_and_no_dice():
+    scores = mask_scores(labels(LUNG, LESION), labels(LUNG), SPACING_MM, TOLERANCE_MM)
+    assert (scores["dice_infection"], scores["surface_dice_infection"]) == (None, 0.0)
+    assert list(scores)[4:] == ["dice_infection", "surface_dice_infection", "ml_infection_true", "ml_infection_pred"]
+
+
 @pytest.mark.parametrize("shift", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 2, 0)])
 def test_scores_are_those_counted_voxel_by_voxel(shift):
     truth = labels(LUNG, LESION)
