@@ -47,6 +47,15 @@ def test_two_processes_share_the_batches_of_one():
     assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), whole)
 
 
+def test_the_draws_of_all_epochs_are_numbered_in_a_row():
+    sampler = SeededDrawSampler(range(5))
+    numbers = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        numbers += sorted(sampler)
+    assert numbers == list(range(15))
+
+
 def test_epochs_draws_and_seeds_differ():
     draws = draws_of(num_cases=1, draws_per_case=4)
     images = [draws[number]["image"] for number in range(8)] + [

@@ -67,6 +67,14 @@ def test_size_groups_are_spread_evenly_over_the_folds(seed):
     }
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_patient_of_many_scans_is_placed_before_those_of_few(seed):
+    """Last, it would come on top of a fold that is as full as the others: 5 scans and 1, not 3 and 3."""
+    scans = scans_of([[group] * count for group in ("covid_large", "cap_small") for count in (1, 1, 1, 3)])
+    folds = assign_folds(scans, 2, seed)
+    assert {label: row[:2] for label, row in counts(scans, folds, "label").items()} == {0: [3, 3], 1: [3, 3]}
+
+
 def test_groups_too_small_to_stratify_are_dealt_out_by_class():
     small_and_large = (
         ["covid_small", "covid_large"] * 2 + ["covid_large"] + ["cap_small", "cap_large"] * 2 + ["cap_small"]

@@ -118,6 +118,13 @@ def test_a_class_mean_weighs_cases_alike_and_pooling_weighs_pixels():
     assert [case["case_id"] for case in summary["worst_cases"]] == ["small", "large"]
 
 
+def test_the_five_cases_of_lowest_dice_are_named_worst_first():
+    truth = np.ones((1, 8), dtype=int)
+    cases = [(np.array([[1] * found + [0] * (8 - found)]), truth) for found in (8, 3, 6, 1, 7, 2)]
+    summary = summarize_lesions(counts_of(cases), ["eight", "three", "six", "one", "seven", "two"])
+    assert [case["case_id"] for case in summary["worst_cases"]] == ["one", "two", "three", "six", "seven"]
+
+
 def test_one_hot_and_label_maps_count_the_same():
     generator = torch.Generator().manual_seed(0)
     predicted, actual = (torch.randint(0, 4, (2, 1, 5, 6, 7), generator=generator) for _ in range(2))
