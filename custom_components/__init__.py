@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from custom_components.images.ct_reader import CTReader, LabelReader
     from custom_components.images.writers import AtomicNibabelWriter, CaseFolderLayout, MapNibabelWriter
     from custom_components.inferers.autocast_inferer import AutocastInferer
+    from custom_components.inferers.each_slice_inferer import EachSliceInferer
     from custom_components.inferers.explain_inferer import ExplainInferer
     from custom_components.inferers.flip_inferer import FlipInferer
     from custom_components.losses.attention_guided import AttentionGuidedLoss
@@ -101,6 +102,7 @@ __all__ = [
     "DiagnosisScoresd",
     "DiceCrossEntropy",
     "DualSamplingNet",
+    "EachSliceInferer",
     "ExplainInferer",
     "FallbackLungMaskd",
     "FlipInferer",

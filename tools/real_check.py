@@ -25,17 +25,15 @@ from custom_components.datalists.slices import list_cases
 from custom_components.datalists.split import split_cases
 from custom_components.datasets.covid20_slices import convert_covid20_slices
 from custom_components.diagnosis.bundle_network import BundleNetwork, load_network
-from custom_components.diagnosis.lesions import find_lesions, slice_axis_of, slices_with
-from custom_components.diagnosis.lung_sources import LungMasks, Segmenter, find_lungs
-from custom_components.diagnosis.pipeline import load_segmenter
+from custom_components.diagnosis.lesions import find_lesions
+from custom_components.diagnosis.lung_sources import find_lungs
 from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.files.atomic import atomic_path, writable_folder
 from custom_components.files.digest import file_digest
 from custom_components.images.ct_reader import LabelReader
 from custom_components.labels import IGNORE_LABEL, LUNG_WINDOW_HU
-from custom_components.transforms.lesions_in_lungs import lesions_in_lungs
+from custom_components.transforms.lesions_in_lungs import slice_axis_of
 from custom_components.transforms.lungs.body_mask import body_mask
-from custom_components.transforms.small_lesions import smallest_part, without_small_lesions
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.utils import ImageMetaKey
@@ -129,14 +127,14 @@ class Networks:
         self.medseg_weights = list(medseg_weights) or [seg_weights]
 
     @cached_property
-    def segmenter(self) -> Segmenter:
+    def segmenter(self) -> BundleNetwork:
         """VB-Net as the bundle has it."""
-        return load_segmenter(CAP, self.segment_weights)
+        return BundleNetwork.load(CAP, self.segment_weights, "lungs and infection", prefix="segment_")
 
     @cached_property
     def lesions(self) -> BundleNetwork:
         """The network of the lesion classes as the bundle has it."""
-        return BundleNetwork.load(SEG, self.seg_weights, "lesion classes", spatial_dims=2)
+        return BundleNetwork.load(SEG, self.seg_weights, "lesion classes")
 
     def files(self, part: str) -> list[Path]:
         """Weights that a part of the table depends on."""
@@ -248,7 +246,7 @@ def _scan_numbers(item: Item, networks: Networks) -> Numbers:
     scan: Scan = item.load()
     if item.part == "threshold":
         return lung_numbers(scan, find_lungs(scan.image).lungs > 0, THRESHOLD)
-    masks = find_lungs(scan.image, networks.segmenter)
+    masks = find_lungs(scan.image, networks.segmenter.steps)
     lungs = masks.lungs > 0
     infection = np.zeros_like(lungs) if masks.vbnet_infection is None else masks.vbnet_infection > 0
     if item.part == "vbnet":
@@ -258,18 +256,10 @@ def _scan_numbers(item: Item, networks: Networks) -> Numbers:
         numbers = lung_numbers(scan, lungs & threshold, BOTH)
         _merge(numbers, lung_numbers(scan, lungs | threshold, EITHER))
         return numbers | infection_numbers(scan, threshold, {INSIDE: infection})
-    lesions = lesion_classes(scan.image, masks, networks.lesions)
+    lesions = find_lesions(scan.image, masks, networks.lesions, scan.name).lesions
     dense = np.isin(lesions, (GROUND_GLASS, CONSOLIDATION))
     sources = {LESIONS: dense, BOTH: dense & infection, EITHER: dense | infection}
     return infection_numbers(scan, lungs, sources) | class_numbers(scan, lesions)
-
-
-def lesion_classes(image: MetaTensor, masks: LungMasks, network: BundleNetwork) -> np.ndarray:
-    """Lesion classes by the lesion network alone: on all slices with lung, as ``diagnose`` does."""
-    affine = image.affine.numpy()
-    found = find_lesions(image, slices_with(masks.lungs, affine), network)
-    limited = lesions_in_lungs(found, masks.lungs, affine)
-    return without_small_lesions(limited, smallest_part(limited.shape))
 
 
 def lung_numbers(scan: Scan, lungs: np.ndarray, column: str) -> Numbers:
@@ -347,7 +337,7 @@ def _confusions(weights: Path, cases: Sequence[Any]) -> Iterator[np.ndarray]:
     parser = ConfigParser(ConfigParser.load_config_file(str(SEG / "configs" / "evaluate.yaml")))
     parser["bundle_root"], parser["ckpt_path"] = str(SEG), str(weights)
     before, inferer, after = (parser.get_parsed_content(key) for key in ("preprocessing", "inferer", "postprocessing"))
-    network = load_network(parser.get_parsed_content("network_def"), weights, 2)
+    network = load_network(parser.get_parsed_content("network_def"), weights)
     for case in cases:
         item = before(dict(case))
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A bundle applied within another program: its network, and its transforms less loading and saving."""
+"""A bundle applied within another program: its network, and the steps that its ``inference.json`` names."""
 
 import json
 from collections.abc import Mapping
@@ -11,104 +11,114 @@ import torch
 from custom_components.files.digest import file_digest
 from custom_components.handlers.load_weights import LoadWeights
 from custom_components.reports.scan.findings import Model
-from custom_components.transforms.attention_levels import AttentionLevelsd
 from custom_components.weights.model_card import read_card
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-from monai.transforms import Compose, CopyItemsd, LoadImaged, SaveImaged
 from torch import nn
 
 INFERENCE, METADATA = "configs/inference.json", "configs/metadata.json"
 PRECISIONS = ("auto", "fp32", "bf16")
 # Entry of metadata.json: what weights were trained on, by the SHA-256 of their file.
 TRAINED_ON = "trained_on"
+# Lungs and checks where there is no covid_cap_bundle, which names them.
+WITHOUT_BUNDLE = {
+    "masks": [{"_target_": "custom_components.FallbackLungMaskd"}],
+    "check": [{"_target_": "custom_components.CheckScand"}],
+}
+
+
+class BundleSteps:
+    """The steps that a bundle's ``inference.json`` names, each a list of transforms.
+
+    Args:
+        bundle: its folder; None stands for what is done without any: lungs by threshold, and the check of the scan.
+        overrides: entries of the config to change; those that it does not have are passed over.
+
+    Raises:
+        ValueError: when the config cannot be read, or is of a version that names no steps.
+    """
+
+    def __init__(self, bundle: Path | None = None, **overrides: Any) -> None:
+        self._config = ConfigParser(WITHOUT_BUNDLE if bundle is None else _read_config(bundle))
+        given = {**overrides, "bundle_root": str(bundle), "progress": False}
+        self._config.update({key: value for key, value in given.items() if key in self._config})
+
+    def get(self, name: str) -> Any:
+        """What an entry of the config stands for."""
+        return self._config.get_parsed_content(name)
+
+    def apply(self, step: str, item: Mapping[str, Any]) -> dict[str, Any]:
+        """Apply a step to a case.
+
+        Args:
+            step: its name.
+            item: the case.
+
+        Returns:
+            A shallow copy with what the step made.
+        """
+        result = dict(item)
+        for transform in self.get(step):
+            result = transform(result)
+        return result
 
 
 @dataclass(frozen=True)
 class BundleNetwork:
-    """A bundle's network with weights, and what its ``inference.json`` does before and after it.
+    """One of a bundle's networks with weights, and the steps around it.
 
     Args:
-        network: in eval mode, channels last.
-        before: the preprocessing, without loading and without copies for reports.
-        inferer: the bundle's.
-        after: the postprocessing, without saving and without levels for viewers.
+        steps: of the bundle.
+        network: in eval mode.
         model: what reports tell of it.
-        device: where the network is.
     """
 
+    steps: BundleSteps
     network: Any
-    before: Compose
-    inferer: Any
-    after: Compose
     model: Model
-    device: torch.device
 
     @classmethod
-    def load(
-        cls, bundle: Path, weights: Path, name: str, precision: str = "auto", spatial_dims: int = 3
-    ) -> "BundleNetwork":
-        """Make network and transforms as the bundle's ``inference.json`` says, and load the weights.
+    def load(cls, bundle: Path, weights: Path, name: str, precision: str = "auto", prefix: str = "") -> "BundleNetwork":
+        """Make a network as the bundle's ``inference.json`` says, and load its weights.
 
         Args:
             bundle: its folder.
-            weights: plain state dict of its ``network_def``.
+            weights: plain state dict.
             name: what the network is for.
-            precision: ``auto`` (bfloat16 where the CPU computes it), ``fp32`` or ``bf16``.
-            spatial_dims: of the network.
+            precision: ``auto`` (as the config has it), ``fp32`` or ``bf16``.
+            prefix: of the config's entries ``network`` and ``ckpt_path``: ``segment_`` for VB-Net.
 
         Raises:
             ValueError: when the bundle is none, or the weights are missing, broken or of another network.
         """
-        given = {"ckpt_path": str(weights), "progress": False}
-        parser = bundle_parser(bundle, {**given, **precision_settings(precision)})
-        device = torch.device(parser.get_parsed_content("device"))
-        network = load_network(parser.get_parsed_content("network_def"), weights, spatial_dims).to(device)
-        before, after = (parser.get_parsed_content(key) for key in ("preprocessing", "postprocessing"))
-        return cls(
-            network=network,
-            before=_without(before, LoadImaged, CopyItemsd),  # copies are for reports alone
-            inferer=parser.get_parsed_content("inferer"),
-            after=_without(after, SaveImaged, AttentionLevelsd),  # levels are for viewers alone
-            model=describe_model(bundle, weights, name),
-            device=device,
-        )
-
-    def prepare(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Bring a loaded case into the form that the network takes."""
-        return self.before(dict(item))
+        steps = BundleSteps(bundle, **{f"{prefix}ckpt_path": str(weights)}, **precision_settings(precision))
+        network = load_network(steps.get(f"{prefix}network"), weights)
+        return cls(steps, network, describe_model(bundle, weights, name))
 
     def predict(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Apply the network to a prepared case; its output is under ``pred``."""
+        """Apply the network to a case in the form that it takes; its output is under ``pred``."""
         image: MetaTensor = item["image"]
         with torch.no_grad():
-            found = self.inferer(image.as_tensor()[None].to(self.device), self.network)
+            batch = image.as_tensor()[None].to(self.steps.get("device"))
+            found = self.steps.get("inferer")(batch, self.network)
         if isinstance(found, Mapping):
             return {**item, "pred": {key: _like(value[0].cpu(), image) for key, value in found.items()}}
         return {**item, "pred": _like(found[0].cpu(), image)}
 
-    def restore(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Take the output back to the grid of the case."""
-        return self.after(dict(item))
 
-
-def bundle_parser(bundle: Path, overrides: Mapping[str, Any]) -> ConfigParser:
-    """The bundle's ``inference.json``; overrides that it has no entry for are passed over.
-
-    Raises:
-        ValueError: when it is not there or cannot be read.
-    """
+def _read_config(bundle: Path) -> dict[str, Any]:
     try:
-        parser = ConfigParser(ConfigParser.load_config_file(str(bundle / INFERENCE)))
+        config = ConfigParser.load_config_file(str(bundle / INFERENCE))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{bundle.name} has no readable {INFERENCE}. Give the folder of the bundles: --bundles_dir"
         ) from error
-    parser["bundle_root"] = str(bundle)
-    for key, value in overrides.items():
-        if key in parser:
-            parser[key] = value
-    return parser
+    if "to_network" not in config:
+        raise ValueError(
+            f"{INFERENCE} of {bundle.name} names no steps (to_network): it is of another version. Give the folder of "
+            "bundles of this version: --bundles_dir"
+        )
+    return config
 
 
 def precision_settings(precision: str) -> dict[str, Any]:
@@ -126,16 +136,17 @@ def precision_settings(precision: str) -> dict[str, Any]:
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}. Expected one of: {', '.join(PRECISIONS)}.")
-    return {"auto": {}, "fp32": {"amp": False}, "bf16": {"amp": True, "inferer::enabled": True}}[precision]
+    half = {"amp": True, "half_type": "bfloat16", "use_half": True, "segment_amp": True}
+    settings: dict[str, dict[str, Any]] = {"auto": {}, "fp32": {"amp": False}, "bf16": half}
+    return settings[precision]
 
 
-def load_network(network: nn.Module, weights: Path, spatial_dims: int) -> nn.Module:
-    """Fill a network with weights and set it up for inference, channels last in memory.
+def load_network(network: nn.Module, weights: Path) -> nn.Module:
+    """Fill a network with weights and set it up for inference.
 
     Args:
         network: of the architecture of the weights.
         weights: plain state dict.
-        spatial_dims: 2 or 3.
 
     Returns:
         The network, in eval mode.
@@ -144,8 +155,7 @@ def load_network(network: nn.Module, weights: Path, spatial_dims: int) -> nn.Mod
         ValueError: when the weights are missing, broken or of another network.
     """
     LoadWeights(weights, network)()
-    last: Any = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
-    return network.to(memory_format=last).eval()  # type: ignore[call-overload]
+    return network.eval()
 
 
 def describe_model(bundle: Path, weights: Path, name: str) -> Model:
@@ -197,7 +207,3 @@ def find_bundle(name: str, bundles_dir: str | Path | None = None) -> Path | None
 def _like(output: torch.Tensor, image: MetaTensor) -> torch.Tensor:
     """A volume gets the metadata of the image, which lead back to the grid of the case; a logit stays as it is."""
     return MetaTensor(output).copy_meta_from(image) if output.ndim == image.ndim else output
-
-
-def _without(compose: Compose, *kinds: type) -> Compose:
-    return Compose([transform for transform in compose.flatten().transforms if not isinstance(transform, kinds)])

@@ -59,11 +59,11 @@ def classify(
     """
     item = {"image": image, "lung": masks.lung_like(image), "ratio": ratio, "case_id": case}
     with clock.stage("paper grid"):
-        item = bundle.prepare(item)
+        item = bundle.steps.apply("to_network", item)
     with clock.stage("both branches, attention"):
         item = bundle.predict(item)
     with clock.stage("attention to the CT's grid"):
-        item = bundle.restore(item)
+        item = bundle.steps.apply("from_network", item)
     scores = _scores(item, bundle, case)
     maps = (stored_map(np.asarray(torch.as_tensor(item[f"attention_{name}"])[0])) for name in ("us", "ss"))
     return Classification(scores, *maps)

@@ -1,26 +1,20 @@
-"""Lesion classes of a CT, on chosen slices alone."""
+"""Lesion classes of a CT, and what of them is infection."""
 
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from custom_components.diagnosis.bundle_network import BundleNetwork
 from custom_components.diagnosis.lung_sources import LungMasks
-from custom_components.reports.display import Display
 from custom_components.reports.lesions import INFECTION_LABELS
-from custom_components.transforms.lesions_in_lungs import LesionsInLungsd
+from custom_components.transforms.checks.implausible_lungs import LUNG_NOTES
+from custom_components.transforms.lesions_in_lungs import BESIDE_LUNG, slice_axis_of, slices_near
 from custom_components.transforms.lungs.segment_lungs import VBNET_SOURCE
-from custom_components.transforms.small_lesions import RemoveSmallLesionsd
 from monai.data import MetaTensor
-from monai.transforms import Compose, CropForegroundd, Invertd
+from scipy import ndimage
 
 _logger = logging.getLogger(__name__)
 
@@ -28,11 +22,8 @@ _logger = logging.getLogger(__name__)
 LOG_EVERY_S = 30.0
 # Slices that are looked at together; the probabilities of so many are held at once.
 CHUNK = 16
-# Slices that a CPU works on at once, each on one core: much of the network's work is sorting and small products, which
-# several cores do not share well. Each takes about 0.6 GB.
-MAX_WORKERS = 8
-# Steps that need the whole volume.
-OF_VOLUMES = (LesionsInLungsd, RemoveSmallLesionsd)
+# Slices by which the search is extended where an effusion continues.
+EXTENSION = 4
 
 
 @dataclass(frozen=True)
@@ -49,115 +40,74 @@ class LesionMap:
     lesions: np.ndarray | None = None
 
 
-def slice_axis_of(affine: np.ndarray) -> int:
-    """Axis of the array that runs along the body.
+def find_lesions(image: MetaTensor, masks: LungMasks, bundle: BundleNetwork, case: str = "unknown") -> LesionMap:
+    """Classify the lesions of a CT: voxel for voxel what the bundle's own inference gives with the same lungs.
 
-    Example:
-        >>> slice_axis_of(np.diag([-1.0, -1, 2, 1]))
-        2
-    """
-    return Display(affine).slice_axis
-
-
-def slices_with(mask: np.ndarray, affine: np.ndarray) -> tuple[int, ...]:
-    """Indices, along the body's axis, of the slices in which a mask is not 0."""
-    axis = slice_axis_of(affine)
-    others = tuple(other for other in range(3) if other != axis)
-    return tuple(np.flatnonzero((mask != 0).any(axis=others)).tolist())
-
-
-def find_lesions(image: MetaTensor, slices: Sequence[int], bundle: BundleNetwork, case: str = "unknown") -> np.ndarray:
-    """Classify the pixels of some slices; the network sees each slice alone, so the others do not matter.
-
-    They do for the crop to the body, which is one box for the volume, as in the bundle's own inference.
+    Where the bundle limits lesions to the lungs (``within_lungs``), only slices are searched whose lesions may stay:
+    those that show lung, the next ones, and those into which an effusion continues from there. The network sees each
+    slice alone, so that the others do not matter.
 
     Args:
         image: CT in HU, (1, X, Y, Z), stored in any orientation.
-        slices: indices along the body's axis.
+        masks: its lungs.
         bundle: ``covid_seg_bundle``.
-        case: its name, for the log.
+        case: its name, for messages.
 
     Returns:
-        0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion, uint8 (X, Y, Z); 0 on all other slices. Not
-        limited to the lungs, and with small lesions, unlike what the bundle's own inference gives.
+        The lesions, and which slices were searched.
     """
-    if not slices:
-        return np.zeros(image.shape[1:], np.uint8)
-    whole, each = _split(bundle)
-    cropped: MetaTensor = whole({"image": image})["image"]
-    chosen = _places(image, slices, cropped)
-    axis = slice_axis_of(cropped.affine.numpy())
-    lesions = torch.zeros(cropped.shape, dtype=torch.uint8)
-    with _workers() as spread:
-        for start in with_progress_log(range(0, len(chosen), CHUNK), f"Case {case}: lesion classes", len(chosen)):
-            places = torch.tensor(chosen[start : start + CHUNK])
-            part = MetaTensor(cropped.as_tensor().index_select(axis + 1, places), cropped.affine)
-            item = each.prepare({"image": part})
-            found = each.predict(item) if each.device.type != "cpu" else _predict_slices(item, each, spread)
-            classes = torch.as_tensor(each.restore(found)["pred"]).cpu().to(torch.uint8)
-            lesions.index_copy_(axis + 1, places, classes)
-    restored = whole.inverse({"image": MetaTensor(lesions).copy_meta_from(cropped)})["image"]
-    return np.asarray(restored[0]).astype(np.uint8)
+    steps = bundle.steps
+    item = steps.apply("to_body", {"image": image, "case_id": case})
+    body: MetaTensor = item["image"]
+    of_image = _slices_of(image, body)
+    near = np.ones(len(of_image), bool)
+    if steps.get("within_lungs"):
+        near = slices_near(masks.lungs, image.affine.numpy())[of_image]
+    lesions, searched, wanted = torch.zeros(body.shape, dtype=torch.uint8), np.zeros_like(near), near
+    while (missing := wanted & ~searched).any():
+        _search(item, np.flatnonzero(missing), bundle, lesions)
+        searched |= missing
+        wanted = _with_effusion(lesions[0].numpy(), near, searched)
+    item["pred"] = MetaTensor(lesions).copy_meta_from(body)
+    known = {"native": image, "lung": masks.lung_like(image), LUNG_NOTES: ""}  # noted with the masks
+    found = steps.apply("clean_up", {**steps.apply("from_body", item), **known})["pred"]
+    return LesionMap(tuple(sorted(set(of_image[searched].tolist()))), np.asarray(found[0]).astype(np.uint8))
 
 
-def with_progress_log(starts: Iterable[int], what: str, count: int) -> Iterator[int]:
-    """Yield the starts of chunks of slices; log the progress at first, and then every half minute."""
-    logged = -math.inf
-    for start in starts:
+def _slices_of(image: MetaTensor, body: MetaTensor) -> np.ndarray:
+    """For each slice of the upright body, the last axis, the index of the image's slice that it is."""
+    axis = slice_axis_of(image.affine.numpy())
+    points = np.zeros((4, body.shape[-1]))
+    points[2], points[3] = np.arange(body.shape[-1]), 1
+    index = (np.linalg.inv(image.affine.numpy()) @ body.affine.numpy() @ points)[axis]
+    return np.rint(index).astype(int).clip(0, image.shape[axis + 1] - 1)
+
+
+def _search(item: dict, places: np.ndarray, bundle: BundleNetwork, lesions: torch.Tensor) -> None:
+    """Fill in the lesions of some slices of the body; the progress is logged at first, and then every half minute."""
+    body, logged = item["image"], -math.inf
+    for start in range(0, len(places), CHUNK):
         if time.monotonic() - logged >= LOG_EVERY_S:
-            _logger.info("%s, slice %d of %d", what, start + 1, count)
+            _logger.info("Case %s: lesion classes, slice %d of %d", item["case_id"], start + 1, len(places))
             logged = time.monotonic()
-        yield start
+        some = torch.from_numpy(places[start : start + CHUNK])
+        part = MetaTensor(body.as_tensor().index_select(-1, some), body.affine)
+        found = bundle.predict(bundle.steps.apply("to_network", {**item, "image": part}))
+        classes = torch.as_tensor(bundle.steps.apply("from_network", found)["pred"])
+        lesions.index_copy_(-1, some, classes.to(torch.uint8))
 
 
-def _split(bundle: BundleNetwork) -> tuple[Compose, BundleNetwork]:
-    """What is done to the volume, up to its crop, and the bundle that does the rest to any of its slices.
-
-    What needs the whole volume afterwards is left to the caller.
-    """
-    steps = bundle.before.flatten().transforms
-    crops = [place for place, step in enumerate(steps) if isinstance(step, CropForegroundd)]
-    first = crops[-1] + 1 if crops else 0
-    before, restored = Compose(steps[first:]), deepcopy(bundle.after).flatten().transforms
-    for step in restored:
-        if isinstance(step, Invertd):
-            step.transform = before
-    after = Compose([step for step in restored if not isinstance(step, OF_VOLUMES)])
-    return Compose(steps[:first]), replace(bundle, before=before, after=after)
-
-
-def _places(image: MetaTensor, slices: Sequence[int], cropped: MetaTensor) -> list[int]:
-    """Where slices of a volume lie in what was cropped and turned; those that were cropped away are left out."""
-    own, other = slice_axis_of(image.affine.numpy()), slice_axis_of(cropped.affine.numpy())
-    points = np.zeros((4, cropped.shape[other + 1]))
-    points[other], points[3] = np.arange(points.shape[1]), 1
-    indices = np.rint((np.linalg.inv(image.affine.numpy()) @ cropped.affine.numpy() @ points)[own]).astype(int)
-    return np.flatnonzero(np.isin(indices, slices)).tolist()
-
-
-def _predict_slices(
-    item: Mapping[str, Any], bundle: BundleNetwork, spread: Callable[..., Iterable[Any]]
-) -> dict[str, Any]:
-    """As ``BundleNetwork.predict``, the image (1, X, Y, n) slice by slice."""
-
-    def predict(part: MetaTensor) -> Any:
-        own = replace(bundle, inferer=deepcopy(bundle.inferer))  # MONAI's SliceInferer changes itself when called
-        return own.predict({"image": part})["pred"].as_tensor()
-
-    image = item["image"]
-    found = torch.cat(list(spread(predict, image.split(1, dim=-1))), dim=-1)
-    return {**item, "pred": MetaTensor(found).copy_meta_from(image)}
-
-
-@contextmanager
-def _workers() -> Iterator[Callable[..., Iterable[Any]]]:
-    """A map that gives each slice a core of its own, one however many there are: so its result is always the same."""
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(min(threads, MAX_WORKERS), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool.map
-    finally:
-        torch.set_num_threads(threads)
+def _with_effusion(lesions: np.ndarray, near: np.ndarray, searched: np.ndarray) -> np.ndarray:
+    """The slices searched, and those beyond into which an effusion of the slices near the lungs may continue."""
+    effusion = np.isin(lesions, BESIDE_LUNG)
+    if not effusion[..., searched & ndimage.binary_dilation(~searched)].any():
+        return searched
+    parts, count = ndimage.label(effusion, np.ones((3, 3, 3)))
+    continued = np.zeros(count + 1, bool)
+    continued[parts[..., near]] = True
+    continued[0] = False
+    reached = continued[parts].any(axis=(0, 1))
+    return searched | ndimage.binary_dilation(reached, iterations=EXTENSION)
 
 
 EITHER, VBNET = "either", "vbnet"

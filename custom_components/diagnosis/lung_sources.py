@@ -1,22 +1,20 @@
 """Where lung and infection masks of a raw CT are from: VB-Net, the lungmask package, or threshold and morphology."""
 
 import importlib.util
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
+from custom_components.diagnosis.bundle_network import BundleSteps
 from custom_components.handlers.load_weights import read_state_dict
-from custom_components.reports.scan.findings import Model
 from custom_components.transforms.lungs.body_outline import LUNG_HU
-from custom_components.transforms.lungs.fallback_lung_mask import FALLBACK_SOURCE, FallbackLungMaskd
+from custom_components.transforms.lungs.fallback_lung_mask import SOURCE_KEY
 from custom_components.transforms.lungs.left_right import left_right_lungs
-from custom_components.transforms.lungs.segment_lungs import VBNET_SOURCE, segment_lungs_and_infection
+from custom_components.transforms.lungs.segment_lungs import SIDES_KEY
 from monai.data import MetaTensor
-from torch import nn
 
 LUNGMASK_SOURCE = "lungmask (Hofmanninger et al. 2020)"
 
@@ -24,33 +22,6 @@ NO_INFECTION = (
     "Infection was not segmented: VB-Net, which it needs, has no weights. So the infection ratio is unknown. Train it "
     "(covid_cap_bundle, configs/segment_train.yaml), or give --segment_weights."
 )
-
-
-@dataclass(frozen=True)
-class Segmenter:
-    """VB-Net with its weights.
-
-    Args:
-        network: in eval mode.
-        spacing_mm: voxel size along x, y, z that it was trained on.
-        patch_size: voxels of a window along x, y, z, as in its training.
-        window_hu: HU that became 0 and 1 in its training.
-        amp: whether it computes in bfloat16; ``auto`` where the CPU does so in hardware.
-        model: what reports tell of it.
-    """
-
-    network: nn.Module
-    spacing_mm: Sequence[float]
-    patch_size: Sequence[int]
-    window_hu: Sequence[float]
-    amp: bool | Literal["auto"]
-    model: Model
-
-    def __call__(self, image: MetaTensor) -> tuple[MetaTensor, MetaTensor]:
-        """Lungs (1 left, 2 right) and infection of a CT, each (1, X, Y, Z)."""
-        return segment_lungs_and_infection(
-            image, self.network, self.spacing_mm, self.window_hu, self.amp, self.patch_size
-        )
 
 
 @dataclass(frozen=True)
@@ -78,15 +49,15 @@ class LungMasks:
         return MetaTensor(mask).copy_meta_from(image)
 
 
-def find_lungs(image: MetaTensor, segmenter: Any = None, lungmask: Any = None) -> LungMasks:
+def find_lungs(image: MetaTensor, steps: BundleSteps | None = None, lungmask: Any = None) -> LungMasks:
     """Find lungs and, with VB-Net, infection.
 
-    Lungs are lungmask's when it is given, else VB-Net's, else those of threshold and morphology. The last also steps
-    in where VB-Net finds no plausible lungs; ``not_done`` then says so.
+    Lungs are lungmask's when it is given, else those of the step ``masks``: VB-Net's, or without it those of threshold
+    and morphology. These also step in where VB-Net finds no plausible lungs; ``not_done`` then says so.
 
     Args:
         image: CT in HU, (1, X, Y, Z), stored in any orientation.
-        segmenter: gives lungs and infection of a CT as :class:`Segmenter` does, or None.
+        steps: of ``covid_cap_bundle``, or None.
         lungmask: gives the lungs (X, Y, Z) of a CT as :class:`Lungmask` does, or None.
 
     Returns:
@@ -95,23 +66,21 @@ def find_lungs(image: MetaTensor, segmenter: Any = None, lungmask: Any = None) -
     Raises:
         ValueError: naming the case, when no plausible lungs are found.
     """
-    not_done = () if segmenter else (NO_INFECTION,)
-    found = None
-    if segmenter is not None:
-        try:
-            found = tuple(np.asarray(mask[0].cpu()) for mask in segmenter(image))
-        except ValueError as error:
-            not_done = (f"Lungs and infection by VB-Net: {error} So infection and its ratio are unknown.",)
+    item: dict[str, Any] = {"image": image}
+    not_done: tuple[str, ...] = ()
     if lungmask is not None:
-        lungs, source = _parted(lungmask(image), image), LUNGMASK_SOURCE
-    elif found is not None:
-        lungs, source = found[0], VBNET_SOURCE
-    else:
-        lungs, source = _parted(np.asarray(FallbackLungMaskd()({"image": image})["lung"][0]), image), FALLBACK_SOURCE
-    if found is None:
-        return LungMasks(lungs, source, not_done=not_done)
-    infection = (found[1].astype(bool) & (lungs > 0)).astype(np.uint8)
-    return LungMasks(lungs, source, infection, not_done)
+        item["lung"] = MetaTensor(torch.from_numpy(np.ascontiguousarray(lungmask(image)))[None]).copy_meta_from(image)
+    try:
+        item = (steps or BundleSteps()).apply("masks", item)
+    except ValueError as error:
+        item = BundleSteps().apply("masks", item)
+        not_done = (f"Lungs and infection by VB-Net: {error} So infection and its ratio are unknown.",)
+    infection, sides = (np.asarray(item[key][0]) if key in item else None for key in ("infection", SIDES_KEY))
+    if infection is None:
+        not_done = not_done or (NO_INFECTION,)
+    if sides is None:
+        sides = left_right_lungs(np.asarray(item["lung"][0]), image.affine.numpy(), np.asarray(image[0]) > LUNG_HU)
+    return LungMasks(sides, LUNGMASK_SOURCE if lungmask else item[SOURCE_KEY], infection, not_done)
 
 
 class Lungmask:
@@ -152,7 +121,3 @@ class Lungmask:
         slices = np.ascontiguousarray(upright.transpose(2, 1, 0))
         found = (self._inferer.apply(slices) > 0).astype(np.uint8)
         return nib.apply_orientation(found.transpose(2, 1, 0), back)
-
-
-def _parted(mask: np.ndarray, image: MetaTensor) -> np.ndarray:
-    return left_right_lungs(mask, image.affine.numpy(), np.asarray(image[0]) > LUNG_HU)

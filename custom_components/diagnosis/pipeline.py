@@ -14,10 +14,8 @@ from custom_components._version import __version__
 from custom_components.diagnosis.bundle_network import (
     INFERENCE,
     BundleNetwork,
-    bundle_parser,
-    describe_model,
+    BundleSteps,
     find_bundle,
-    load_network,
     precision_settings,
 )
 from custom_components.diagnosis.classification import Classification, classification_again, classify
@@ -29,19 +27,15 @@ from custom_components.diagnosis.lesions import (
     check_infection_by,
     find_infection,
     find_lesions,
-    slices_with,
 )
-from custom_components.diagnosis.lung_sources import Lungmask, LungMasks, Segmenter, find_lungs
+from custom_components.diagnosis.lung_sources import Lungmask, LungMasks, find_lungs
 from custom_components.diagnosis.scan_files import MAPS
 from custom_components.diagnosis.scan_source import GivenVolume, ScanSource
 from custom_components.files.digest import file_digest
 from custom_components.images.ct_reader import NOTES
 from custom_components.reports.scan.findings import Model, ScanFindings
 from custom_components.transforms.checks.implausible_lungs import LUNG_NOTES
-from custom_components.transforms.checks.scan import CheckScand
 from custom_components.transforms.infection_ratio import infection_ratio
-from custom_components.transforms.lesions_in_lungs import lesions_in_lungs
-from custom_components.transforms.small_lesions import smallest_part, without_small_lesions
 from custom_components.weights.model_card import read_card
 from monai.data import MetaTensor
 
@@ -118,9 +112,10 @@ class Diagnosis:
         seg_weights = _weights(seg, weights.seg, SEG_WEIGHTS) if lesion_classes else None
         self.lesion_classes, self.include_patient_id = lesion_classes, include_patient_id
         self.infection_by = infection_by
-        self.classifier = _network(cap, cap_weights, CLASSIFIER, precision, 3)
-        self.lesions = _network(seg, seg_weights, LESIONS, precision, 2)
-        self.segmenter = load_segmenter(cap, segment_weights, precision) if cap and segment_weights else None
+        self.classifier = _network(cap, cap_weights, CLASSIFIER, precision)
+        self.lesions = _network(seg, seg_weights, LESIONS, precision)
+        self.segmenter = _network(cap, segment_weights, SEGMENTER, precision, "segment_")
+        self.of_masks = self.segmenter.steps if self.segmenter else BundleSteps(cap)
         self.lungmask = Lungmask(weights.lungmask) if weights.lungmask else None
         places = ((CAP_BUNDLE, cap, SEGMENT_WEIGHTS), (SEG_BUNDLE, seg, SEG_WEIGHTS), (CAP_BUNDLE, cap, CAP_WEIGHTS))
         self._looked_for = [
@@ -236,8 +231,8 @@ class Diagnosis:
         """Masks, of a CT in HU: that is checked before they are written."""
         _logger.info("Case %s: lungs and infection", case)
         with clock.stage("lungs and infection"):
-            masks = find_lungs(image, self.segmenter, self.lungmask)
-            checked = CheckScand()({"image": image, "lung": masks.lung_like(image), "case_id": case})
+            masks = find_lungs(image, self.of_masks, self.lungmask)
+            checked = self.of_masks.apply("check", {"image": image, "lung": masks.lung_like(image), "case_id": case})
         return replace(masks, warnings=(checked[LUNG_NOTES],) if checked[LUNG_NOTES] else ())
 
     def _ratio(self, masks: LungMasks, infected: Infection, case: str, clock: StageClock) -> float:
@@ -245,13 +240,9 @@ class Diagnosis:
             return math.nan if infected.infection is None else infection_ratio(infected.infection, masks.lungs, case)
 
     def _lesions(self, image: MetaTensor, masks: LungMasks, case: str, clock: StageClock) -> LesionMap:
-        """Lesion classes of every slice that shows lung."""
         assert self.lesions is not None
         with clock.stage("lesion classes"):
-            slices = slices_with(masks.lungs, image.affine.numpy())
-            lesions = find_lesions(image, slices, self.lesions, case)
-            limited = lesions_in_lungs(lesions, masks.lungs, image.affine.numpy())
-            return LesionMap(slices, without_small_lesions(limited, smallest_part(limited.shape)))
+            return find_lesions(image, masks, self.lesions, case)
 
     def _models(self, masks: LungMasks) -> tuple[Model, ...]:
         used = self.segmenter is not None and masks.vbnet_infection is not None
@@ -276,33 +267,11 @@ class Diagnosis:
 
 
 def _network(
-    bundle: Path | None, weights: Path | None, name: str, precision: str, spatial_dims: int
+    bundle: Path | None, weights: Path | None, name: str, precision: str, prefix: str = ""
 ) -> BundleNetwork | None:
     if bundle is None or weights is None:
         return None
-    return BundleNetwork.load(bundle, weights, name, precision, spatial_dims)
-
-
-def load_segmenter(bundle: Path, weights: Path, precision: str = "auto") -> Segmenter:
-    """VB-Net as ``covid_cap_bundle``'s ``inference.json`` has it.
-
-    Args:
-        bundle: folder of ``covid_cap_bundle``.
-        weights: plain state dict of its ``segment_def``.
-        precision: ``auto``, ``fp32`` or ``bf16``.
-
-    Raises:
-        ValueError: when the weights are missing, broken or of another network.
-    """
-    parser = bundle_parser(bundle, {"segment_ckpt_path": str(weights)})
-    return Segmenter(
-        network=load_network(parser.get_parsed_content("segment_def"), weights, spatial_dims=3),
-        spacing_mm=parser.get_parsed_content("segment_spacing_mm"),
-        patch_size=parser.get_parsed_content("segment_patch_size"),
-        window_hu=parser.get_parsed_content("segment_window_hu"),
-        amp={"auto": "auto", "fp32": False, "bf16": True}[precision],  # type: ignore[arg-type]
-        model=describe_model(bundle, weights, SEGMENTER),
-    )
+    return BundleNetwork.load(bundle, weights, name, precision, prefix)
 
 
 def _bundle(name: str, bundles_dir: str | Path | None, needed_for: Path | None) -> Path | None:
@@ -340,7 +309,7 @@ def _odd(image: MetaTensor) -> tuple[str, ...]:
     return (f"The scan was read, although: {odd}.",) if odd else ()
 
 
-def _told(network: BundleNetwork | Segmenter | None) -> dict[str, Any]:
+def _told(network: BundleNetwork | None) -> dict[str, Any]:
     """What decides the output of a network."""
     return {"network": None if network is None else asdict(network.model)}
 

@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 from nibabel.affines import voxel_sizes
+from nibabel.orientations import io_orientation
 from scipy import ndimage
 
 IN_LUNG, BESIDE_LUNG = (1, 2), (3,)  # ground-glass and consolidation; pleural effusion
@@ -61,6 +62,37 @@ def lesions_in_lungs(
     return np.where((np.isin(lesions, IN_LUNG) & near) | touching, lesions, 0).astype(lesions.dtype)
 
 
+def slice_axis_of(affine: np.ndarray) -> int:
+    """Axis of the array that runs along the body.
+
+    Example:
+        >>> slice_axis_of(np.diag([-1.0, -1, 2, 1]))
+        2
+    """
+    return int(np.flatnonzero(io_orientation(affine)[:, 0] == 2)[0])
+
+
+def slices_near(lungs: np.ndarray, affine: np.ndarray, margin_mm: float = MARGIN_MM) -> np.ndarray:
+    """Which slices have voxels that :func:`lesions_in_lungs` counts as the lungs, or next to them.
+
+    Args:
+        lungs: not 0 in the lungs; (X, Y, Z).
+        affine: voxel index to RAS mm.
+        margin_mm: how far from the mask counts as the lungs.
+
+    Returns:
+        Boolean, one for each index along the body's axis.
+
+    Example:
+        >>> slices_near(np.array([[[0, 0, 0, 1, 0, 0]]]), np.diag([1.0, 1, 5, 1])).astype(int).tolist()
+        [0, 0, 1, 1, 1, 0]
+    """
+    axis = slice_axis_of(affine)
+    shown = (lungs != 0).any(axis=tuple(other for other in range(3) if other != axis))
+    reach = max(1, int(margin_mm / voxel_sizes(affine)[axis]))
+    return ndimage.binary_dilation(shown, iterations=reach)
+
+
 class LesionsInLungsd(MapTransform):
     """Limit the lesions of a volume to its lungs, by :func:`lesions_in_lungs`; a single slice stays as it is.
 
@@ -100,7 +132,8 @@ class LesionsInLungsd(MapTransform):
             data: the case.
 
         Returns:
-            A shallow copy with other label maps, and with what speaks against the lungs under ``lung_notes``.
+            A shallow copy with other label maps, and with what speaks against the lungs under ``lung_notes``, unless
+            that is known.
 
         Raises:
             ValueError: when the lung mask does not lie on the CT, or a label map is not on its grid.
@@ -130,6 +163,6 @@ class LesionsInLungsd(MapTransform):
                 _logger.warning("%s So its lesions are not limited to the lungs.", error)
                 return None
         lungs = np.asarray(torch.as_tensor(mask_on_image(item[self.lung_key], image, "lung", case))[0].cpu())
-        hu, affine = image[0].cpu().numpy(), image.affine.cpu().numpy()
-        item[LUNG_NOTES] = warned_of_lungs(case, hu, lungs, affine)
+        if LUNG_NOTES not in item:
+            item[LUNG_NOTES] = warned_of_lungs(case, image[0].cpu().numpy(), lungs, image.affine.cpu().numpy())
         return lungs

@@ -98,6 +98,14 @@ def nodes(config: Any) -> Iterator[Any]:
         yield from nodes(child)
 
 
+def steps_of(parser: ConfigParser, pipeline: str) -> list[dict[str, Any]]:
+    """The transforms of a pipeline in their order, where it is put together of named steps too."""
+    listed = parser[f"{pipeline}::transforms"]
+    if isinstance(listed, list):
+        return listed
+    return [step for name in re.findall(r"@(\w+)", listed) for step in parser[name]]
+
+
 def as_without_card(value: Any) -> Any:
     """A config's value where weights have no model.json: the default behind ``$@trained.get('name', ...)``."""
     if isinstance(value, dict):

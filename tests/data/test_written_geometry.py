@@ -96,11 +96,9 @@ def test_what_the_inference_of_a_bundle_saves_lies_on_its_source(tmp_path, bundl
     nibabel.save(image, tmp_path / "ct.nii.gz")
     parser = bundle.parser_of("inference.json")
     parser["output_dir"] = str(tmp_path / "out")
-    save = [step for step in parser["postprocessing"]["transforms"] if step["_target_"].endswith("SaveImaged")]
-    parser["postprocessing"] = {"_target_": "Compose", "transforms": save}
     loaded = LoadImage(CTReader(), ensure_channel_first=True)(tmp_path / "ct.nii.gz")
-    steps: Compose = parser.get_parsed_content("postprocessing")
-    steps({step.keys[0]: loaded.clone() for step in steps.transforms})
+    save = parser.get_parsed_content("save")
+    Compose(save)({step.keys[0]: loaded.clone() for step in save})
 
     written = sorted((tmp_path / "out" / "ct").iterdir())
     assert len(written) == len(save) > 0

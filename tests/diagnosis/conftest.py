@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -5,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from custom_components.diagnosis.bundle_network import INFERENCE
+from custom_components.diagnosis.lung_sources import LungMasks
 from custom_components.diagnosis.pipeline import SEGMENT_WEIGHTS
 from custom_components.networks.vbnet import VBNet
 from custom_components.phantom import Phantom, make_scan, make_volume, write_dicom
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
-from custom_components.reports.scan.findings import Model
+from custom_components.transforms.lungs import segment_lungs
 from custom_components.transforms.lungs.left_right import left_right_lungs
 from monai.data import MetaTensor
 from pydicom import dcmread
@@ -68,20 +71,27 @@ def plant(monkeypatch: pytest.MonkeyPatch, bundles: Path, phantom: Phantom, fold
     weights = folder / "covid_cap_bundle" / SEGMENT_WEIGHTS
     weights.parent.mkdir(parents=True, exist_ok=True)
     torch.save(VBNet().state_dict(), weights)
-    segmenter = PlantedSegmenter(phantom)
-    monkeypatch.setattr("custom_components.diagnosis.pipeline.load_segmenter", lambda *_: segmenter)
+    monkeypatch.setattr(segment_lungs, "segment_lungs_and_infection", PlantedMasks(phantom))
     return folder
 
 
-class PlantedSegmenter:
-    """Gives the masks that a phantom was made with, for a CT that is stored as the phantom is."""
+def set_knobs(bundle: Path, **knobs: Any) -> None:
+    """Set entries of a bundle's inference.json to other values."""
+    config = bundle / INFERENCE
+    content = json.loads(config.read_text(encoding="utf-8"))
+    assert content.keys() >= knobs.keys()
+    config.write_text(json.dumps({**content, **knobs}), encoding="utf-8")
 
-    model = Model("lungs and infection (VB-Net)", "0", "model.pt", "0" * 64)
+
+class PlantedMasks:
+    """In the place of VB-Net: the masks that a phantom was made with, for a CT that is stored as the phantom is."""
 
     def __init__(self, phantom: Phantom) -> None:
         self.phantom = phantom
+        self.settings: list[tuple] = []
 
-    def __call__(self, image: MetaTensor) -> tuple[MetaTensor, MetaTensor]:
+    def __call__(self, image: MetaTensor, network: Any, *settings: Any) -> tuple[MetaTensor, MetaTensor]:
+        self.settings.append(settings)
         lungs = left_right_lungs(self.phantom.lung, self.phantom.affine)
         infection = self.phantom.infection * self.phantom.lung
         return tuple(MetaTensor(torch.from_numpy(mask)[None]).copy_meta_from(image) for mask in (lungs, infection))
@@ -123,3 +133,8 @@ def write_nifti(phantom: Phantom, path: Path) -> Path:
 
 def image_of(phantom: Phantom) -> MetaTensor:
     return MetaTensor(torch.from_numpy(phantom.image_hu)[None], affine=torch.from_numpy(phantom.affine))
+
+
+def masks_of(phantom: Phantom) -> LungMasks:
+    lungs = left_right_lungs(phantom.lung, phantom.affine)
+    return LungMasks(lungs, "planted", phantom.infection * phantom.lung)

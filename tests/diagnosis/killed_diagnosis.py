@@ -6,18 +6,18 @@ import signal
 import sys
 from pathlib import Path
 
-from custom_components.diagnosis import pipeline
 from custom_components.diagnosis.command import diagnose
 from custom_components.phantom import Phantom, make_scan
+from custom_components.transforms.lungs import segment_lungs
 
 SCAN = ("covid", 0.2, 3, (96, 84, 40), (3.9, 4.4, 7.0))
 
 
 def planted_masks(phantom: Phantom) -> None:
     """Let VB-Net find what was planted."""
-    from tests.diagnosis.conftest import PlantedSegmenter
+    from tests.diagnosis.conftest import PlantedMasks
 
-    pipeline.load_segmenter = lambda *_: PlantedSegmenter(phantom)  # type: ignore[assignment, return-value]
+    segment_lungs.segment_lungs_and_infection = PlantedMasks(phantom)  # type: ignore[assignment]
 
 
 def die(*_: object, **__: object) -> None:

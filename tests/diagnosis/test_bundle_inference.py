@@ -11,7 +11,7 @@ from custom_components.networks.vbnet import VBNet
 
 from tests.bundles.cap.conftest import BUNDLE, parser_of
 from tests.bundles.conftest import as_without_card
-from tests.diagnosis.conftest import PlantedSegmenter, write_nifti
+from tests.diagnosis.conftest import PlantedMasks, write_nifti
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_with_vbnet_a_ct_alone_gives_what_diagnose_gives(
 
     def segment(image, network, spacing_mm, window_hu, amp, patch_size):
         seen.append((type(network).__name__, list(spacing_mm), list(window_hu), amp, list(patch_size)))
-        return PlantedSegmenter(scan)(image)
+        return PlantedMasks(scan)(image, network)
 
     monkeypatch.setattr("custom_components.transforms.lungs.segment_lungs.segment_lungs_and_infection", segment)
     image = write_nifti(scan, tmp_path / "a.nii.gz")

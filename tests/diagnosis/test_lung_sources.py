@@ -5,13 +5,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from custom_components.diagnosis.bundle_network import BundleSteps
 from custom_components.diagnosis.lung_sources import LUNGMASK_SOURCE, Lungmask, find_lungs
 from custom_components.phantom import make_volume
+from custom_components.transforms.lungs import segment_lungs
 from custom_components.transforms.lungs.fallback_lung_mask import FALLBACK_SOURCE
 from custom_components.transforms.lungs.segment_lungs import VBNET_SOURCE
 from monai.data import MetaTensor
 
-from tests.diagnosis.conftest import PlantedSegmenter, image_of
+from tests.bundles.conftest import ROOT
+from tests.diagnosis.conftest import PlantedMasks, image_of
 
 ORIENTATIONS = ("LPS", "RAS", "RPI", "PSL")
 
@@ -27,6 +30,17 @@ def stored_as(image: MetaTensor, axcodes: str) -> MetaTensor:
 
 def middle_mm(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return (affine @ [*np.argwhere(mask).mean(axis=0), 1])[:3]
+
+
+@pytest.fixture
+def by_vbnet(monkeypatch):
+    """The bundle's steps, with something in the place of VB-Net."""
+
+    def call(segment):
+        monkeypatch.setattr(segment_lungs, "segment_lungs_and_infection", segment)
+        return BundleSteps(ROOT / "covid_cap_bundle", segment_ckpt_path="vbnet.pt")
+
+    return call
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
@@ -86,18 +100,19 @@ def test_lungs_that_touch_are_parted(scan):
         assert dice(found == side, sides == side) > 0.9
 
 
-def test_vbnet_gives_lungs_and_infection(scan):
-    masks = find_lungs(image_of(scan), PlantedSegmenter(scan))
+def test_vbnet_gives_lungs_and_infection(scan, by_vbnet):
+    masks = find_lungs(image_of(scan), by_vbnet(PlantedMasks(scan)))
+    assert set(np.unique(masks.lungs)) == {0, 1, 2}
     assert np.array_equal(masks.lungs > 0, scan.lung > 0)
     assert np.array_equal(masks.vbnet_infection, scan.infection)
     assert (masks.lung_source, masks.not_done) == (VBNET_SOURCE, ())
 
 
-def test_where_vbnet_finds_no_lungs_morphology_steps_in_and_says_so(scan):
-    def segmenter(image):
+def test_where_vbnet_finds_no_lungs_morphology_steps_in_and_says_so(scan, by_vbnet):
+    def segment(*_):
         raise ValueError("Case a: VB-Net finds 0.01 litres of lung.")
 
-    masks = find_lungs(image_of(scan), segmenter)
+    masks = find_lungs(image_of(scan), by_vbnet(segment))
     assert masks.lung_source == FALLBACK_SOURCE
     assert masks.vbnet_infection is None
     assert masks.not_done == (
@@ -106,12 +121,12 @@ def test_where_vbnet_finds_no_lungs_morphology_steps_in_and_says_so(scan):
     )
 
 
-def test_an_error_of_the_program_is_not_taken_for_lungs_that_are_not_found(scan):
-    def segmenter(image):
+def test_an_error_of_the_program_is_not_taken_for_lungs_that_are_not_found(scan, by_vbnet):
+    def segment(*_):
         raise RuntimeError("convolution failed")
 
     with pytest.raises(RuntimeError, match="convolution failed"):
-        find_lungs(image_of(scan), segmenter)
+        find_lungs(image_of(scan), by_vbnet(segment))
 
 
 @pytest.mark.parametrize("axcodes", ORIENTATIONS)
@@ -126,11 +141,11 @@ def test_lungmask_sees_slices_of_an_upright_patient_and_its_mask_comes_back(scan
     assert masks.lung_source == LUNGMASK_SOURCE
 
 
-def test_lungmask_with_vbnet_cuts_the_infection_to_its_lungs(scan, package, monkeypatch):
+def test_lungmask_with_vbnet_cuts_the_infection_to_its_lungs(scan, package, monkeypatch, by_vbnet):
     smaller = scan.lung.copy()
     smaller[:, : scan.lung.shape[1] // 2] = 0
     monkeypatch.setattr(LMInferer, "found", smaller.transpose(2, 1, 0))
-    masks = find_lungs(image_of(scan), PlantedSegmenter(scan), Lungmask(package))
+    masks = find_lungs(image_of(scan), by_vbnet(PlantedMasks(scan)), Lungmask(package))
     assert np.array_equal(masks.vbnet_infection, scan.infection * smaller)
     assert masks.lung_source == LUNGMASK_SOURCE
 

@@ -1,8 +1,10 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from custom_components.diagnosis.lung_sources import LungMasks
 from custom_components.phantom import make_volume
 from monai.data import MetaTensor
 
@@ -155,11 +157,11 @@ def test_lungs_of_two_sources_are_cut_and_joined(monkeypatch):
     found = {False: threshold, True: network}
     infection = mask(x=slice(1, 3))
 
-    def find_lungs(image, segmenter=None):
-        return tool.LungMasks(found[segmenter is not None].astype(np.uint8), "test", infection.astype(np.uint8))
+    def find_lungs(image, steps=None):
+        return LungMasks(found[steps is not None].astype(np.uint8), "test", infection.astype(np.uint8))
 
     networks = tool.Networks(Path("vbnet.pt"), Path("model.pt"))
-    networks.segmenter = object()
+    networks.segmenter = SimpleNamespace(steps=object())
     monkeypatch.setattr(tool, "find_lungs", find_lungs)
     one = scan({"lung": threshold})
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from custom_components import LesionsInLungsd
 from custom_components.phantom import make_scan
-from custom_components.transforms.lesions_in_lungs import lesions_in_lungs
+from custom_components.transforms.lesions_in_lungs import lesions_in_lungs, slices_near
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
@@ -107,3 +107,25 @@ def test_effusion_that_touches_the_lungs_is_kept_whatever_the_voxel_size(spacing
     place[axis] += direction
     lesions[tuple(place)] = 3
     assert np.array_equal(lesions_in_lungs(lesions, lungs, np.diag([*spacing_mm, 1.0])), lesions)
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.5, 1.0, 3.0, 7.0]), st.permutations([0, 1, 2]))
+def test_lesions_that_stay_lie_in_slices_near_the_lungs_and_an_effusion_begins_there(seed, step_mm, order):
+    """However the volume is stored; effusion is one part here if it is there at all."""
+    random = np.random.default_rng(seed)
+    affine = np.diag([2.0, 3.0, step_mm, 1.0])[:, [*order, 3]]
+    axis = order.index(2)
+    lungs = np.moveaxis((random.random((3, 4, 12)) < 0.02), 2, axis)
+    if not lungs.any():
+        return
+    near = np.flatnonzero(slices_near(lungs, affine))
+    for lesion in (1, 2, 3):
+        kept = lesions_in_lungs(np.full(lungs.shape, lesion, np.uint8), lungs, affine)
+        found = np.flatnonzero(kept.any(axis=tuple(other for other in range(3) if other != axis)))
+        assert set(found) >= set(near) if lesion == 3 else set(found) <= set(near)
+
+
+def test_what_speaks_against_the_lungs_is_not_looked_for_again(case, monkeypatch):
+    monkeypatch.setattr("custom_components.transforms.lesions_in_lungs.warned_of_lungs", lambda *_: "looked")
+    assert LesionsInLungsd("pred")({**case, "lung_notes": "known"})["lung_notes"] == "known"
+    assert LesionsInLungsd("pred")(case)["lung_notes"] == "looked"

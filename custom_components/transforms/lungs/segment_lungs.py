@@ -31,6 +31,8 @@ WINDOW_HU = (-1100, 0)
 
 # Parts of lung smaller than this share of the largest are trachea, bowel gas or air beside the body.
 LEAST_PART = 0.03
+# Key of the lungs by side, which VB-Net found.
+SIDES_KEY = "lung_sides"
 # Score that a filled hole has at least, just above the threshold of one half.
 HARDLY_LUNG = 0.51
 
@@ -86,7 +88,8 @@ class SegmentLungsd(Transform):
     """Give a case that has no lung or no infection mask those of :func:`segment_lungs_and_infection`.
 
     A mask that is there is kept, but infection is then cut to the lungs. ``lung_source`` of the case says where the
-    lung mask is from: ``mask file`` or ``VB-Net``, and ``infection_source`` likewise.
+    lung mask is from: ``mask file`` or ``VB-Net``, and ``infection_source`` likewise. Where the lung mask was missing,
+    ``lung_sides`` tells left (1) from right (2).
 
     Args:
         network: VB-Net; without one the case passes as it is.
@@ -141,6 +144,8 @@ class SegmentLungsd(Transform):
             item[source] = VBNET_SOURCE if key in missing else FILE_SOURCE
             if key in missing:
                 item[key] = (mask > 0).to(torch.uint8)
+        if self.lung_key in missing:
+            item[SIDES_KEY] = found[0]
         if self.infection_key in missing and self.lung_key not in missing:
             lung = mask_on_image(item[self.lung_key], item[self.image_key], self.lung_key, case_id(item))
             item[self.infection_key] = item[self.infection_key] * (torch.as_tensor(lung) > 0).to(torch.uint8)

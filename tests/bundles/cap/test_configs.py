@@ -10,7 +10,16 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser, verify_net_in_out
 
 from tests.bundles.cap.conftest import BUNDLE, EVALUATION, NO_WORKERS, SMALL, config_files, datalist_of, parser_of
-from tests.bundles.conftest import as_text, as_without_card, check_overlay, check_targets, class_name, knobs_of, nodes
+from tests.bundles.conftest import (
+    as_text,
+    as_without_card,
+    check_overlay,
+    check_targets,
+    class_name,
+    knobs_of,
+    nodes,
+    steps_of,
+)
 
 TRAIN = [
     ("train.yaml",),
@@ -25,8 +34,8 @@ MULTI_GPU = ("train.yaml", "size_balanced.yaml", "multi_gpu_train.json")
 SEGMENT = [("segment_train.yaml",), ("segment_evaluate.yaml",)]  # located and run in test_segment.py
 PLACES = {
     "train": ("train.yaml", "train::deterministic_transforms"),
-    "evaluate": ("evaluate.yaml", "preprocessing::transforms"),
-    "inference": ("inference.json", "preprocessing::transforms"),
+    "evaluate": ("evaluate.yaml", "preprocessing"),
+    "inference": ("inference.json", "preprocessing"),
 }
 INFERENCE_ALONE = {  # what comes without masks and ratio, and what goes back to the scan's own grid
     "custom_components.SegmentLungsd",
@@ -88,7 +97,9 @@ def test_an_evaluation_or_inference_is_made_and_has_all_properties(workflow_of, 
 def transforms_of(place: str) -> list[dict[str, Any]]:
     """What makes the network's input, in order."""
     file, where = PLACES[place]
-    listed = [inner for step in parser_of(file)[where] for inner in step.get("transforms", [step])]
+    parser = parser_of(file)
+    named = parser[where] if place == "train" else steps_of(parser, where)
+    listed = [inner for step in named for inner in step.get("transforms", [step])]
     steps = [{**step} for step in listed if step["_target_"] not in INFERENCE_ALONE]
     for step in steps:
         step.pop("allow_missing_keys", None)
@@ -138,7 +149,7 @@ def test_inference_shows_the_network_what_the_training_did(training, workflow_of
             "grid", "spacing_mm", "max_scale", "window_hu", "layers", "block_inplanes", "no_max_pool", "amp", "device",
         )),
         *((key, (ENSEMBLE, INFER)) for key in (
-            "weights", "ratio_thresholds", "threshold", "branch_def", "network_def", "network",
+            "weights", "ratio_thresholds", "threshold", "branch_def", "network_def",
         )),
         ("cache_dir", (TRAIN[0], EVALUATE)),
         ("network_def", (TRAIN[0], EVALUATE)),

@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 import torch
 from custom_components.networks.residual_attention_unet import ResidualAttentionUNet
+from custom_components.phantom.nifti import phantom_hu, write_nifti_array
 from custom_components.weights.model_card import network_arguments, read_card
 from monai.bundle import ConfigParser
+from monai.data import MetaTensor
 
-from tests.bundles.conftest import as_without_card, check_overlay, check_targets, class_name, knobs_of, nodes
+from tests.bundles.conftest import as_without_card, check_overlay, check_targets, class_name, knobs_of, nodes, steps_of
 from tests.bundles.seg.conftest import BUNDLE, SMALL, parser_of
 
 ABLATIONS = ("no_attention.yaml", "no_resnext.yaml", "unet.yaml", "full_attention.yaml")
@@ -40,9 +42,9 @@ INFER = [("inference.json",), *(("inference.json", overlay) for overlay in NETWO
 MULTI_GPU = ("train.yaml", "multi_gpu_train.json")
 PLACES = {
     "train": ("train.yaml", "train::deterministic_transforms"),
-    "validate": ("train.yaml", "validate::preprocessing::transforms"),
-    "evaluate": ("evaluate.yaml", "preprocessing::transforms"),
-    "inference": ("inference.json", "preprocessing::transforms"),
+    "validate": ("train.yaml", "validate::preprocessing"),
+    "evaluate": ("evaluate.yaml", "preprocessing"),
+    "inference": ("inference.json", "preprocessing"),
 }
 QUICK = {"num_workers": 0, "cache_rate": 0.0}
 
@@ -94,7 +96,9 @@ def image_transforms(place: str) -> list[dict[str, Any]]:
     """What happens to the image, in order; modes and keys of labels beside it do not matter."""
     file, where = PLACES[place]
     found = []
-    listed = [inner for step in parser_of(file)[where] for inner in step.get("transforms", [step])]
+    parser = parser_of(file)
+    steps = parser[where] if place == "train" else steps_of(parser, where)
+    listed = [inner for step in steps for inner in step.get("transforms", [step])]
     for transform in listed:
         keys = transform["keys"] if isinstance(transform["keys"], list) else [transform["keys"]]
         if "image" in keys and transform["_target_"] != "CopyItemsd":  # the copy feeds the report
@@ -131,7 +135,6 @@ SHARED = [
     "within_lungs",
     "smallest_lesion",
     "batch_size",
-    "network",
     "device",
 ]
 
@@ -164,11 +167,30 @@ def test_validation_scores_as_the_evaluation_does():
     train, evaluate, inference = parser_of("train.yaml"), parser_of("evaluate.yaml"), parser_of("inference.json")
     expected = json.loads(json.dumps(evaluate["postprocessing"]).replace("@preprocessing", "@validate#preprocessing"))
     assert train["validate::postprocessing"] == expected
-    assert inference["postprocessing::transforms"][:-1] == evaluate["postprocessing::transforms"]
     assert train["validate::inferer"] == evaluate["inferer"]
-    where = "inferer::inferer::inferer"
-    assert {**inference[where], "progress": None} == {**evaluate[where], "progress": None}
+    of_volumes, of_slices = inference["inferer::inferer::inferer::inferer"], evaluate["inferer::inferer::inferer"]
+    assert {**of_volumes, "progress": None} == {**of_slices, "progress": None}
     assert list(train["validate::key_metric"].values()) == list(evaluate["key_metric"].values())
+
+
+@pytest.mark.parametrize("knobs", [{}, {"within_lungs": False}, {"body_crop": False, "smallest_lesion": 0.01}])
+def test_inference_makes_of_an_output_what_the_evaluation_does(volume, tmp_path, knobs):
+    """In steps, and the classes where the evaluation takes the probabilities back to the grid of the file."""
+    path = tmp_path / "ct.nii.gz"
+    write_nifti_array(phantom_hu(volume), volume, path)
+    write_nifti_array(volume.label, volume, tmp_path / "label.nii.gz")
+    noise, found = torch.randn(4, 12, 12, volume.label.shape[2]), {}
+    logits = torch.nn.functional.interpolate(noise[None], (48, 48, noise.shape[-1]), mode="trilinear")[0]
+    for name in ("evaluate.yaml", "inference.json"):
+        parser = parser_of(name)
+        parser.update({"spatial_size": [48, 48], "output_dir": str(tmp_path), **knobs})
+        case = {"image": str(path), **({"label": str(tmp_path / "label.nii.gz")} if name == "evaluate.yaml" else {})}
+        item = parser.get_parsed_content("preprocessing")(case)
+        item["pred"] = MetaTensor(logits.clone()).copy_meta_from(item["image"])
+        found[name] = parser.get_parsed_content("postprocessing")(item)["pred"]
+    assert len(found["inference.json"].unique()) == 4
+    assert torch.equal(found["inference.json"], found["evaluate.yaml"])
+    assert torch.equal(found["inference.json"].affine, found["evaluate.yaml"].affine)
 
 
 @pytest.mark.parametrize("key", ["protocol", "num_folds", "border", "seed"])

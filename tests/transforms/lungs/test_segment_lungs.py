@@ -209,6 +209,8 @@ def test_a_case_without_masks_gets_both_and_says_where_from(painted):
     assert item["lung_source"] == item["infection_source"] == "VB-Net"
     assert dice(item["lung"][0], phantom.lung) > 0.96
     assert item["lung"].max() == item["infection"].max() == 1
+    assert item["lung_sides"].unique().tolist() == [0, LEFT, RIGHT]
+    assert torch.equal(item["lung_sides"] > 0, item["lung"] > 0)
 
 
 def test_a_lung_mask_that_is_there_is_kept_and_bounds_the_infection(painted):
@@ -218,6 +220,7 @@ def test_a_lung_mask_that_is_there_is_kept_and_bounds_the_infection(painted):
     given = {"image": tensor(hu, phantom.affine), "lung": tensor(half, phantom.affine)}
     item = segmenter(ByThreshold())(given)
     assert item["lung"] is given["lung"]
+    assert "lung_sides" not in item
     assert (item["lung_source"], item["infection_source"]) == ("mask file", "VB-Net")
     assert not (item["infection"][0].numpy() * (half == 0)).any()
     assert item["infection"].any()
