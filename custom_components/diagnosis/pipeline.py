@@ -18,7 +18,7 @@ from custom_components.diagnosis.bundle_network import (
     find_bundle,
     precision_settings,
 )
-from custom_components.diagnosis.classification import Classification, classification_again, classify
+from custom_components.diagnosis.classification import classification_again, classify
 from custom_components.diagnosis.kept_results import Stage, StageClock, computed, volume_digest
 from custom_components.diagnosis.lesions import (
     EITHER,
@@ -191,7 +191,7 @@ class Diagnosis:
                 lambda: classify(image, masks, ratio(), network, case, clock),
                 classification_again,
             )
-        findings = ScanFindings(
+        return ScanFindings(
             case_id=case,
             scan_sha256=source.sha256,
             image_hu=np.asarray(image[0]),
@@ -208,8 +208,8 @@ class Diagnosis:
             not_done=self._not_done(masks),
             warnings=(*_odd(image), *masks.warnings),
             patient_id=self._patient_id(source),
+            **({} if found is None else vars(found)),  # scores and attention
         )
-        return _with_scores(findings, found)
 
     def why_no_network(self) -> str:
         """Where weights were looked for, when no network has any; else nothing."""
@@ -312,9 +312,3 @@ def _odd(image: MetaTensor) -> tuple[str, ...]:
 def _told(network: BundleNetwork | None) -> dict[str, Any]:
     """What decides the output of a network."""
     return {"network": None if network is None else asdict(network.model)}
-
-
-def _with_scores(findings: ScanFindings, found: Classification | None) -> ScanFindings:
-    if found is None:
-        return findings
-    return replace(findings, scores=found.scores, attention_us=found.attention_us, attention_ss=found.attention_ss)

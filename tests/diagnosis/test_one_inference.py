@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from custom_components.diagnosis.bundle_network import BundleNetwork, BundleSteps
+from custom_components.diagnosis.bundle_network import INFERENCE, BundleNetwork, BundleSteps, precision_settings
 from custom_components.diagnosis.lesions import find_lesions
 from custom_components.diagnosis.pipeline import SEGMENT_WEIGHTS, Diagnosis
 from custom_components.diagnosis.scan_source import ScanSource
@@ -19,14 +19,13 @@ from tests.diagnosis.conftest import image_of, masks_of, set_knobs, write_nifti
 from tests.real_data import real_data
 
 
-def by_the_bundle(folder: Path, out: Path, lungs: np.ndarray, affine: np.ndarray, **more: object) -> np.ndarray:
+def by_the_bundle(folder: Path, out: Path, lungs: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Lesions by the bundle's own inference, of the only CT in `out/in/images`, in lungs that come in a file."""
     (image,) = (out / "in" / "images").iterdir()
     name = image.name.removesuffix(".nii.gz")
     (out / "in" / "lungs").mkdir()
     nib.save(nib.Nifti1Image((lungs > 0).astype(np.uint8), affine), out / "in" / "lungs" / f"{name}.nii.gz")
-    given = {"dataset_dir": out / "in", "output_dir": out / "out", "progress": False, **more}
-    Bundle(folder, {}).run("inference.json", **given)
+    Bundle(folder, {}).run("inference.json", dataset_dir=out / "in", output_dir=out / "out", progress=False)
     return np.asarray(nib.load(out / "out" / name / f"{name}_seg.nii.gz").dataobj)
 
 
@@ -133,6 +132,25 @@ def test_the_knobs_of_vbnet_reach_it_both_ways(diagnosis_both_ways):
     assert segment_lungs.segment_lungs_and_infection.settings == [expected, expected]
 
 
+@pytest.mark.parametrize("bundle", ["covid_seg_bundle", "covid_cap_bundle"])
+@pytest.mark.parametrize(
+    ("device", "precision", "expected"),
+    [
+        ("cpu", "auto", ("bfloat16", "auto")),
+        ("cuda", "auto", ("float16", True)),
+        ("cpu", "fp32", ("bfloat16", False)),
+        ("cuda", "fp32", ("float16", False)),
+        ("cpu", "bf16", ("bfloat16", True)),
+        ("cuda", "bf16", ("bfloat16", True)),
+    ],
+)
+def test_half_precision_is_decided_by_the_config_for_both(bundle, device, precision, expected):
+    """On a CPU where it computes bfloat16, on a GPU always; no other place turns it on."""
+    steps = BundleSteps(ROOT / bundle, device=device, **precision_settings(precision))
+    assert (steps.get("half_type"), steps.get("use_half")) == expected
+    assert "amp" not in json.loads((ROOT / bundle / INFERENCE).read_text(encoding="utf-8"))["evaluator"]
+
+
 @pytest.mark.real_data
 @pytest.mark.slow
 def test_lesions_of_a_patient_are_the_same_voxel_for_voxel(tmp_path):
@@ -140,6 +158,6 @@ def test_lesions_of_a_patient_are_the_same_voxel_for_voxel(tmp_path):
     findings = Diagnosis()(dicom)
     (tmp_path / "in" / "images").mkdir(parents=True)
     (tmp_path / "in" / "images" / "P001").symlink_to(dicom)
-    of_bundle = by_the_bundle(seg, tmp_path, findings.lungs, findings.affine, amp=True)
+    of_bundle = by_the_bundle(seg, tmp_path, findings.lungs, findings.affine)
     assert np.count_nonzero(of_bundle) > 100_000
     assert np.array_equal(findings.lesions, of_bundle)
