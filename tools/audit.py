@@ -94,7 +94,7 @@ def read_answer(content: Any) -> Answer:
         raise ValueError("pip-audit wrote something else than its list of dependencies.")
     packages = content["dependencies"]
     found = (
-        f"{package['name']} {package['version']}: {flaw['id']}, mended in {', '.join(flaw['fix_versions']) or 'none'}"
+        f"{package['name']} {package['version']}: {flaw['id']}, fixed in {', '.join(flaw['fix_versions']) or 'none'}"
         for package in packages
         for flaw in package.get("vulns", [])
     )

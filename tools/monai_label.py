@@ -63,7 +63,7 @@ def check_bundle(bundle: Path) -> None:
         ValueError: naming it and what to do.
     """
     if not (bundle / "configs" / "inference.json").is_file():
-        raise ValueError(f"{bundle} is no bundle: it has no configs/inference.json. Expected its folder.")
+        raise ValueError(f"{bundle} is not a bundle: it has no configs/inference.json. Expected its folder.")
     if not (bundle / WEIGHTS).is_file():
         name = bundle.name
         others = [other for other in BUNDLES if other != name]
@@ -81,7 +81,7 @@ def check_environment(python: Path) -> None:
         ValueError: saying how to make it.
     """
     if not python.is_file():
-        raise ValueError(f"There is no {python}: the environment of MONAI Label. Make it with: make label-setup")
+        raise ValueError(f"There is no {python}: the environment of MONAI Label. Create it with: make label-setup")
 
 
 def fetch_app(app: Path, python: Path) -> None:
@@ -225,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--python", type=Path, default=ROOT / ".venv-label" / "bin" / "python", help="of MONAI Label's environment"
     )
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--check", action="store_true", help="only say whether studies, bundles and weights are there")
+    parser.add_argument("--check", action="store_true", help="only check that studies, bundles and weights exist")
     given = parser.parse_args(arguments)
     try:
         (check if given.check else serve)(given)

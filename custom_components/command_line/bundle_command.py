@@ -127,7 +127,7 @@ class BundleCommand:
         options = {name: "True" if text is None else text for name, text in given.items()}
         if len(places) > 1:
             raise OptionError(
-                f"{places[1]!r} belongs to no option. Put what has spaces into quotes, such as "
+                f"{places[1]!r} belongs to no option. Quote values that contain spaces, such as "
                 '--spatial_size "[64, 64]".'
             )
         own = {name: DefaultParseValue(text) for name, text in options.items() if name in OWN}

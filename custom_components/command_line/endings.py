@@ -33,7 +33,7 @@ def ended_by_ctrl_c() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _logger.warning("Stopped. What is finished stays; the same command goes on with the rest.")
+        _logger.warning("Stopped. Finished results are kept; run the same command again to continue.")
         raise SystemExit(STOPPED) from None
 
 
@@ -48,7 +48,7 @@ def ended_with_a_message() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _logger.warning("Stopped. Nothing half-written is left.")
+        _logger.warning("Stopped. No partial files are left.")
         raise SystemExit(STOPPED) from None
     except OptionError as error:
         _logger.error("%s", error)

@@ -191,13 +191,13 @@ class Verb:
             before = words[words.index(left[0]) - 1].lstrip("-").replace("-", "_")
             if before in known and "bool" in known[before].types:
                 raise OptionError(f"--{before} is {left[0]!r}. Expected True or False.")
-            raise OptionError(f"{left[0]!r} is one word too many. Put what has spaces into quotes.{self._hint}")
+            raise OptionError(f"{left[0]!r} is not expected. Quote values that contain spaces.{self._hint}")
         named = {name: known[name].value(text) for name, text in {**options, **taken}.items()}
         return [many[0].value(text) for text in left], named
 
     @property
     def _hint(self) -> str:
-        return f" Expected: {self.usage}. {self.name} --help says more."
+        return f" Expected: {self.usage}. {self.name} --help shows the options."
 
 
 def read_verb(name: str) -> Verb:
@@ -209,7 +209,7 @@ def read_verb(name: str) -> Verb:
     if name.startswith("-"):
         raise OptionError(f"{name} is not an option.{did_you_mean(name, ('--version', '--help'), prefix='')}")
     if name not in VERBS:
-        raise OptionError(f"{name} is not a verb.{did_you_mean(name, VERBS, prefix='')} --help lists the verbs.")
+        raise OptionError(f"{name} is not a command.{did_you_mean(name, VERBS, prefix='')} --help lists the commands.")
     module, _, function = VERBS[name].rpartition(".")
     tree = _source(module)
     node = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
@@ -239,7 +239,7 @@ def overview(program: str) -> str:
     """The page that ``--help`` without a verb shows."""
     lines = {name: read_verb(name).text.splitlines()[0] for name in VERBS}
     listed = "\n".join(f"  {name:<{INDENT}}{line}" for name, line in lines.items())
-    more = f"{program} VERB --help says what a verb takes. {program} --version says the version."
+    more = f"{program} VERB --help shows the options of a command. {program} --version shows the version."
     return f"usage: {program} VERB ...\n\n{listed}\n\n{more}\n"
 
 

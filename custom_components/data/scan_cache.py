@@ -95,7 +95,7 @@ def _load(path: Path, case: str) -> dict[str, Any] | None:
         found: dict[str, Any] = torch.load(path, weights_only=True)
         return found
     except Exception as error:  # the unpickler lets through whatever it stumbled on
-        _logger.warning("Case %s: its file in the cache is broken (%s) and is made again.", case, type(error).__name__)
+        _logger.warning("Case %s: its cache file is broken (%s) and is created again.", case, type(error).__name__)
         return None
 
 

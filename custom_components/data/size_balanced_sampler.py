@@ -90,7 +90,9 @@ class SizeBalancedSampler(DistributedSampler[int]):
 
 def _groups(labels: Sequence[int], ratios: Sequence[float]) -> list[str]:
     if len(labels) != len(ratios):
-        raise ValueError(f"Got {len(labels)} labels and {len(ratios)} ratios. Expected one of each a scan.")
+        raise ValueError(
+            f"Got {len(labels)} labels and {len(ratios)} ratios. Expected one label and one ratio per scan."
+        )
     groups = []
     for place, (label, ratio) in enumerate(zip(labels, ratios, strict=True)):
         try:
@@ -112,7 +114,7 @@ def _group_weights(counts: dict[str, int]) -> dict[str, float]:
     for rare, common in (("covid_small", "covid_large"), ("cap_large", "cap_small")):
         for name in (rare, common):
             if counts[name] == 0:
-                message = f"No scan is in the group {name}: it is left out of size-balanced sampling."
+                message = f"No scan is in the group {name}: size-balanced sampling skips this group."
                 warnings.warn(message, stacklevel=3)
         weights[rare] = counts[common] / counts[rare] if counts[rare] and counts[common] else float(counts[rare] > 0)
         weights[common] = float(counts[common] > 0)

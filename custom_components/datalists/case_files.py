@@ -16,8 +16,7 @@ PHANTOM = "phantom"
 IMAGE_FOLDER = "images"
 
 NO_DATA = (
-    "dataset_dir is missing. Name the data: --dataset_dir /path/to/data (the word phantom is the synthetic set that "
-    "comes with the code)."
+    "dataset_dir is missing. Set --dataset_dir /path/to/data, or --dataset_dir phantom for the built-in synthetic data."
 )
 
 

@@ -61,7 +61,7 @@ def output_name_problems(cases: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     return [
         f"{len(doubled)} names of images occur more than once: {shorten(doubled)}. Results are named after the image "
-        "file: rename the files, or run them apart"
+        "file: rename the files, or run them separately"
     ]
 
 

@@ -17,22 +17,22 @@ _logger = logging.getLogger(__name__)
 def check_lesions(**parts: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a data set whose labels name no lesion class, only 255; warn of a part without lesions.
 
-    Labels are read one by one until a lesion is found in each part, so that most data sets cost a file or two.
+    Labels are read one by one until each part has a lesion. For most data sets this takes one or two files.
 
     Args:
-        parts: cases by what they are for (``training``, ``validation``, ``scored``), each with the path of its
-            ``label``; an empty part is left out.
+        parts: cases by purpose (``training``, ``validation``, ``scored``), each with the path of its ``label``; empty
+            parts are ignored.
 
     Raises:
-        ValueError: naming the cases, when no label has a class and some have 255; or when a label cannot be read.
+        ValueError: when no label has a lesion class and some have 255 (names the cases), or a label cannot be read.
     """
     ignoring = {name: _labels_without_class(cases) for name, cases in parts.items() if cases}
     empty = {name: found for name, found in ignoring.items() if found is not None}
     only_ignored = [case for found in empty.values() for case in found]
     if len(empty) == len(ignoring) and only_ignored:
         raise ValueError(
-            f"No label of the data set has a lesion class, and {len(only_ignored):,} have 255, which is ignored: "
-            f"{shorten(only_ignored)}. Expected {_CLASSES}: in masks of 0 and 255 write in place of 255 the class that "
+            f"No label map has a lesion class, and {len(only_ignored):,} contain 255, the ignored value: "
+            f"{shorten(only_ignored)}. Expected {_CLASSES}: in masks of 0 and 255, replace 255 with the class that "
             "it stands for."
         )
     for name in empty:
@@ -40,10 +40,10 @@ def check_lesions(**parts: Sequence[Mapping[str, Any]]) -> None:
 
 
 def check_infections(**parts: Sequence[Mapping[str, Any]]) -> None:
-    """Warn of a part of a data set in which no scan has infection, by the ratios of its datalist.
+    """Warn when no scan in a part of a data set has an infection, according to the ratios in the datalist.
 
     Args:
-        parts: scans by what they are for, each with its ``ratio``; an empty part is left out.
+        parts: scans by purpose, each with its ``ratio``; empty parts are ignored.
     """
     for name, scans in parts.items():
         if scans and not any(scan["ratio"] > 0 for scan in scans):
@@ -51,7 +51,7 @@ def check_infections(**parts: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _labels_without_class(cases: Sequence[Mapping[str, Any]]) -> list[str] | None:
-    """Cases whose labels have 255; None when a label has a lesion class."""
+    """Names of cases whose labels contain 255; None when any label has a lesion class."""
     reader, ignoring = LabelReader(), []
     for case in cases:
         label, _ = reader.get_data(reader.read(case["label"]))
@@ -64,7 +64,7 @@ def _labels_without_class(cases: Sequence[Mapping[str, Any]]) -> list[str] | Non
 
 def _warn(name: str, count: int, what: str) -> None:
     _logger.warning(
-        "None of the %d %s cases has %s. Expected some: without any a network learns none, and a Dice is 0 or "
-        "undefined. Choose another fold, or cases with lesions.",
+        "None of the %d %s cases has %s. Expected at least one: without examples the network cannot learn it, and "
+        "Dice is 0 or undefined. Choose another fold, or add cases.",
         count, name, what,
     )  # fmt: skip

@@ -66,9 +66,9 @@ def new_datalist(path: str | Path) -> Path:
     """
     target = Path(str(path)).expanduser().absolute()
     if target.suffix.lower() != ".json":
-        raise ValueError(f"Output {target} is no JSON file. Name one with --output, such as {DATALIST_NAME}.")
+        raise ValueError(f"Output {target} is not a JSON file. Set --output, such as {DATALIST_NAME}.")
     if target.exists():
-        raise ValueError(f"Datalist {target} exists and is not overwritten. Name another file with --output.")
+        raise ValueError(f"Datalist {target} exists and is not overwritten. Set --output to another file.")
     writable_folder(target.parent)
     return target
 
@@ -113,10 +113,14 @@ def path_inside(folder: Path, name: Any) -> Path:
     if not isinstance(name, str):
         raise ValueError(f"has the path {json.dumps(name)[:40]}. Expected one string")
     if not _can_name_a_file(folder, name):
-        raise ValueError(f"no file can have the path {json.dumps(name)[:40]} ({len(name):,} characters). Correct it")
+        raise ValueError(
+            f"path {json.dumps(name)[:40]} ({len(name):,} characters) is not a valid file name. Correct it"
+        )
     path = Path(name)
     if not path.is_absolute() and ".." in path.parts:
-        raise ValueError(f"path {name} leaves the datalist's folder. Give an absolute path, or move the files below it")
+        raise ValueError(
+            f"path {name} is outside the datalist's folder. Use an absolute path, or move the files into the folder"
+        )
     return folder / path
 
 

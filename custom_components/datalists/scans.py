@@ -95,7 +95,7 @@ def scan_problems(scan: Scan, check_files: bool = True) -> list[str]:
     image = Path(scan["image"])
     expected = "Expected a CT volume: NIfTI (.nii, .nii.gz) or the folder of one DICOM series"
     if image.name.lower().endswith(SLICE_SUFFIXES):
-        return [f"Case {scan['case_id']}: {image.name} is a picture of a slice. {expected}"]
+        return [f"Case {scan['case_id']}: {image.name} is a 2D image. {expected}"]
     if not check_files:
         return []
     headers, problems = case_headers(scan, tuple(MASK_FOLDERS), "NIfTI")
@@ -170,7 +170,7 @@ def _find(root: Path, labelled: bool, problems: list[str]) -> list[Scan]:
     if datalist:
         return _from_datalist(datalist, labelled, problems)
     if labelled:
-        raise ValueError(f"Data set {root} has no datalist.json. Make it with: {BUILD} {root}")
+        raise ValueError(f"Data set {root} has no datalist.json. Create it with: {BUILD} {root}")
     if (root / IMAGE_FOLDER).is_dir():
         mask_keys = tuple(key for key, folder in MASK_FOLDERS.items() if (root / folder).is_dir())
         return scans_in_folders(root, mask_keys, problems)
@@ -194,7 +194,7 @@ def _entries(path: Path) -> list[Any]:
     entries = content.get("cases") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise ValueError(
-            f'Datalist {path} has no list of cases. Expected {{"cases": [...]}}. Make it with: {BUILD} ...'
+            f'Datalist {path} has no list of cases. Expected {{"cases": [...]}}. Create it with: {BUILD} ...'
         )
     return entries
 
@@ -204,7 +204,7 @@ def _from_entry(entry: Any, folder: Path, labelled: bool) -> Scan:
         raise ValueError(f"is {json.dumps(entry)[:40]}. Expected an object with 'image', masks and 'label'")
     missing = [key for key in (REQUIRED if labelled else ("image",)) if entry.get(key) in (None, "")]
     if missing:
-        hint = f". Make the datalist with: {BUILD} ..." if labelled else ""
+        hint = f". Create the datalist with: {BUILD} ..." if labelled else ""
         raise ValueError(f"has no {' and no '.join(repr(key) for key in missing)}{hint}")
     paths = {key: str(path_inside(folder, entry[key])) for key in PATH_KEYS if entry.get(key) not in (None, "")}
     case_id = case_name(paths["image"]) if entry.get("case_id") is None else str(entry["case_id"])

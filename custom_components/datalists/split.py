@@ -82,7 +82,7 @@ def split_cases(
         left_out = _beside(folds == fold, border)
     training = (folds != fold) & ~left_out
     if not training.any():
-        raise ValueError(f"A border of {border} leaves none of {len(ordered)} cases for training. Make it smaller.")
+        raise ValueError(f"A border of {border} leaves no case for training (of {len(ordered)}). Use a smaller border.")
     masks = {"training": training, "validation": folds == fold, "left_out": left_out}
     picked = {side: [ordered[k] for k in np.flatnonzero(mask)] for side, mask in masks.items()}
     return {"protocol": words, "num_folds": num_folds, "fold": fold, "seed": seed, **picked}
@@ -132,7 +132,7 @@ def _check(cases: Sequence[Case], num_folds: int, fold: int, protocol: str, bord
     if protocol == "group" and 0 < len(without) < len(cases):
         raise ValueError(
             f"{len(without)} of {len(cases)} cases have no group, the first is {without[0]}. "
-            "Give the group (patient or site) of every case, or of none."
+            "Set the group (patient or site) of every case, or of no case."
         )
 
 

@@ -148,7 +148,7 @@ def equalized_to_hu(grey: np.ndarray, lung: np.ndarray, infection: np.ndarray) -
     landmarks = (air, lung_grey, fat, BRIGHTEST_GREY)
     if not all(low < high for low, high in pairwise(landmarks)):
         raise ValueError(
-            "Greys of air, lung, fat and the brightest are "
+            "Intensities of air, lung, fat and the brightest pixel are "
             f"{', '.join(f'{value:g}' for value in landmarks)}. Expected each brighter than the one before: check that "
             "the lung mask lies on the lungs."
         )

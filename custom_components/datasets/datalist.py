@@ -248,6 +248,6 @@ def _problem(scan: Mapping[str, Any]) -> str:
     if abs(ratio - scan["ratio"]) > RATIO_TOLERANCE:
         return (
             f"Case {scan['case_id']}: ratio is {scan['ratio']:.4f} but that of the masks is {ratio:.4f}. Expected at "
-            f"most {RATIO_TOLERANCE:g} between them. Correct it, or make the datalist anew with build_datalist"
+            f"most {RATIO_TOLERANCE:g} between them. Correct it, or rebuild the datalist with build_datalist"
         )
     return ""

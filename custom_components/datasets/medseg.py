@@ -184,7 +184,7 @@ def _greys(
     elif air_grey is not None and fat_grey is not None:
         greys = {path.stem: (float(air_grey), float(fat_grey)) for path in paths}
     else:
-        raise ValueError("Greys of air and fat are missing. Give air_grey and fat_grey, or a table of them.")
+        raise ValueError("air_grey and fat_grey are missing. Set both, or give a table with them.")
     missing = [path.name for path in paths if path.stem not in greys]
     if missing:
         raise ValueError(f"{len(missing)} images are not in {table}: {', '.join(missing[:5])}. Add a row for each.")

@@ -112,7 +112,7 @@ def find_chest_series(folder: str | Path) -> ChestSeries:
     listing = "\n".join(f"  - {one}: {left_out[one]}" for one in found)
     raise ValueError(
         f"Study {found[0].study_uid} has no axial chest CT among its {len(found)} series:\n{listing}\n"
-        "Export the axial series of the chest as classic CT, one file a slice, or give a NIfTI file."
+        "Export the axial series of the chest as classic CT, one file per slice, or give a NIfTI file."
     )
 
 
@@ -124,15 +124,15 @@ def why_not(series: StudySeries) -> str:
     reasons = {
         "a dose report": kind == RADIATION_DOSE_REPORT,
         "a secondary capture (a screenshot, without HU)": kind.startswith(SECONDARY_CAPTURE),
-        f"no CT (modality {modality or 'unknown'})": modality != "CT",
+        f"not CT (modality {modality or 'unknown'})": modality != "CT",
         "a localizer (scout view)": LOCALIZER in series.image_type or bool(_LOCALIZER.search(described)),
-        "a projection (MIP or alike)": bool(series.image_type & PROJECTIONS or _PROJECTION.search(described)),
+        "a projection (such as MIP)": bool(series.image_type & PROJECTIONS or _PROJECTION.search(described)),
         "colour pictures": int(series.headers[0].get("SamplesPerPixel") or 1) > 1,
-        "multi-frame (enhanced) CT, one file a slice is read": int(frames or 1) > 1,
+        "multi-frame (enhanced) CT; only one file per slice is supported": int(frames or 1) > 1,
         "images without one common orientation": normal is None,
         "images without position": normal is not None and not len(series.heights_mm),
         "not axial (a coronal, sagittal or oblique reformat)": normal is not None and abs(normal[2]) < AXIAL_COSINE,
-        f"too short, {series.extent_mm:.0f} mm where a chest has {LEAST_EXTENT_MM:.0f} or more": (
+        f"too short, {series.extent_mm:.0f} mm, a chest needs {LEAST_EXTENT_MM:.0f} mm or more": (
             series.extent_mm < LEAST_EXTENT_MM
         ),
     }
@@ -153,12 +153,12 @@ def preference(series: StudySeries) -> tuple[float, ...]:
 
 # What each entry of the key says against a series that lost by it.
 _LOST_BY = (
-    "an axial series that names the chest is there",
-    "slices of {spacing:.3g} mm, thinner ones are there",
-    "derived images, original ones are there",
-    "bone or edge kernel, another one is there",
+    "another axial series names the chest",
+    "slices of {spacing:.3g} mm, another series has thinner ones",
+    "derived images, another series has original images",
+    "bone or edge kernel, another series has a smoother kernel",
     "fewer slices",
-    "as good as the one taken, of higher series number",
+    "equally suitable, with a higher series number",
 )
 
 

@@ -160,7 +160,7 @@ def check_dicom_series(
     is_rounded = _check_positions(slices, heights_mm, float(rounding_mm @ np.abs(normal)), case)
     if is_rounded:
         heights_mm = np.polyval(np.polyfit(range(len(slices)), heights_mm, 1), range(len(slices)))
-        notes.append(f"slice positions are rounded, taken as {np.diff(heights_mm)[0]:.4g} mm apart")
+        notes.append(f"slice positions are rounded; a spacing of {np.diff(heights_mm)[0]:.4g} mm is used")
     _check_shear(slices, normal, max(ROUNDING_MM, 2 * float(np.linalg.norm(rounding_mm)) if is_rounded else 0.0), case)
     return _series(slices, heights_mm, normal, notes)
 
@@ -249,7 +249,7 @@ def _without_copies(slices: list[_Slice]) -> tuple[list[_Slice], list[str]]:
     """Each image once; what was left out, in a phrase."""
     once = [slices[number] for number in first_copies([(one.header, one.path) for one in slices])]
     copies = len(slices) - len(once)
-    return once, [f"{copies} files are copies of others, and left out"] if copies else []
+    return once, [f"{copies} files are copies of other files and are ignored"] if copies else []
 
 
 def _unreadable(case: str, name: str, reason: str) -> str:
@@ -302,7 +302,7 @@ def _check_ct(slices: list[_Slice], case: str) -> list[str]:
         else:
             continue
         raise ValueError(f"Case {case}: {one.name} is {found}. Expected one axial CT series: give its folder.")
-    return [f"{unnamed} images lack Modality, CT by their SOP class"] if unnamed else []
+    return [f"{unnamed} images lack Modality; their SOP class is CT"] if unnamed else []
 
 
 def modality_of(header: Any) -> str:
@@ -317,13 +317,13 @@ def _check_attributes(slices: list[_Slice], case: str) -> None:
         if frames not in ("", "0", "1"):
             raise ValueError(
                 f"Case {case}: {one.name} is a multi-frame (enhanced) CT. "
-                "Expected one file a slice: export the series as classic CT, or convert it to NIfTI."
+                "Expected one file per slice: export the series as classic CT, or convert it to NIfTI."
             )
         missing = [name for name in REQUIRED if one.header.get(name) in (None, "")]
         if missing:
             raise ValueError(
-                f"Case {case}: {one.name} lacks {', '.join(missing)}. Without them its place or its HU are "
-                "unknown. Export the series again, with whole headers."
+                f"Case {case}: {one.name} lacks {', '.join(missing)}. Without them its position or HU values "
+                "are unknown. Export the series again, with complete headers."
             )
         problem = number_problem(one.header) or _length_problem(one)
         if problem:
@@ -334,7 +334,7 @@ def _length_problem(one: _Slice) -> str:
     expected = expected_bytes(one.header)
     if one.num_bytes in (None, expected):
         return ""
-    return f"has {one.num_bytes:,} bytes of pixel data where its rows and columns make {expected:,}"
+    return f"has {one.num_bytes:,} bytes of pixel data, its rows and columns need {expected:,}"
 
 
 def _check_same_grid(slices: list[_Slice], case: str) -> None:
@@ -352,7 +352,7 @@ def _check_same_grid(slices: list[_Slice], case: str) -> None:
             raise ValueError(
                 f"Case {case}: {len(others)} of {len(slices)} images differ in {what}, e.g. {odd.name} has "
                 f"{list(own)} where most have {list(usual)}. "
-                "Expected one axial series: move the other images away."
+                "Expected one axial series: remove the other images."
             )
 
 
@@ -407,7 +407,7 @@ def _check_shear(slices: list[_Slice], normal: np.ndarray, rounding_mm: float, c
         k = int(np.argmax(sideways_mm - allowed_mm))
         degrees = np.rad2deg(np.arctan2(sideways_mm[k], along_mm[k]))
         raise ValueError(
-            f"Case {case}: the slices are sheared by {degrees:.1f} degrees (gantry tilt), up to "
+            f"Case {case}: the slices are sheared by {degrees:.1f} degrees (gantry tilt), at most "
             f"{SHEAR_TOLERANCE_DEGREES:g} is allowed. Resample the series to an upright volume first "
             "(e.g. dcm2niix) and give its NIfTI file."
         )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # Air to water: what the upper half of unsigned values becomes where the scanner stored signed ones.
 NEGATIVE_HU = (-1100.0, 0.0)
 LEAST_NEGATIVE = 0.01
-READ_AS_SIGNED = "its values are declared unsigned and are signed: read as signed"
+READ_AS_SIGNED = "its values are declared unsigned but are signed: read as signed"
 
 
 @dataclass(frozen=True)

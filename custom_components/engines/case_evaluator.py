@@ -72,7 +72,7 @@ class CaseEvaluator(SupervisedEvaluator):
         super().run(global_epoch)
         if self.failures:
             reasons = "".join(f"\n  {name}: {reason}" for name, reason in self.failures.items())
-            others = "" if len(self.failures) == self.state.iteration else ", the others are written"
+            others = "" if len(self.failures) == self.state.iteration else ", the results of the others are written"
             raise RuntimeError(f"{len(self.failures)} of {self.state.iteration} cases failed{others}:{reasons}")
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> dict | None:  # type: ignore[override]

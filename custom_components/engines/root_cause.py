@@ -100,7 +100,7 @@ class _Hook:
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, KeyboardInterrupt):
-            _logger.warning("%sStopped. What is written is whole; a training goes on with --resume true.", _process())
+            _logger.warning("%sStopped. Written files are complete; resume a training with --resume true.", _process())
             return
         if os.environ.get(TRACEBACK_VARIABLE) or not (self.one_line and is_for_people(error)):
             self.earlier(kind, error, trace)
@@ -144,13 +144,13 @@ def _message_of(part: str) -> str:
 
 
 MEMORY = (
-    "The system does that when memory runs out: lower --num_workers (0 loads in the program itself), and --cache_rate "
-    "where the config has it"
+    "The usual cause is too little memory: lower --num_workers (0 loads data in the main process), and --cache_rate "
+    "if the config has it"
 )
 SHARED_MEMORY = "Lower --num_workers, or allow more shared memory (docker: --shm-size)"
 OTHER_PROCESS = (
-    "Another process of this training has ended, or answers no more. What it logged last is the reason; without a word "
-    "of its own it was killed, as the system does when memory runs out"
+    "Another process of this training ended or no longer responds. Its last log line gives the reason; if there "
+    "is none, it was killed, usually because memory ran out"
 )
 
 _LOADER_BUS = re.compile(r"DataLoader worker \(pid.*Bus error")
@@ -170,14 +170,14 @@ def machine_fault(message: str) -> str | None:
 
     Example:
         >>> machine_fault("[Errno 30] Read-only file system: '/results/a.json'")
-        '/results/a.json: Read-only file system. Make it writable, or name another folder.'
+        '/results/a.json: Read-only file system. Make it writable, or choose another folder.'
         >>> machine_fault("Case 012: label has value 7.") is None
         True
     """
     if _LOADER_BUS.search(message):
-        return f"A process that loads data ran out of shared memory. {SHARED_MEMORY}."
+        return f"A data loading process ran out of shared memory. {SHARED_MEMORY}."
     if _LOADER_KILLED.search(message):
-        return f"A process that loads data was killed. {MEMORY}."
+        return f"A data loading process was killed. {MEMORY}."
     if _PEER.search(message):
         return f"{OTHER_PROCESS}. ({message.splitlines()[0]})"
     found = _SYSTEM.match(message)
@@ -189,7 +189,7 @@ def _system_error(number: int, words: str, path: str | None) -> str | None:
     if path is None and number == errno.ENOSPC:
         path = ", ".join(map(str, full_folders())) or None
     if number == errno.ENOENT and path is not None:
-        return f"{path}: {words}. Check the path, and whether it was removed meanwhile."
+        return f"{path}: {words}. Check the path, and whether it was removed during the run."
     if number not in REMEDIES or number == errno.ENOENT:
         return None
     return f"{path}: {words}. {REMEDIES[number]}." if path else f"{words}. {REMEDIES[number]}."

@@ -34,7 +34,7 @@ def writable_folder(path: str | Path) -> Path:
     except OSError as error:
         raise ValueError(
             f"Output folder {folder} cannot be written to ({error.strerror}). "
-            "Name another folder, or free space and set its permissions."
+            "Choose another folder, or free space and check its permissions."
         ) from error
     remember_folder(folder)
     return folder
@@ -157,7 +157,7 @@ def new_folder(target: str | Path) -> Iterator[Path]:
     """
     final = Path(str(target)).expanduser().absolute()
     if final.exists() and (not final.is_dir() or any(final.iterdir())):
-        raise ValueError(f"Output folder {final} exists and is not empty. Name a new folder.")
+        raise ValueError(f"Output folder {final} exists and is not empty. Choose a new folder.")
     writable_folder(final.parent)
     temporary = temporary_beside(final)
     with named_when_not_written(final):

@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_FREE, _PERMIT = "Free space, or name another folder", "Make it writable, or name another folder"
-_CHECK = "Check the disk, or name another folder"
+_FREE, _PERMIT = "Free space, or choose another folder", "Make it writable, or choose another folder"
+_CHECK = "Check the disk, or choose another folder"
 # What a disk says when it does not take a file, and what to do then.
 REMEDIES = {
     errno.ENOSPC: _FREE,
     errno.EDQUOT: _FREE,
-    errno.EFBIG: "No larger file is allowed here (ulimit -f): allow more, or name another folder",
+    errno.EFBIG: "The file size limit is reached (ulimit -f): raise it, or choose another folder",
     errno.EROFS: _PERMIT,
     errno.EACCES: _PERMIT,
     errno.EPERM: _PERMIT,
-    errno.ENOENT: "Its folder was removed: leave it there until the program ends",
+    errno.ENOENT: "Its folder was removed: keep the folder until the program ends",
     errno.EIO: _CHECK,
     errno.ESTALE: _CHECK,
 }
@@ -52,7 +52,7 @@ def named_when_not_written(target: Path) -> Iterator[None]:
         ...         raise OSError(errno.ENOSPC, "No space left on device")
         ... except NotWrittenError as error:
         ...     print(error)
-        report.json could not be written: No space left on device. Free space, or name another folder.
+        report.json could not be written: No space left on device. Free space, or choose another folder.
     """
     try:
         yield

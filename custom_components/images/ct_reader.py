@@ -295,13 +295,13 @@ def _kind(path: Path) -> str:
         return "NIfTI"
     if name.endswith((".jpg", ".jpeg")):
         raise ValueError(
-            f"Case {case}: {path.name} is a JPEG, whose greys stand for no known HU. Convert the folder first: "
+            f"Case {case}: {path.name} is a JPEG, whose intensities have no known HU scale. Convert the folder first: "
             "python -m custom_components convert_jpg IMAGES_DIR OUTPUT_DIR --air_grey ... --fat_grey ..."
         )
     if name.endswith(".dcm") or is_dicom_file(path):
         raise ValueError(f"Case {case}: {path.name} is one DICOM file. Give the folder of its series instead.")
     raise ValueError(
-        f"Case {case}: {path.name} is of a kind that is not read. Expected an 8-bit grey PNG, "
+        f"Case {case}: {path.name} has an unsupported format. Expected an 8-bit greyscale PNG, "
         "a NIfTI file (.nii, .nii.gz) or a folder of one DICOM series."
     )
 
@@ -309,7 +309,8 @@ def _kind(path: Path) -> str:
 def _check_folder(path: Path) -> None:
     if path.name.lower().endswith(IMAGE_SUFFIXES) and not holds_dicom(path):
         raise ValueError(
-            f"Case {case_name(path)}: {path.name} is a folder without DICOM files. Expected a file: give the one in it."
+            f"Case {case_name(path)}: {path.name} is a folder without DICOM files. Expected a file: give the file "
+            "inside the folder."
         )
 
 
@@ -334,19 +335,19 @@ def _png_header(path: Path) -> ImageHeader:
             mode, (width, height), frames = image.mode, image.size, getattr(image, "n_frames", 1)
     except Image.DecompressionBombError as error:
         raise ValueError(
-            f"Case {case_name(path)}: {path.name} has more pixels than are opened "
+            f"Case {case_name(path)}: {path.name} has more pixels than the limit "
             f"({2 * (Image.MAX_IMAGE_PIXELS or 0):,}). Expected one CT slice: export it again."
         ) from error
     if frames > 1:
         raise ValueError(
-            f"Case {case_name(path)}: {path.name} is animated ({frames} pictures). Expected one slice: save each as a "
-            "file of its own, or the CT as NIfTI in HU."
+            f"Case {case_name(path)}: {path.name} is animated ({frames} frames). Expected one slice: save each frame "
+            "as its own file, or the CT as NIfTI in HU."
         )
     if mode != "L":
         found = COLOUR_MODES.get(mode, f"of mode {mode} (16 or 32 bits)")
         raise ValueError(
-            f"Case {case_name(path)}: {path.name} is {found}. Expected 8-bit grey. "
-            "Save it as 8-bit grey PNG (PIL mode 'L'), or the CT as NIfTI in HU."
+            f"Case {case_name(path)}: {path.name} is {found}. Expected 8-bit greyscale. "
+            "Save it as 8-bit greyscale PNG (PIL mode 'L'), or the CT as NIfTI in HU."
         )
     return ImageHeader((width, height, 1), PNG_AFFINE)
 
@@ -372,11 +373,12 @@ def _nifti(path: Path) -> tuple[ImageHeader, int]:
         image: Any = nibabel.load(path)
         shape, affine, dtype = tuple(image.shape), np.asarray(image.affine, dtype=float), image.get_data_dtype()
         if image.dataobj.offset < len(image.header.binaryblock):
-            raise ValueError(f"its voxels would begin at byte {image.dataobj.offset}, inside its header")
+            raise ValueError(f"its voxel data would start at byte {image.dataobj.offset}, inside its header")
     if dtype.kind not in "biuf":
         kind = "complex" if dtype.kind == "c" else "colour"
         raise ValueError(
-            f"Case {case}: {path.name} stores {kind} values. Expected one number a voxel (grey, HU): save it as such."
+            f"Case {case}: {path.name} stores {kind} values. Expected one number per voxel (intensity or HU): "
+            "convert the file."
         )
     if len(shape) < 2 or any(size > 1 for size in shape[3:]):
         raise ValueError(

@@ -32,17 +32,19 @@ def mask_mismatch(image: ImageHeader, mask: ImageHeader) -> str:
         >>> mask_mismatch(image, flipped)
         ''
         >>> mask_mismatch(image, ImageHeader((6, 5, 7), image.affine))
-        'is 6 x 5 x 7 but the image 5 x 6 x 7. Export both at the same size'
+        'is 6 x 5 x 7 but the image is 5 x 6 x 7. Export both at the same size'
     """
     turn = _turn(image.affine, mask.affine)
     shape = tuple(int(size) for size in np.asarray(mask.shape)[np.argsort(turn[:, 0])])
     if image.shape != shape:
-        return f"is {_size(shape)} but the image {_size(image.shape)}. Export both at the same size"
+        return f"is {_size(shape)} but the image is {_size(image.shape)}. Export both at the same size"
     corners = np.array([[*corner, 1] for corner in product(*((0, size - 1) for size in image.shape))]).T
     turned = mask.affine @ inv_ornt_aff(turn, mask.shape)
     apart_mm = float(np.linalg.norm((image.affine @ corners - turned @ corners)[:3], axis=0).max())
     if apart_mm > SAME_PLACE * np.linalg.norm(image.affine[:3, :3], axis=0).min():
-        return f"lies up to {apart_mm:.1f} mm off the image. Copy the image's header (affine) into the mask"
+        return (
+            f"is misaligned with the image by up to {apart_mm:.1f} mm. Copy the image's header (affine) into the mask"
+        )
     return ""
 
 

@@ -29,11 +29,11 @@ NO_ORIENTATION = (
     "front and back, head and feet are a guess: check the sides, or convert the scan from DICOM again"
 )
 TWO_ORIENTATIONS = (
-    "its qform and sform place voxels up to {apart_mm:.0f} mm apart, and the sform is taken: check the sides, other "
+    "its qform and sform place voxels up to {apart_mm:.0f} mm apart; the sform is used: check the sides, other "
     "programs may take the qform"
 )
-BROKEN_QFORM = "its qform is not a rotation, and the sform is taken: other programs may not open it"
-FOLLOWED = "something that is not gzip follows its end, and is left out"
+BROKEN_QFORM = "its qform is not a rotation; the sform is used: other programs may not open it"
+FOLLOWED = "the bytes after the end of its gzip data are ignored"
 
 
 def start_headers(path: Path) -> tuple[Nifti1Header, Nifti1Header]:
@@ -65,9 +65,9 @@ def _check_packed_as_named(path: Path) -> None:
         start = file.read(len(GZIP_START))
     if start and (start == GZIP_START) != _is_gz(path):
         raise ValueError(
-            "it is not packed with gzip, as its name says: a NIfTI file that is not is named .nii"
+            "it is not gzip-compressed, although its name ends in .gz: rename it to .nii"
             if _is_gz(path)
-            else "it is packed with gzip: name it .nii.gz"
+            else "it is gzip-compressed: rename it to .nii.gz"
         )
 
 
@@ -126,18 +126,18 @@ def check_size(path: Path, case: str, voxels: int, told_bytes: int) -> None:
     most = has * MOST_DEFLATED if _is_gz(path) else has
     if voxels > MOST_VOXELS:
         raise ValueError(
-            f"Case {case}: {path.name} has {voxels:,} voxels by its header. Expected one CT, at most {MOST_VOXELS:,}: "
-            "check the header, or cut the volume."
+            f"Case {case}: {path.name} has {voxels:,} voxels according to its header. Expected one CT of at most "
+            f"{MOST_VOXELS:,}: check the header, or crop the volume."
         )
     if told_bytes > most:
         raise ValueError(
-            f"Case {case}: {path.name} is truncated or not a NIfTI file: its header tells of {told_bytes:,} bytes, and "
-            f"{has:,} are there. Copy or export the file again."
+            f"Case {case}: {path.name} is truncated or not a NIfTI file: its header declares {told_bytes:,} bytes, the "
+            f"file has {has:,}. Copy or export the file again."
         )
     if has > told_bytes + SPARE_BYTES:
         raise ValueError(
-            f"Case {case}: {path.name} has {has:,} bytes, its header tells of {told_bytes:,}. Expected a header that "
-            "fits the voxels: export the file again."
+            f"Case {case}: {path.name} has {has:,} bytes, but its header declares {told_bytes:,}. Expected a header "
+            "that fits the voxels: export the file again."
         )
 
 
@@ -253,9 +253,9 @@ def _check_right_angles(path: Path, case: str, directions: np.ndarray) -> None:
     degrees = float(np.rad2deg(np.arcsin(cosines)))
     if degrees > SHEAR_TOLERANCE_DEGREES:
         raise ValueError(
-            f"Case {case}: the axes of {path.name} are sheared by {degrees:.1f} degrees, up to "
-            f"{SHEAR_TOLERANCE_DEGREES:g} is allowed. Resample it to a grid of right angles first (of a tilted gantry "
-            "dcm2niix does so) and give that file."
+            f"Case {case}: the axes of {path.name} are sheared by {degrees:.1f} degrees, at most "
+            f"{SHEAR_TOLERANCE_DEGREES:g} is allowed. Resample it to an orthogonal grid first (dcm2niix corrects "
+            "gantry tilt) and give that file."
         )
 
 

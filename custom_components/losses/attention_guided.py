@@ -68,7 +68,7 @@ def _check_labels(logit: torch.Tensor, label: torch.Tensor) -> None:
     if logit.ndim != 2 or logit.shape[1] != 1 or label.shape != logit.shape[:1]:
         raise ValueError(
             f"Expected logits (B, 1) and labels (B,), got {tuple(logit.shape)} and {tuple(label.shape)}. "
-            "Give one label a scan: 1 for COVID-19, 0 for CAP."
+            "Give one label per scan: 1 for COVID-19, 0 for CAP."
         )
     wrong = label[(label != 0) & (label != 1)]
     if wrong.numel():

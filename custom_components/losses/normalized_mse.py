@@ -60,5 +60,5 @@ def _check_shapes(attention: torch.Tensor, mask: torch.Tensor, selected: torch.T
         )
     if selected is not None and tuple(selected.shape) != (attention.shape[0],):
         raise ValueError(
-            f"Expected one number a scan in `selected`, shape ({attention.shape[0]},), got {tuple(selected.shape)}."
+            f"Expected one number per scan in `selected`, shape ({attention.shape[0]},), got {tuple(selected.shape)}."
         )

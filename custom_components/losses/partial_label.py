@@ -98,7 +98,7 @@ class PartialLabelLoss(_Loss):
                 f"{tuple(sets.shape)}. Give label sets with one channel on the grid of the logits."
             )
         if self.weight is not None and len(self.weight) != logits.shape[1]:
-            raise ValueError(f"Expected {logits.shape[1]} weights, one a class, got {len(self.weight)}.")
+            raise ValueError(f"Expected {logits.shape[1]} weights, one per class, got {len(self.weight)}.")
         sets, most = sets.long(), (1 << logits.shape[1]) - 1
         wrong = (sets < 1) | (sets > most)
         if bool(wrong.any()):

@@ -313,7 +313,7 @@ def _volume(item: Mapping[Hashable, Any], key: str, case: str) -> MetaTensor:
     if volume is None:
         raise ValueError(f"Case {case}: {key} is missing. Give it in the datalist, masks by a segmentation.")
     if not isinstance(volume, MetaTensor):
-        raise ValueError(f"Case {case}: {key} carries no affine. Load it with LoadImaged.")
+        raise ValueError(f"Case {case}: {key} has no affine. Load it with LoadImaged.")
     if volume.ndim != 4 or volume.shape[0] != 1:
         raise ValueError(
             f"Case {case}: {key} has shape {tuple(volume.shape)}. Expected one volume (1, X, Y, Z): "

@@ -103,9 +103,9 @@ def latest_checkpoint(folder: str | Path, prefix: str = "resume") -> Path | None
         if reason is None:
             return epochs[epoch]
         broken = broken or f"Checkpoint {epochs[epoch]} cannot be resumed from: {reason}."
-        _logger.warning("Checkpoint %s cannot be read (%s): the one before it is taken.", epochs[epoch], reason)
+        _logger.warning("Checkpoint %s cannot be read (%s): using the previous one.", epochs[epoch], reason)
     if broken:
-        raise ValueError(f"{broken} Delete the file if it is broken, or start anew in another --ckpt_dir.")
+        raise ValueError(f"{broken} Delete the file if it is broken, or use a new --ckpt_dir.")
     return None
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from tests.bad_input.places import message_at, output_at
 
-# What `seen` begins with where the input is read as it is.
-TAKEN = "taken: "
+# `seen` begins with this when the input is accepted.
+TAKEN = "accepted: "
 # What stands before the problems of a data set.
 _HEAD = re.compile(r"Data set .* has \d+ problems?:\n  - |(Case \S+|\d+ of \d+ scans) failed:\s+(bad: )?")
 
@@ -18,11 +18,11 @@ class Row:
 
     Args:
         name: of the test.
-        given: the input, in words.
-        met: where it is met, a key of ``places.PLACES``.
-        seen: first words of the message, an ellipsis for what differs; ``taken: `` and what is done with it otherwise.
+        given: description of the input.
+        met: where it is used, a key of ``places.PLACES``.
+        seen: start of the message, an ellipsis for variable text; or ``accepted: `` and how the input is handled.
         make: writes the input into an empty folder and returns what the place is given.
-        check: fails when what the place makes of an input that is taken is wrong.
+        check: returns whether the output for an accepted input is right.
     """
 
     name: str

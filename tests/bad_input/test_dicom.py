@@ -399,15 +399,15 @@ ROWS = {
     "no_meta_header": both(without_meta, READ),
     "no_preamble": both(without_preamble, READ),
     "no_transfer_syntax": both(without_syntax, READ),
-    "mr": with_tags("is of modality MR", "no CT (modality MR)", Modality="MR"),
-    "cr": with_tags("is of modality CR", "no CT (modality CR)", Modality="CR"),
+    "mr": with_tags("is of modality MR", "not CT (modality MR)", Modality="MR"),
+    "cr": with_tags("is of modality CR", "not CT (modality CR)", Modality="CR"),
     "secondary_capture": with_tags("a secondary capture", SOPClassUID="1.2.840.10008.5.1.4.1.1.7"),
-    "seg": Row(partial(other_class, kind=CODED["SEG"], modality="SEG"), "is of modality SEG", "no CT (modality SEG)"),
-    "sr": Row(partial(other_class, kind=CODED["SR"], modality="SR"), "is of modality SR", "no CT (modality SR)"),
+    "seg": Row(partial(other_class, kind=CODED["SEG"], modality="SEG"), "is of modality SEG", "not CT (modality SEG)"),
+    "sr": Row(partial(other_class, kind=CODED["SR"], modality="SR"), "is of modality SR", "not CT (modality SR)"),
     "pdf": Row(
         partial(other_class, kind=PDF, modality="DOC", EncapsulatedDocument=b"%PDF-1.7"),
         "is of modality DOC",
-        "no CT (modality DOC)",
+        "not CT (modality DOC)",
     ),
     "enhanced": with_tags("multi-frame (enhanced) CT", SOPClassUID=ENHANCED_CT, NumberOfFrames=8),
     "truncated": both(truncated, "is truncated or not a DICOM file: its pixel data have"),
@@ -463,7 +463,7 @@ ROWS = {
         "No DICOM images in the folder (1 files without readable header)",
     ),
     "preamble_alone": Row(
-        partial(of_bytes, content=b"\0" * 128 + b"DICM", name="IM0"), "is without modality", "no CT (modality unknown)"
+        partial(of_bytes, content=b"\0" * 128 + b"DICM", name="IM0"), "is without modality", "not CT (modality unknown)"
     ),
     "padding_signed": both(partial(padded, is_signed=True), READ, padded_hu(-1024)),
     "padding_unsigned": both(partial(padded, is_signed=False), READ, padded_hu(-1024)),

@@ -221,7 +221,7 @@ ROWS = [
     Row("missing", "a listed file that is not there", TRAIN, NO_FILE, seg_entry(image="images/nowhere.nii.gz")),
     Row(
         "link",
-        "a link that leads nowhere",
+        "a broken link",
         TRAIN,
         "image: Case bad: … does not exist. Check the path or the datalist.",
         seg_image(lambda path: path.symlink_to("nowhere")),
@@ -252,37 +252,37 @@ ROWS = [
         "truncated",
         "half a .nii",
         TRAIN,
-        "image: Case bad: bad.nii is truncated or not a NIfTI file: its header tells of "
-        "3,376 bytes, and 3,336 are there. Copy or export the file again.",
+        "image: Case bad: bad.nii is truncated or not a NIfTI file: its header declares "
+        "3,376 bytes, the file has 3,336. Copy or export the file again.",
         seg_image(cut, "bad.nii"),
     ),
     Row(
         "text",
         "a text named .nii.gz",
         "diagnose",
-        f"{BROKEN[10:]}it is not packed with gzip, as its name says: a NIfTI file that is not is named .nii.",
+        f"{BROKEN[10:]}it is not gzip-compressed, although its name ends in .gz: rename it to .nii.",
         alone(lambda path: path.write_text("404")),
     ),
     Row(
         "gz_as_nii",
         "a .nii.gz named .nii",
         INFER,
-        "Case bad: bad.nii is truncated or not a NIfTI file: it is packed with gzip: name it .nii.gz.",
+        "Case bad: bad.nii is truncated or not a NIfTI file: it is gzip-compressed: rename it to .nii.gz.",
         seg_image(lambda path: path.write_bytes(gzip.compress(bytes(999))), "bad.nii"),
     ),
     Row(
         "gz_followed",
-        "a .nii.gz with a text behind its end",
+        "a .nii.gz followed by text",
         INFER,
-        f"{TAKEN}the text is left out, with a warning",
+        f"{TAKEN}the extra bytes are ignored, with a warning",
         seg_image(lambda path: save(chest()["image"], path).open("ab").write(b"<html>")),
-        lambda item: "follows its end" in item["native"].meta["reading_notes"],
+        lambda item: "after the end of its gzip data" in item["native"].meta["reading_notes"],
     ),
     Row(
         "no_orientation",
-        "a .nii with the orientation codes 0",
+        "a .nii with qform_code and sform_code 0",
         INFER,
-        f"{TAKEN}with a warning, which the report repeats, that sides are a guess",
+        f"{TAKEN}a warning, repeated in the report, says that the sides are guessed",
         seg_image(fields(sform_code=0), "bad.nii"),
         lambda item: (
             "left and right, front and back, head and feet are a guess" in item["native"].meta["reading_notes"]
@@ -304,9 +304,9 @@ ROWS = [
     ),
     Row(
         "voxels_in_header",
-        "a .nii whose voxels begin inside its header",
+        "a .nii whose voxel data starts inside the header",
         "diagnose",
-        "bad.nii is truncated or not a NIfTI file: its voxels would begin at byte 0, inside its header.",
+        "bad.nii is truncated or not a NIfTI file: its voxel data would start at byte 0, inside its header.",
         alone(fields(vox_offset=0), "bad.nii"),
     ),
     Row(
@@ -318,44 +318,46 @@ ROWS = [
     ),
     Row(
         "bomb_by_header",
-        "10 GB in a .nii.gz of 10 MB, by its header 512 x 512 x 20000",
+        "10 GB in a .nii.gz of 10 MB, header says 512 x 512 x 20000",
         INFER,
-        "Case bad: bad.nii.gz has 5,242,880,000 voxels by its header. Expected one CT, at most 1,073,741,824: ",
+        "Case bad: bad.nii.gz has 5,242,880,000 voxels according to its header. Expected one CT of at most "
+        "1,073,741,824: ",
         seg_image(bomb(header((512, 512, 20000)))),
     ),
     Row(
         "bomb_behind_header",
-        "10 GB in a .nii.gz of 10 MB, by its header 14 x 12 x 9",
+        "10 GB in a .nii.gz of 10 MB, header says 14 x 12 x 9",
         "diagnose",
-        "bad.nii.gz has … bytes, its header tells of 3,376. Expected a header that fits the voxels: ",
+        "bad.nii.gz has … bytes, but its header declares 3,376. Expected a header that fits the voxels: ",
         alone(bomb(header((14, 12, 9)))),
     ),
     Row(
         "bomb_in_extension",
-        "10 GB in a .nii.gz of 10 MB, as an extension of its header",
+        "10 GB in a .nii.gz of 10 MB, in a header extension",
         TRAIN,
         f"image: {BROKEN}failed to read extension content. ",
         seg_image(bomb(header((14, 12, 9), ENDLESS))),
     ),
     Row(
         "large_header",
-        "512 x 512 x 2000 voxels by its header, in 1 kB",
+        "header says 512 x 512 x 2000 voxels, file has 1 kB",
         TRAIN,
-        f"image: {BROKEN}its header tells of 1,048,576,352 bytes, and … are there. Copy or export",
+        f"image: {BROKEN}its header declares 1,048,576,352 bytes, the file has …. Copy or export",
         seg_image(lambda path: path.write_bytes(gzip.compress(header((512, 512, 2000)) + bytes(600), mtime=0))),
     ),
     Row(
         "complex",
         "NIfTI of complex numbers",
         TRAIN,
-        "image: Case bad: bad.nii.gz stores complex values. Expected one number a voxel (grey, HU): save it as such.",
+        "image: Case bad: bad.nii.gz stores complex values. Expected one number per voxel (intensity or HU): convert "
+        "the file.",
         seg_image(nifti(np.zeros((14, 12, 9), np.complex64))),
     ),
     Row(
         "rgb_nifti",
         "NIfTI in colour",
         INFER,
-        "Case bad: bad.nii.gz stores colour values. Expected one number a voxel",
+        "Case bad: bad.nii.gz stores colour values. Expected one number per voxel",
         seg_image(rgb),
     ),
     Row(
@@ -376,36 +378,42 @@ ROWS = [
         "png_16_bits",
         "PNG of 16 bits",
         INFER,
-        f"{IS}of mode I;16 (16 or 32 bits). Expected 8-bit grey. Save it as",
+        f"{IS}of mode I;16 (16 or 32 bits). Expected 8-bit greyscale. Save it as",
         seg_image(png_16_bits, "bad.png"),
     ),
-    Row("png_rgb", "PNG in colour", INFER, f"{IS}colour (RGB). Expected 8-bit grey.", seg_image(png("RGB"), "bad.png")),
+    Row(
+        "png_rgb",
+        "PNG in colour",
+        INFER,
+        f"{IS}colour (RGB). Expected 8-bit greyscale.",
+        seg_image(png("RGB"), "bad.png"),
+    ),
     Row(
         "png_palette",
         "PNG with a palette",
         INFER,
-        f"{IS}a colour palette. Expected 8-bit grey.",
+        f"{IS}a colour palette. Expected 8-bit greyscale.",
         seg_image(png("P"), "bad.png"),
     ),
     Row(
         "png_animated",
         "animated PNG",
         INFER,
-        f"{IS}animated (2 pictures). Expected one slice: ",
+        f"{IS}animated (2 frames). Expected one slice: ",
         seg_image(png(save_all=True, append_images=[Image.fromarray(GREY[::-1].copy())]), "bad.png"),
     ),
     Row(
         "png_huge",
         "PNG of 60000 x 50000 pixels",
         INFER,
-        "Case bad: bad.png has more pixels than are opened (178,956,970). Expected one CT slice: export it again.",
+        "Case bad: bad.png has more pixels than the limit (178,956,970). Expected one CT slice: export it again.",
         seg_image(png_of_3_gigapixels, "bad.png"),
     ),
     Row(
         "png_for_volume",
-        "a picture where a volume is needed",
+        "a 2D image instead of a volume",
         CAP_INFER,
-        "Case bad: bad.png is a picture of a slice. "
+        "Case bad: bad.png is a 2D image. "
         "Expected a CT volume: NIfTI (.nii, .nii.gz) or the folder of one DICOM series",
         in_cases(image="images/bad.png"),
     ),
@@ -454,14 +462,14 @@ ROWS = [
     ),
     Row(
         "published_elsewhere",
-        "a folder that holds something else",
+        "a folder with other content",
         "convert_lctsc",
         "Data set … has no patients. Expected DICOM files (.dcm) of LCTSC-Train-S1-001 and others: ",
         published("LCTSC-Train-S1-001/1-001.dcm", lambda path: path.write_text("text")),
     ),
     Row(
         "published_half",
-        "masks without the series that they were drawn on",
+        "masks without their CT series",
         "convert_plethora",
         "Data set … has 0 patients with DICOM series and 1 with masks. Expected both: ",
         published(
@@ -477,9 +485,10 @@ ROWS = [
     ),
     Row(
         "folder",
-        "a folder where a file should be",
+        "a folder instead of a file",
         TRAIN,
-        "image: Case bad: bad.nii.gz is a folder without DICOM files. Expected a file: give the one in it.",
+        "image: Case bad: bad.nii.gz is a folder without DICOM files. Expected a file: give the file inside the "
+        "folder.",
         seg_image(lambda path: path.mkdir()),
     ),
     Row(
@@ -493,15 +502,15 @@ ROWS = [
         "way_out",
         "`../../etc/passwd` in a datalist",
         TRAIN,
-        "entry 1: path ../../etc/passwd leaves the datalist's folder. "
-        "Give an absolute path, or move the files below it",
+        "entry 1: path ../../etc/passwd is outside the datalist's folder. "
+        "Use an absolute path, or move the files into the folder",
         seg_entry(image="../../etc/passwd"),
     ),
     Row(
         "no_image",
         "`/etc/passwd` in a datalist",
         TRAIN,
-        "image: Case passwd: passwd is of a kind that is not read. Expected",
+        "image: Case passwd: passwd has an unsupported format. Expected",
         seg_entry(image="/etc/passwd"),
     ),
     Row(
@@ -529,7 +538,7 @@ ROWS = [
     Row("case_id_long", "a case id of 300 letters", CAP_TRAIN, f'{NO_NAME}"aaaa', in_cases(case_id="a" * 300)),
     Row(
         "case_id_twice",
-        "a case id twice",
+        "a duplicate case id",
         TRAIN,
         "1 case ids occur more than once: good. Rename the files or ids",
         seg_entry(case_id="good"),
@@ -550,17 +559,17 @@ ROWS = [
     ),
     Row(
         "signs",
-        "spaces, signs and other scripts in a file name",
+        "spaces, symbols and other scripts in a file name",
         INFER,
-        f"{TAKEN}outputs bear the same name",
+        f"{TAKEN}outputs have the same name",
         seg_named("bad -ö 肺 'x'.nii.gz"),
         names_bad,
     ),
     Row(
         "latin_1",
-        "a file name that is no Unicode",
+        "a file name that is not valid Unicode",
         INFER,
-        f"{TAKEN}outputs bear the same name",
+        f"{TAKEN}outputs have the same name",
         seg_named("bad" + os.fsdecode(b"\xe9") + ".nii.gz"),
         names_bad,
     ),
@@ -568,29 +577,25 @@ ROWS = [
         "long_name",
         "a file name of 5,007 letters in a datalist",
         TRAIN,
-        'entry 1: no file can have the path "aaaa…',
+        'entry 1: path "aaaa…',
         seg_entry(image="a" * 5000 + ".nii.gz"),
     ),
     Row(
         "null",
         "a null byte in a path",
         CAP_TRAIN,
-        'Case bad: no file can have the path "a\\u0000b.nii.gz" (10 characters). Correct it',
+        'Case bad: path "a\\u0000b.nii.gz" (10 characters) is not a valid file name. Correct it',
         in_cases(image="a\0b.nii.gz"),
     ),
     Row(
-        "not_json", "a datalist that is no JSON", TRAIN, f"{NO_JSON}Expecting property name", seg_text("{'cases': []}")
+        "not_json", "a datalist that is not JSON", TRAIN, f"{NO_JSON}Expecting property name", seg_text("{'cases': []}")
     ),
     Row(
-        "top_level",
-        "a list where an object is expected",
-        TRAIN,
-        "Datalist … has no list of cases. Expected",
-        seg_text("[1]"),
+        "top_level", "a list instead of an object", TRAIN, "Datalist … has no list of cases. Expected", seg_text("[1]")
     ),
     Row(
         "key_twice",
-        "a key twice in one entry",
+        "a duplicate key in one entry",
         TRAIN,
         f'{NO_JSON}an object has the key "image" 2 times. ',
         seg_text(

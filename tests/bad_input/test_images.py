@@ -127,7 +127,7 @@ def size_of(*size: int) -> Callable[[Any], bool]:
 
 SINGULAR = "Case bad: bad.nii.gz has a singular affine, so its voxel size or orientation is unknown: "
 WARNED = "Case bad: values are "
-NO_LUNGS = "no plausible lungs found: 0.00 litres. Expected 0.5 to 12. The image's values run from "
+NO_LUNGS = "no plausible lungs found: 0.00 litres. Expected 0.5 to 12. The image's values range from "
 MEDIAN = "Case bad: median inside the lung mask is "
 NO_CHEST = ". Expected a chest in HU, air below -200 and tissue above: "
 
@@ -153,7 +153,7 @@ ROWS = [
         f"{WARNED}77 to 77{NO_CHEST}",
         seg(array_of(lambda a: a * 0 + 77), "images"),
     ),
-    Row("air", "air alone", "diagnose", f"{NO_LUNGS}-1000 to -1000. ", alone(array_of(lambda a: a * 0 - 1000))),
+    Row("air", "only air", "diagnose", f"{NO_LUNGS}-1000 to -1000. ", alone(array_of(lambda a: a * 0 - 1000))),
     Row(
         "one_voxel",
         "one voxel",
@@ -163,7 +163,7 @@ ROWS = [
     ),
     Row(
         "one_slice",
-        "one slice where a volume is needed",
+        "one slice instead of a volume",
         CAP_TRAIN,
         "Case bad: bad.nii.gz is one slice (14 x 12 x 1). Expected a CT volume: ",
         cap(array_of(lambda a: a[:, :, 4:5]), *ALL),
@@ -187,7 +187,7 @@ ROWS = [
         "many_slices",
         "2,000 slices",
         TRAIN,
-        f"{TAKEN}listed by their headers, loaded when their turn comes",
+        f"{TAKEN}headers are read at the start, voxels when needed",
         seg(lambda a, affine: (np.resize(a.T, (2000, 12, 14)).T, affine @ np.diag([1, 1, 0.03, 1]))),
         size_of(14, 12, 2000),
     ),
@@ -200,32 +200,25 @@ ROWS = [
         in_lungs,
     ),
     Row("no_spacing", "a voxel size of 0", TRAIN, f"image: {SINGULAR}", seg(column(1, 0))),
-    Row("singular", "two axes that are parallel", CAP_INFER, SINGULAR, cap(column(1, (-24.0, 0, 0)), *ALL)),
+    Row("singular", "two parallel axes", CAP_INFER, SINGULAR, cap(column(1, (-24.0, 0, 0)), *ALL)),
     Row(
         "sheared",
-        "axes that are sheared by 20 degrees",
+        "axes sheared by 20 degrees",
         "diagnose",
-        "the axes of bad.nii.gz are sheared by 20.0 degrees, up to 1 is allowed. "
-        "Resample it to a grid of right angles first",
+        "the axes of bad.nii.gz are sheared by 20.0 degrees, at most 1 is allowed. "
+        "Resample it to an orthogonal grid first",
         alone(sheared),
     ),
     Row("nan_affine", "an affine with NaN", "diagnose", SINGULAR.removeprefix("Case bad: "), alone(column(3, np.nan))),
     Row(
-        "mirrored",
-        "an affine with the other handedness",
-        CAP_TRAIN,
-        f"{TAKEN}turned, as the affine says",
-        cap(mirrored, *ALL),
-        in_lungs,
+        "mirrored", "a left-handed affine", CAP_TRAIN, f"{TAKEN}reoriented by its affine", cap(mirrored, *ALL), in_lungs
     ),
-    Row(
-        "oblique", "an oblique affine", CAP_TRAIN, f"{TAKEN}resampled along its own axes", cap(oblique, *ALL), in_lungs
-    ),
+    Row("oblique", "an oblique affine", CAP_TRAIN, f"{TAKEN}resampled along its axes", cap(oblique, *ALL), in_lungs),
     Row(
         "pixdim",
         "voxel sizes (pixdim) of 1 mm that contradict the sform",
         CAP_TRAIN,
-        f"{TAKEN}the sform holds",
+        f"{TAKEN}the sform is used",
         cap(scaled(1.0), *ALL),
         in_lungs,
     ),
@@ -245,23 +238,19 @@ ROWS = [
         alone(scaled(1000.0)),
     ),
     Row(
-        "stored",
-        "values as stored, without rescale",
-        TRAIN,
-        f"{WARNED}24 to 1064{NO_CHEST}",
-        seg(array_of(stored), "images"),
+        "stored", "stored values, not rescaled", TRAIN, f"{WARNED}24 to 1064{NO_CHEST}", seg(array_of(stored), "images")
     ),
     Row(
         "stored_with_lungs",
         "the same, with a lung mask",
         CAP_TRAIN,
-        f"{MEDIAN}174 HU. Expected -1000 to 0 HU; these look like values as stored",
+        f"{MEDIAN}174 HU. Expected -1000 to 0 HU; these look like stored values",
         cap(array_of(stored), "image"),
     ),
     Row("stored_alone", "the same, without any mask", "diagnose", f"{NO_LUNGS}24 to 1064. ", alone(array_of(stored))),
     Row(
         "windowed",
-        "greys 0 to 255 of a window",
+        "display intensities 0 to 255",
         INFER,
         f"{WARNED}59 to 236{NO_CHEST}",
         seg(array_of(windowed), "images"),
@@ -271,12 +260,12 @@ ROWS = [
         "the same, with a lung mask",
         CAP_TRAIN,
         f"{MEDIAN}85 HU. Expected -1000 to 0 HU; these look like "
-        "values as stored, without the rescale intercept of about -1024, or grey values",
+        "stored values without the rescale intercept (about -1024), or display intensities",
         cap(array_of(windowed), "image"),
     ),
     Row(
         "padding",
-        "padding of -3024 around the body",
+        "padding of -3024 outside the body",
         CAP_TRAIN,
         f"{TAKEN}clipped by the window",
         cap(array_of(lambda a: np.where(a == -1000, -3024, a).astype(np.int16)), "image"),
@@ -287,28 +276,28 @@ ROWS = [
         "padding of -3024 inside the lung mask",
         CAP_TRAIN,
         "Case bad: 7.1 % of the lung mask is below -1100 HU (down to -3024 HU). Expected at most 1 %: "
-        "this is padding of the scanner",
+        "these voxels are scanner padding",
         cap(array_of(padded_lungs), "image"),
     ),
     Row(
         "sizes_differ",
         "a mask of another size",
         TRAIN,
-        "Case bad: label is 13 x 12 x 9 but the image 14 x 12 x 9. Export both at the same size",
+        "Case bad: label is 13 x 12 x 9 but the image is 14 x 12 x 9. Export both at the same size",
         seg(array_of(lambda a: a[:-1]), "masks"),
     ),
     Row(
         "sizes_differ_inference",
         "the same, in an inference",
         CAP_INFER,
-        "Case bad: lung is 13 x 12 x 9 but the image 14 x 12 x 9. Export both at the same size.",
+        "Case bad: lung is 13 x 12 x 9 but the image is 14 x 12 x 9. Export both at the same size.",
         cap(array_of(lambda a: a[:-1]), "lung"),
     ),
     Row(
         "places_differ",
         "a mask with another affine",
         CAP_TRAIN,
-        "Case bad: lung lies up to 30.0 mm off the image. Copy the image's header (affine) into the mask",
+        "Case bad: lung is misaligned with the image by up to 30.0 mm. Copy the image's header (affine) into the mask",
         cap(column(3, (30.0, 0, 0)), "lung"),
     ),
     Row(

@@ -134,7 +134,7 @@ def holds(value: int) -> Callable[[Any], bool]:
 
 VALUE = "Case bad: label has value "
 FOLD = "Expected a whole number, 0 or more"
-BUILD = "Make the datalist with: python -m custom_components build_datalist"
+BUILD = "Create the datalist with: python -m custom_components build_datalist"
 CLASSES = "Expected 'covid' (COVID-19) or 'cap' (community-acquired pneumonia)"
 RATIO = "Case bad: infection ratio is "
 
@@ -152,33 +152,33 @@ def mirrored_volumes(folder: Path) -> Path:
 ROWS = [
     Row(
         "unknown_value",
-        "a value that is no class",
+        "a value that is not a class",
         TRAIN,
         f"{VALUE}7 at 3 pixels. Expected 0 (background), 1 (ground glass), ",
         mask(seven),
     ),
     Row(
         "fractions",
-        "fractions, as of a mask that was resampled",
+        "fractions, from a resampled mask",
         TRAIN,
         f"{VALUE}0.5 at 18 pixels. Expected 0 (background), ",
         mask(lambda a: a * np.float32(0.5)),
     ),
     Row("negative", "a negative value", TRAIN, f"{VALUE}-1 at 18 pixels. ", mask(lambda a: -a.astype(np.int16))),
-    Row("empty_mask", "an empty mask", TRAIN, f"{TAKEN}a slice without lesion", mask(lambda a: a * 0), holds(0)),
+    Row("empty_mask", "an empty mask", TRAIN, f"{TAKEN}a slice without lesions", mask(lambda a: a * 0), holds(0)),
     Row(
         "all_ignored",
-        "a mask of 255 alone",
+        "a mask with only 255",
         TRAIN,
-        f"{TAKEN}loss and scores leave it out",
+        f"{TAKEN}loss and scores ignore these pixels",
         mask(lambda a: a * 0 + 255),
         holds(255),
     ),
     Row(
         "all_0_255",
-        "masks of 0 and 255, all of them",
+        "all masks have only 0 and 255",
         "seg: start of a training, evaluation",
-        "No label of the data set has a lesion class, and 2 have 255, which is ignored: bad, good. Expected 1 (ground",
+        "No label map has a lesion class, and 2 contain 255, the ignored value: bad, good. Expected 1 (ground",
         every_mask(lambda a: a * 255),
     ),
     Row(
@@ -227,7 +227,7 @@ ROWS = [
     ),
     Row(
         "published_fraction",
-        "a published mask with a fraction",
+        "a published mask with a fractional value",
         "convert_medseg",
         "tr_mask.nii.gz has 0.5 in slice 3, 1 such "
         "pixels in all. Expected 0, 1, 2, 3, 255. Check that it is the mask file.",
@@ -235,7 +235,7 @@ ROWS = [
     ),
     Row(
         "published_mirrored",
-        "masks mirrored against their image",
+        "masks mirrored relative to their image",
         "convert_covid20_volumes",
         "Case coronacases_001: 71% of lung_mask is aerated lung, 100% when it is mirrored along axis 2. Expected a ",
         mirrored_volumes,
@@ -292,15 +292,15 @@ ROWS = [
     ),
     Row(
         "ratio_of_no_masks",
-        "a ratio that is not that of the masks",
+        "a ratio that does not match the masks",
         "check_datalist",
         "Case bad: ratio is 0.0200 but that of the masks is 0.0536. Expected at most 0.0001 between them. "
-        "Correct it, or make the datalist anew",
+        "Correct it, or rebuild the datalist",
         in_cases(ratio=0.02),
     ),
     Row(
         "group_contradicts",
-        "a size group that is not the ratio's",
+        "a size group that does not match the ratio",
         CAP_TRAIN,
         "Case bad: group is 'cap_small' but covid of ratio 0.05 is covid_large. Correct one of them",
         in_cases(group="cap_small"),
@@ -328,7 +328,7 @@ ROWS = [
     ),
     Row(
         "table_lacks_scan",
-        "a scan that no row names",
+        "a scan without a row in the table",
         "build_datalist",
         "1 in images/ without a row in labels.csv: cap_2",
         table(TABLE),
@@ -344,12 +344,12 @@ ROWS = [
         "table_way_out",
         "`../../x.nii` in a table",
         "build_datalist",
-        "row 1 of labels.csv (bad): path ../../x.nii leaves the datalist's folder. ",
+        "row 1 of labels.csv (bad): path ../../x.nii is outside the datalist's folder. ",
         table("case_id,label,image\nbad,covid,../../x.nii\n"),
     ),
     Row(
         "greys_infinite",
-        "an infinite grey",
+        "an infinite intensity",
         "convert_jpg",
         "Image bad.jpg: air_grey is -inf and fat_grey 3.0. Expected air darker",
         greys("bad,-inf,3\n"),

@@ -18,9 +18,9 @@ from tests.bundles.conftest import Bundle, digests
 from tests.full_disk import fill_disk, left
 
 GONE = r"does not exist. Check the path or the datalist."
-KILLED = "A process that loads data was killed. The system does that when memory runs out: lower --num_workers"
-FULL = "No space left on device. Free space, or name another folder."
-NO_SPACE = "Free space, or name another folder."
+KILLED = "A data loading process was killed. The usual cause is too little memory: lower --num_workers"
+FULL = "No space left on device. Free space, or choose another folder."
+NO_SPACE = "Free space, or choose another folder."
 
 
 class Faults:
@@ -105,7 +105,7 @@ class Faults:
         first = sorted((places["dataset_dir"] / "images").iterdir())[0].name.split(".")[0]
         fill_disk(monkeypatch, f"{first}_*")
         message = fails("inference.json", "run", **inference)
-        assert "cases failed, the others are written:" in message
+        assert "cases failed, the results of the others are written:" in message
         assert f"\n  {first}: {places['output_dir'] / first}" in message
         assert message.endswith(NO_SPACE)
         written = left(places["output_dir"])

@@ -127,7 +127,7 @@ class TwoProcesses:
         assert first == 1, pair.log(0)[-3000:]
         assert second == (-signal.SIGKILL if how == "killed" else 1), pair.log(1)[-3000:]
         assert since < SECONDS
-        assert "Process 0 of 2: Another process of this training has ended" in pair.log(0).splitlines()[-1]
+        assert "Process 0 of 2: Another process of this training ended" in pair.log(0).splitlines()[-1]
         reasons = {"error": "Case 012: label has value 7.", "nan": "Loss is nan in epoch 2"}
         assert how == "killed" or f"Process 1 of 2: {reasons[how]}" in pair.log(1)
         assert (pair.folder / "rank_0" / "models" / "resume_checkpoint_epoch=1.pt").is_file()

@@ -219,7 +219,7 @@ def test_what_a_config_runs_begins_with_the_check(name):
 def test_a_surplus_word_is_refused_and_not_taken_for_the_id_of_the_initialization(bundle_line, tmp_path, caplog):
     words = ("run", "training", "--config_file", TRAIN[0], "--logging_file=False", "--dataset_dir=phantom")
     assert bundle_line(*words, "--spatial_size", "[64,", "64]", f"--output_dir={tmp_path}/out") == 2
-    assert caplog.messages[-1].startswith("'64]' belongs to no option. Put what has spaces into quotes")
+    assert caplog.messages[-1].startswith("'64]' belongs to no option. Quote values that contain spaces")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -229,9 +229,7 @@ def test_without_data_nothing_runs(name, words, bundle_line, tmp_path, caplog, m
     monkeypatch.chdir(tmp_path)
     files = str([str(file) for file in CONFIGS[name]])
     assert bundle_line("run", verb_of(name), "--config_file", files, "--logging_file=False", *words) == 2
-    assert caplog.messages[-1].startswith(
-        "dataset_dir is missing. Name the data: --dataset_dir /path/to/data (the word"
-    )
+    assert caplog.messages[-1].startswith("dataset_dir is missing. Set --dataset_dir /path/to/data, or")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -86,7 +86,7 @@ def test_the_version_is_said(command_line, capsys):
 
 def test_a_misspelt_verb_is_refused_with_the_nearest(command_line, caplog):
     assert command_line("diagnos", "a") == 2
-    assert caplog.messages[-1] == "diagnos is not a verb. Did you mean diagnose? --help lists the verbs."
+    assert caplog.messages[-1] == "diagnos is not a command. Did you mean diagnose? --help lists the commands."
 
 
 OPTIONS = [(verb, p.name) for verb in VERBS for p in read_verb(verb).parameters if not p.many]
@@ -109,7 +109,7 @@ def test_a_misspelt_option_is_refused_with_the_nearest_before_any_work(
 def test_no_word_is_taken_for_a_command_of_what_a_verb_returns(verb, word, command_line, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     assert command_line(verb, *words_for(verb), word) == 2
-    assert caplog.messages[-1].startswith(f"{word!r} is one word too many. Put what has spaces into quotes.")
+    assert caplog.messages[-1].startswith(f"{word!r} is not expected. Quote values that contain spaces.")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -203,8 +203,8 @@ def test_what_returns_nothing_prints_nothing(command_line, tmp_path, monkeypatch
     assert capsys.readouterr().out == ""
 
 
-def test_a_verb_that_is_none_is_refused():
-    with pytest.raises(OptionError, match="is not a verb"):
+def test_an_unknown_command_is_refused():
+    with pytest.raises(OptionError, match="is not a command"):
         call_verb("custom_components", [])
 
 

@@ -89,7 +89,7 @@ def test_a_broken_cache_file_is_made_again(items, tmp_path, caplog, content):
     data.cache_file(items[0]).write_bytes(content)
     with caplog.at_level(logging.WARNING):
         assert torch.equal(data[0]["image"], before)
-    assert "Case 0: its file in the cache is broken" in caplog.text
+    assert "Case 0: its cache file is broken" in caplog.text
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 

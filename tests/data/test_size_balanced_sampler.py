@@ -105,7 +105,7 @@ def test_processes_share_one_draw_without_overlap(replicas, epoch):
 
 def test_an_empty_group_is_left_out_with_a_warning():
     labels, ratios = data_set({"covid_large": 6, "cap_small": 4, "cap_large": 2})
-    with pytest.warns(UserWarning, match="group covid_small: it is left out of size-balanced sampling") as caught:
+    with pytest.warns(UserWarning, match="group covid_small: size-balanced sampling skips this group") as caught:
         sampler = SizeBalancedSampler(labels, ratios)
     assert [warning.filename for warning in caught] == [__file__]
     assert sampler.group_counts["covid_small"] == 0

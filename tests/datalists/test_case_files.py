@@ -23,7 +23,5 @@ def test_else_the_home_folder_is(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("list_them", [list_cases, list_scans])
 def test_no_data_set_is_refused_with_what_to_write(list_them):
-    with pytest.raises(
-        ValueError, match=r"^dataset_dir is missing. Name the data: --dataset_dir /path/to/data \(the word"
-    ):
+    with pytest.raises(ValueError, match=r"^dataset_dir is missing. Set --dataset_dir /path/to/data, or"):
         list_them(None)

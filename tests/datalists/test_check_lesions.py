@@ -19,11 +19,11 @@ def case(tmp_path, write_png):
 def test_masks_of_0_and_255_are_refused_with_the_remedy(case):
     training = [case("a", 255), case("b", 0)]
     with pytest.raises(
-        ValueError, match=r"No label .* has a lesion class, and 2 have 255, which is ignored: a, c\. "
+        ValueError, match=r"No label .* has a lesion class, and 2 contain 255, the ignored value: a, c\. "
     ) as told:
         check_lesions(training=training, validation=[case("c", 0, 255)])
     assert "Expected 1 (ground glass), 2 (consolidation), 3 (pleural effusion)" in str(told.value)
-    assert "in masks of 0 and 255 write in place of 255 the class that it stands for" in str(told.value)
+    assert "in masks of 0 and 255, replace 255 with the class that it stands for" in str(told.value)
 
 
 @pytest.mark.parametrize("value", [1, 2, 3])
@@ -46,7 +46,7 @@ def test_labels_of_background_alone_are_warned_of_part_by_part(case, caplog):
         WARNED.format(1, "training"),
         WARNED.format(2, "validation"),
     ]
-    assert all(text.endswith("Choose another fold, or cases with lesions.") for text in texts)
+    assert all(text.endswith("Choose another fold, or add cases.") for text in texts)
 
 
 def test_good_parts_and_empty_ones_are_passed_over_and_no_more_is_read_than_needed(case, caplog):

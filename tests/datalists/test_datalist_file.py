@@ -28,9 +28,9 @@ def test_a_list_moves_with_its_folder(tmp_path):
 def test_a_list_is_never_overwritten_and_always_json(tmp_path):
     (tmp_path / "mine.json").write_text("mine")
 
-    with pytest.raises(ValueError, match=r"mine.json exists and is not overwritten. Name another file with --output"):
+    with pytest.raises(ValueError, match=r"mine.json exists and is not overwritten. Set --output to another file"):
         new_datalist(tmp_path / "mine.json")
-    with pytest.raises(ValueError, match="is no JSON file"):
+    with pytest.raises(ValueError, match="is not a JSON file"):
         new_datalist(tmp_path)
     with pytest.raises(ValueError, match="cannot be written to"):
         new_datalist(tmp_path / "mine.json" / "list.json")

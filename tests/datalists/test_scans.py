@@ -84,10 +84,10 @@ def test_absolute_paths_columns_of_ones_own_and_a_missing_patient_are_fine(write
         ({"ratio": float("nan")}, "Case cap_1: infection ratio is nan"),
         ({"ratio": "0.2"}, r"Case cap_1: ratio is '0.2'. Expected .* a number"),
         ({"group": "covid_small"}, "Case cap_1: group is 'covid_small' but cap of ratio 0.0125 is cap_large"),
-        ({"image": "../set/images/cap_1.nii.gz"}, "Case cap_1: path .* leaves the datalist"),
+        ({"image": "../set/images/cap_1.nii.gz"}, "Case cap_1: path .* is outside the datalist"),
         ({"image": "images/nowhere.nii.gz"}, r"nowhere.nii.gz does not exist"),
         ({"lung": "lungs"}, r"Case cap_1: lung is a folder. Expected a NIfTI mask"),
-        ({"image": "images/cap_1.PNG"}, r"Case cap_1: cap_1.PNG is a picture of a slice. Expected a CT volume"),
+        ({"image": "images/cap_1.PNG"}, r"Case cap_1: cap_1.PNG is a 2D image. Expected a CT volume"),
         ({"case_id": "../cap_1"}, "1 case ids cannot be file names"),
         ({"case_id": "covid_2"}, "1 case ids occur more than once: covid_2"),
         ({"image": "images/covid_2.nii.gz"}, "2 cases share an image: covid_2, cap_1"),
@@ -117,8 +117,8 @@ def test_all_problems_are_reported_together(write_list, write_nifti):
         list_scans(root)
     message = str(caught.value)
     assert "Case cap_3: label is 'CAPS'" in message
-    assert "Case covid_2: lung is 6 x 5 x 7 but the image 5 x 6 x 7" in message
-    assert "Case cap_1: infection lies up to 6.0 mm off the image" in message
+    assert "Case covid_2: lung is 6 x 5 x 7 but the image is 5 x 6 x 7" in message
+    assert "Case cap_1: infection is misaligned with the image by up to 6.0 mm" in message
 
 
 def test_a_mask_may_be_stored_in_another_orientation(write_list, write_nifti):
@@ -190,7 +190,7 @@ def test_for_inference_a_file_a_series_or_a_folder_of_them_will_do(tmp_path, wri
 def test_a_picture_is_no_scan(tmp_path, write_png, check_files):
     path = write_png(tmp_path / "012.png", np.zeros((6, 7)))
 
-    with pytest.raises(ValueError, match=r"Case 012: 012.png is a picture of a slice. Expected a CT volume: NIfTI"):
+    with pytest.raises(ValueError, match=r"Case 012: 012.png is a 2D image. Expected a CT volume: NIfTI"):
         list_scans(path, labelled=False, check_files=check_files)
 
 

@@ -73,8 +73,8 @@ def test_all_problems_are_reported_together(write_dataset, write_png):
     message = str(caught.value)
     assert "7 in images/ without a mask in masks/: 00, 01, 02, 03, 04 and 2 more" in message
     assert "1 in masks/ without an image in images/: 99" in message
-    assert "Case 10: label is 7 x 6 x 1 but the image 6 x 7 x 1" in message
-    assert "image: Case 11: 11.png is colour (RGB). Expected 8-bit grey" in message
+    assert "Case 10: label is 7 x 6 x 1 but the image is 6 x 7 x 1" in message
+    assert "image: Case 11: 11.png is colour (RGB). Expected 8-bit greyscale" in message
 
 
 def test_only_ten_problems_are_shown(write_dataset, write_png):
@@ -124,7 +124,7 @@ def test_a_mask_that_lies_elsewhere_than_its_image_is_refused(tmp_path, write_ni
     write_nifti(tmp_path / "images" / "a.nii", np.zeros((5, 6, 7), dtype=np.int16))
     write_nifti(tmp_path / "masks" / "a.nii", np.zeros((5, 6, 7), dtype=np.uint8), affine)
 
-    with pytest.raises(ValueError, match=r"Case a: label lies up to .* mm off the image. Copy the image's header"):
+    with pytest.raises(ValueError, match=r"Case a: label is misaligned with the image by up to .* mm. Copy"):
         list_cases(tmp_path)
 
 
@@ -170,7 +170,7 @@ def test_a_datalist_gives_ids_groups_and_paths_relative_to_itself(write_dataset,
         ({"image": "images/1.png"}, "entry 2: has no 'label'"),
         (
             {"image": "../set/images/1.png", "label": "masks/1.png"},
-            "entry 2: path ../set/images/1.png leaves the datalist",
+            "entry 2: path ../set/images/1.png is outside the datalist",
         ),
         ({"image": "images/7.png", "label": "masks/1.png"}, "Case 7: .*7.png does not exist"),
         ({"image": ["images/1.png"], "label": "masks/1.png"}, "entry 2: has the path .*Expected one string"),

@@ -120,7 +120,7 @@ def test_the_paper_protocol_mixes_neighbours_and_says_so():
         ({"num_folds": 11}, "10 cases cannot make 11 folds"),
         ({"protocol": "random"}, "protocol is 'random'"),
         ({"border": -1}, "border is -1"),
-        ({"border": 10}, "A border of 10 leaves none of 10 cases"),
+        ({"border": 10}, "A border of 10 leaves no case"),
     ],
 )
 def test_impossible_splits_are_refused(arguments, message):
@@ -160,5 +160,5 @@ def test_without_a_fold_every_case_validates_and_none_trains():
 def test_the_split_of_no_data_can_be_made_but_not_asked():
     split = split_cases(None, num_folds=5, fold=3)
     for side in ("training", "validation", "protocol"):
-        with pytest.raises(ValueError, match=r"dataset_dir is missing. Name the data: --dataset_dir /path/to/data"):
+        with pytest.raises(ValueError, match=r"dataset_dir is missing. Set --dataset_dir /path/to/data"):
             split[side]

@@ -195,7 +195,7 @@ def test_an_offset_of_the_hu_and_a_mask_off_its_image_are_found_before_training(
     with pytest.raises(ValueError, match=r"set has 2 problems") as caught:
         build_datalist(root, num_folds=2)
     assert "Case cap_2: median inside the lung mask is 224 HU" in str(caught.value)
-    assert "Case cap_3: lung is 5 x 7 x 6 but the image 5 x 6 x 7" in str(caught.value)
+    assert "Case cap_3: lung is 5 x 7 x 6 but the image is 5 x 6 x 7" in str(caught.value)
 
 
 def test_a_patient_in_two_folds_of_the_table_is_refused(write_set):

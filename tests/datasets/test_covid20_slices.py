@@ -136,7 +136,7 @@ def test_the_curve_rises_whatever_the_greys(air, lung, tissue):
 def test_a_lung_mask_beside_the_lungs_is_refused_by_name(tmp_path, source):
     run = run_of()
     write(source, "volume_0009", {**run, "lung": np.roll(run["lung"], 26, axis=2), "infection": run["lung"] * 0})
-    with pytest.raises(ValueError, match="Case volume_0009: Greys of air, lung"):
+    with pytest.raises(ValueError, match="Case volume_0009: Intensities of air, lung"):
         convert_covid20_slices(source, tmp_path / "set")
     assert not (tmp_path / "set").exists()
 

@@ -73,7 +73,7 @@ def test_problems_of_series_and_masks_are_reported_together(tmp_path, published,
         convert_covid_ct_md(published, tmp_path / "list.json", lung_masks=tmp_path / "lungs")
     message = str(caught.value)
     assert "1 in the data set without a mask in lungs/: P010" in message
-    assert "Case P002: lung is 40 x 44 x 11 but the image 40 x 44 x 12" in message
+    assert "Case P002: lung is 40 x 44 x 11 but the image is 40 x 44 x 12" in message
     assert "Case cap001: slice spacing is uneven" in message
     assert "SECRET" not in message
     assert not (tmp_path / "list.json").exists()

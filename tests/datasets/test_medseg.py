@@ -141,7 +141,7 @@ def test_a_wrong_table_is_refused(tmp_path, jpgs, text, message):
 
 
 def test_jpegs_need_two_greys_and_jpegs(tmp_path, jpgs):
-    with pytest.raises(ValueError, match="Give air_grey and fat_grey, or a table"):
+    with pytest.raises(ValueError, match="Set both, or give a table"):
         convert_jpg(jpgs, tmp_path / "out", air_grey=58)
     with pytest.raises(ValueError, match=r"has no .jpg files"):
         convert_jpg(tmp_path, tmp_path / "out", 58, 212)

@@ -63,7 +63,7 @@ def test_a_header_that_is_nowhere_near_is_no_reason_to_refuse_voxels_that_fit():
 
 
 def test_a_mask_of_another_size_is_refused_by_name():
-    with pytest.raises(ValueError, match="Case one: lung is 64 x 56 x 25 but the image 64 x 56 x 26"):
+    with pytest.raises(ValueError, match="Case one: lung is 64 x 56 x 25 but the image is 64 x 56 x 26"):
         place_masks(image(), {"lung": tensor(LUNG[..., :-1], PHANTOM.affine)}, "lung", "one")
 
 

@@ -149,7 +149,7 @@ def test_ctrl_c_ends_with_its_status_and_says_how_to_go_on(run, scan, bare_bundl
     monkeypatch.setattr("custom_components.diagnosis.command.diagnose_scan", interrupted)
     image = write_nifti(scan, tmp_path / "a.nii.gz")
     assert run(image, "--output_dir", tmp_path / "out", "--bundles_dir", bare_bundles) == 130
-    assert "the same command goes on with the rest" in caplog.text
+    assert "run the same command again to continue" in caplog.text
     assert list((tmp_path / "out").iterdir()) == []
 
 

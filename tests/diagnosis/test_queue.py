@@ -319,7 +319,7 @@ def test_a_full_disk_is_told_with_the_file_and_leaves_no_half_one(scans, tmp_pat
     result = run_queue(scans, tmp_path / "out", process)
     assert result.done == ["a2", "b"]
     file = tmp_path / "out" / "a10.incomplete" / "a10.json"
-    told = f"{file} could not be written: No space left on device. Free space, or name another folder."
+    told = f"{file} could not be written: No space left on device. Free space, or choose another folder."
     assert result.failed == {"a10": told}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a2", "b"]
 
@@ -332,7 +332,7 @@ def test_a_slice_that_vanishes_is_told_without_the_name_of_its_folder(phantom, t
         raise FileNotFoundError(2, "No such file or directory", str(folder / "IM0001.dcm"))
 
     result = run_queue(scan_sources(folder), tmp_path / "out", process)
-    reason = "No such file or directory. Check the path, and whether it was removed meanwhile."
+    reason = "No such file or directory. Check the path, and whether it was removed during the run."
     assert result.failed == {uid: f"<the folder of the scan>/IM0001.dcm: {reason}"}
     assert PATIENT_NAME not in caplog.text
 

@@ -346,7 +346,7 @@ def with_headers_that_highdicom_refuses(series, monkeypatch):
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (without_highdicom, "highdicom, which is not installed here"),
+        (without_highdicom, "needs highdicom, which is not installed"),
         (of_no_character_set, "character set ISO_IR 999, which DICOM does not have"),
         (with_headers_that_highdicom_refuses, "headers of the series do not allow it (RuntimeError)"),
     ],

@@ -55,7 +55,7 @@ def test_what_is_no_axial_chest_ct_is_left_out_and_says_why(phantom, tmp_path):
     why = reasons(found)
     expected = {
         "Localizer": "localizer", "topo": "localizer", "Scout": "localizer", "screen": "screenshot",
-        "dose": "dose report", "PET": "no CT (modality PT)", "coronal": "not axial", "thin MIP": "projection",
+        "dose": "dose report", "PET": "not CT (modality PT)", "coronal": "not axial", "thin MIP": "projection",
         "slab": "projection", "fused": "colour", "enhanced": "multi-frame", "no place": "orientation",
         "bolus": "too short, 12 mm",
     }  # fmt: skip
@@ -95,7 +95,7 @@ def test_thin_slices_win_over_many_and_more_slices_over_few(phantom, tmp_path):
     uid = write_series(phantom, tmp_path / "thin", SeriesNumber=3, BodyPartExamined="CHEST")
     found = find_chest_series(tmp_path)
     assert found.series.uid == uid
-    assert reasons(found) == {"thick": "slices of 5 mm, thinner ones are there", "fewer": "fewer slices"}
+    assert reasons(found) == {"thick": "slices of 5 mm, another series has thinner ones", "fewer": "fewer slices"}
 
 
 def test_thick_slices_are_taken_when_there_are_no_others(tmp_path):

@@ -125,7 +125,7 @@ def test_a_copy_of_a_file_counts_once(write_series, hu):
     shutil.copy(folder / "3_slice1.dcm", folder / "copy.dcm")
 
     series = check_dicom_series(folder)
-    assert (series.num_slices, series.notes) == (7, ("1 files are copies of others, and left out",))
+    assert (series.num_slices, series.notes) == (7, ("1 files are copies of other files and are ignored",))
 
 
 def test_two_images_at_one_place_are_refused(write_series, hu):

@@ -473,7 +473,7 @@ def test_a_label_map_with_its_axes_turned_has_no_frames(module, label):
 def test_images_at_one_place_have_no_frames(module, label):
     images = headers(oblique(), SHAPE)
     images[2].ImagePositionPatient = images[3].ImagePositionPatient
-    with pytest.raises(ValueError, match="one by one"):
+    with pytest.raises(ValueError, match="one to one"):
         module("label_frames").label_frames(label, oblique(), images)
 
 

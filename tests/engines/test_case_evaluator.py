@@ -74,7 +74,7 @@ def test_bad_cases_are_told_at_the_end_and_the_others_are_evaluated(num_workers)
     with pytest.raises(RuntimeError) as caught:
         evaluator.run()
     assert str(caught.value) == (
-        "3 of 6 cases failed, the others are written:\n"
+        "3 of 6 cases failed, the results of the others are written:\n"
         "  b_unreadable: file is truncated.\n"
         "  d_forward: mat1 and mat2 shapes cannot be multiplied\n"
         "  e_postprocessing: KeyError: 'pred'"
@@ -232,4 +232,4 @@ def test_a_full_disk_is_told_in_one_line(tmp_path):
     save = SaveImaged("pred", output_dir=tmp_path, writer=NoSpace, print_log=False)
     with pytest.raises(RuntimeError, match="1 of 1 cases failed") as caught:
         evaluator_of(("a",), postprocessing=save).run()
-    assert str(caught.value).endswith("\n  a: No space left on device. Free space, or name another folder.")
+    assert str(caught.value).endswith("\n  a: No space left on device. Free space, or choose another folder.")

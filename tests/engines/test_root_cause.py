@@ -128,7 +128,7 @@ def test_an_interrupt_is_one_line_without_a_traceback(shown, caplog):
     log_root_cause()
     sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert shown == []
-    assert caplog.messages == ["Stopped. What is written is whole; a training goes on with --resume true."]
+    assert caplog.messages == ["Stopped. Written files are complete; resume a training with --resume true."]
 
 
 def test_one_of_several_processes_says_which_it_is(shown, caplog, monkeypatch):

@@ -16,7 +16,7 @@ GRID = ("--shape", "[64, 60, 28]", "--spacing_mm", "[5.6, 6.0, 10.0]")
 SLICES = ("phantom_slices", "--num_slices", "2", "--size", "[32, 33]")
 SCANS = ("phantom_scans", "--num_scans", "4", "--num_folds", "2", *GRID)
 DICOM = ("phantom_dicom", "--shape", "[32, 34, 4]", "--spacing_mm", "[11, 10, 70]")
-NO_SPACE = "could not be written: No space left on device. Free space, or name another folder."
+NO_SPACE = "could not be written: No space left on device. Free space, or choose another folder."
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_ctrl_c_ends_a_verb_with_status_130_and_leaves_nothing(command_line, tmp
 
     monkeypatch.setattr(dataset, "_write_png", interrupted)
     assert command_line(SLICES[0], tmp_path / "set", *SLICES[1:]) == 130
-    assert caplog.messages[-1] == "Stopped. Nothing half-written is left."
+    assert caplog.messages[-1] == "Stopped. No partial files are left."
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,5 +131,5 @@ def test_a_file_that_vanishes_ends_a_study_before_it_starts(command_line, tmp_pa
     monkeypatch.setattr(study_data, "list_scans", list_and_lose)
     assert command_line("study", "covid_cap_bundle", data, tmp_path / "study") == 1
     message = caplog.records[-1].getMessage()
-    assert message.endswith("No such file or directory. Check the path, and whether it was removed meanwhile.")
+    assert message.endswith("No such file or directory. Check the path, and whether it was removed during the run.")
     assert str(data / "images") in message

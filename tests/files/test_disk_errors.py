@@ -42,7 +42,7 @@ def test_a_full_disk_is_told_with_the_files_name_and_leaves_the_old_file(tmp_pat
     path.write_bytes(b"old")
     fill_disk(monkeypatch, "a.*")
     with pytest.raises(
-        NotWrittenError, match=r"could not be written: .*\. Free space, or name another folder\.$"
+        NotWrittenError, match=r"could not be written: .*\. Free space, or choose another folder\.$"
     ) as told:
         WRITERS[name](path)
     assert str(told.value).startswith(f"{path} could not")
@@ -67,13 +67,13 @@ def test_a_folder_of_several_files_is_named_as_it_would_be_called(tmp_path, monk
     with pytest.raises(NotWrittenError, match="could not be written") as told, new_folder(tmp_path / "set") as folder:
         write_json(folder / "a.json", {})
     assert str(told.value) == (
-        f"{tmp_path / 'set'} could not be written: No space left on device. Free space, or name another folder."
+        f"{tmp_path / 'set'} could not be written: No space left on device. Free space, or choose another folder."
     )
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
-    message = r"a.pt could not be written: No such file or directory. Its folder was removed: leave it there"
+    message = r"a.pt could not be written: No such file or directory. Its folder was removed: keep the folder"
     folder = tmp_path / "out"
     with pytest.raises(NotWrittenError, match=message), atomic_path(folder / "a.pt"):
         shutil.rmtree(folder)
@@ -82,7 +82,7 @@ def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
 
 
 def test_a_read_only_disk_is_told(tmp_path):
-    message = r"a.txt could not be written: Read-only file system. Make it writable, or name another folder"
+    message = r"a.txt could not be written: Read-only file system. Make it writable, or choose another folder"
     with pytest.raises(NotWrittenError, match=message), atomic_path(tmp_path / "a.txt"):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 

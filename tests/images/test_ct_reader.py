@@ -145,7 +145,7 @@ def test_a_label_in_a_folder_is_refused(write_series, hu):
 def test_a_png_that_is_not_8_bit_grey_is_refused(tmp_path, write_png, mode, found, reader):
     path = write_png(tmp_path / "012.png", np.full((5, 6), 9), mode)
 
-    with pytest.raises(ValueError, match=rf"Case 012: 012.png is .*{found}.*Expected 8-bit grey. Save it as"):
+    with pytest.raises(ValueError, match=rf"Case 012: 012.png is .*{found}.*Expected 8-bit greyscale. Save it as"):
         load(path, reader)
 
 
@@ -229,7 +229,7 @@ def test_a_nifti_that_is_neither_slice_nor_volume_is_refused(tmp_path, write_nif
 def test_colour_nifti_is_refused(tmp_path, write_nifti):
     colour = np.zeros((5, 6, 7), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
 
-    with pytest.raises(ValueError, match="Expected one number a voxel"):
+    with pytest.raises(ValueError, match="Expected one number per voxel"):
         load(write_nifti(tmp_path / "012.nii.gz", colour))
 
 
@@ -362,7 +362,7 @@ def test_signed_values_of_a_nifti_that_are_declared_unsigned_are_read_as_signed(
     (tmp_path / "012.nii").write_bytes(content)
     read = load(tmp_path / "012.nii")
     np.testing.assert_array_equal(np.asarray(read[0]), signed * slope + intercept)
-    assert read.meta["reading_notes"] == "its values are declared unsigned and are signed: read as signed"
+    assert read.meta["reading_notes"] == "its values are declared unsigned but are signed: read as signed"
     label = load(tmp_path / "012.nii", LabelReader())
     np.testing.assert_array_equal(label[0], (signed.astype(dtype) * slope + intercept).astype(np.float32))
 
@@ -427,7 +427,7 @@ def test_one_flipped_bit_of_a_gzip_never_gives_other_voxels(tmp_path, packed, da
         (lambda stream, content: gzipped(content[:-40]), "Expected 7680 bytes, got 7640"),
         (lambda stream, content: gzipped(content[:-40]) + b"something else", "Not a gzipped file"),
         (lambda stream, content: stream + gzipped(bytes(3 * 2**20)), "unpacks to more than the 8,032 bytes"),
-        (lambda stream, content: content, "not packed with gzip, as its name says: a NIfTI file that is not is named"),
+        (lambda stream, content: content, "it is not gzip-compressed, although its name ends in .gz"),
     ],
 )
 @pytest.mark.parametrize("reader", [CTReader(), LabelReader()])
@@ -442,8 +442,8 @@ def test_a_gzip_is_read_to_its_end(tmp_path, packed, change, reason, reader):
     ("change", "reason"),
     [
         (lambda stream, content: b"", "it has 0 bytes, fewer than a header"),
-        (lambda stream, content: content[:-1], "its header tells of 8,032 bytes, and 8,031 are there"),
-        (lambda stream, content: stream, "it is packed with gzip: name it .nii.gz"),
+        (lambda stream, content: content[:-1], "its header declares 8,032 bytes, the file has 8,031"),
+        (lambda stream, content: stream, "it is gzip-compressed: rename it to .nii.gz"),
     ],
 )
 @pytest.mark.parametrize("reader", [CTReader(), LabelReader()])
@@ -470,7 +470,7 @@ def test_what_follows_a_whole_gzip_is_left_out_with_a_warning(tmp_path, packed, 
     image = load(tmp_path / "012.nii.gz", reader)
 
     np.testing.assert_array_equal(image[0], NOISE)
-    assert image.meta["reading_notes"] == "something that is not gzip follows its end, and is left out"
+    assert image.meta["reading_notes"] == "the bytes after the end of its gzip data are ignored"
 
 
 def test_nifti_2_in_a_gzip_is_read(tmp_path, hu):
@@ -544,7 +544,7 @@ NOTHING, OF_0_MM = [0.0] * 4, [1, 0.5, 0, 2, 0, 0, 0, 0]
         ({"sform_code": 0, "quatern_b": np.nan}, "has a qform that is not a rotation and no sform, so its orientation"),
         ({"srow_y": NOTHING}, "has a singular affine, so its voxel size or orientation is unknown"),
         ({"srow_x": [np.nan] * 4}, "has a singular affine, so its voxel size or orientation is unknown"),
-        ({"vox_offset": 0}, "its voxels would begin at byte 0, inside its header"),
+        ({"vox_offset": 0}, "its voxel data would start at byte 0, inside its header"),
         ({"dim": [3, 3, -4, 5, 1, 1, 1, 1]}, r"is empty, its shape is \(3, -4, 5\)"),
         ({"scl_slope": 1, "scl_inter": np.nan}, "Valid slope but invalid intercept nan"),
         ({"scl_slope": 3e38, "scl_inter": 0}, "values are NaN or infinite"),
@@ -561,8 +561,8 @@ def test_a_header_that_leaves_place_or_values_unknown_is_refused_by_name(tmp_pat
     [
         ({"sform_code": 0, "srow_x": [np.nan] * 4}, ""),
         ({"qform_code": 0, "pixdim": OF_0_MM}, ""),
-        ({"quatern_b": 3}, "its qform is not a rotation, and the sform is taken"),
-        ({"qoffset_x": np.inf}, "its qform is not a rotation, and the sform is taken"),
+        ({"quatern_b": 3}, "its qform is not a rotation; the sform is used"),
+        ({"qoffset_x": np.inf}, "its qform is not a rotation; the sform is used"),
         ({"scl_slope": 0, "scl_inter": -1024}, ""),
         ({"scl_slope": np.nan, "scl_inter": np.nan}, ""),
     ],

@@ -51,7 +51,9 @@ def test_a_mask_that_lies_a_voxel_beside_is_refused_however_it_is_stored(stored,
     beside[:3, 3] += step * affine[:3, axis]
     mask = volume(apply_orientation(voxels, stored), beside @ inv_ornt_aff(stored, SHAPE))
 
-    with pytest.raises(ValueError, match=r"^Case 012: lung lies up to \d.\d mm off the image. Copy the image's header"):
+    with pytest.raises(
+        ValueError, match=r"^Case 012: lung is misaligned with the image by up to \d.\d mm. Copy the image's header"
+    ):
         mask_on_image(mask, volume(voxels, affine), "lung", "012")
 
 
@@ -66,14 +68,14 @@ def test_a_rotation_about_the_diagonal_leaves_two_corners_and_is_seen_at_the_oth
     turned[:3, :3] = turn @ affine[:3, :3]
 
     np.testing.assert_allclose(turned @ np.array([*(size - 1 for size in shape), 1]), ends[:, 1], atol=1e-9)
-    assert "mm off the image" in mask_mismatch(ImageHeader(shape, affine), ImageHeader(shape, turned))
+    assert "is misaligned with the image" in mask_mismatch(ImageHeader(shape, affine), ImageHeader(shape, turned))
 
 
 def test_another_sampling_of_the_same_space_is_refused():
     image, fine = ImageHeader((8, 8, 4), affine_of()), affine_of(spacing_mm=(0.35, 0.4, 2.5))
 
-    assert mask_mismatch(image, ImageHeader((16, 16, 4), fine)).startswith("is 16 x 16 x 4 but the image 8 x 8 x 4.")
-    assert "mm off the image" in mask_mismatch(image, ImageHeader((8, 8, 4), fine))
+    assert mask_mismatch(image, ImageHeader((16, 16, 4), fine)).startswith("is 16 x 16 x 4 but the image is 8 x 8 x 4.")
+    assert "is misaligned with the image" in mask_mismatch(image, ImageHeader((8, 8, 4), fine))
 
 
 def test_a_slice_has_the_place_of_its_plane_alone():

@@ -93,7 +93,7 @@ def test_masks_of_another_size_are_refused():
         ValueError, match=r"of one shape \(B, 1, D, H, W\), got \(1, 1, 2, 3, 4\) and \(1, 1, 2, 3, 5\)"
     ):
         NormalizedMSELoss()(torch.zeros(1, 1, 2, 3, 4), torch.zeros(1, 1, 2, 3, 5))
-    with pytest.raises(ValueError, match="one number a scan"):
+    with pytest.raises(ValueError, match="one number per scan"):
         NormalizedMSELoss()(torch.zeros(2, 1, 2, 3, 4), torch.zeros(2, 1, 2, 3, 4), torch.ones(3))
 
 

@@ -71,5 +71,5 @@ def test_sets_that_cannot_be_are_refused(value: int, given_shape: tuple[int, ...
 
 
 def test_weights_of_another_number_of_classes_are_refused() -> None:
-    with pytest.raises(ValueError, match="Expected 4 weights, one a class, got 3"):
+    with pytest.raises(ValueError, match="Expected 4 weights, one per class, got 3"):
         PartialLabelLoss([1.0, 1.0, 1.0])(torch.zeros(1, 4, 2, 3), torch.ones(1, 1, 2, 3))

@@ -101,7 +101,7 @@ def test_volumes_are_written_one_a_patient(tmp_path):
 
 def test_a_folder_that_holds_files_is_refused_and_left_alone(slices):
     before = (slices / "datalist.json").read_bytes()
-    with pytest.raises(ValueError, match=r"is not empty. Name a new folder"):
+    with pytest.raises(ValueError, match=r"is not empty. Choose a new folder"):
         write_slice_dataset(slices, num_slices=2, size=(32, 32))
     assert (slices / "datalist.json").read_bytes() == before
 

@@ -323,7 +323,7 @@ def test_arguments_out_of_range_are_refused_before_anything_is_written(tmp_path,
 
 def test_a_folder_that_holds_files_is_refused_and_left_alone(folder):
     before = (folder / "datalist.json").read_bytes()
-    with pytest.raises(ValueError, match=r"is not empty. Name a new folder"):
+    with pytest.raises(ValueError, match=r"is not empty. Choose a new folder"):
         write_scan_dataset(folder, 12)
     assert (folder / "datalist.json").read_bytes() == before
 

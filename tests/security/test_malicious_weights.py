@@ -152,7 +152,7 @@ def test_a_file_of_the_cache_is_made_again(malicious, tmp_path, caplog):
     cache = ScanCache([item], Lambda(read), tmp_path / "cache")
     malicious.rename(cache.cache_file(item))
     assert cache[0]["image"].shape == (1, 2, 3, 4)
-    assert "Case a: its file in the cache is broken" in caplog.text
+    assert "Case a: its cache file is broken" in caplog.text
     assert torch.load(cache.cache_file(item), weights_only=True)["label"] == 1
 
 

@@ -76,7 +76,7 @@ def test_a_signal_ends_the_study_with_its_status_and_says_how_to_go_on(run, monk
     monkeypatch.setattr(command, "conduct", lambda *_: os.kill(os.getpid(), number))
     earlier = signal.getsignal(signal.SIGTERM)
     assert run("covid_seg_bundle", write_slices(tmp_path / "set"), tmp_path / "study", "--num_folds", "3") == 130
-    assert "the same command goes on with the rest" in caplog.text
+    assert "run the same command again to continue" in caplog.text
     assert signal.getsignal(signal.SIGTERM) is earlier
 
 

@@ -48,7 +48,7 @@ def test_packages_without_flaws_pass(ask):
 def test_a_flaw_is_named_with_the_version_that_mends_it(ask):
     status, said = ask("sound==1.2\nleaky==3.4\n")
     assert status == VULNERABLE
-    assert "VULNERABLE leaky 3.4: PYSEC-2026-1, mended in 9.9" in said
+    assert "VULNERABLE leaky 3.4: PYSEC-2026-1, fixed in 9.9" in said
 
 
 def test_what_the_service_does_not_know_is_told(ask):

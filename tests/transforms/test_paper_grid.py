@@ -404,11 +404,15 @@ def test_further_masks_may_be_missing_unless_they_must_be_there(infection):
     [
         ("lung", None, "lung is missing. Give it in the datalist"),
         ("image", None, "image is missing"),
-        ("image", torch.zeros(1, 7, 8, 6), "image carries no affine. Load it with LoadImaged"),
+        ("image", torch.zeros(1, 7, 8, 6), "image has no affine. Load it with LoadImaged"),
         ("image", MetaTensor(torch.zeros(2, 7, 8, 6)), r"image has shape \(2, 7, 8, 6\). Expected one volume \(1, X"),
         ("lung", MetaTensor(torch.zeros(7, 8, 6)), r"lung has shape \(7, 8, 6\). Expected one volume \(1, X, Y, Z\)"),
-        ("lung", volume(np.zeros((8, 7, 6)), OBLIQUE), "lung is .* but the image .* Export both at the same size"),
-        ("infection", volume(np.zeros((7, 8, 6)), OBLIQUE + 3 * np.eye(4, k=3)), "infection lies up to 3.0 mm off"),
+        ("lung", volume(np.zeros((8, 7, 6)), OBLIQUE), "lung is .* but the image is .* Export both at the same size"),
+        (
+            "infection",
+            volume(np.zeros((7, 8, 6)), OBLIQUE + 3 * np.eye(4, k=3)),
+            "infection is misaligned with the image by up to 3.0 mm",
+        ),
     ],
 )
 def test_what_is_no_scan_with_masks_is_refused(key, value, message):

@@ -110,6 +110,6 @@ def _need_highdicom(case_id: str) -> None:
         import highdicom  # noqa: F401
     except ImportError as error:
         raise ValueError(
-            f"Case {case_id}: DICOM objects are written with highdicom, which is not installed here. "
-            "Install it (pip install 'highdicom>=0.28'), or do without DICOM output."
+            f"Case {case_id}: DICOM output needs highdicom, which is not installed. "
+            "Install it (pip install 'highdicom>=0.28'), or turn off DICOM output."
         ) from error

@@ -87,8 +87,8 @@ def read_source(case_id: str, series: Series | None, shape: Sequence[int], affin
     """
     if series is None:
         raise ValueError(
-            f"Case {case_id} is no DICOM series: DICOM objects need one to refer to. "
-            "Give the folder of the scan's DICOM files, or do without DICOM output."
+            f"Case {case_id} is not a DICOM series, and DICOM objects must refer to one. "
+            "Give the folder of the scan's DICOM files, or turn off DICOM output."
         )
     files = series.files
     images: list[Dataset] = [
@@ -114,7 +114,7 @@ def _check_character_set(image: Dataset) -> None:
     if unknown:
         raise ValueError(
             f"the headers are in the character set {', '.join(map(plain_text, unknown))}, which DICOM does not have. "
-            "Export the series again, or do without DICOM output."
+            "Export the series again, or turn off DICOM output."
         )
 
 

@@ -165,9 +165,9 @@ def _check_hu(lung_hu: np.ndarray, case: str) -> None:
     median = float(np.median(lung_hu[:: max(1, lung_hu.size // MEDIAN_VOXELS)]))
     if not low <= median <= high:
         cause = (
-            "values as stored, without the rescale intercept of about -1024, or grey values"
+            "stored values without the rescale intercept (about -1024), or display intensities"
             if median > high
-            else "values rescaled twice, about 1000 too low, or padding in place of lung"
+            else "values rescaled twice (about 1000 too low), or padding instead of lung"
         )
         raise ValueError(
             f"Case {case}: median inside the lung mask is {median:.0f} HU. Expected {low:.0f} to {high:.0f} HU; these "
@@ -177,6 +177,6 @@ def _check_hu(lung_hu: np.ndarray, case: str) -> None:
     if padding > MAX_PADDING:
         raise ValueError(
             f"Case {case}: {100 * padding:.1f} % of the lung mask is below {PADDING_BELOW_HU:.0f} HU (down to "
-            f"{lung_hu.min():.0f} HU). Expected at most {100 * MAX_PADDING:g} %: this is padding of the scanner, no "
-            "lung. Check that the mask belongs to this scan and ends at its field of view."
+            f"{lung_hu.min():.0f} HU). Expected at most {100 * MAX_PADDING:g} %: these voxels are scanner padding, "
+            "not lung. Check that the mask belongs to this scan and ends at its field of view."
         )

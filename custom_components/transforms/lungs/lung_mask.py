@@ -359,6 +359,6 @@ def _check_plausible(mask: np.ndarray, image_hu: np.ndarray, spacing_mm: Sequenc
         return
     raise ValueError(
         f"Case {case}: no plausible lungs found: {litres:.2f} litres. Expected {low:.2g} to {high:g}. The image's "
-        f"values run from {image_hu.min():g} to {image_hu.max():g}. Check that it is a whole chest CT in HU "
+        f"values range from {image_hu.min():g} to {image_hu.max():g}. Check that it is a whole chest CT in HU "
         "(air -1000, water 0), or give a lung mask."
     )

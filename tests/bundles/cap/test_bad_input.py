@@ -123,8 +123,8 @@ def spoil(kind: str, data: Path) -> None:
 
 
 LISTED = {
-    "mask of another size": r"has 1 problem:\n  - Case covid_001: lung is 62 x 60 x 28 but the image 64 x 60 x 28",
-    "mask elsewhere": r"has 1 problem:\n  - Case covid_001: infection lies up to 30.0 mm off the image. Copy",
+    "mask of another size": r"has 1 problem:\n  - Case covid_001: lung is 62 x 60 x 28 but the image is 64 x 60 x 28",
+    "mask elsewhere": r"has 1 problem:\n  - Case covid_001: infection is misaligned with the image by up to 30.0 mm",
     "4D": r"has 1 problem:\n  - image: Case covid_001: .* has shape \(64, 60, 28, 2\). Expected .* each time point",
     "one slice": r"has 1 problem:\n  - Case covid_001: covid_001.nii.gz is one slice \(64 x 60 x 1\). Expected a CT",
     "missing": r"has 1 problem:\n  - infection: Case covid_001: .*covid_001.nii.gz does not exist. Check the path",
@@ -137,7 +137,8 @@ LOADED = {
     "labels in the mask": r"^Case covid_001: lung has .* voxels that are .*\(3\). .*: binarise it",
     "stored values": r"^Case covid_001: median inside the lung mask is \d+ HU. .* without the rescale intercept",
     "padding in the lungs": r"^Case covid_001: \d+.\d % of the lung mask is below -1100 HU \(down to -3024 HU\). .*: "
-    r"this is padding of the scanner, no lung. Check that the mask belongs to this scan and ends at its field of view",
+    r"these voxels are scanner padding, not lung. Check that the mask belongs to this scan and ends at its field of "
+    r"view",
     "NaN": r"^Case covid_001: 2 of 107,520 values are NaN or infinite. Expected finite values: fill them in",
     "truncated": r"Case covid_001: covid_001.nii.gz is truncated or not a NIfTI file: .* Copy or export the file again",
 }
@@ -169,7 +170,7 @@ def test_several_problems_are_told_together(training_message, data):
     message = training_message(data)
     assert "has 2 problems:" in message
     assert "lung is 62 x 60 x 28" in message
-    assert "infection lies up to 30.0 mm" in message
+    assert "infection is misaligned with the image by up to 30.0 mm" in message
 
 
 def test_padding_outside_the_lungs_is_fine(bundle, data, tmp_path):
@@ -195,7 +196,7 @@ def relist(data: Path, **changes: Any) -> None:
         ({"ratio": 1.2, "group": None}, r"Case covid_001: infection ratio is 1.2. Expected .*, 0 to 1. Check that"),
         (
             {"ratio": None},
-            r"Case covid_001: has no 'ratio'. Make the datalist with: python -m custom_components build_datalist",
+            r"Case covid_001: has no 'ratio'. Create the datalist with: python -m custom_components build_datalist",
         ),
         ({"label": "flu"}, r"Case covid_001: label is 'flu'. Expected 'covid' \(COVID-19\) or 'cap'"),
         (
@@ -242,7 +243,7 @@ def test_a_folder_without_a_datalist_names_the_command_that_makes_it(message_of,
     message = message_of(config, run_id, data, ckpt_dir=tmp_path / "models")
     assert message == (
         f"Data set {data} has no datalist.json. "
-        f"Make it with: python -m custom_components build_datalist --dataset_dir {data}"
+        f"Create it with: python -m custom_components build_datalist --dataset_dir {data}"
     )
 
 
@@ -286,7 +287,7 @@ def test_a_missing_and_a_broken_checkpoint_are_told(inference_message, message_o
 
 
 BATCH = {
-    "mask of another size": "covid_001: lung is 62 x 60 x 28 but the image 64 x 60 x 28. Export both at the same size",
+    "mask of another size": "covid_001: lung is 62 x 60 x 28 but the image is 64 x 60 x 28. Export both",
     "infection outside the lungs": "covid_001: 100.0 % of the infection",
     "4D": "covid_001: covid_001.nii.gz has shape (64, 60, 28, 2). Expected one slice (X, Y) or one volume (X, Y, Z)",
     "stored values": "covid_001: median inside the lung mask is ",
@@ -303,7 +304,7 @@ def test_one_bad_case_of_a_batch_is_told_and_the_others_finish(inference_message
             (data / folder / f"{name}.nii.gz").unlink()
     spoil(kind, data)
     message = inference_message(data, ensemble.model_path)
-    assert message.startswith(f"1 of 2 cases failed, the others are written:\n  {BATCH[kind]}")
+    assert message.startswith(f"1 of 2 cases failed, the results of the others are written:\n  {BATCH[kind]}")
     assert [path.name for path in (tmp_path / "out").iterdir()] == [NAMES[0]]
     report = json.loads((tmp_path / "out" / NAMES[0] / f"{NAMES[0]}_diagnosis.json").read_text(encoding="utf-8"))
     assert report["p_final"] is not None
@@ -395,5 +396,5 @@ def test_the_last_line_of_an_inference_command_is_the_reason(run_command, data, 
     done = run_command("run", config_files("inference.json"), **SMALL, **more, output_dir=tmp_path / "out")
     assert done.returncode == 1
     *_, count, reason = done.stdout.strip().splitlines()
-    assert count.endswith("ERROR - 1 of 6 cases failed, the others are written:")
+    assert count.endswith("ERROR - 1 of 6 cases failed, the results of the others are written:")
     assert reason.startswith("  covid_001: 2 of 107,520 values are NaN or infinite.")

@@ -253,7 +253,8 @@ def test_a_case_that_fails_does_not_stop_the_others(infer, given, tmp_path):
         infer(tmp_path / "in", tmp_path / "out")
     voxels = f"{np.prod(lung.shape):,}"
     assert root_cause(caught.value) == (
-        f"1 of 3 cases failed, the others are written:\n  {NAMES[1]}: lung mask is empty (0 of {voxels} voxels). "
+        f"1 of 3 cases failed, the results of the others are written:\n  {NAMES[1]}: lung mask is empty (0 of "
+        f"{voxels} voxels). "
         "Check the mask file or segment the lungs again."
     )
     assert {path.name for path in (tmp_path / "out").iterdir()} == {NAMES[0], NAMES[2]}

@@ -96,14 +96,14 @@ def spoil(kind: str, data: Path) -> None:
 TRAINING_MESSAGES = {
     "mask missing": r"Data set .*data has 1 problem:\n  - 1 in images/ without a mask in masks/: 003$",
     "image missing": r"has 1 problem:\n  - 1 in masks/ without an image in images/: 003$",
-    "sizes differ": r"Case 003: label is 50 x 48 x 1 but the image 56 x 48 x 1. Export both at the same size$",
+    "sizes differ": r"Case 003: label is 50 x 48 x 1 but the image is 56 x 48 x 1. Export both at the same size$",
     "value 7": r"^Case 003: label has value 7 at 15 pixels. Expected 0 \(background\), .* Check the label export.$",
-    "RGB": r"image: Case 003: 003.png is colour \(RGB\). Expected 8-bit grey. Save it as 8-bit grey PNG",
-    "RGB mask": r"label: Case 003: 003.png is colour \(RGB\). Expected 8-bit grey.",
-    "16 bits": r"Case 003: 003.png is of mode I;16 \(16 or 32 bits\). Expected 8-bit grey.",
+    "RGB": r"image: Case 003: 003.png is colour \(RGB\). Expected 8-bit greyscale. Save it as 8-bit greyscale PNG",
+    "RGB mask": r"label: Case 003: 003.png is colour \(RGB\). Expected 8-bit greyscale.",
+    "16 bits": r"Case 003: 003.png is of mode I;16 \(16 or 32 bits\). Expected 8-bit greyscale.",
     "truncated": r"^Case 003: 003.png is truncated or not a PNG file: .* Copy or export the file again.$",
     "no PNG": r"Case 003: 003.png is truncated or not a PNG file",
-    "JPEG": r"Case 003: 003.jpg is a JPEG, whose greys stand for no known HU. Convert the folder first",
+    "JPEG": r"Case 003: 003.jpg is a JPEG, whose intensities have no known HU scale. Convert the folder first",
     "NaN": r"^Case 003: 2 of 2,688 values are NaN or infinite. Expected finite values: fill them in",
     "no slices": r"Case 003: 003.nii.gz is empty, its shape is \(56, 48, 0\). Export the file again.",
 }
@@ -123,9 +123,7 @@ def test_masks_of_0_and_255_are_refused_before_a_training_and_an_evaluation(
     for path in (data / "masks").iterdir():
         Image.fromarray((np.array(Image.open(path)) > 0).astype(np.uint8) * 255).save(path)
     for message in (training_message(data), message_of("evaluate.yaml", data, ckpt_path=trained.model)):
-        assert re.search(
-            r"^No label of the data set has a lesion class, and \d have 255, .* write in place of 255 ", message
-        )
+        assert re.search(r"^No label map has a lesion class, and \d contain 255, .* replace 255 with ", message)
     assert not list((tmp_path / "models").iterdir())
     assert not list((tmp_path / "out").glob("**/*.csv"))
 
@@ -258,12 +256,12 @@ def test_a_bad_dicom_folder_is_told_and_the_patient_is_not(message_of, trained, 
 
 
 BATCH = {
-    "RGB": "003: 003.png is colour (RGB). Expected 8-bit grey.",
+    "RGB": "003: 003.png is colour (RGB). Expected 8-bit greyscale.",
     "truncated": "003: 003.png is truncated or not a PNG file",
     "no PNG": "003: 003.png is truncated or not a PNG file",
     "NaN": "003: 2 of 2,688 values are NaN or infinite.",
     "no slices": "003: 003.nii.gz is empty, its shape is (56, 48, 0).",
-    "JPEG": "003: 003.jpg is a JPEG, whose greys stand for no known HU.",
+    "JPEG": "003: 003.jpg is a JPEG, whose intensities have no known HU scale.",
 }
 
 
@@ -271,7 +269,7 @@ BATCH = {
 def test_one_bad_case_of_a_batch_is_told_and_the_others_finish(message_of, data, trained, tmp_path, kind):
     spoil(kind, data)
     message = message_of("inference.json", data / "images", ckpt_path=trained.model, progress=False)
-    assert message.startswith(f"1 of {CASES} cases failed, the others are written:\n  {BATCH[kind]}")
+    assert message.startswith(f"1 of {CASES} cases failed, the results of the others are written:\n  {BATCH[kind]}")
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert written == [f"{number:03d}" for number in range(CASES) if number != 3]
     for name in written:
@@ -297,5 +295,5 @@ def test_the_last_line_of_the_command_is_the_reason_and_the_exit_code_is_not_0(r
     )  # fmt: skip
     assert done.returncode == 1
     *_, count, reason = done.stdout.strip().splitlines()
-    assert count.endswith("ERROR - 1 of 6 cases failed, the others are written:")
+    assert count.endswith("ERROR - 1 of 6 cases failed, the results of the others are written:")
     assert reason.startswith("  003: 003.png is truncated or not a PNG file")

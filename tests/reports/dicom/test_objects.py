@@ -499,7 +499,7 @@ def test_a_second_run_replaces_the_files(axial, tmp_path):
 
 
 def test_a_scan_that_is_no_dicom_series_is_refused(axial, tmp_path):
-    with pytest.raises(ValueError, match=r"^Case 012 is no DICOM series: .* Give the folder of the scan's DICOM files"):
+    with pytest.raises(ValueError, match=r"^Case 012 is not a DICOM series, .* Give the folder of the scan's DICOM"):
         write_dicom_objects(dataclasses.replace(axial, series=None), tmp_path / "out")
 
 

@@ -101,9 +101,9 @@ def test_a_mask_lies_on_its_image(key):
     item, smaller = scan(), volume(np.ones((10, 9, 7), np.uint8))
     shift = np.eye(4, k=3)
 
-    refused({**item, key: smaller}, f"{key} is 10 x 9 x 7 but the image 10 x 9 x 8. Export both at the same size")
+    refused({**item, key: smaller}, f"{key} is 10 x 9 x 7 but the image is 10 x 9 x 8. Export both at the same size")
     moved = {**item, key: volume(item[key][0], AFFINE + 0.12 * shift)}
-    refused(moved, f"{key} lies up to 0.1 mm off the image. Copy the image's header")
+    refused(moved, f"{key} is misaligned with the image by up to 0.1 mm. Copy the image's header")
     CheckScand()({**item, key: volume(item[key][0], AFFINE + 0.07 * shift)})
 
 
@@ -151,7 +151,7 @@ def test_lungs_of_any_state_pass_and_their_offsets_are_found(lung_hu):
 
     CheckScand()({**item, "image": volume(image)})
     stored = (
-        f"median inside the lung mask is {lung_hu + 1024} HU. Expected -1000 to 0 HU; .* as stored, without the resc"
+        f"median inside the lung mask is {lung_hu + 1024} HU. Expected -1000 to 0 HU; .* stored values without the resc"
     )
     refused({**item, "image": volume(image + 1024)}, stored)
     twice = f"median inside the lung mask is {lung_hu - 1024} HU. Expected -1000 to 0 HU; .* rescaled twice"
@@ -161,7 +161,7 @@ def test_lungs_of_any_state_pass_and_their_offsets_are_found(lung_hu):
 def test_grey_values_are_no_hu():
     item = scan()
 
-    refused({**item, "image": volume(np.where(item["lung"][0].numpy(), 0.35, 0.9))}, "median .* or grey values")
+    refused({**item, "image": volume(np.where(item["lung"][0].numpy(), 0.35, 0.9))}, "median .* or display intensities")
 
 
 @pytest.mark.parametrize("value", [-2000, -3024])
@@ -172,7 +172,7 @@ def test_padding_inside_the_lungs_is_refused_beyond_one_percent(value):
     image[2, 3, 4:6] = value  # 2 of 200
     CheckScand()({**item, "image": volume(image)})
     image[2, 3, 6] = value
-    message = f"1.5 % of the lung mask is below -1100 HU .down to {value} HU.. Expected at most 1 %: this is padding"
+    message = f"1.5 % of the lung mask is below -1100 HU .down to {value} HU.. Expected at most 1 %: these voxels are"
     refused({**item, "image": volume(image)}, message)
 
 
