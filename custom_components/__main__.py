@@ -1,4 +1,4 @@
-"""Command line: ``python -m custom_components VERB --help``."""
+"""Command line: ``python -m custom_components COMMAND --help``."""
 
 import logging
 import sys
@@ -13,9 +13,9 @@ HELP = ("--help", "-h")
 
 
 def main() -> None:
-    """Run one verb. What a user can mend ends it with a message and status 1; COVID_TRACEBACK=1 shows where.
+    """Run one command. User errors end it with a message and status 1; COVID_TRACEBACK=1 shows the traceback.
 
-    A command line that cannot be used ends it with status 2, before any work.
+    A wrong command line ends it with status 2 before any work.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     with ended_with_a_message():
@@ -25,13 +25,13 @@ def main() -> None:
 
 
 def answer_to(words: Sequence[str]) -> object:
-    """What a command line asks for: help, the version, or what its verb returns.
+    """Return what the command line asks for: help, the version, or the result of the command.
 
     Args:
-        words: the program left out.
+        words: arguments without the program name.
 
     Raises:
-        SystemExit: with status 2, after the list of verbs, when there is no word.
+        SystemExit: with status 2, after the list of commands, when there are no arguments.
     """
     verb, *rest = words or ("",)
     if verb == "--version":
@@ -47,7 +47,7 @@ def answer_to(words: Sequence[str]) -> object:
 
 
 def _program() -> str:
-    """How this program was called."""
+    """Name of this program as the user called it."""
     path = Path(sys.argv[0])
     return f"python -m {__package__}" if path.name == "__main__.py" else path.name
 

@@ -1,4 +1,4 @@
-"""Infection size: the ratio of infection volume to lung volume, and the groups that the paper makes of it."""
+"""Infection size: the ratio of infection volume to lung volume, and the paper's groups of it."""
 
 import math
 
@@ -13,7 +13,7 @@ CAP_LARGE_ABOVE = 0.001
 
 SIZE_GROUPS = ("covid_small", "covid_large", "cap_small", "cap_large")
 
-# Of a whole number in a message.
+# Digits shown of a whole number in a message.
 MOST_DIGITS = 12
 
 # Bands of the ratio in the paper's tables; both ends belong to the middle one.
@@ -32,7 +32,7 @@ def size_group(label: int, ratio: float) -> str:
         One of ``SIZE_GROUPS``.
 
     Raises:
-        ValueError: when the label or the ratio is none.
+        ValueError: when the label or the ratio is not valid.
 
     Example:
         >>> size_group(COVID, 0.0299), size_group(COVID, 0.03), size_group(CAP, 0.001), size_group(CAP, 0.0011)
@@ -47,7 +47,7 @@ def size_group(label: int, ratio: float) -> str:
 
 
 def ratio_band(ratio: float) -> str:
-    """Band of the paper's tables that a ratio falls into; the empty string for an unknown ratio (NaN).
+    """Ratio band in the paper's tables; an empty string for an unknown ratio (NaN).
 
     Example:
         >>> ratio_band(0.0049), ratio_band(0.005), ratio_band(0.030), ratio_band(0.0301), ratio_band(math.nan)
@@ -61,11 +61,11 @@ def ratio_band(ratio: float) -> str:
 
 
 def check_ratio(ratio: float, case: str = "") -> None:
-    """Refuse what cannot be infection volume / lung volume.
+    """Check that a number can be infection volume / lung volume.
 
     Args:
-        ratio: the number.
-        case: whose it is, for the message.
+        ratio: infection volume / lung volume.
+        case: name of the case, for the message.
 
     Raises:
         ValueError: when it is not between 0 and 1.
@@ -75,5 +75,5 @@ def check_ratio(ratio: float, case: str = "") -> None:
         number = f"{ratio:g}" if isinstance(ratio, float) else str(ratio)[:MOST_DIGITS]
         raise ValueError(
             f"{prefix}infection ratio is {number}. Expected infection volume / lung volume, 0 to 1. Check that the "
-            "two masks are not exchanged and that the lung mask covers both lungs, diseased parts included."
+            "two masks are not swapped and that the lung mask covers both lungs, including diseased parts."
         )

@@ -1,4 +1,4 @@
-"""Every label value: lesions, lungs and infection, sides; and the sets of classes of partial labels."""
+"""All label values (lesions, lungs and infection, sides) and the class sets of partial labels."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,37 +7,37 @@ import numpy as np
 # Lesions (Chen et al. 2020, Sec. III-A): names of label values 1, 2, 3; 0 is background.
 LESION_CLASSES = ("ground_glass", "consolidation", "pleural_effusion")
 
-# Lungs and infection in one label map: infected lung has the value of the infection.
+# Lungs and infection in one label map: infected lung is labelled as infection.
 BACKGROUND, LUNG, INFECTION = 0, 1, 2
 
-# The patient's sides in a lung mask.
+# Patient's left and right lung in a lung mask.
 LEFT, RIGHT = 1, 2
 
-# Pixels of this label count neither in the loss nor in a metric.
+# The loss and the metrics ignore pixels with this label.
 IGNORE_LABEL = 255
 
-# Lung window (level -600, width 1500): HU range that 8-bit grey 0..255 stands for.
+# Lung window (level -600, width 1500): HU range of the 8-bit intensities 0..255.
 LUNG_WINDOW_HU = (-1350.0, 150.0)
 
 
-# Classes that fit into a uint8 with no bit to spare.
+# One bit per class in a uint8.
 MOST_CLASSES = 8
 
 
 def label_set_table(sets: Mapping[int | str, Sequence[int]], num_classes: int, case: str = "unknown") -> np.ndarray:
-    """Table from label value to the set of classes that a voxel of this value may have.
+    """Map each label value to the set of classes that its voxels may have.
 
     Args:
-        sets: classes of each label value; keys may be strings, as in JSON. A value that
-            is not listed stands for any class.
+        sets: classes of each label value; keys may be strings, as in JSON. Unlisted values
+            may be any class.
         num_classes: number of classes C, background included; 1 to 8.
-        case: whose labels these are, for messages.
+        case: name of the case, for messages.
 
     Returns:
         uint8, shape (256,): bit c is set where class c is possible.
 
     Raises:
-        ValueError: when a value is not 0 to 255, a set is empty, or a class is not 0 to C - 1.
+        ValueError: when a value is outside 0 to 255, a set is empty, or a class is outside 0 to C - 1.
 
     Example:
         >>> table = label_set_table({0: [0], "1": [1, 2]}, num_classes=4)
@@ -51,8 +51,8 @@ def label_set_table(sets: Mapping[int | str, Sequence[int]], num_classes: int, c
         value = int(key)
         if not 0 <= value <= 255 or not classes or not set(classes) <= set(range(num_classes)):
             raise ValueError(
-                f"Case {case}: label value {key} stands for the classes {list(classes)}. Expected a value of 0 to 255 "
-                f"and one or more classes of 0 to {num_classes - 1}. Correct `label_sets` in the datalist."
+                f"Case {case}: label value {key} means the classes {list(classes)}. Expected a value from 0 to 255 "
+                f"and one or more classes from 0 to {num_classes - 1}. Correct `label_sets` in the datalist."
             )
         table[value] = sum(1 << index for index in set(classes))
     return table

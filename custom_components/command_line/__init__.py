@@ -1,1 +1,1 @@
-"""What the command lines of the package and of the bundles have in common."""
+"""Parts shared by the command lines of the package and the bundles."""

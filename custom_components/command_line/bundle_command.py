@@ -1,8 +1,8 @@
-"""The command line of ``python -m monai.bundle run``: refused where no config has an option, run as it was typed.
+"""Check the command line of ``python -m monai.bundle run`` against the config, and pass values on as typed.
 
-MONAI takes any override, whether or not a config has its name, with the value that Fire makes of it: the folder
-``2020.10`` is the number 2020.1, ``true`` a word, ``None`` no override at all. What a config runs begins with
-:func:`begin`, before anything is read or written.
+MONAI accepts any override, even if the config has no such name, and uses the value that Fire parses: the folder
+``2020.10`` becomes the number 2020.1, ``true`` a string, and ``None`` no override at all. Each config therefore calls
+:func:`begin` before it reads or writes anything.
 """
 
 import inspect
@@ -39,33 +39,33 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from monai.utils.module import locate
 
 PROGRAM = ("monai", "bundle", "__main__.py")
-# Options of MONAI itself, which no config has; those of `run` first, in its order.
+# Options of MONAI itself, which are in no config; those of `run` first, in its order.
 OWN = tuple(
     name
     for function in (run, create_workflow, ConfigWorkflow)
     for name, parameter in inspect.signature(function).parameters.items()
     if parameter.kind is not parameter.VAR_KEYWORD
 )
-# Names of files, folders and the like: their values are text, whatever number or list they look like.
+# Options for files, folders and the like: their values are text even if they look like a number or a list.
 TEXT = re.compile(r"(?:^|[_#:])(?:dir|path|root|folder|name|filename|uri)$")
-# How what MONAI's config language has to resolve begins: an expression, a reference, a macro.
+# First characters of MONAI's config language: an expression, a reference, a macro.
 LANGUAGE = ("$", "@", "%")
 NOTHING = "$None"
-# An id that no config has: nothing is run of it.
+# An id that is in no config, so that nothing runs.
 INITIALIZED = "initialized"
 
 _runs_as_typed = False
 
 
 def begin() -> None:
-    """Begin a config: check the command line that it was started by, and run it as it was typed.
+    """Check the command line that started this config, and run it with the values as typed.
 
-    The first item of what a config runs. It lets an uncaught error end the process with its root cause as the last
-    line; a process that ``python -m monai.bundle run`` did not start is otherwise left alone.
+    Every config runs this first. An uncaught error then ends the process with its root cause as the last line. In a
+    process that ``python -m monai.bundle run`` did not start, nothing else is done.
 
     Raises:
-        SystemExit: with status 2 after a message, where an option cannot be used; with 0 after a run, where Fire had
-            read a value in another way than it was typed.
+        SystemExit: with status 2 and a message when an option is wrong; with 0 after a run that was repeated because
+            Fire had parsed a value differently than typed.
     """
     words = command_words()
     log_root_cause(one_line=words is not None)
@@ -79,7 +79,7 @@ def begin() -> None:
 
 
 def command_words() -> list[str] | None:
-    """What was typed behind ``python -m monai.bundle run``; None in any other process."""
+    """Arguments after ``python -m monai.bundle run``; None in any other process."""
     program, *words = sys.argv or [""]
     if Path(program).parts[-len(PROGRAM) :] != PROGRAM or words[:1] != ["run"]:
         return None
@@ -88,7 +88,7 @@ def command_words() -> list[str] | None:
 
 
 def _run(command: "BundleCommand") -> None:
-    """Run it with the values as they were typed; ``initialize`` was run already, and may not be twice."""
+    """Run with the values as typed; ``initialize`` has already run and must not run twice."""
     global _runs_as_typed
     _runs_as_typed = True
     try:
@@ -104,10 +104,10 @@ class BundleCommand:
 
     Args:
         own: values of MONAI's own options.
-        texts: what was typed for the options of the config, by their ids.
-        typed: the same in MONAI's config language, so that it arrives as it was typed.
-        settings: MONAI's own options and all overrides, those of the ``args_file`` among them.
-        content: of the config files, put together; once checked, with the overrides.
+        texts: typed text of each config option, by id.
+        typed: the same in MONAI's config language, so that the typed value arrives unchanged.
+        settings: MONAI's own options and all overrides, including those of the ``args_file``.
+        content: merged content of the config files; includes the overrides after the check.
     """
 
     own: Mapping[str, Any]
@@ -121,7 +121,7 @@ class BundleCommand:
         """Read a command line, its args file and its config files.
 
         Raises:
-            OptionError: when a word belongs to no option.
+            OptionError: when an argument belongs to no option.
         """
         places, given = split_words(words)
         options = {name: "True" if text is None else text for name, text in given.items()}
@@ -139,13 +139,13 @@ class BundleCommand:
         return cls(own, texts, typed, {**settings, **typed}, content)
 
     def check(self) -> None:
-        """Refuse what no config has, and a run without data.
+        """Check that the config has every option, and that the run has data.
 
         Raises:
-            OptionError: naming the option and what is nearest to it.
+            OptionError: names the option and the most similar one.
         """
         names = [name for name in self.settings if name not in OWN]
-        for name in sorted(names, key=lambda name: not name.endswith("_target_")):  # decides what its neighbours may be
+        for name in sorted(names, key=lambda name: not name.endswith("_target_")):  # it decides what else is allowed
             if name not in self._tracking():
                 self._check_id(name)
                 self.content[name] = self.settings[name]
@@ -156,7 +156,7 @@ class BundleCommand:
             raise OptionError(NO_DATA)
 
     def as_fire_reads(self) -> dict[str, Any]:
-        """The same as MONAI got them; Fire takes an option like ``--no_max_pool``, without value, for ``_max_pool``."""
+        """The options as MONAI got them; Fire reads ``--no_max_pool`` without a value as ``_max_pool``."""
         return {name: DefaultParseValue(text) for name, text in self.texts.items() if not name.startswith("no")}
 
     def _check_id(self, name: str) -> None:
@@ -171,11 +171,11 @@ class BundleCommand:
             found = _inside(found, part)
 
     def _refers_to(self, name: str) -> bool:
-        """Whether a config needs what no config has, such as an overlay's ``@place`` that is to be given with it."""
+        """Whether a config refers to a name that is in no config, such as ``@place`` in an overlay."""
         return name in ReferenceResolver.find_refs_in_config(self.content.get(), id="")
 
     def tracked_config(self) -> dict[str, str]:
-        """File in which MONAI has kept a tracked run's config as Fire reads it, for the config of the run itself."""
+        """File in which MONAI saved a tracked run's config as Fire parsed it; the run's own config replaces it."""
         if not self.own.get("tracking") or "save_execute_config" in self.settings:
             return {}
         kept = Path(str(self.content.get_parsed_content("output_dir"))).glob("config_*.json")
@@ -183,7 +183,7 @@ class BundleCommand:
         return {} if newest is None else {"save_execute_config": str(newest)}
 
     def _tracking(self) -> Any:
-        """What only ``--tracking`` has names for."""
+        """Names that exist only with ``--tracking``."""
         chosen = self.settings.get("tracking") or {}
         known = DEFAULT_EXP_MGMT_SETTINGS.get(chosen) if isinstance(chosen, str) else chosen
         settings: Any = ConfigParser.load_config_files(chosen) if known is None else known
@@ -205,7 +205,7 @@ def _value(name: str, text: str, content: ConfigParser) -> Any:
 
 
 def _is_language(name: str, text: str, content: ConfigParser) -> bool:
-    """Whether MONAI has to resolve a text; a folder may be named as what does not refer to anything."""
+    """Whether MONAI has to resolve a text. A folder name may look like a reference without being one."""
     if not text.startswith(LANGUAGE) or not TEXT.search(name):
         return text.startswith(LANGUAGE)
     refers = text.startswith("$") or re.split("::|#", text[1:])[0] in content
@@ -213,9 +213,9 @@ def _is_language(name: str, text: str, content: ConfigParser) -> bool:
 
 
 def in_language(value: Any) -> Any:
-    r"""A value as an override of MONAI that arrives as it is.
+    r"""Encode a value as a MONAI override so that it arrives unchanged.
 
-    MONAI drops an override that is None, takes ``$``, ``@`` and ``%`` for its language, and ``#`` for ``::``.
+    MONAI drops an override that is None, resolves ``$``, ``@`` and ``%``, and replaces ``#`` by ``::``.
 
     Example:
         >>> in_language("scans"), in_language("a#b"), in_language(None)
@@ -229,7 +229,7 @@ def in_language(value: Any) -> Any:
 
 
 def _names_in(found: Any, is_last: bool) -> list[str] | None:
-    """Parts that an id may have next; None for any."""
+    """Names that may follow in an id; None for any."""
     if isinstance(found, list):
         return [str(number) for number in range(-len(found), len(found))]
     if not isinstance(found, dict):
@@ -241,18 +241,18 @@ def _names_in(found: Any, is_last: bool) -> list[str] | None:
 
 
 def _plain(found: Any) -> list[str]:
-    """Names of what is set in one word or list, such as a number; of no component."""
+    """Names of plain values (a number, a word, a list), without components."""
     names = [name for name, value in found.items() if not isinstance(value, dict)] if isinstance(found, dict) else []
     return [name for name in names if not name.startswith("_")] or ["no parts"]
 
 
 def _parameters(component: dict[str, Any]) -> list[str] | None:
-    """Names of the arguments that a component can be given; None for any."""
+    """Argument names of a component; None for any."""
     target = ConfigComponent(component).resolve_module_name()
     found = locate(target) if isinstance(target, str) else None
     try:
         parameters = inspect.signature(found).parameters.values()  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # not found, which the run says better, or written in C
+    except (TypeError, ValueError):  # not found, which the run reports better, or written in C
         return None
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     return None if takes_any else [parameter.name for parameter in parameters]

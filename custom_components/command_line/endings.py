@@ -1,4 +1,4 @@
-"""What the verbs of ``python -m custom_components`` and ``python -m monai.bundle run`` have in common."""
+"""How commands end: messages, exit statuses and Ctrl-C, for the package and ``python -m monai.bundle run``."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ def _is_said_once(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def ended_by_ctrl_c() -> Iterator[None]:
-    """Let Ctrl-C end a verb that can go on later with one sentence, not with a traceback."""
+    """On Ctrl-C, end a resumable command with one sentence instead of a traceback."""
     try:
         yield
     except KeyboardInterrupt:
@@ -39,10 +39,10 @@ def ended_by_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def ended_with_a_message() -> Iterator[None]:
-    """Let wrong input, a disk or Ctrl-C end a verb with one message and an exit status, not with a traceback.
+    """On wrong input, a disk error or Ctrl-C, end with one message and an exit status instead of a traceback.
 
-    Errors of the program itself pass; so do all with ``COVID_TRACEBACK=1`` in the environment. What nobody can use is
-    not logged.
+    Errors of the program itself keep their traceback, and so do all errors with ``COVID_TRACEBACK=1`` in the
+    environment. Useless warnings of libraries are suppressed.
     """
     _start_quietly()
     try:
@@ -61,13 +61,13 @@ def ended_with_a_message() -> Iterator[None]:
 
 
 def check_flags(**flags: bool) -> None:
-    """Refuse a flag that is a word: ``false`` would count as true, and could put the PatientID into a report.
+    """Check that flags are booleans: the string ``false`` would count as true and could put the PatientID in a report.
 
     Args:
-        flags: values by the names of the options.
+        flags: values by option name.
 
     Raises:
-        ValueError: naming the flag that is neither True nor False.
+        ValueError: names the flag that is neither True nor False.
     """
     for name, value in flags.items():
         if not isinstance(value, bool):

@@ -1,14 +1,14 @@
-"""Numbers of a config that are true or false."""
+"""Check the boolean options of a config."""
 
 
 def check_switches(**switches: object) -> None:
-    """Refuse a switch that is a word, such as an overlay's ``amp: 'false'``: any text counts as true.
+    """Check that switches are booleans: any non-empty string, such as ``amp: 'false'``, would count as true.
 
     Args:
-        switches: by name; true or false. The word true is let pass, since it does what it says.
+        switches: values by name. The string ``true`` is accepted because it has the intended effect.
 
     Raises:
-        ValueError: naming the switch, what came and what to write.
+        ValueError: names the switch, its value and what to write.
 
     Example:
         >>> check_switches(amp=True, resume="true")

@@ -1,4 +1,4 @@
-"""Words of a command line: the option that each belongs to, and the value that was typed."""
+"""Parse a command line: the option of each argument, and the value as typed."""
 
 import difflib
 import os
@@ -10,7 +10,7 @@ from fire.parser import DefaultParseValue
 
 NOTHING = ("None", "null")
 SWITCH = {"true": True, "false": False}
-# What people write for them, which is refused as a value and not taken for another word.
+# Other spellings of true and false: reported as a wrong value, not read as another argument.
 LIKE_SWITCH = (*SWITCH, "yes", "no", "on", "off", "0", "1")
 
 _OPTION = re.compile(r"--|-[a-zA-Z]")
@@ -18,15 +18,15 @@ _QUOTES = ("'", '"')
 
 
 class OptionError(ValueError):
-    """A command line that cannot be used; it ends a program with status 2, before any work."""
+    """A wrong command line; it ends the program with status 2 before any work."""
 
 
 def split_words(words: Sequence[str], switches: Collection[str] = ()) -> tuple[list[str], dict[str, str | None]]:
     """Tell the values of options from the words that stand for themselves.
 
     Args:
-        words: of a command line, the program left out.
-        switches: options that are true or false: a word after one of them that looks like neither is not its value.
+        words: arguments without the program name.
+        switches: boolean options: the next word is their value only if it looks like true or false.
 
     Returns:
         Words that follow no option, and the text of each option by its name, ``-`` replaced by ``_``; None for an
@@ -52,7 +52,7 @@ def split_words(words: Sequence[str], switches: Collection[str] = ()) -> tuple[l
 
 
 def typed_text(text: str) -> str | None:
-    """A text as it was typed; None for the words ``None`` and ``null``. Quotes around the whole of it are removed.
+    """The text as typed, without surrounding quotes; None for the words ``None`` and ``null``.
 
     Example:
         >>> typed_text("2020.10"), typed_text("'None'"), typed_text("None")
@@ -65,15 +65,15 @@ def typed_text(text: str) -> str | None:
 
 
 def typed_path(text: str) -> str | None:
-    """A path as it was typed; ``~`` is the home folder, as in a shell, unless something of that name is there."""
+    """The path as typed; ``~`` is the home folder, as in a shell, unless a file of that name exists."""
     path = typed_text(text)
     if path is None or not (path == "~" or path.startswith("~/")) or os.path.lexists(path):
         return path
-    return os.path.expanduser(path)  # noqa: PTH111  (a user without home keeps what was typed)
+    return os.path.expanduser(path)  # noqa: PTH111  (keeps the text for a user without home)
 
 
 def typed_value(text: str) -> Any:
-    """A number, list, mapping, true, false or nothing, where the text is one; else the text.
+    """Parse a number, list, mapping, boolean or None; any other text stays a string.
 
     Example:
         >>> typed_value("true"), typed_value("1e-3"), typed_value("[8, 16]"), typed_value("null"), typed_value("lsh")
@@ -85,7 +85,7 @@ def typed_value(text: str) -> Any:
 
 
 def did_you_mean(word: str, known: Iterable[str], prefix: str = "--") -> str:
-    """A question that names the nearest of some words; empty when none is near.
+    """Suggest the most similar known word; empty when none is similar.
 
     Example:
         >>> did_you_mean("epcohs", ["epochs", "seed"])

@@ -1,4 +1,4 @@
-"""The verbs of ``python -m custom_components``; what each takes is read from its source: help imports nothing."""
+"""The commands of ``python -m custom_components``. Their options are read from source, so help imports nothing."""
 
 import ast
 import importlib
@@ -18,7 +18,7 @@ from custom_components.command_line.typed_words import (
     typed_value,
 )
 
-# The function of each verb, by its place in this package.
+# Command name -> function, as module path inside this package.
 VERBS = {
     "build_datalist": "datasets.datalist.build_datalist",
     "check_datalist": "datasets.datalist.check_datalist",
@@ -42,7 +42,7 @@ VERBS = {
     "score_table": "reports.score_tables.score_table",
     "study": "study.command.study",
 }
-# Types of options: what a value has to be, and what a message and the help call it.
+# Option type -> Python types, name in messages, placeholder in the help.
 EXPECTED = {
     "bool": (bool, "True or False", ""),
     "int": (int, "a whole number", "N"),
@@ -57,7 +57,7 @@ REQUIRED = object()
 
 WIDTH, INDENT = 100, 24
 
-# A space at which no line is broken.
+# A space that is not a line break.
 _GAP = "\N{NO-BREAK SPACE}"
 _PACKAGE = Path(__file__).parents[1]
 _ARGUMENT = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
@@ -66,14 +66,14 @@ _SECTION = re.compile(r"^(Args|Returns|Yields|Raises|Example|Examples):$", re.MU
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a verb can be given.
+    """One argument of a command.
 
     Args:
-        name: of the function's argument.
-        type: as it stands in the source.
-        text: what it is, from the docstring.
-        default: ``REQUIRED`` where there is none.
-        many: whether it takes all words that are left.
+        name: name of the function's argument.
+        type: annotation in the source.
+        text: description from the docstring.
+        default: default value; ``REQUIRED`` if there is none.
+        many: whether it takes all remaining words.
     """
 
     name: str
@@ -84,12 +84,12 @@ class Parameter:
 
     @property
     def types(self) -> set[str]:
-        """The types that it may have."""
+        """Its allowed types."""
         return {part.strip() for part in self.type.split("|")}
 
     @property
     def label(self) -> str:
-        """How usage and help name it; a switch that is on by default with what turns it off."""
+        """Its name in the usage and help; a switch that is on by default is shown with ``False``."""
         if self.default is REQUIRED:
             return f"{self.name.upper()}{' ...' if self.many else ''}"
         kinds = [word for kind, (_, _, word) in EXPECTED.items() if kind in self.types] or ["TEXT"]
@@ -97,7 +97,7 @@ class Parameter:
 
     @property
     def help(self) -> str:
-        """What it is, with its default unless that is nothing."""
+        """Its description, with its default if that is not empty."""
         nothing = self.default in (REQUIRED, None, "")
         return self.text if nothing else f"{self.text} [default:{_GAP}{self._default}]"
 
@@ -112,7 +112,7 @@ class Parameter:
             text: what was typed; None for an option without a value, which switches it on.
 
         Raises:
-            OptionError: when it is not of the option's type.
+            OptionError: when the value does not have the option's type.
         """
         if text is None:
             if "bool" not in self.types:
@@ -136,12 +136,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb as its source has it.
+    """A command as read from its source.
 
     Args:
-        name: of the verb.
-        text: what it does: the docstring before its sections.
-        parameters: in their order.
+        name: name of the command.
+        text: what it does: the docstring before its first section.
+        parameters: its arguments in order.
     """
 
     name: str
@@ -150,13 +150,13 @@ class Verb:
 
     @property
     def usage(self) -> str:
-        """What it is called with, in one line."""
+        """Usage in one line."""
         words = [parameter.label for parameter in self.parameters if parameter.default is REQUIRED]
         options = ["[options]"] if any(parameter.label.startswith("--") for parameter in self.parameters) else []
         return " ".join([self.name, *words, *options])
 
     def help(self, program: str) -> str:
-        """The page that ``--help`` shows."""
+        """The text that ``--help`` shows."""
         given = [parameter for parameter in self.parameters if not parameter.label.startswith("--")]
         options = [parameter for parameter in self.parameters if parameter.label.startswith("--")]
         parts = [f"usage: {program} {self.usage}", self.text, _table(given)]
@@ -164,16 +164,16 @@ class Verb:
         return "\n\n".join(parts) + "\n"
 
     def arguments(self, words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
-        """Values of a command line.
+        """Parse the arguments of the command.
 
         Args:
-            words: behind the verb.
+            words: arguments after the command.
 
         Returns:
-            Positional and named arguments of the function.
+            Positional and keyword arguments of the function.
 
         Raises:
-            OptionError: when an option is unknown, of another type or missing, or a word is left.
+            OptionError: when an option is unknown, missing or of the wrong type, or an argument is not expected.
         """
         known = {parameter.name: parameter for parameter in self.parameters if not parameter.many}
         places, options = split_words(words, [name for name, parameter in known.items() if "bool" in parameter.types])
@@ -201,10 +201,10 @@ class Verb:
 
 
 def read_verb(name: str) -> Verb:
-    """What a verb takes.
+    """Read a command's arguments from its source.
 
     Raises:
-        OptionError: when there is no such verb.
+        OptionError: when there is no such command.
     """
     if name.startswith("-"):
         raise OptionError(f"{name} is not an option.{did_you_mean(name, ('--version', '--help'), prefix='')}")
@@ -218,17 +218,17 @@ def read_verb(name: str) -> Verb:
 
 
 def call_verb(name: str, words: Sequence[str]) -> Any:
-    """Call a verb's function, once its words are right.
+    """Check a command's arguments and call its function.
 
     Args:
-        name: of the verb.
-        words: behind it.
+        name: name of the command.
+        words: arguments after it.
 
     Returns:
-        What the function returns.
+        The function's result.
 
     Raises:
-        OptionError: when they are not, before anything is imported.
+        OptionError: when the arguments are wrong, before anything is imported.
     """
     places, named = read_verb(name).arguments(words)
     module, _, function = VERBS[name].rpartition(".")
@@ -236,11 +236,11 @@ def call_verb(name: str, words: Sequence[str]) -> Any:
 
 
 def overview(program: str) -> str:
-    """The page that ``--help`` without a verb shows."""
+    """The text that ``--help`` without a command shows."""
     lines = {name: read_verb(name).text.splitlines()[0] for name in VERBS}
     listed = "\n".join(f"  {name:<{INDENT}}{line}" for name, line in lines.items())
-    more = f"{program} VERB --help shows the options of a command. {program} --version shows the version."
-    return f"usage: {program} VERB ...\n\n{listed}\n\n{more}\n"
+    more = f"{program} COMMAND --help shows the options of a command. {program} --version shows the version."
+    return f"usage: {program} COMMAND ...\n\n{listed}\n\n{more}\n"
 
 
 def _source(module: str) -> ast.Module:
@@ -263,7 +263,7 @@ def _parameter(argument: ast.arg, default: Any, texts: dict[str, str], many: boo
 
 
 def _constant(tree: ast.Module, node: ast.expr) -> Any:
-    """A default's value: a literal, or the constant of that name, here or in the module that it comes from."""
+    """Value of a default: a literal, or a constant of this module or of the module it is imported from."""
     if not isinstance(node, ast.Name):
         return ast.literal_eval(node)
     for line in tree.body:
@@ -271,11 +271,11 @@ def _constant(tree: ast.Module, node: ast.expr) -> Any:
             return _constant(tree, line.value)
         if isinstance(line, ast.ImportFrom) and any(alias.name == node.id for alias in line.names):
             return _constant(_source(str(line.module).removeprefix(f"{_PACKAGE.name}.")), node)
-    raise LookupError(f"{node.id} is no constant.")
+    raise LookupError(f"{node.id} is not a constant.")
 
 
 def _documentation(docstring: str) -> tuple[str, dict[str, str]]:
-    """What a docstring says before its sections, and of each argument, without markup."""
+    """A docstring's text before its sections, and the text of each argument, without markup."""
     plain = re.sub(r":\w+:`(?:[\w.]*\.)?(\w+)`", r"\1", docstring).replace("``", "")
     head, *sections = _SECTION.split(plain)
     named = dict(zip(sections[::2], sections[1::2], strict=True))

@@ -1,1 +1,1 @@
-"""Files and folders that are there as a whole or not at all, and errors of disks in plain words."""
+"""Atomic writing of files and folders, and clear messages for disk errors."""

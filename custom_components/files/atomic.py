@@ -1,4 +1,4 @@
-"""Names for what is not complete yet, and the removal of what processes that were killed left under them."""
+"""Write files and folders under temporary names, rename them when complete, remove leftovers of killed processes."""
 
 import hashlib
 import os
@@ -15,16 +15,16 @@ from custom_components.files.disk_errors import named_when_not_written, remember
 
 
 def writable_folder(path: str | Path) -> Path:
-    """Make a folder and prove, before any work is done, that files can be written into it.
+    """Create a folder and check that files can be written into it.
 
     Args:
-        path: folder; made with its parents when it does not exist.
+        path: folder; created with its parents when it does not exist.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: when it cannot be made or written into, or its disk is full.
+        ValueError: when the folder cannot be created or written into, or the disk is full.
     """
     folder = Path(path)
     try:
@@ -42,20 +42,20 @@ def writable_folder(path: str | Path) -> Path:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success rename it to ``path``, on failure remove it.
+    """Yield a temporary path in the folder of ``path``; rename it to ``path`` on success, remove it on failure.
 
-    Whoever reads ``path`` sees the old file or the whole new one, never half of it.
-    The temporary name keeps the suffixes, since writers choose their format by them. What a process that was killed
-    left of the same file is removed.
+    A reader of ``path`` sees the old file or the complete new one, never a partial one.
+    The temporary name keeps the suffixes, because writers choose the format by them. Temporary files that a killed
+    process left for the same target are removed.
 
     Args:
-        path: final name of the file.
+        path: final path of the file.
 
     Yields:
-        The name to write to.
+        The path to write to.
 
     Raises:
-        NotWrittenError: naming ``path``, when the disk is full, read-only or gone.
+        NotWrittenError: names ``path`` when the disk is full, read-only or missing.
 
     Example:
         >>> import tempfile
@@ -82,26 +82,26 @@ _PARTIAL = re.compile(r"\.partial-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-(?P<
 
 
 def temporary_beside(target: Path) -> Path:
-    """Name for what is to become ``target``; what killed processes left there under such a name is removed.
+    """Temporary name for ``target``, after removing temporary files that killed processes left for it.
 
     Args:
-        target: final name of a file or folder, in a folder that exists.
+        target: final path of a file or folder, in an existing folder.
 
     Returns:
-        A hidden name in the same folder that tells of this machine and process.
+        A hidden name in the same folder that contains this machine and process.
     """
     remove_left_behind(target.parent, target.name)
     return target.with_name(f".partial-{_machine()}-{os.getpid()}-{target.name}")
 
 
 def remove_left_behind(folder: Path, name: str | None = None) -> None:
-    """Remove temporary files and folders of processes that live no more, and of no others.
+    """Remove temporary files and folders of processes that have ended.
 
-    What another machine (or container) began is left alone: its processes cannot be asked for here.
+    Those of another machine (or container) are kept, because its processes cannot be checked from here.
 
     Args:
-        folder: where they are.
-        name: what they would have become; None is anything.
+        folder: folder to search.
+        name: final name of the files to remove; None means any.
     """
     for path in folder.glob(".partial-*"):
         found = _PARTIAL.fullmatch(path.name)
@@ -117,7 +117,7 @@ def remove_left_behind(folder: Path, name: str | None = None) -> None:
 
 @cache
 def _machine() -> str:
-    """Tells apart machines and containers, each of which counts processes of its own."""
+    """Identifier of this machine or container, because each numbers its own processes."""
     namespace = Path("/proc/self/ns/pid")
     own = namespace.readlink() if namespace.is_symlink() else ""
     return hashlib.sha256(f"{socket.gethostname()} {own}".encode()).hexdigest()[:8]
@@ -128,24 +128,24 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # exists, but belongs to another user
         return True
     return True
 
 
 @contextmanager
 def new_folder(target: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``target``; on success it becomes ``target``, on failure it is removed.
+    """Yield a temporary folder; rename it to ``target`` on success, remove it on failure.
 
     Args:
-        target: new or empty folder.
+        target: new or empty folder to create.
 
     Yields:
         The folder to write into.
 
     Raises:
-        ValueError: when the folder holds anything, or cannot be made.
-        NotWrittenError: naming ``target``, when the disk is full, read-only or gone.
+        ValueError: when the folder is not empty or cannot be created.
+        NotWrittenError: names ``target`` when the disk is full, read-only or missing.
 
     Example:
         >>> import tempfile

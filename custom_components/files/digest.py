@@ -8,7 +8,7 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal.
 
     Args:
-        path: of the file.
+        path: file to read.
 
     Raises:
         OSError: when it cannot be read.

@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or gone: errors that name what was being written, and what to do."""
+"""Errors of full, read-only or missing disks, with the file that was being written and what to do."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 _FREE, _PERMIT = "Free space, or choose another folder", "Make it writable, or choose another folder"
 _CHECK = "Check the disk, or choose another folder"
-# What a disk says when it does not take a file, and what to do then.
+# What to do for each error number.
 REMEDIES = {
     errno.ENOSPC: _FREE,
     errno.EDQUOT: _FREE,
@@ -22,9 +22,9 @@ REMEDIES = {
     errno.EIO: _CHECK,
     errno.ESTALE: _CHECK,
 }
-# Those of the file that is written, even when they name none.
+# Errors that concern the file being written, even when they do not name it.
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-# How PyTorch's writer of files tells that it could not; it does not tell why.
+# PyTorch's messages for a failed write; they do not give the reason.
 _TORCH_WRITER = re.compile(r"PytorchStreamWriter|inline_container|^Parent directory .* does not exist")
 
 _LEAST_BYTES = 2**20
@@ -33,18 +33,18 @@ _folders: dict[Path, None] = {}
 
 
 class NotWrittenError(OSError):
-    """A file or folder that could not be written; the message names it and says what to do."""
+    """A file or folder could not be written; the message names it and says what to do."""
 
 
 @contextmanager
 def named_when_not_written(target: Path) -> Iterator[None]:
-    """Let an error of the disk name the file or folder that is being written, and say what to do.
+    """Replace a disk error with one that names the file or folder being written and says what to do.
 
     Args:
-        target: its final name.
+        target: final path of the file or folder.
 
     Raises:
-        NotWrittenError: in place of the disk's own error; other errors pass.
+        NotWrittenError: instead of the disk error; other errors pass unchanged.
 
     Example:
         >>> try:
@@ -67,22 +67,22 @@ def named_when_not_written(target: Path) -> Iterator[None]:
 
 
 def remember_folder(folder: Path) -> None:
-    """Note a folder that this process writes into, for :func:`full_folders`."""
+    """Remember a folder that this process writes into, for :func:`full_folders`."""
     _folders[folder.absolute()] = None
 
 
 def full_folders() -> list[Path]:
-    """Folders that this process writes into and whose disk is full: less than 1 MB is free."""
+    """Folders remembered by this process that are on a full disk (less than 1 MB free)."""
     return [folder for folder in _folders if folder.is_dir() and shutil.disk_usage(folder).free < _LEAST_BYTES]
 
 
 def _disk_error(error: OSError | RuntimeError, target: Path) -> tuple[int, str] | None:
-    """Number and words of an error of the disk; None for an error that has to do with anything else."""
+    """Error number and text of a disk error; None for any other error."""
     if not isinstance(error, OSError):
         if not _TORCH_WRITER.search(str(error)):
             return None
         there = target.parent.is_dir()
-        return (errno.ENOSPC, "the disk is full, or takes no file of that size") if there else _words(errno.ENOENT)
+        return (errno.ENOSPC, "the disk is full, or the file is too large for it") if there else _words(errno.ENOENT)
     if error.errno in _OF_WRITING:
         return _words(error.errno)
     own = error.filename is not None and Path(str(error.filename)).is_relative_to(target.parent)

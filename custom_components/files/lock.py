@@ -1,4 +1,4 @@
-"""One process at a time: a file that is locked while somebody works on what it stands for."""
+"""A lock file that lets one process at a time do a piece of work."""
 
 import fcntl
 import os
@@ -10,13 +10,13 @@ from typing import IO
 
 @contextmanager
 def held_alone(path: Path) -> Iterator[bool]:
-    """Hold a lock file while the block runs; the system releases it when the process ends, however it ends.
+    """Hold a lock file while the block runs; the system releases the lock whenever the process ends.
 
     Args:
-        path: of the lock file. It is made when it is not there, and removed afterwards.
+        path: lock file; created if missing, and removed afterwards.
 
     Yields:
-        Whether it is held; False when another process holds it, which is not waited for.
+        True when this process holds the lock; False, without waiting, when another process holds it.
 
     Example:
         >>> import tempfile
@@ -32,7 +32,7 @@ def held_alone(path: Path) -> Iterator[bool]:
             if not _take(lock):
                 yield False
                 return
-            if not _is_at(lock, path):  # its holder removed it meanwhile: whoever comes next makes another
+            if not _is_at(lock, path):  # the previous holder removed it: the next process creates a new one
                 continue
             try:
                 yield True

@@ -1,4 +1,4 @@
-"""The files of a report, each there as a whole or not at all."""
+"""Atomic writers of JSON, CSV and PNG report files."""
 
 import csv
 import json
@@ -11,11 +11,11 @@ from PIL import Image
 
 
 def write_json(target: str | Path, content: Mapping[str, Any]) -> None:
-    """Write numbers, strings and None; NaN and infinity are refused, since JSON has none.
+    """Write a JSON file; NaN and infinity are refused, because JSON does not have them.
 
     Args:
         target: the file.
-        content: what it holds.
+        content: its content.
 
     Raises:
         ValueError: when a number is not finite.
@@ -25,14 +25,14 @@ def write_json(target: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def write_csv(target: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ("case_id",)) -> None:
-    """Write a table; its columns are ``columns`` and those of any row, in the order met. None is an empty cell.
+    """Write a table. Its columns are ``columns``, then the keys of the rows in order. None is an empty cell.
 
-    A text that a spreadsheet would compute is quoted, see :mod:`custom_components.files.report_files`.
+    Text that a spreadsheet would run as a formula is quoted, see :func:`quoted`.
 
     Args:
         target: the file.
-        rows: column name to value.
-        columns: columns that come first, also of a table without rows.
+        rows: one mapping from column name to value per row.
+        columns: first columns; they are written even without rows.
     """
     names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
     with atomic_path(target) as path, path.open("w", newline="", encoding="utf-8", errors="replace") as file:
@@ -46,20 +46,20 @@ def write_png(target: str | Path, picture: Image.Image) -> None:
 
     Args:
         target: the file.
-        picture: what it shows.
+        picture: the image.
     """
     with atomic_path(target) as path:
         picture.save(path, format="PNG")
 
 
-# How a formula begins; a spreadsheet also takes what stands behind a tab or a carriage return.
+# First characters of a formula; spreadsheets also run text after a tab or a carriage return.
 SIGNS = ("=", "+", "-", "@", "\t", "\r")
-# A spreadsheet shows what follows it as text.
+# A spreadsheet shows what follows this character as text.
 QUOTE = "'"
 
 
 def quoted(value: object) -> object:
-    """A cell that no spreadsheet computes: a text that begins like a formula, and is no number, gets a quote.
+    """A cell that no spreadsheet runs: text that looks like a formula, but is not a number, gets a quote.
 
     Example:
         >>> quoted("=cmd()"), quoted("covid_017"), quoted("-12.5"), quoted(-3)
@@ -69,7 +69,7 @@ def quoted(value: object) -> object:
 
 
 def unquoted(text: str) -> str:
-    """The text that :func:`quoted` was given.
+    """Undo :func:`quoted`.
 
     Example:
         >>> unquoted("'=cmd()"), unquoted("'s Hertogenbosch")

@@ -76,7 +76,7 @@ def test_the_overview_has_a_line_for_each_verb(command_line, capsys):
 
 def test_without_a_verb_it_is_shown_as_an_error(command_line, capsys):
     assert command_line() == 2
-    assert "usage: custom_components VERB ..." in capsys.readouterr().err
+    assert "usage: custom_components COMMAND ..." in capsys.readouterr().err
 
 
 def test_the_version_is_said(command_line, capsys):

@@ -59,7 +59,7 @@ def test_an_empty_lung_mask_has_no_ratio():
 
 
 def test_an_infection_larger_than_the_lungs_is_refused():
-    with pytest.raises(ValueError, match=r"^infection ratio is 2. Expected .* masks are not exchanged"):
+    with pytest.raises(ValueError, match=r"^infection ratio is 2. Expected .* masks are not swapped"):
         infection_ratio(np.array([1, 1]), np.array([1, 0]))
 
 

@@ -197,7 +197,7 @@ def test_an_infection_larger_than_the_lungs_is_refused():
 
     CheckScand()({**item, "infection": volume(infection)})
     infection[7, 7, 0:2] = 1
-    refused({**item, "infection": volume(infection)}, "infection ratio is 1.01. .* masks are not exchanged")
+    refused({**item, "infection": volume(infection)}, "infection ratio is 1.01. .* masks are not swapped")
 
 
 def test_a_scan_without_infection_passes():

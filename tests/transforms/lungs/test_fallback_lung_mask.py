@@ -100,7 +100,7 @@ def test_values_that_are_no_hu_are_refused_with_the_case_and_the_remedy(offset_h
     item["image"] = item["image"] + offset_hu
 
     message = (
-        r"^Case covid_017: no plausible lungs found: \d+\.\d\d litres. Expected 0.5 to 12. The image's values run "
+        r"^Case covid_017: no plausible lungs found: \d+\.\d\d litres. Expected 0.5 to 12. The image's values range "
         r"from .* to .*chest CT in HU \(air -1000, water 0\), or give a lung mask.$"
     )
     with pytest.raises(ValueError, match=message):
