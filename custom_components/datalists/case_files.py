@@ -1,4 +1,4 @@
-"""Which files of a data set belong to which case."""
+"""Match the files of a data set to its cases."""
 
 import re
 from collections import Counter
@@ -10,7 +10,7 @@ from custom_components.datalists.case_problems import shorten
 from custom_components.dicom.series import holds_dicom
 from custom_components.images.ct_reader import IMAGE_SUFFIXES, case_name
 
-# Word that stands for the synthetic data set of the package.
+# Value of dataset_dir for the built-in synthetic data set.
 PHANTOM = "phantom"
 
 IMAGE_FOLDER = "images"
@@ -32,15 +32,15 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
 
 
 def existing_root(dataset_dir: str | Path | None) -> Path:
-    """Absolute path of a data set. ``~`` is the home folder, unless something of that name is there.
+    """Absolute path of a data set. ``~`` is the home folder, unless a file of that name exists.
 
     Raises:
-        ValueError: when it was not given, or nothing is there.
+        ValueError: when it is missing or does not exist.
     """
     if dataset_dir is None:
         raise ValueError(NO_DATA)
     root = Path(str(dataset_dir)).absolute()
-    with suppress(OSError, RuntimeError):  # a name too long, a user without home
+    with suppress(OSError, RuntimeError):  # name too long, or user without home
         if root.exists():
             return root
         root = Path(str(dataset_dir)).expanduser().absolute()
@@ -50,7 +50,7 @@ def existing_root(dataset_dir: str | Path | None) -> Path:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Images and DICOM folders in natural order; JPEG and folders named as images too, which are then reported."""
+    """Images and DICOM folders in natural order; also JPEG files and folders named like images, for later checks."""
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
     found = [
         path
@@ -68,18 +68,18 @@ def files_by_case(
     entry: str = "an image",
     file: str = "a mask",
 ) -> dict[str, Path]:
-    """Files of a folder by the name of their case, compared with a listing of the cases.
+    """Map case names to files of a folder, and compare them with a list of cases.
 
     Args:
-        folder: where the files lie; it may be missing.
-        names: cases that are listed.
-        problems: gets cases without file, files without case, and names with two files.
-        listing: what lists the cases, for the messages.
-        entry: what a case has there, with its article.
-        file: what a case has in the folder, with its article.
+        folder: folder of the files; it may be missing.
+        names: names of the listed cases.
+        problems: list to which cases without a file, files without a case and duplicate names are added.
+        listing: what lists the cases, for messages.
+        entry: what a case has in the listing, with article.
+        file: what a case has in the folder, with article.
 
     Returns:
-        Path of the file by case name.
+        File path by case name.
     """
     found = images_in(folder) if folder.is_dir() else []
     counts, listed = Counter(case_name(path) for path in found), set(names)

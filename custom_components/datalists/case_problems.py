@@ -1,4 +1,4 @@
-"""What is wrong with a data set's cases, gathered and reported together."""
+"""Collect problems of a data set's cases and report them together."""
 
 import json
 import re
@@ -11,14 +11,14 @@ from custom_components.images.ct_reader import ImageHeader, case_name, image_hea
 from custom_components.images.geometry import mask_mismatch
 
 SHOWN_PROBLEMS, SHOWN_NAMES = 10, 5
-# Of a case id: what is written after it in a file's name has to fit as well.
+# Longest case id; the rest of an output's file name must fit too.
 MOST_NAME_BYTES = 200
-# Of a case id that is no name, in a message.
+# Characters shown of an invalid case id in a message.
 MOST_NAME_LETTERS = 40
 
 
 def shorten(names: Sequence[str]) -> str:
-    """The first names of a list and how many more there are.
+    """The first names of a list, and the count of the others.
 
     Example:
         >>> shorten(["1", "2", "3", "4", "5", "6", "7"])
@@ -29,7 +29,7 @@ def shorten(names: Sequence[str]) -> str:
 
 
 def id_problems(case_ids: Iterable[str]) -> list[str]:
-    """Case ids that occur more than once or cannot be file names."""
+    """Problems with case ids that occur more than once or cannot be file names."""
     counts = Counter(case_ids)
     doubled = [name for name, count in counts.items() if count > 1]
     unsafe = [name for name in counts if not can_be_file_name(name)]
@@ -43,7 +43,7 @@ def id_problems(case_ids: Iterable[str]) -> list[str]:
 
 
 def can_be_file_name(case_id: str) -> bool:
-    r"""Whether files can be named after a case: one name, neither empty nor too long, without control characters.
+    r"""Whether a case id is a valid file name: a single name, not empty or too long, without control characters.
 
     Example:
         >>> [can_be_file_name(name) for name in ("covid 1", "", "..", "../../x", "a\nb")]
@@ -54,7 +54,7 @@ def can_be_file_name(case_id: str) -> bool:
 
 
 def output_name_problems(cases: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Cases whose results would be written over one another: outputs are named after the image file."""
+    """Problems with cases that would overwrite each other's outputs, which are named after the image file."""
     counts = Counter(case_name(case["image"]) for case in cases if "image" in case)
     doubled = [name for name, count in counts.items() if count > 1]
     if not doubled:
@@ -66,19 +66,19 @@ def output_name_problems(cases: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def shared_image_problems(cases: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Cases whose image is that of another case: in two folds it would be trained on and validated."""
+    """Problems with cases that share an image, which could then be in both training and validation."""
     counts = Counter(case["image"] for case in cases if "image" in case)
     shared = [case["case_id"] for case in cases if counts[case.get("image")] > 1]
     return [f"{len(shared)} cases share an image: {shorten(shared)}. List each image once"] if shared else []
 
 
 def header_problems(case: Mapping[str, Any], mask_keys: Sequence[str], mask_kinds: str = "PNG or NIfTI") -> list[str]:
-    """What the headers alone show: files that cannot be used, masks that do not lie on their image.
+    """Problems visible in the headers: unusable files, and masks that are misaligned with their image.
 
     Args:
-        case: ``case_id``, ``image`` and masks: paths.
-        mask_keys: which entries are masks; those that the case lacks are passed over.
-        mask_kinds: kinds of mask files, for the message.
+        case: ``case_id``, and the paths ``image`` and masks.
+        mask_keys: keys of the masks; missing ones are skipped.
+        mask_kinds: supported kinds of mask files, for the message.
 
     Returns:
         Sentences that name the case.
@@ -90,7 +90,7 @@ def header_problems(case: Mapping[str, Any], mask_keys: Sequence[str], mask_kind
 def case_headers(
     case: Mapping[str, Any], mask_keys: Sequence[str], mask_kinds: str = "PNG or NIfTI"
 ) -> tuple[dict[str, ImageHeader], list[str]]:
-    """Headers of a case's files by key, and sentences on those that have none; arguments as ``header_problems``."""
+    """Headers of a case's files by key, and problems of the others; arguments as ``header_problems``."""
     headers: dict[str, ImageHeader] = {}
     problems = []
     for key in (key for key in ("image", *mask_keys) if key in case):
@@ -105,7 +105,7 @@ def case_headers(
 
 
 def geometry_problems(case: Mapping[str, Any], headers: Mapping[str, ImageHeader]) -> list[str]:
-    """Masks that do not lie on their image; nothing when the image's own header is missing."""
+    """Problems with misaligned masks; none when the image's header is missing."""
     if "image" not in headers:
         return []
     found = ((key, mask_mismatch(headers["image"], mask)) for key, mask in headers.items() if key != "image")
@@ -113,7 +113,7 @@ def geometry_problems(case: Mapping[str, Any], headers: Mapping[str, ImageHeader
 
 
 def problem_report(root: Path, problems: Sequence[str]) -> str:
-    """All problems of a data set as one message, ten of them in full."""
+    """One message with the problems of a data set, the first ten in full."""
     shown = [f"  - {problem}" for problem in problems[:SHOWN_PROBLEMS]]
     more = len(problems) - len(shown)
     end = [f"  ... and {more} more"] if more else []

@@ -1,4 +1,4 @@
-"""Whether a data set shows what is to be learned and scored, before a network runs."""
+"""Check, before a network runs, that the data set contains lesions."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ _logger = logging.getLogger(__name__)
 
 
 def check_lesions(**parts: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a data set whose labels name no lesion class, only 255; warn of a part without lesions.
+    """Check that labels contain a lesion class and not only 255; warn about parts without lesions.
 
     Labels are read one by one until each part has a lesion. For most data sets this takes one or two files.
 

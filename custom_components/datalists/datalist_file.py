@@ -1,4 +1,4 @@
-"""A datalist: the JSON file that names the cases of a data set, its paths relative to itself."""
+"""Read and write a datalist: a JSON file with the cases of a data set and paths relative to the file."""
 
 import json
 import os
@@ -11,23 +11,23 @@ from custom_components.files.atomic import atomic_path, writable_folder
 
 DATALIST_NAME = "datalist.json"
 
-# A list of 100,000 cases is smaller.
+# More than the size of a list of 100,000 cases.
 MOST_DATALIST_BYTES = 2**25
-# Bytes of a path and of a name in it, on every common file system.
+# Longest path and file name, in bytes, on common file systems.
 MOST_PATH_BYTES, MOST_NAME_BYTES = 4095, 255
 
 
 def datalist_file(root: Path) -> Path | None:
-    """The datalist that a data set is, or that its folder holds; None when there is none."""
+    """The datalist of a data set: the path itself or a file in the folder; None when there is none."""
     path = root / DATALIST_NAME if root.is_dir() else root
     return path if path.name.lower().endswith(".json") and path.is_file() else None
 
 
 def datalist_content(path: Path) -> Any:
-    """What a datalist holds.
+    """Read a datalist.
 
     Raises:
-        ValueError: when it cannot be read, is too large, or has an object with a key twice, of which one would be lost.
+        ValueError: when it cannot be read, is too large, or has an object with a duplicate key.
     """
     size = path.stat().st_size
     if size > MOST_DATALIST_BYTES:
@@ -53,16 +53,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def new_datalist(path: str | Path) -> Path:
-    """Prove, before any work is done, that a datalist can be written.
+    """Check, before any work, that a datalist can be written.
 
     Args:
-        path: file that must not exist yet; its folder is made.
+        path: file that must not exist; its folder is created.
 
     Returns:
         Its absolute path.
 
     Raises:
-        ValueError: when it exists, is not named ``.json``, or its folder cannot be written into.
+        ValueError: when it exists, does not end with ``.json``, or its folder cannot be written into.
     """
     target = Path(str(path)).expanduser().absolute()
     if target.suffix.lower() != ".json":
@@ -77,9 +77,9 @@ def write_datalist(cases: Sequence[Mapping[str, Any]], path: Path, path_keys: Se
     """Write a datalist, atomically.
 
     Args:
-        cases: one entry a case.
-        path: the file.
-        path_keys: which entries are paths.
+        cases: one entry per case.
+        path: path of the file.
+        path_keys: keys of the entries that are paths.
 
     Returns:
         The file.
@@ -94,7 +94,7 @@ def write_datalist(cases: Sequence[Mapping[str, Any]], path: Path, path_keys: Se
 
 
 def listed_path(folder: Path, path: str | Path) -> str:
-    """How a list in ``folder`` names a file: relative when the file lies below it, else absolute.
+    """Path of a file as written in a datalist in ``folder``: relative if the file is in the folder, else absolute.
 
     Example:
         >>> listed_path(Path("/data"), "/data/images/1.nii"), listed_path(Path("/data"), "/scans/1.nii")
@@ -105,10 +105,10 @@ def listed_path(folder: Path, path: str | Path) -> str:
 
 
 def path_inside(folder: Path, name: Any) -> Path:
-    """Path of a file that a list in ``folder`` names: absolute, or relative to the folder.
+    """Absolute path of a file listed in a datalist in ``folder``.
 
     Raises:
-        ValueError: when it is no string, no file can be named so, or it is relative and leads out of the folder.
+        ValueError: when it is not a string, not a valid file name, or relative and outside the folder.
     """
     if not isinstance(name, str):
         raise ValueError(f"has the path {json.dumps(name)[:40]}. Expected one string")

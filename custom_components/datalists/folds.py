@@ -1,4 +1,4 @@
-"""Folds of the classifier's scans: by patient, with all classes and sizes of infection in each."""
+"""Folds of the classifier's scans: by patient, stratified by class and infection size."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,20 @@ REBUILD = "Rebuild the datalist with fewer folds (build_datalist --num_folds)"
 
 
 def assign_folds(scans: Sequence[Mapping[str, Any]], num_folds: int = 5, seed: int = 0) -> list[int]:
-    """Deal the patients out to folds so that size groups are spread as evenly as their scans allow.
+    """Assign patients to folds so that the size groups are spread as evenly as possible.
 
-    Stratified by the four size groups, and with them by label.
+    Folds are stratified by the four size groups, and thereby by label.
 
     Args:
-        scans: ``patient_id``, ``label`` (1 or 0) and ``group`` (size group) of each.
-        num_folds: 1 puts all scans into fold 0, for a set that is only evaluated.
-        seed: of the shuffle; the order of the scans has no effect.
+        scans: ``patient_id``, ``label`` (1 or 0) and ``group`` (size group) of each scan.
+        num_folds: number of folds; 1 puts all scans into fold 0, for evaluation only.
+        seed: seed of the shuffle; the order of the scans has no effect.
 
     Returns:
         The fold of each scan, 0 to ``num_folds - 1``.
 
     Raises:
-        ValueError: when there are not enough patients of a class, or a fold ends up with one class.
+        ValueError: when a class has too few patients, or a fold would have only one class.
     """
     check_patients(scans, num_folds)
     if num_folds == 1:
@@ -37,10 +37,10 @@ def assign_folds(scans: Sequence[Mapping[str, Any]], num_folds: int = 5, seed: i
 
 
 def check_folds(scans: Sequence[Mapping[str, Any]], folds: Sequence[int]) -> None:
-    """Refuse folds of which one has, or leaves, one class only; a single fold is one that is only evaluated.
+    """Check that both classes are in each fold and in the rest; a single fold, for evaluation only, is not checked.
 
     Raises:
-        ValueError: naming the fold and the counts.
+        ValueError: names the fold and the counts.
     """
     known = sorted(set(folds))
     for fold in known if len(known) > 1 else []:
@@ -48,14 +48,14 @@ def check_folds(scans: Sequence[Mapping[str, Any]], folds: Sequence[int]) -> Non
 
 
 def check_patients(scans: Sequence[Mapping[str, Any]], num_folds: int) -> None:
-    """Refuse a number of folds for which a class has too few patients.
+    """Check that each class has enough patients for the number of folds.
 
     Args:
-        scans: ``patient_id`` and ``label`` of each.
-        num_folds: 1 asks for nothing.
+        scans: ``patient_id`` and ``label`` of each scan.
+        num_folds: number of folds; 1 is always accepted.
 
     Raises:
-        ValueError: naming the counts.
+        ValueError: names the counts.
     """
     if num_folds < 1:
         raise ValueError(f"num_folds is {num_folds}. Expected 1 or more: one fold validates, the others train.")
@@ -63,7 +63,7 @@ def check_patients(scans: Sequence[Mapping[str, Any]], num_folds: int) -> None:
     if num_folds > 1 and min(covid, cap) < num_folds:
         raise ValueError(
             f"{covid} COVID-19 and {cap} CAP patients cannot make {num_folds} folds with both classes in each. "
-            f"{REBUILD}; --num_folds 1 makes a list that is only evaluated."
+            f"{REBUILD}, or use --num_folds 1 for evaluation only."
         )
 
 
@@ -93,7 +93,7 @@ def hold_out_fold(scans: Sequence[Mapping[str, Any]], fold: int | None) -> dict[
         raise ValueError(f"fold is {fold!r}. Expected one of the datalist's folds: {', '.join(map(str, known))}.")
     if len(known) == 1:
         raise ValueError(
-            f"All scans are in fold {fold}: none is left for training. Build the datalist with more folds."
+            f"All scans are in fold {fold}, so none is left for training. Build the datalist with more folds."
         )
     problems = patient_problems(scans)
     if problems:
@@ -128,7 +128,7 @@ def select_fold(scans: Sequence[Mapping[str, Any]], fold: int | None) -> dict[st
 
 
 def patient_problems(scans: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Patients in more than one fold: what the network learned of them would be measured. Cases are named, not they."""
+    """Problems with patients in more than one fold, which would bias scores. Cases are named, not patients."""
     by_patient: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for scan in scans:
         by_patient[scan["patient_id"]].append(scan)
@@ -154,7 +154,7 @@ def _sides(scans: Sequence[Mapping[str, Any]], folds: Sequence[int], fold: int) 
 
 def _check_sides(sides: Mapping[str, Sequence[Mapping[str, Any]]], fold: int) -> None:
     verbs = {
-        "training": ("trains on", "a classifier needs both classes"),
+        "training": ("trains on", "the classifier needs both classes"),
         "validation": ("validates", "AUC is undefined"),
     }
     for side, (verb, reason) in verbs.items():
@@ -167,7 +167,7 @@ def _check_sides(sides: Mapping[str, Sequence[Mapping[str, Any]]], fold: int) ->
 
 
 def _dealt_out(scans: Sequence[Mapping[str, Any]], num_folds: int, seed: int) -> dict[str, int]:
-    """The fold of each patient: those with most scans first, each to the fold that has fewest like them.
+    """Fold of each patient. Patients with most scans come first; each goes to the fold with the fewest similar scans.
 
     Alike is by size group, among equals by label, then by number of scans; the seed decides the rest. Own few lines
     rather than scikit-learn's StratifiedGroupKFold, which stratifies by one key alone: of 12 patients in 5 folds (40
@@ -190,6 +190,6 @@ def _dealt_out(scans: Sequence[Mapping[str, Any]], num_folds: int, seed: int) ->
 
 
 def _crowding(filled: Counter[Any], kinds: Sequence[Any]) -> tuple[int, int, int]:
-    """Scans in a fold that are of the same size groups as a patient's, of the same labels, and all."""
+    """Count of scans in a fold with a patient's size groups, with the patient's labels, and in total."""
     groups, labels = ({kind for kind in kinds if isinstance(kind, sort)} for sort in (str, int))
     return sum(filled[kind] for kind in groups), sum(filled[kind] for kind in labels), filled[COVID] + filled[CAP]

@@ -1,4 +1,4 @@
-"""The table of labels that a data set comes with: a CSV, one row a scan."""
+"""Read a data set's table of labels: a CSV with one row per scan."""
 
 import csv
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from custom_components.datalists.datalist_file import path_inside
 from custom_components.datalists.scans import PATH_KEYS, class_label, fold_number
 
 REQUIRED_COLUMNS = ("case_id", "label")
-# Columns that, when a table has them, have a value in every row.
+# Columns that must have a value in every row, if present.
 NEEDED_VALUES = (*REQUIRED_COLUMNS, "fold", *PATH_KEYS)
 
-# Of a whole number that is read.
+# Longest whole number that is read, in digits.
 MOST_DIGITS = 9
 
 COMPUTED_COLUMNS = ("ratio", "group")
@@ -21,13 +21,13 @@ COMPUTED_COLUMNS = ("ratio", "group")
 
 @dataclass(frozen=True)
 class LabelTable:
-    """What a table says.
+    """Content of a table of labels.
 
     Args:
         name: file name of the table.
         columns: names of its columns.
-        cases: the rows that can be used: ``label`` 1 or 0, ``fold`` a number, paths absolute, other values as text.
-        case_ids: of all rows, also of those that cannot.
+        cases: valid rows: ``label`` 1 or 0, ``fold`` a number, absolute paths, other values as text.
+        case_ids: case ids of all rows, also of invalid ones.
     """
 
     name: str
@@ -41,15 +41,15 @@ def read_label_table(path: Path, problems: list[str]) -> LabelTable:
 
     Args:
         path: CSV with the columns ``case_id`` and ``label`` (``covid`` or ``cap``) and, optionally, ``patient_id``
-            (a pseudonym; without it each case is a patient of its own), ``fold``, ``image``, ``lung``, ``infection``
+            (a pseudonym; without it each case is its own patient), ``fold``, ``image``, ``lung``, ``infection``
             (paths relative to the table) and others.
-        problems: gets what is wrong with single rows.
+        problems: list to which problems of single rows are added.
 
     Returns:
         The table.
 
     Raises:
-        ValueError: when it is no such table.
+        ValueError: when the file is not such a table.
     """
     rows, columns = _read(path)
     _check_columns(path, columns)
@@ -78,7 +78,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
 
 
 def _read(path: Path) -> tuple[list[list[str]], tuple[str, ...]]:
-    """Rows that are not empty, and the names of the columns."""
+    """Non-empty rows, and the names of the columns."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [[value.strip() for value in row] for row in csv.reader(file, skipinitialspace=True)]
@@ -90,7 +90,7 @@ def _read(path: Path) -> tuple[list[list[str]], tuple[str, ...]]:
 
 def _case(values: Sequence[str], columns: Sequence[str], folder: Path) -> dict[str, Any]:
     if len(values) != len(columns):
-        raise ValueError(f"has {len(values)} values for {len(columns)} columns. Quote values that hold a comma")
+        raise ValueError(f"has {len(values)} values for {len(columns)} columns. Quote values that contain a comma")
     row: dict[str, Any] = dict(zip(columns, values, strict=True))
     empty = [name for name in columns if name in NEEDED_VALUES and not row[name]]
     if empty:

@@ -1,4 +1,4 @@
-"""The scans of covid_cap_bundle: where they are, what they show, which fold they belong to."""
+"""List the scans of covid_cap_bundle with their files, labels and folds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from custom_components.dicom.series import holds_dicom
 from custom_components.images.ct_reader import case_name
 from custom_components.infection_size import CLASS_NAMES, check_ratio, size_group
 
-# ``case_id``, ``image`` and, where asked for or there, the other keys that ``list_scans`` names.
+# ``case_id``, ``image`` and, if required or available, the other keys of ``list_scans``.
 Scan = dict[str, Any]
 
 MASK_FOLDERS = {"lung": "lungs", "infection": "infections"}
@@ -38,35 +38,35 @@ UNLABELLED_LAYOUTS = (
 
 
 def list_scans(dataset_dir: str | Path | None, labelled: bool = True, check_files: bool = True) -> list[Scan]:
-    """List the scans of a data set and check, by its datalist and by headers, that every one can be used.
+    """List the scans of a data set and check datalist and headers.
 
-    Labelled, for training and evaluation, is
+    With labels, for training and evaluation, the data set is one of
 
     - a datalist JSON, or a folder with a ``datalist.json``: ``{"cases": [{"case_id", "patient_id", "image", "lung",
       "infection", "label": "covid" | "cap", "fold", "ratio", "group"}]}``, as ``build_datalist`` writes it, paths
       relative to the JSON;
-    - the word ``"phantom"``: the synthetic data set that comes with the package.
+    - the word ``"phantom"``: the built-in synthetic data set.
 
-    Without labels, for inference, also one NIfTI file, one DICOM folder, a folder of these, or a folder with
-    ``images/`` and, when there are masks, ``lungs/`` and ``infections/`` of the same names.
-    All problems of a data set are reported together.
+    Without labels, for inference, it can also be one NIfTI file, one DICOM folder, a folder of these, or a folder with
+    ``images/`` and optional masks of the same names in ``lungs/`` and ``infections/``.
+    All problems are reported together.
 
     Args:
         dataset_dir: one of the above.
         labelled: whether every scan needs masks, label, fold and ratio.
-        check_files: whether to look into the files. If not, a bad file is left to whoever loads it, so that an
-            inference of many scans can go on without it.
+        check_files: whether to read the headers. If False, bad files are found only when they are loaded, so that an
+            inference can continue with the other scans.
 
     Returns:
-        Scans in the order of the JSON or in natural order of the files. Labelled: ``case_id``, ``patient_id``,
+        Scans in the order of the JSON or in natural order of the files. With labels: ``case_id``, ``patient_id``,
         ``image``, ``lung``, ``infection`` (absolute paths), ``label`` (1 COVID-19, 0 CAP), ``fold``, ``ratio`` and
-        ``group``. Without labels ``case_id``, ``image`` and, where a scan has them, ``lung``, ``infection``,
-        ``ratio`` and ``label``.
+        ``group``. Without labels: ``case_id``, ``image`` and, if available, ``lung``, ``infection``, ``ratio`` and
+        ``label``.
 
     Raises:
-        ValueError: listing up to ten problems: entries without label or mask, unknown labels, ratios out of range,
-            groups that contradict them, patients in two folds, masks that do not lie on their image, slices where a
-            volume is needed, doubled case ids, nothing there at all.
+        ValueError: lists up to ten problems: entries without label or mask, unknown labels, ratios out of range, groups
+            that contradict them, patients in two folds, misaligned masks, slices instead of volumes, duplicate case
+            ids, an empty data set.
     """
     root = _root(dataset_dir)
     problems: list[str] = []
@@ -83,10 +83,10 @@ def list_scans(dataset_dir: str | Path | None, labelled: bool = True, check_file
 
 
 def scan_problems(scan: Scan, check_files: bool = True) -> list[str]:
-    """What names and headers alone show to be wrong with the files of one scan.
+    """Problems of one scan's files that are visible in names and headers.
 
     Args:
-        scan: ``case_id``, ``image`` and, where there, ``lung`` and ``infection``: paths.
+        scan: ``case_id``, and the paths ``image`` and, if available, ``lung`` and ``infection``.
         check_files: whether to read the headers.
 
     Returns:
@@ -110,11 +110,11 @@ def scans_in_folders(root: Path, mask_keys: tuple[str, ...], problems: list[str]
 
     Args:
         root: folder with ``images/``.
-        mask_keys: ``lung`` and ``infection``, or those of them that are wanted.
-        problems: gets images without mask and masks without image.
+        mask_keys: keys of the wanted masks, of ``lung`` and ``infection``.
+        problems: list to which images without mask and masks without image are added.
 
     Returns:
-        ``case_id``, ``image`` and the masks found of each, in natural order.
+        ``case_id``, ``image`` and the found masks of each scan, in natural order.
     """
     images = images_in(root / IMAGE_FOLDER)
     names = [case_name(path) for path in images]
@@ -147,10 +147,10 @@ def class_label(name: Any) -> int:
 
 
 def fold_number(value: Any) -> int:
-    """A fold as whole number.
+    """Check the number of a fold.
 
     Raises:
-        ValueError: when it is none, negative, or more than any list has.
+        ValueError: when it is not a whole number, negative or too large.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MOST_FOLDS:
         raise ValueError(f"fold is {repr(value)[:40]}. Expected a whole number, 0 or more")
@@ -222,7 +222,7 @@ def _from_entry(entry: Any, folder: Path, labelled: bool) -> Scan:
 
 
 def _known(entry: dict[str, Any]) -> Scan:
-    """Label and ratio of an entry, each when it is there."""
+    """Label and ratio of an entry, if available."""
     known: Scan = {}
     if entry.get("label") not in (None, ""):
         known["label"] = class_label(entry["label"])
@@ -242,6 +242,6 @@ def _group(entry: dict[str, Any], label: int, ratio: float) -> str:
     if entry.get("group") not in (None, "", group):
         raise ValueError(
             f"group is {entry['group']!r} but {CLASS_NAMES[label]} of ratio {ratio:g} is {group}. "
-            "Correct one of them, or leave the group out"
+            "Correct one of them, or remove the group"
         )
     return group

@@ -11,7 +11,7 @@ from custom_components.datalists.datalist_file import DATALIST_NAME, datalist_co
 from custom_components.dicom.series import holds_dicom
 from custom_components.images.ct_reader import case_name
 
-# ``case_id``, ``image``, ``group`` ("" when unknown) and, where asked for or there, ``label`` and ``lung``.
+# ``case_id``, ``image``, ``group`` ("" when unknown) and, if required or available, ``label`` and ``lung``.
 Case = dict[str, str]
 
 MASK_FOLDERS = {"label": "masks", "lung": "lungs"}
@@ -20,37 +20,37 @@ LAYOUTS = (
     "Expected a folder with images/ and masks/ (PNG or NIfTI of the same names; lungs/ is optional), "
     "a datalist JSON, or the word 'phantom'"
 )
-IMAGES_ALONE = "; for images without masks also a PNG or NIfTI file, a DICOM folder, or a folder of these"
+IMAGES_ALONE = ". For images without masks also: a PNG or NIfTI file, a DICOM folder, or a folder of these"
 
 
 def list_cases(dataset_dir: str | Path | None, require_labels: bool = True, check_files: bool = True) -> list[Case]:
-    """List the cases of a data set and check, by headers alone, that every file of them can be used.
+    """List the cases of a data set and check the headers of their files.
 
-    Accepted are
+    The data set is one of
 
     - a folder with ``images/`` and ``masks/`` (and ``lungs/``): PNG or NIfTI of the same names;
     - a datalist JSON, or a folder with a ``datalist.json``: ``{"cases": [...]}`` or MONAI's ``{"training": [...]}``,
       each entry with ``image``, ``label`` and optionally ``lung``, ``group`` (patient or site) and ``case_id``,
       paths relative to the JSON;
-    - without labels also one PNG or NIfTI file, one DICOM folder, or a folder of these;
-    - the word ``"phantom"``: the synthetic data set that comes with the package.
+    - without labels also: one PNG or NIfTI file, one DICOM folder, or a folder of these;
+    - the word ``"phantom"``: the built-in synthetic data set.
 
-    All problems of a data set are reported together.
+    All problems are reported together.
 
     Args:
         dataset_dir: one of the above.
-        require_labels: whether every case needs a mask. If not, masks are not listed at all.
-        check_files: whether to look into the files. If not, a bad file is left to whoever loads it, so that an
-            inference of many cases can go on without it.
+        require_labels: whether every case needs a mask. If False, masks are not listed.
+        check_files: whether to read the headers. If False, bad files are found only when they are loaded, so that an
+            inference can continue with the other cases.
 
     Returns:
         Cases in natural order of the files, or in the order of the JSON: ``case_id``, ``image``, ``label``
-        (when required), ``lung`` (when the data set has lung masks) and ``group``, "" when unknown: a None
-        could not be collated into a batch. Paths are absolute.
+        (when required), ``lung`` (when the data set has lung masks) and ``group`` ("" when unknown, because None cannot
+        be collated into a batch). Paths are absolute.
 
     Raises:
-        ValueError: listing up to ten problems: images without masks and masks without images, differing sizes
-            or places, files of another kind, doubled case ids, nothing there at all.
+        ValueError: lists up to ten problems: images without masks, masks without images, misaligned masks, unsupported
+            files, duplicate case ids, an empty data set.
     """
     root = _root(dataset_dir)
     problems: list[str] = []
@@ -116,7 +116,7 @@ def _from_datalist(path: Path, require_labels: bool, problems: list[str]) -> lis
             problems.append(f"entry {number}: {error}")
     has_lung = Counter("lung" in case for case in cases)
     if len(has_lung) == 2:
-        problems.append(f"{has_lung[False]} of {len(cases)} entries have no 'lung'. Give it to all or to none")
+        problems.append(f"{has_lung[False]} of {len(cases)} entries have no 'lung'. Add it to all entries or to none")
     return cases
 
 
@@ -126,7 +126,7 @@ def _entries(path: Path) -> list[Any]:
     if not isinstance(entries, list):
         raise ValueError(
             f"Datalist {path} has no list of cases. "
-            'Expected {"cases": [{"image": ..., "label": ...}, ...]}, or "training" in place of "cases".'
+            'Expected {"cases": [{"image": ..., "label": ...}, ...]}, or "training" instead of "cases".'
         )
     return entries
 

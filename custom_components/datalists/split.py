@@ -15,7 +15,7 @@ PATH_KEYS = ("image", "label", "lung")
 
 
 class NoSplit(dict[str, Any]):
-    """The split of no data, which no side can be asked of. MONAI Label sets both lists itself and does not ask."""
+    """The split when there are no data; reading a side is an error. MONAI Label sets both lists itself."""
 
     def __missing__(self, side: str) -> list[Case]:
         raise ValueError(NO_DATA)
@@ -29,25 +29,25 @@ def split_cases(
     border: int = 0,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Split cases into training and validation so that no patient is on both sides.
+    """Split cases into training and validation, by patient where known.
 
-    - ``"group"``, every case with a group (patient or site): whole groups go to folds of about equal size.
-    - ``"group"``, no groups known: folds are contiguous blocks of the natural order of case ids, since
-      neighbouring numbers often are slices of the same patient. A patient may still lie across the
-      two ends of a block; ``border`` leaves that many cases on each side out of training. It is 0 by
-      default so that every case is used, e.g. 64 + 16 of 80 in 5 folds.
-    - ``"paper"``: random slices, as Chen et al. 2020 evaluated. Slices of one patient come to both sides,
-      so scores are too high; for comparison with the paper only.
+    - ``"group"``, if every case has a group (patient or site): whole groups are assigned to folds of similar size.
+    - ``"group"``, if no groups are known: folds are contiguous blocks of the case ids in natural order, because
+      neighbouring numbers often are slices of the same patient. A patient may still span the end of a block;
+      ``border`` removes that many cases on each side from training. The default is 0, so that every case is
+      used, e.g. 64 + 16 of 80 in 5 folds.
+    - ``"paper"``: random slices, as in Chen et al. 2020. Slices of one patient are on both sides, so scores are
+      too high; only for comparison with the paper.
 
-    With ``fold=None`` every case validates and none trains, for data that the network has not seen.
+    With ``fold=None`` every case is used for validation and none for training, for data the network has not seen.
 
     Args:
-        cases: as ``list_cases`` returns them; None gives an empty split that refuses to be asked.
+        cases: cases from ``list_cases``; None gives an empty split whose sides cannot be read.
         num_folds: number of folds, 2 or more.
-        fold: which fold validates, 0 .. num_folds - 1; for contiguous blocks in their order. None: all cases.
+        fold: validation fold, 0 .. num_folds - 1, in order for contiguous blocks. None: all cases.
         protocol: "group" or "paper".
-        border: cases left out of training at each side of a contiguous block; no effect elsewhere.
-        seed: of the shuffles; contiguous blocks have none.
+        border: cases removed from training on each side of a contiguous block; no effect otherwise.
+        seed: seed of the shuffles; contiguous blocks are not shuffled.
 
     Returns:
         ``protocol`` (in words), ``num_folds``, ``fold``, ``seed`` and the lists of cases ``training``,
@@ -92,10 +92,10 @@ def write_split(split: Mapping[str, Any], path: str | Path, root: str | Path | N
     """Write a split as JSON, atomically.
 
     Args:
-        split: as ``split_cases`` returns it.
+        split: split from ``split_cases``.
         path: file to write.
-        root: data-set folder; file paths below it are written relative to it, so that the split is the same
-            wherever the data set lies.
+        root: data set folder; file paths in it are written relative to it, so that the split does not depend on its
+            location.
 
     Returns:
         The path.
@@ -125,9 +125,9 @@ def _check(cases: Sequence[Case], num_folds: int, fold: int, protocol: str, bord
     if not 0 <= fold < num_folds:
         raise ValueError(f"fold is {fold}. Expected 0 to {num_folds - 1} for {num_folds} folds.")
     if border < 0:
-        raise ValueError(f"border is {border}. Expected a number of cases, 0 or more.")
+        raise ValueError(f"border is {border}. Expected a whole number, 0 or more.")
     if len(cases) < num_folds:
-        raise ValueError(f"{len(cases)} cases cannot make {num_folds} folds. Give more cases or ask for fewer folds.")
+        raise ValueError(f"{len(cases)} cases cannot make {num_folds} folds. Add cases or use fewer folds.")
     without = [case["case_id"] for case in cases if not case.get("group")]
     if protocol == "group" and 0 < len(without) < len(cases):
         raise ValueError(
@@ -145,14 +145,14 @@ def _random_folds(count: int, num_folds: int, seed: int) -> np.ndarray:
 
 
 def _group_folds(groups: Sequence[str], num_folds: int, seed: int) -> np.ndarray:
-    """Largest groups first, each to the fold that has fewest cases; the seed decides among equals.
+    """Assign groups, the largest first, to the fold with the fewest cases; the seed breaks ties.
 
     Own few lines rather than scikit-learn's: its folds of 10 groups of 1 to 11 cases differ by 7 cases on average
     (StratifiedGroupKFold, 5 folds), these by 2.6; GroupKFold does not balance what it shuffles.
     """
     sizes = Counter(groups)
     if len(sizes) < num_folds:
-        raise ValueError(f"{len(sizes)} groups cannot make {num_folds} folds. Ask for fewer folds.")
+        raise ValueError(f"{len(sizes)} groups cannot make {num_folds} folds. Use fewer folds.")
     generator = np.random.default_rng(seed)
     names = list(sizes)
     shuffled = [names[k] for k in generator.permutation(len(names))]

@@ -1,1 +1,1 @@
-"""DICOM as it is met: headers, pixels, series, studies, and which series is the chest CT."""
+"""Reading DICOM: headers, pixels, series, studies, and selection of the chest CT series."""

@@ -1,4 +1,4 @@
-"""Which series of a study is the chest CT to look at, and why."""
+"""Select the chest CT series of a study, and say why."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from custom_components.dicom.identifiers import is_uid, raw_uid, series_uid
 from custom_components.dicom.series import SECONDARY_CAPTURE, DicomSeries, check_dicom_series, modality_of
 from custom_components.dicom.study import LOCALIZER, StudySeries, patient_of, study_series
 
-# Shorter is no chest: bolus tracking, a few slices of a biopsy.
+# Shorter series, such as bolus tracking or biopsy slices, do not show a chest.
 LEAST_EXTENT_MM = 120.0
-# Slices up to this far apart count as thin.
+# Slices at most this far apart count as thin.
 THIN_MM = 3.0
 # Cosine of the angle between slice normal and body axis from which slices are axial (18 degrees; gantry tilt is less).
 AXIAL_COSINE = 0.95
@@ -33,15 +33,15 @@ _SHARPEST = re.compile(r"bone|edge|ear|head|brain", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Series:
-    """The DICOM series that was taken, and why.
+    """The selected DICOM series, and why it was selected.
 
     Args:
         uid: SeriesInstanceUID.
         study_uid: StudyInstanceUID.
         description: SeriesDescription, number of slices and spacing; nothing that identifies the patient.
-        reason: why this series was taken.
-        files: one file a slice, in the order of the volume's third axis.
-        left_out: description of each other series of the study, and why it was not taken.
+        reason: why this series was selected.
+        files: one file per slice, in the order of the volume's third axis.
+        left_out: description of each other series of the study, and why it was not selected.
     """
 
     uid: str
@@ -54,13 +54,13 @@ class Series:
 
 @dataclass(frozen=True)
 class ChestSeries:
-    """The series that was taken.
+    """The selected series, checked and ready to read.
 
     Args:
-        series: what the reports tell of it.
-        volume: the same files, proved to be a volume.
-        patient_id: PatientID, for whoever asks for it; empty when there is none.
-        sha256: tells the scan from others, also where they share all identifiers.
+        series: what the reports show.
+        volume: the same files, checked to form a volume.
+        patient_id: PatientID, used only on request; empty when missing.
+        sha256: identifies the scan, even if its DICOM identifiers are not unique.
     """
 
     series: Series
@@ -72,23 +72,23 @@ class ChestSeries:
 def find_chest_series(folder: str | Path) -> ChestSeries:
     """Find the axial chest CT of a study folder.
 
-    Left out are localizers, secondary captures, dose reports and whatever else is no CT, projections (MIP),
-    reformats of another orientation, multi-frame and colour images, and series shorter than 120 mm. Of several axial
-    series is taken, in this order: one that names the chest (not another part), slices at most 3 mm apart, original
-    images before derived ones, no bone or edge kernel, more slices, the lower series number. A series that turns out
-    to be no volume, since slices are missing or doubled, is left out for the next.
+    These series are skipped: localizers, secondary captures, dose reports and anything else that is not CT, projections
+    (MIP), reformats in another orientation, multi-frame and colour images, and series shorter than 120 mm. Among
+    several axial series the preference is, in this order: names the chest (and no other part), slices at most 3 mm
+    apart, original rather than derived images, no bone or edge kernel, more slices, lower series number. If the
+    preferred series does not form a volume, because slices are missing or duplicated, the next one is tried.
 
-    Only headers are read. Neither messages nor the result name the patient, and files are named by their
-    SOPInstanceUID.
+    Only headers are read. Messages and the result do not name the patient, and refer to files by SOPInstanceUID.
 
     Args:
-        folder: one study of one patient, its files at any depth and under any name.
+        folder: one study of one patient; files may have any depth and name.
 
     Returns:
         The series.
 
     Raises:
-        ValueError: when there is no DICOM file, more than one study or patient, or no such series; with what is there.
+        ValueError: when there is no DICOM file, more than one study or patient, or no suitable series (lists the
+            series).
     """
     found, unreadable = study_series(folder)
     if not found:
@@ -117,7 +117,7 @@ def find_chest_series(folder: str | Path) -> ChestSeries:
 
 
 def why_not(series: StudySeries) -> str:
-    """Why a series is no axial chest CT; empty when it may be one."""
+    """Why a series cannot be an axial chest CT; empty when it can."""
     kind, described = series.text("SOPClassUID"), series.text("SeriesDescription")
     modality, frames = modality_of(series.headers[0]), series.headers[0].get("NumberOfFrames")
     normal = series.normal
@@ -140,7 +140,7 @@ def why_not(series: StudySeries) -> str:
 
 
 def preference(series: StudySeries) -> tuple[float, ...]:
-    """Sort key of axial CT series, the best first; ``find_chest_series`` tells the rules."""
+    """Sort key of axial CT series, best first; see ``find_chest_series`` for the rules."""
     return (
         _part_rank(series),
         series.spacing_mm > THIN_MM,
@@ -151,7 +151,7 @@ def preference(series: StudySeries) -> tuple[float, ...]:
     )
 
 
-# What each entry of the key says against a series that lost by it.
+# Why a series was not selected, for each entry of the key.
 _LOST_BY = (
     "another axial series names the chest",
     "slices of {spacing:.3g} mm, another series has thinner ones",
@@ -191,7 +191,7 @@ def _taken(one: StudySeries, volume: DicomSeries, candidates: int, left_out: dic
 
 
 def _told(reasons: dict[StudySeries, str], found: Sequence[StudySeries], unreadable: int) -> dict[str, str]:
-    """Reasons by description, each description once, in the order of the series."""
+    """Reason by description in the order of the series; repeated descriptions are numbered."""
     told: dict[str, str] = {}
     for one in (one for one in found if one in reasons):
         name, count = str(one), 2
@@ -204,7 +204,7 @@ def _told(reasons: dict[StudySeries, str], found: Sequence[StudySeries], unreada
 
 
 def _check_one_study(series: Sequence[StudySeries]) -> None:
-    """Series that may be the chest must be of one patient; without identifiers nothing tells them apart."""
+    """Check that the candidate series belong to one study of one patient."""
     study_of = {one: series_uid(one.headers, "StudyInstanceUID") for one in series}
     studies = sorted(set(study_of.values()) - {""})
     patients = {patient_of(one.headers[0]) for one in series} - {""}
@@ -220,7 +220,7 @@ def _check_one_study(series: Sequence[StudySeries]) -> None:
 
 
 def _digest(one: StudySeries, volume: DicomSeries) -> str:
-    """SHA-256 of identifiers and places of the images, and of the pixels of the one in the middle."""
+    """SHA-256 of the images' identifiers and positions, and of the pixels of the middle image."""
     images = sorted(
         (raw_uid(header, "SOPInstanceUID"), str(header.get("ImagePositionPatient"))) for header in one.headers
     )
@@ -229,7 +229,7 @@ def _digest(one: StudySeries, volume: DicomSeries) -> str:
 
 
 def _checked(one: StudySeries) -> DicomSeries:
-    """The series as a volume; in messages a file goes by its SOPInstanceUID, since its name may be the patient's."""
+    """The series as a volume. Messages refer to files by SOPInstanceUID, because file names may name the patient."""
     uids = [raw_uid(header, "SOPInstanceUID") for header in one.headers]
     names = [uid if is_uid(uid) else f"image {number}" for number, uid in enumerate(uids, start=1)]
     return check_dicom_series(one.files, one.uid, names)

@@ -1,4 +1,4 @@
-"""DICOM files as they are met: with the preamble of a file, or without, as old archives and networks leave them."""
+"""Recognise and read DICOM files with or without a preamble, as old archives and networks leave them."""
 
 import struct
 from pathlib import Path
@@ -6,15 +6,15 @@ from typing import Any, BinaryIO
 
 PREAMBLE_BYTES = 128
 PREFIX = b"DICM"
-# Value representations that the first elements of an image have.
+# Value representations of an image's first elements.
 FIRST_VR = (b"UL", b"CS", b"UI", b"DA", b"TM", b"SH", b"LO", b"PN", b"DT", b"ST")
-# Of the first elements of an image whose VR is implicit.
+# Tags of an image's first elements when the VR is implicit.
 MOST_BYTES = 256
-FILE_META, IDENTIFYING = 2, 8  # groups that a file may begin with
+FILE_META, IDENTIFYING = 2, 8  # groups at the start of a file
 
 
 def begins_as_dicom(start: bytes) -> bool:
-    r"""Tell by its first 132 bytes whether a file is DICOM, with a preamble or without.
+    r"""Whether a file's first 132 bytes are those of a DICOM file, with or without a preamble.
 
     Example:
         >>> begins_as_dicom(bytes(128) + b"DICM"), begins_as_dicom(b"\x08\x00\x08\x00CS\x16\x00ORIGINAL")
@@ -26,23 +26,23 @@ def begins_as_dicom(start: bytes) -> bool:
 
 
 def is_dicom_file(path: Path) -> bool:
-    """Tell whether a file begins as DICOM does."""
+    """Whether a file begins like a DICOM file."""
     with path.open("rb") as file:
         return begins_as_dicom(file.read(PREAMBLE_BYTES + len(PREFIX)))
 
 
 def read_dicom(source: Path | BinaryIO, **options: Any) -> Any:
-    """Pydicom's ``dcmread``, for files without preamble or transfer syntax too: it is the one they are written in.
+    """Pydicom's ``dcmread``, also for files without preamble or transfer syntax: it is detected.
 
     Args:
-        source: file, or file that was opened.
-        options: of ``dcmread``.
+        source: path or open file.
+        options: passed to ``dcmread``.
 
     Returns:
-        The dataset; its ``preamble`` is None where there was none.
+        The dataset; its ``preamble`` is None if the file has none.
 
     Raises:
-        InvalidDicomError: when it is no DICOM file.
+        InvalidDicomError: when it is not a DICOM file.
     """
     from pydicom import dcmread
     from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian

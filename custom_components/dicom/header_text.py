@@ -1,4 +1,4 @@
-"""Texts of a DICOM header as they may be told: one short line, without the patient."""
+"""Text of a DICOM header that is safe to show: one short line that does not name the patient."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-# Family names and IDs that are shorter occur in any description.
+# Shorter family names and IDs occur by chance in descriptions.
 LEAST_NAME_LENGTH = 3
-# DICOM allows a description 64 letters; what is longer is no description.
+# DICOM allows 64 characters in a description.
 MAX_LETTERS = 128
 WITHHELD = "description withheld, it names the patient"
 
 
 @contextmanager
 def untold() -> Iterator[None]:
-    """Let pydicom decode values without warnings and logs: they would quote the value, the patient's name or ID."""
+    """Suppress pydicom's warnings and logs while it decodes values, because they quote the patient's name or ID."""
     from pydicom import config
 
     with config.disable_value_validation(), warnings.catch_warnings():
@@ -29,9 +29,9 @@ def untold() -> Iterator[None]:
 
 
 def plain_text(value: object) -> str:
-    r"""A value of a header as one line of bounded length; empty when it is not there.
+    r"""A header value as one line of limited length; empty when missing.
 
-    Control characters, with which a header could forge lines of a log, become spaces.
+    Control characters become spaces, so that a header cannot forge log lines.
 
     Example:
         >>> plain_text("Thorax\x1b[2J\nERROR all lost "), len(plain_text("x" * 5000))
@@ -43,28 +43,28 @@ def plain_text(value: object) -> str:
 
 
 def drop_undecodable(header: Dataset, tags: Iterable[str]) -> None:
-    """Remove, in memory, attributes whose value cannot be decoded, such as a SeriesNumber of letters.
+    """Remove, in memory, attributes whose value cannot be decoded, such as a SeriesNumber with letters.
 
     Args:
-        header: of one image; changed.
-        tags: keywords of attributes that voxels and geometry do not need.
+        header: header of one image; modified in place.
+        tags: keywords of attributes that are not needed for voxels and geometry.
     """
     with untold():
         for tag in tags:
             try:
                 header.get(tag)
-            except Exception:  # pydicom lets through whatever its parsing stumbled on
+            except Exception:  # pydicom raises many types of errors
                 del header[tag]
 
 
 def told_description(header: Dataset) -> str:
-    """SeriesDescription of an image; withheld where it holds the patient's ID or family name."""
+    """SeriesDescription of an image; withheld if it contains the patient's ID or family name."""
     text = plain_text(header.get("SeriesDescription"))
     return WITHHELD if names_patient(text, header) else text or "without description"
 
 
 def names_patient(text: str, header: Dataset) -> bool:
-    """Whether a text holds the patient's ID or a part of the family name."""
+    """Whether a text contains the patient's ID or a part of the family name."""
     with untold():
         name, patient_id = (str(header.get(tag) or "") for tag in ("PatientName", "PatientID"))
     known = [*re.split(r"[\W_]+", re.split(r"[\^=]", name)[0]), patient_id.strip()]

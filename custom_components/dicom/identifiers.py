@@ -1,9 +1,9 @@
-"""Identifiers of a series as DICOM objects need them: kept where they are valid, else made from the source's own.
+"""Valid identifiers for DICOM outputs: the source's own where valid, otherwise derived from them.
 
-De-identified series often carry UUIDs where DICOM wants UIDs, empty identifiers, or one SOPInstanceUID for all images.
-None of that changes a voxel. The rule, for every attribute: a valid identifier (digits and dots, 64 at most) is kept;
-any other text becomes ``2.25.`` and the first 128 bits of the SHA-256 of attribute name and text, so that objects made
-at different times, or from different series of one study, still agree; an identifier that is missing is made likewise
+De-identified series often have UUIDs instead of UIDs, empty identifiers, or one SOPInstanceUID for all images. The
+voxels are still valid. The rule for every attribute: a valid identifier (digits and dots, at most 64 characters) is
+kept. Any other text becomes ``2.25.`` and the first 128 bits of the SHA-256 of attribute name and text, so that outputs
+written at different times, or from different series of a study, agree. A missing identifier is derived in the same way
 from the content of the images.
 """
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-# DICOM wants these in every object, if only empty; de-identified files often lack them.
+# DICOM requires these in every object, possibly empty; de-identified files often lack them.
 MAY_BE_EMPTY = (
     "PatientName",
     "PatientID",
@@ -30,7 +30,7 @@ MAY_BE_EMPTY = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
-# Those that all images of a series share.
+# Identifiers that all images of a series share.
 OF_SERIES = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 MOST_CHARACTERS = 64
@@ -38,7 +38,7 @@ CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 
 def is_uid(text: str) -> bool:
-    """Whether a text is made of numbers parted by dots, 64 characters at most, as a UID is; it can then name files.
+    """Whether a text is a valid UID (numbers separated by dots, at most 64 characters), and thus a safe file name.
 
     Example:
         >>> is_uid("1.2.840.10008"), is_uid("../../etc"), is_uid("0b5f3a9e-64c1-4f4e"), is_uid("")
@@ -48,11 +48,11 @@ def is_uid(text: str) -> bool:
 
 
 def substitute_uid(attribute: str, *parts: str) -> str:
-    """A valid UID made from a text: ``2.25.`` and a number of 128 bits, the same for the same text at any time.
+    """A valid UID derived from a text: ``2.25.`` and a 128-bit number, always the same for the same text.
 
     Args:
-        attribute: its keyword, so that a text that stands for study and series does not make one UID of both.
-        parts: what tells it from others.
+        attribute: keyword of the attribute, so that the same text gives different UIDs for study and series.
+        parts: text to derive the UID from.
 
     Example:
         >>> substitute_uid("StudyInstanceUID", "") == substitute_uid("StudyInstanceUID", "")
@@ -65,12 +65,12 @@ def substitute_uid(attribute: str, *parts: str) -> str:
 
 
 def uid_or_substitute(attribute: str, text: str) -> str:
-    """An identifier as it is when it is valid, empty when it is empty, else its substitute."""
+    """A valid or empty identifier unchanged; otherwise its substitute."""
     return text if is_uid(text) or not text else substitute_uid(attribute, text)
 
 
 def raw_uid(header: Dataset, attribute: str) -> str:
-    """Text of an identifier; of several values, which DICOM does not allow, all."""
+    """Text of an identifier; all values if there are several, which DICOM does not allow."""
     value = header.get(attribute)
     if value is None:
         return ""
@@ -78,10 +78,10 @@ def raw_uid(header: Dataset, attribute: str) -> str:
 
 
 def identifier_problems(headers: Sequence[Dataset]) -> list[str]:
-    """What is wrong with the identifiers of a series, in phrases; nothing of their text.
+    """Phrases that say what is wrong with the identifiers of a series, without quoting them.
 
     Args:
-        headers: of its images, one at least.
+        headers: headers of its images, at least one.
 
     Example:
         >>> from pydicom.dataset import Dataset
@@ -110,15 +110,15 @@ def identifier_problems(headers: Sequence[Dataset]) -> list[str]:
 
 
 def complete_headers(images: Sequence[Dataset], content: Callable[[int], bytes]) -> list[str]:
-    """Give images valid identifiers, and empty attributes where they lack those of patient and study.
+    """Set valid identifiers, and add missing patient and study attributes as empty ones.
 
     Args:
-        images: headers of one series, changed in memory only.
-        content: what is in image ``i``, such as the bytes of its file; asked for only where its own identifier is
-            missing or not its alone.
+        images: headers of one series; modified in memory only.
+        content: returns the content of image ``i``, such as its file's bytes; called only when the image's identifier
+            is missing or not unique.
 
     Returns:
-        What was wrong with the identifiers, in phrases; empty when they are as they were.
+        Phrases that say what was wrong; empty when nothing was changed.
     """
     problems = identifier_problems(images)
     shared = {attribute: common_uid(images, attribute, content) for attribute in OF_SERIES}
@@ -135,7 +135,7 @@ def complete_headers(images: Sequence[Dataset], content: Callable[[int], bytes])
 
 
 def image_uids(headers: Sequence[Dataset], content: Callable[[int], bytes]) -> list[str]:
-    """A valid SOPInstanceUID for each image of a series, no two the same; arguments as in ``complete_headers``."""
+    """A valid and unique SOPInstanceUID for each image of a series; arguments as in ``complete_headers``."""
     texts = [raw_uid(header, "SOPInstanceUID") for header in headers]
     counts = Counter(texts)
     return [
@@ -147,11 +147,11 @@ def image_uids(headers: Sequence[Dataset], content: Callable[[int], bytes]) -> l
 
 
 def common_uid(headers: Sequence[Dataset], attribute: str, content: Callable[[int], bytes]) -> str:
-    """A valid identifier that all images of a series share; where none has one, made from those of the images."""
+    """A valid identifier shared by all images of a series; derived from the image identifiers if none has one."""
     return series_uid(headers, attribute) or substitute_uid(attribute, *sorted(image_uids(headers, content)))
 
 
 def series_uid(headers: Sequence[Dataset], attribute: str) -> str:
-    """The valid identifier of a series: the one that most images have, or its substitute; empty when none has one."""
+    """The identifier that most images have, or its substitute if not valid; empty when no image has one."""
     texts = Counter(text for header in headers if (text := raw_uid(header, attribute)))
     return uid_or_substitute(attribute, texts.most_common(1)[0][0]) if texts else ""

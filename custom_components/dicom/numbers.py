@@ -1,4 +1,4 @@
-"""The numbers in an image's header that place it and turn its values into HU."""
+"""Check the numbers in an image's header that give its geometry and its conversion to HU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-# How many numbers each attribute holds.
+# Count of numbers in each attribute.
 COUNTS = {
     "ImagePositionPatient": 3,
     "ImageOrientationPatient": 6,
@@ -25,26 +25,26 @@ COUNTS = {
     "PixelRepresentation": 1,
 }
 POSITIVE = ("PixelSpacing", "Rows", "Columns", "BitsAllocated", "BitsStored")
-# Rows and columns of an image: a detector has fewer than a thousand channels, reconstructions up to 2048 pixels.
+# Largest number of rows or columns: detectors have fewer than 1000 channels, reconstructions up to 2048 pixels.
 MAX_SIZE = 8192
-# By how much the lengths of the axes and their product may differ from 1 and from 0.
+# Tolerance of the axes' lengths (1) and of their dot product (0).
 AXIS_TOLERANCE = 1e-2
 
 
 def number_problem(header: Dataset) -> str:
-    """What is wrong with the numbers of a header.
+    """Describe what is wrong with the numbers of a header.
 
     Args:
-        header: of one image, which has all attributes of ``COUNTS``.
+        header: header of one image with all attributes of ``COUNTS``.
 
     Returns:
-        A phrase that follows the file's name; empty when nothing is wrong.
+        A phrase to put after the file name; empty when nothing is wrong.
     """
     return next(_problems(header), "")
 
 
 def finite_numbers(header: Dataset, name: str) -> list[float] | None:
-    """Numbers of an attribute of ``COUNTS``; None when it has another count of them, or they are not finite."""
+    """Numbers of an attribute of ``COUNTS``; None when their count is wrong or they are not finite."""
     values = np.atleast_1d(np.asarray(header.get(name), dtype=object)).ravel()
     numbers = [_number(value) for value in values]
     return numbers if len(numbers) == COUNTS[name] and all(map(math.isfinite, numbers)) else None

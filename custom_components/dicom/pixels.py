@@ -1,4 +1,4 @@
-"""Whether the pixel data of a DICOM file are there in full, without decoding them."""
+"""Check that the pixel data of a DICOM file are complete, without decoding them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 PIXEL_DATA_TAG = (0x7FE0, 0x0010)
 UNDEFINED_LENGTH = 0xFFFFFFFF
-# Item that closes encapsulated pixel data, by little-endianness.
+# Item that ends encapsulated pixel data; key: is little-endian.
 SEQUENCE_DELIMITER = {True: b"\xfe\xff\xdd\xe0", False: b"\xff\xfe\xe0\xdd"}
 
 
 @dataclass(frozen=True)
 class PixelData:
-    """What is known of an image's pixel data.
+    """Result of checking an image's pixel data.
 
     Args:
-        problem: why they are not there in full; empty when they are.
+        problem: why they are incomplete; empty when complete.
         num_bytes: their length; None when they are compressed.
     """
 
@@ -29,18 +29,18 @@ class PixelData:
 
 
 def find_pixels(file: BinaryIO, header: Dataset) -> PixelData:
-    """Look at the pixel data that start at a file's position.
+    """Check the pixel data that start at the file's current position.
 
     Args:
         file: an open DICOM file whose header was just read.
-        header: that header.
+        header: the header.
 
     Returns:
-        What was found. Of a file that is deflated as a whole nothing is known.
+        The result; deflated files are not checked.
     """
     syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is None:
-        return PixelData("it does not name its transfer syntax")
+        return PixelData("its transfer syntax is missing")
     if syntax.is_deflated:
         return PixelData()
     order = "<" if syntax.is_little_endian else ">"
@@ -57,10 +57,10 @@ def find_pixels(file: BinaryIO, header: Dataset) -> PixelData:
 
 
 def expected_bytes(header: Dataset) -> int:
-    """Length of the pixel data of one plain image; DICOM makes it even.
+    """Length in bytes of one image's uncompressed pixel data, padded to an even number.
 
     Args:
-        header: with ``Rows``, ``Columns`` and ``BitsAllocated``.
+        header: header with ``Rows``, ``Columns`` and ``BitsAllocated``.
     """
     bits = int(header.Rows) * int(header.Columns) * int(header.get("SamplesPerPixel") or 1) * int(header.BitsAllocated)
     return (bits + 15) // 16 * 2

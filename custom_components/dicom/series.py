@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-SUBSTITUTES = "identifiers in DICOM objects are made from the source's own (2.25. and a hash)"
-# What voxels and geometry are made of.
+SUBSTITUTES = "DICOM outputs use substitute identifiers (2.25. and a hash)"
+# Attributes needed for voxels and geometry.
 REQUIRED = tuple(COUNTS)
 IDENTITY = ("PatientName", "PatientID")
 SHAPES = ("SOPClassUID", "NumberOfFrames", "SamplesPerPixel")
@@ -44,7 +44,7 @@ HEADER_TAGS = (
     "PixelPaddingRangeLimit",
     "ConvolutionKernel",
 )
-# Images that share these may be of one series, where its UID does not say so.
+# Images that agree in these may belong to one series even if the UIDs differ.
 LOOK = (
     "StudyInstanceUID",
     "PatientID",
@@ -56,30 +56,29 @@ LOOK = (
     "PixelSpacing",
     "ImageOrientationPatient",
 )
-# So many images that each have a SeriesInstanceUID of their own are one series with wrong identifiers.
+# At least this many images that each have their own SeriesInstanceUID are one series with wrong identifiers.
 LEAST_SINGLES = 5
 
 DUPLICATE_MM = 0.01
 SPACING_TOLERANCE = 0.1
 SHEAR_TOLERANCE_DEGREES = 1.0
-# Positions are decimal strings that some scanners round to a tenth of a millimetre.
+# Some scanners round positions (decimal strings) to a tenth of a millimetre.
 ROUNDING_MM = 0.1
 
 
 @dataclass(frozen=True)
 class DicomSeries:
-    """One CT series that was proved to be a volume: every slice there once, evenly spaced, none sheared.
+    """One CT series that was checked to form a volume: each slice once, evenly spaced, not sheared.
 
     Args:
-        files: one file a slice, from the first slice to the last along the slice normal (for an axial
-            series, from feet to head).
+        files: one file per slice in order along the slice normal (for an axial series, from feet to head).
         shape: (columns, rows, slices): the volume's size indexed [x, y, z].
-        spacing_mm: distance of voxel centres along x, y, z. A single slice has its SliceThickness as z spacing.
-        affine: (4, 4) voxel index to patient position in RAS mm, as NIfTI has it.
+        spacing_mm: distance of voxel centres along x, y, z; for a single slice, z is the SliceThickness.
+        affine: (4, 4) voxel index to patient position in RAS mm, as in NIfTI.
         modality: DICOM Modality, "CT".
-        names: of the files in messages.
-        values: how the stored values of each slice become HU.
-        notes: what is odd and was read all the same, in phrases that do not name the patient.
+        names: file names for messages.
+        values: conversion of each slice's stored values to HU.
+        notes: tolerated irregularities, as phrases that do not name the patient.
     """
 
     files: tuple[Path, ...]
@@ -102,7 +101,7 @@ class _Slice:
     path: Path
     name: str  # in messages
     header: Any
-    num_bytes: int | None  # of plain pixel data
+    num_bytes: int | None  # of uncompressed pixel data
 
     @property
     def position_mm(self) -> np.ndarray:
@@ -110,33 +109,32 @@ class _Slice:
 
 
 def holds_dicom(folder: str | Path) -> bool:
-    """Tell whether a folder holds a DICOM file directly: one named ``.dcm`` or one that begins as DICOM does."""
+    """Whether a folder directly contains a DICOM file, recognised by ``.dcm`` or by its first bytes."""
     return any(path.suffix.lower() == ".dcm" or is_dicom_file(path) for path in _visible_files(Path(folder)))
 
 
 def check_dicom_series(
     files: str | Path | Sequence[Path], case: str = "", names: Sequence[str] | None = None
 ) -> DicomSeries:
-    """Read the headers of a series and prove that they are one CT series that makes a volume.
+    """Read the headers of a series and check that they form one CT volume.
 
-    Only headers are decoded; the pixel data are checked for being there in full. Files that are not DICOM
-    (text, previews, DICOMDIR) and hidden files are left aside, and so is a second copy of an image. Oblique series are
-    fine, sheared ones (gantry tilt) are not. Positions that a scanner rounded are fine as long as all lie within half
-    a last digit of an even grid. Identifiers that break the standard are no reason to refuse. Nothing that identifies
-    the patient is kept or named.
+    Only headers are decoded; pixel data are only checked for completeness. Files that are not DICOM (text, previews,
+    DICOMDIR), hidden files and duplicate images are ignored. Oblique series are accepted, sheared ones (gantry tilt)
+    are not. Rounded positions are accepted when all lie within half of their last digit of an even grid. Invalid
+    identifiers are accepted. Nothing that identifies the patient is stored or shown.
 
     Args:
-        files: folder of the files of one series, in any order and under any name; or the files.
-        case: name of the case in messages; by default that of the folder.
-        names: of the files in messages; by default their own.
+        files: folder with the files of one series, in any order and with any names; or the files.
+        case: name of the case in messages; default: the folder's name.
+        names: file names in messages; default: their own.
 
     Returns:
-        The series, its files in slice order; what is odd about it is in ``notes``.
+        The series with its files in slice order; ``notes`` lists irregularities.
 
     Raises:
-        ValueError: when there is no DICOM file or more than one series, when it is not CT or a localizer, when
-            a file is truncated or lacks an attribute, when slices are doubled, missing, sheared or differ in
-            size, orientation or pixel spacing.
+        ValueError: when there is no DICOM file or more than one series; when it is a localizer or not CT; when a file
+            is truncated or lacks an attribute; when slices are duplicated, missing, sheared or differ in size,
+            orientation or pixel spacing.
     """
     if isinstance(files, str | Path):
         case = case or Path(files).resolve().name
@@ -166,10 +164,10 @@ def check_dicom_series(
 
 
 def first_copies(images: Sequence[tuple[Any, Path]]) -> list[int]:
-    """Indices of the images without copies: of files with one identifier, place and content the first counts.
+    """Indices of the images without duplicates: of files with the same identifier, position and content, the first.
 
     Args:
-        images: header and file of each.
+        images: header and file of each image.
     """
     alike: dict[tuple[str, str], list[int]] = {}
     kept = []
@@ -182,13 +180,13 @@ def first_copies(images: Sequence[tuple[Any, Path]]) -> list[int]:
 
 
 def series_key(header: Any) -> tuple[str, ...]:
-    """What an image shares with those of its series: its UID, without one what ``LOOK`` names."""
+    """Key shared by the images of a series: its UID, or the attributes of ``LOOK`` if it has none."""
     uid = raw_uid(header, "SeriesInstanceUID")
     return (uid,) if uid else look(header)
 
 
 def look(header: Any) -> tuple[str, ...]:
-    """The attributes of ``LOOK``; for comparison only, never to be shown."""
+    """Values of the attributes of ``LOOK``; for comparison only, never shown."""
     with untold():
         return ("", *(str(header.get(name) or "") for name in LOOK))
 
@@ -213,7 +211,7 @@ def _read_folder(folder: Path, case: str) -> list[_Slice]:
 
 
 def _read_slice(path: Path, name: str, case: str) -> _Slice | None:
-    """One image; None for what is left aside."""
+    """Read one image; None for a file to ignore."""
     from pydicom.errors import InvalidDicomError
 
     if path.suffix.lower() != ".dcm" and not is_dicom_file(path):
@@ -230,7 +228,7 @@ def _read_slice(path: Path, name: str, case: str) -> _Slice | None:
         raise ValueError(_unreadable(case, name, "it has no DICOM preamble and no file meta information")) from error
     except RecursionError:
         raise ValueError(_unreadable(case, name, "its sequences are nested too deeply")) from None
-    except Exception as error:  # pydicom lets through whatever its parsing stumbled on
+    except Exception as error:  # pydicom raises many types of errors
         raise ValueError(_unreadable(case, name, plain_text(error) or type(error).__name__)) from error
     if pixels.problem:
         raise ValueError(_unreadable(case, name, pixels.problem))
@@ -238,7 +236,7 @@ def _read_slice(path: Path, name: str, case: str) -> _Slice | None:
 
 
 def _decode(header: Dataset) -> None:
-    """Decode the values that are needed, here where what is wrong with one is the file's fault."""
+    """Decode the needed values here, so that an error is reported for this file."""
     drop_undecodable(header, set(HEADER_TAGS) - {*REQUIRED, *IDENTITY, *SHAPES})
     with untold():
         for tag in (*REQUIRED, *SHAPES):
@@ -246,7 +244,7 @@ def _decode(header: Dataset) -> None:
 
 
 def _without_copies(slices: list[_Slice]) -> tuple[list[_Slice], list[str]]:
-    """Each image once; what was left out, in a phrase."""
+    """Remove duplicate images; the second value is a note on them."""
     once = [slices[number] for number in first_copies([(one.header, one.path) for one in slices])]
     copies = len(slices) - len(once)
     return once, [f"{copies} files are copies of other files and are ignored"] if copies else []
@@ -272,8 +270,8 @@ def _check_single_series(slices: list[_Slice], case: str) -> None:
 
 
 def is_one_in_pieces(sizes: Iterable[int], headers: Sequence[Any]) -> bool:
-    """Whether series of one image each are one, whose images wrongly have a SeriesInstanceUID of their own."""
-    looks = {look(header)[3:] for header in headers}  # study and patient may be as wrong
+    """Whether series with one image each are really one series whose images wrongly have different UIDs."""
+    looks = {look(header)[3:] for header in headers}  # study and patient may be wrong too
     return len(headers) >= LEAST_SINGLES and set(sizes) == {1} and len(looks) == 1
 
 
@@ -288,7 +286,7 @@ def _image_type(header: Dataset) -> list[str]:
 
 
 def _check_ct(slices: list[_Slice], case: str) -> list[str]:
-    """Notes on images that are CT by their SOP class alone."""
+    """Check that all images are CT; the notes list images that are CT only by their SOP class."""
     unnamed = 0
     for one in slices:
         modality = modality_of(one.header)
@@ -306,7 +304,7 @@ def _check_ct(slices: list[_Slice], case: str) -> list[str]:
 
 
 def modality_of(header: Any) -> str:
-    """Modality of an image; CT where only the SOP class says so."""
+    """Modality of an image; CT if only the SOP class says so."""
     named = plain_text(header.get("Modality"))
     return named or ("CT" if str(header.get("SOPClassUID", "")) == CT_IMAGE else "")
 
@@ -351,7 +349,7 @@ def _check_same_grid(slices: list[_Slice], case: str) -> None:
             odd, own = others[0]
             raise ValueError(
                 f"Case {case}: {len(others)} of {len(slices)} images differ in {what}, e.g. {odd.name} has "
-                f"{list(own)} where most have {list(usual)}. "
+                f"{list(own)}, most have {list(usual)}. "
                 "Expected one axial series: remove the other images."
             )
 
@@ -371,7 +369,7 @@ def _normal(one: _Slice) -> np.ndarray:
 
 
 def _check_positions(slices: list[_Slice], heights_mm: np.ndarray, rounding_mm: float, case: str) -> bool:
-    """Whether the positions are even only but for their rounding."""
+    """Check that positions are evenly spaced; whether they are so only within rounding."""
     steps_mm = np.diff(heights_mm)
     doubled = np.flatnonzero(steps_mm < DUPLICATE_MM)
     if doubled.size:
@@ -392,13 +390,13 @@ def _check_positions(slices: list[_Slice], heights_mm: np.ndarray, rounding_mm: 
     raise ValueError(
         f"Case {case}: slice spacing is uneven at {uneven.size} places, first between {slices[k].name} "
         f"({heights_mm[k]:.2f} mm) and {slices[k + 1].name} ({heights_mm[k + 1]:.2f} mm): "
-        f"{steps_mm[k]:.2f} mm where {usual_mm:.2f} mm is usual. Slices are missing, or two series are mixed: "
+        f"{steps_mm[k]:.2f} mm, elsewhere {usual_mm:.2f} mm. Slices are missing, or two series are mixed: "
         "export the series again."
     )
 
 
 def _check_shear(slices: list[_Slice], normal: np.ndarray, rounding_mm: float, case: str) -> None:
-    """Compare each slice's sideways shift with its way along the normal."""
+    """Compare each slice's in-plane shift with its distance along the normal."""
     offsets_mm = np.stack([one.position_mm - slices[0].position_mm for one in slices])
     along_mm = offsets_mm @ normal
     sideways_mm = np.linalg.norm(offsets_mm - np.outer(along_mm, normal), axis=1)

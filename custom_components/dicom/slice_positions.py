@@ -1,17 +1,17 @@
-"""Where the slices of a series lie along their normal, when the scanner rounded the positions."""
+"""Recover evenly spaced slice positions that the scanner rounded."""
 
 import numpy as np
 from scipy.optimize import linprog
 
-# Decimals beyond these are no rounding but what is left of a computation.
+# More decimals are floating-point error, not rounding.
 MOST_DECIMALS = 4
 
 
 def half_last_digit_mm(coordinates_mm: np.ndarray) -> float:
-    """Half of the last digit that any of some coordinates along one axis has: so much may rounding have moved it.
+    """Half of the last decimal digit of coordinates along one axis: the largest possible rounding error.
 
     Args:
-        coordinates_mm: as numbers, whatever zeros and float errors follow the last digit.
+        coordinates_mm: coordinates; trailing zeros and float errors are ignored.
 
     Example:
         >>> half_last_digit_mm(np.array([-171.3, -170.7, -100.0])), half_last_digit_mm(np.array([-171.3000031, 2.0]))
@@ -27,10 +27,10 @@ def half_last_digit_mm(coordinates_mm: np.ndarray) -> float:
 
 
 def distance_from_even_mm(heights_mm: np.ndarray) -> float:
-    """How far, at the most, positions lie from the even grid that comes closest to them (a Chebyshev line).
+    """Largest distance of positions from the closest evenly spaced grid (a Chebyshev line).
 
     Args:
-        heights_mm: rising positions, two at least.
+        heights_mm: increasing positions, at least two.
 
     Example:
         >>> round(distance_from_even_mm(np.array([0.0, 0.6, 1.2, 1.9, 2.5])), 4)

@@ -1,4 +1,4 @@
-"""The series of a DICOM study folder, by their headers alone."""
+"""List the series of a DICOM study folder from headers alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from custom_components.dicom.series import (
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-# What tells series, studies and patients apart, and which of the series is the chest.
+# Attributes that separate series, studies and patients, and that identify the chest series.
 TAGS = (
     *LOOK,
     *OF_SERIES,
@@ -45,37 +45,37 @@ TAGS = (
 )
 
 LOCALIZER = "LOCALIZER"
-# Of these a header has one value each, if any.
+# Attributes with at most one value.
 SINGLE = ("SamplesPerPixel", "NumberOfFrames")
-# What the values of these are made of is no concern of voxels and geometry.
+# Attributes that are not needed for voxels and geometry.
 DISPENSABLE = frozenset(TAGS) - {*SINGLE, "PatientID", "PatientName", "ImagePositionPatient", "ImageOrientationPatient"}
 
 _Image = tuple[Any, Path]
 
-# Positions closer than this are one slice.
+# Positions closer than this are the same slice.
 _SAME_PLACE_MM = 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class StudySeries:
-    """One series of a study; localizer images that share its UID make a series of their own.
+    """One series of a study; localizer images with the same UID form a separate series.
 
     Args:
-        headers: header of each image, its tags as in ``TAGS``.
-        files: file of each image, in the same order; an image that is there twice counts once.
+        headers: header of each image with the tags of ``TAGS``.
+        files: file of each image in the same order, without duplicates.
     """
 
-    headers: tuple[Any, ...] = field(repr=False)  # names the patient
+    headers: tuple[Any, ...] = field(repr=False)  # contains the patient's name
     files: tuple[Path, ...]
 
     @cached_property
     def uid(self) -> str:
-        """SeriesInstanceUID; where it is not valid, the substitute that DICOM objects have for it."""
+        """SeriesInstanceUID, or its substitute in DICOM outputs if it is not valid."""
         return common_uid(self.headers, "SeriesInstanceUID", self._content)
 
     @cached_property
     def study_uid(self) -> str:
-        """StudyInstanceUID, likewise."""
+        """StudyInstanceUID, or its substitute if it is not valid."""
         return common_uid(self.headers, "StudyInstanceUID", self._content)
 
     def _content(self, number: int) -> bytes:
@@ -83,7 +83,7 @@ class StudySeries:
 
     @property
     def number(self) -> int | None:
-        """SeriesNumber; None when it is not there or not one number."""
+        """SeriesNumber; None when it is missing or not one number."""
         try:
             return int(self.headers[0].get("SeriesNumber"))
         except (TypeError, ValueError):
@@ -96,12 +96,12 @@ class StudySeries:
 
     @cached_property
     def description(self) -> str:
-        """SeriesDescription; withheld where it holds the patient's ID or family name."""
+        """SeriesDescription; withheld if it contains the patient's ID or family name."""
         return told_description(self.headers[0])
 
     @cached_property
     def normal(self) -> np.ndarray | None:
-        """Unit normal of the slices (LPS); None when an image lacks it or the images differ."""
+        """Unit normal of the slices (LPS); None when it is missing in an image or differs between images."""
         found = [finite_numbers(header, "ImageOrientationPatient") for header in self.headers]
         if any(value is None for value in found):
             return None
@@ -113,7 +113,7 @@ class StudySeries:
 
     @cached_property
     def heights_mm(self) -> np.ndarray:
-        """Positions of the slices along their normal, rising, each once; empty when unknown."""
+        """Increasing, unique positions of the slices along their normal; empty when unknown."""
         places = [finite_numbers(header, "ImagePositionPatient") for header in self.headers]
         if self.normal is None or any(value is None for value in places):
             return np.zeros(0)
@@ -122,16 +122,16 @@ class StudySeries:
 
     @property
     def spacing_mm(self) -> float:
-        """Usual distance from slice to slice; that of a single slice is unknown, NaN."""
+        """Median distance between slices; NaN for a single slice."""
         return float(np.median(np.diff(self.heights_mm))) if len(self.heights_mm) > 1 else float("nan")
 
     @property
     def extent_mm(self) -> float:
-        """Length that the slices cover along their normal, from first to last."""
+        """Distance from the first to the last slice along the normal."""
         return float(np.ptp(self.heights_mm)) if len(self.heights_mm) else 0.0
 
     def text(self, tag: str) -> str:
-        """Value of a tag of the first image as one line; empty when it is not there."""
+        """Value of a tag of the first image as one line; empty when missing."""
         return plain_text(self.headers[0].get(tag))
 
     def __str__(self) -> str:
@@ -147,7 +147,7 @@ def study_series(folder: str | Path) -> tuple[list[StudySeries], int]:
         folder: a study, or one series.
 
     Returns:
-        The series in the order of their numbers, and how many files have no readable header.
+        The series in the order of their numbers, and the count of files without a readable header.
     """
     groups: dict[tuple[object, ...], list[_Image]] = {}
     unreadable = 0
@@ -168,7 +168,7 @@ def study_series(folder: str | Path) -> tuple[list[StudySeries], int]:
 
 
 def _joined(groups: list[list[_Image]]) -> list[list[_Image]]:
-    """Series of one image each that look alike are one, whose images wrongly have a UID each."""
+    """Merge one-image series that agree in all else: their images wrongly have different UIDs."""
     alike: dict[tuple[str, ...], list[_Image]] = {}
     for group in groups:
         if len(group) == 1:
@@ -179,7 +179,7 @@ def _joined(groups: list[list[_Image]]) -> list[list[_Image]]:
 
 
 def _parted(images: list[_Image]) -> list[list[_Image]]:
-    """Several series with one UID, which take the same places, parted by what else tells them apart."""
+    """Separate series that share a UID and slice positions, by their other attributes."""
     places = {str(header.get("ImagePositionPatient")) for header, _ in images}
     if len(places) == len(images):
         return [images]
@@ -190,7 +190,7 @@ def _parted(images: list[_Image]) -> list[list[_Image]]:
 
 
 def dicom_files(folder: str | Path) -> Iterator[Path]:
-    """DICOM files of a folder and of the folders in it, hidden ones left out, in the order of their names."""
+    """DICOM files of a folder and its subfolders, without hidden files, sorted by name."""
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (Path(root, name) for name in sorted(names) if not name.startswith(".")):
@@ -199,21 +199,21 @@ def dicom_files(folder: str | Path) -> Iterator[Path]:
 
 
 def read_header(path: Path) -> Dataset | None:
-    """Header of a DICOM file, tags as in ``TAGS``; None when it cannot be read."""
+    """Header of a DICOM file with the tags of ``TAGS``; None when it cannot be read."""
     from pydicom.multival import MultiValue
 
     with untold():
         try:
             header = read_dicom(path, stop_before_pixels=True, specific_tags=list(TAGS))
             drop_undecodable(header, DISPENSABLE)
-            values = {tag: header.get(tag) for tag in TAGS}  # decoded here, where nothing is told
-        except Exception:  # pydicom lets through whatever its parsing stumbled on
+            values = {tag: header.get(tag) for tag in TAGS}  # decoded here, where logs are suppressed
+        except Exception:  # pydicom raises many types of errors
             return None
     return None if any(isinstance(values[tag], MultiValue) for tag in SINGLE) else header
 
 
 def patient_of(header: Dataset) -> str:
-    """What tells one patient from another; for comparison only, never to be shown."""
+    """Key of a patient; for comparison only, never shown."""
     return str(header.get("PatientID") or header.get("PatientName") or "")
 
 

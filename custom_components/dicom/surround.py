@@ -1,4 +1,4 @@
-"""What lies around a scanner's field of view, and is not of the patient."""
+"""Set voxels outside the scanner's field of view to air."""
 
 from collections.abc import Sequence
 
@@ -6,28 +6,27 @@ import numpy as np
 from scipy import ndimage
 
 AIR_HU = -1024.0
-# Air and its noise below, dense bone, contrast and most metal above: what is beyond is no measurement.
+# Range of measured values: from air with noise to dense bone, contrast and most metal.
 MEASURED_HU = (-1100.0, 4000.0)
-# A padding that is declared as one of these is air as it is.
+# Padding declared with one of these values already is air.
 AS_AIR_HU = (-1100.0, -950.0)
-# Less of a slice than this is noise in a corner.
+# A smaller share of a slice is noise in a corner.
 LEAST_SHARE = 0.0005
 _WITH_DIAGONALS = np.ones((3, 3), bool)
 
 
 def fill_surround(hu: np.ndarray, declared_hu: Sequence[tuple[float, float] | None] = ()) -> tuple[int, list[float]]:
-    """Turn the surround of slices into air, in place.
+    """Set the surround of slices to air, in place.
 
-    The surround is what hangs together with a corner of its slice and lies far outside any measurement, below -1100 or
-    above 4000 HU, or is declared to be padding. Nothing inside the body is changed: metal and contrast do not reach
-    the corners.
+    The surround are all regions connected to a corner of the slice that lie below -1100 or above 4000 HU, or are
+    declared as padding. Nothing inside the body is changed, because metal and contrast do not reach the corners.
 
     Args:
         hu: (slices, rows, columns).
-        declared_hu: lowest and highest HU of each slice's padding, None where none is declared; none at all by default.
+        declared_hu: lowest and highest HU of each slice's padding; None for a slice without declared padding.
 
     Returns:
-        How many slices were changed, and the lowest and highest value that was there.
+        Count of changed slices, and the lowest and highest replaced value.
 
     Example:
         >>> hu = np.full((1, 40, 50), 30.0)
@@ -48,16 +47,16 @@ def fill_surround(hu: np.ndarray, declared_hu: Sequence[tuple[float, float] | No
 
 
 def surround_note(changed: int, slices: int, found: Sequence[float]) -> str:
-    """What was done, in a phrase; empty when nothing was."""
+    """A phrase that says what was changed; empty when nothing was."""
     if not changed:
         return ""
     low, high = found
     values = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-    return f"the surround of {changed} of {slices} slices was {values} HU and is taken as air ({AIR_HU:g})"
+    return f"{values} HU outside the field of view is set to air ({AIR_HU:g}) in {changed} of {slices} slices"
 
 
 def _surround(hu_slice: np.ndarray, declared_hu: tuple[float, float] | None) -> np.ndarray | None:
-    """True on the surround; None when there is none."""
+    """Mask of the surround; None when there is none."""
     if declared_hu is not None and AS_AIR_HU[0] <= declared_hu[0] and declared_hu[1] <= AS_AIR_HU[1]:
         declared_hu = None
     corners = _outside(hu_slice[:: max(1, hu_slice.shape[0] - 1), :: max(1, hu_slice.shape[1] - 1)], declared_hu)

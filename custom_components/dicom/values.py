@@ -1,4 +1,4 @@
-"""How stored values become HU, and what may be wrong with that: of a DICOM image, and of a NIfTI made from one."""
+"""Convert stored values to HU, and repair signed values that are declared unsigned, in DICOM and NIfTI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-# Air to water: what the upper half of unsigned values becomes where the scanner stored signed ones.
+# Air to water: the range of the upper half of unsigned values if they are really signed.
 NEGATIVE_HU = (-1100.0, 0.0)
 LEAST_NEGATIVE = 0.01
 READ_AS_SIGNED = "its values are declared unsigned but are signed: read as signed"
@@ -26,7 +26,7 @@ class StoredValues:
         intercept: RescaleIntercept.
         bits: BitsStored.
         signed: PixelRepresentation.
-        padding: PixelPaddingValue and PixelPaddingRangeLimit as stored, in rising order; None when there is none.
+        padding: PixelPaddingValue and PixelPaddingRangeLimit as stored, in increasing order; None when missing.
     """
 
     slope: float
@@ -37,7 +37,7 @@ class StoredValues:
 
     @classmethod
     def of(cls, header: Dataset) -> StoredValues:
-        """Read them from a header whose numbers were proved."""
+        """Read them from a checked header."""
         bits, signed = int(header.BitsStored), int(header.PixelRepresentation) == 1
         ends = [_stored(header.get(name), bits, signed) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
         first, last = ends[0], ends[1] if ends[1] is not None else ends[0]
@@ -50,7 +50,7 @@ class StoredValues:
 
     @property
     def padding_hu(self) -> tuple[float, float] | None:
-        """Padding in HU, from the lowest to the highest value; None when there is none."""
+        """Lowest and highest padding value in HU; None when there is none."""
         if self.padding is None:
             return None
         low, high = sorted(map(self.hu, self.padding))
@@ -58,7 +58,7 @@ class StoredValues:
 
 
 def _stored(value: object, bits: int, signed: bool) -> int | None:
-    """A padding as the pixels hold it: its tag may be signed where these are not, and wider than they are."""
+    """Padding value as stored in the pixels; its tag may differ from them in sign and bit depth."""
     try:
         number = int(value) % (1 << bits)  # type: ignore[call-overload]
     except (TypeError, ValueError):
@@ -67,17 +67,17 @@ def _stored(value: object, bits: int, signed: bool) -> int | None:
 
 
 def read_as_signed(hu: np.ndarray, values: Sequence[StoredValues]) -> bool:
-    """Mend, in place, a volume whose signed values are declared unsigned: its air would be far above any metal.
+    """Repair, in place, a volume whose signed values are declared unsigned, so that air seems denser than metal.
 
-    That is so where more than 1 % of all voxels lie between air and water once the upper half of the stored values is
-    read as negative, and above all else as they are.
+    This is detected when more than 1 % of all voxels lie above all other values as stored, but between air and water
+    when the upper half of the stored values is read as negative.
 
     Args:
         hu: (slices, rows, columns).
-        values: of each slice.
+        values: value mapping of each slice.
 
     Returns:
-        Whether that was so.
+        Whether the volume was changed.
     """
     upper = [
         None if one.signed else hu_slice >= one.hu(1 << (one.bits - 1))
@@ -99,13 +99,13 @@ def read_as_signed(hu: np.ndarray, values: Sequence[StoredValues]) -> bool:
 
 
 def nifti_hu(image: Any) -> tuple[np.ndarray, bool]:
-    """Values of a NIfTI image of a CT, whose signed values may be declared unsigned, as of a DICOM series.
+    """Values of a NIfTI CT; signed values that are declared unsigned are repaired, as for DICOM.
 
     Args:
         image: nibabel image.
 
     Returns:
-        HU, and whether they were read as signed. Eight bits, which hold no HU, stay as they are.
+        HU, and whether they were read as signed. 8-bit values cannot be HU and are not changed.
 
     Example:
         >>> from nibabel import Nifti1Image

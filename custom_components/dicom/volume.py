@@ -1,4 +1,4 @@
-"""The voxels of a DICOM series in HU: plain files one by one, which takes a tenth of the time; others by ITK."""
+"""Read a DICOM series in HU: uncompressed files directly (ten times faster), others with ITK."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,20 +15,20 @@ IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 
 
 def series_volume(series: DicomSeries, case: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Read a series that was proved to be a volume.
+    """Read a series that was checked to form a volume.
 
-    Plain files, little-endian of 16 bits, are read here; any other series, such as a compressed one, by ITK. The
-    values are the same either way. What surrounds the field of view becomes air.
+    Uncompressed little-endian files of 16 bits are read directly, all others with ITK; the values are the same. Voxels
+    outside the field of view are set to air.
 
     Args:
         series: its files in slice order.
-        case: to name it in messages.
+        case: name of the case in messages.
 
     Returns:
-        CT in HU, float32, shape (X, Y, Z), z slowest in memory; and what is odd about the series, in phrases.
+        CT in HU, float32, shape (X, Y, Z), z slowest in memory; and notes on irregularities.
 
     Raises:
-        ValueError: naming the case, when a file cannot be read.
+        ValueError: names the case when a file cannot be read.
     """
     columns, rows, slices = series.shape
     volume = np.empty((slices, rows, columns), np.float32)
@@ -43,7 +43,7 @@ def series_volume(series: DicomSeries, case: str) -> tuple[np.ndarray, tuple[str
 
 
 def _read_plain(path: Path, hu: np.ndarray) -> bool:
-    """Fill in one slice (rows, columns); False when the file is of another kind."""
+    """Read one slice (rows, columns) into ``hu``; False when the file is not plain."""
     image = read_dicom(path)
     stored = _plain_pixels(image, hu.shape)
     if stored is None:
@@ -56,7 +56,7 @@ def _read_plain(path: Path, hu: np.ndarray) -> bool:
 
 
 def _plain_pixels(image: Any, shape: Sequence[int]) -> np.ndarray | None:
-    """Stored values (rows, columns); None unless they lie in the file as such."""
+    """Stored values (rows, columns); None when they are compressed or in another format."""
     if image.file_meta.TransferSyntaxUID not in (IMPLICIT, EXPLICIT) or image.get("BitsAllocated") != 16:
         return None
     if len(image.PixelData) < 2 * shape[0] * shape[1]:
@@ -65,17 +65,17 @@ def _plain_pixels(image: Any, shape: Sequence[int]) -> np.ndarray | None:
     stored = np.frombuffer(image.PixelData, "<i2" if signed else "<u2", count=shape[0] * shape[1]).reshape(shape)
     bits = int(image.BitsStored)
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-    # Beyond lie overlays in unused bits, or signs that are not extended.
+    # Larger values are overlays in unused bits, or signs that are not extended.
     return stored if low <= stored.min() and stored.max() <= high else None
 
 
 def _read_any(series: DicomSeries, case: str) -> np.ndarray:
-    """Slices (Z, rows, columns) of the very files that were checked; GDCM's own sorting could split the series."""
+    """Slices (Z, rows, columns) of exactly the checked files; GDCM's own sorting could split the series."""
     import itk
 
     try:
         return itk.array_from_image(itk.imread([str(file) for file in series.files], pixel_type=itk.F))
-    except RuntimeError:  # it does not tell which file
+    except RuntimeError:  # it does not name the file
         for file, name in zip(series.files, series.names, strict=True):
             _read_one(file, f"Case {case}: {name}")
         raise

@@ -1,1 +1,1 @@
-"""CT and masks as arrays: reading, geometry in world space, writing."""
+"""Read, compare (in world space) and write CT images and masks."""

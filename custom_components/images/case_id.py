@@ -1,4 +1,4 @@
-"""Which case an item, a batch or an image belongs to."""
+"""Case names of items, batches and images."""
 
 from collections.abc import Mapping
 from os import PathLike
@@ -8,21 +8,21 @@ from custom_components.images.ct_reader import case_name
 from monai.data import MetaTensor
 from monai.utils import ImageMetaKey
 
-# Name of a case whose image carries no file name.
+# Case name of an image without a file name.
 UNKNOWN_CASE = "unknown"
 
 
 def case_id(item: Any) -> str:
-    """Name of the case that an item of a data set, a batch of one case or an image belongs to.
+    """Case name of a data set item, a batch of one case, or an image.
 
-    It is the file name of the image without suffix (for DICOM the folder's name), which is also the name that
-    MONAI's SaveImage gives to output folders.
+    The name is the image's file name without suffix (for DICOM the folder name). MONAI's SaveImage uses the same name
+    for output folders.
 
     Args:
-        item: mapping with ``image`` (path or loaded image), or such a path or MetaTensor itself.
+        item: mapping with ``image`` (path or MetaTensor), or the path or MetaTensor itself.
 
     Returns:
-        The name; the item's own ``case_id``, or ``unknown``, when the image has no file name.
+        The name. If the image has no file name: the item's ``case_id``, or ``unknown``.
     """
     if isinstance(item, Mapping):
         name = case_id(item.get("image"))
@@ -32,26 +32,26 @@ def case_id(item: Any) -> str:
 
 
 def source_path(image: Any) -> str | None:
-    """File that an image was loaded from.
+    """Path of the file that an image was loaded from.
 
     Args:
         image: MetaTensor, or the path itself.
 
     Returns:
-        The path as it was given; None for an array that carries none.
+        The path as given; None for an array without one.
     """
     path = _first(image.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(image, MetaTensor) else image)
     return str(path) if isinstance(path, str | PathLike) else None
 
 
 def case_prefix(image: Any) -> str:
-    """How a message names the case of an image: ``Case 012: ``, or nothing when the image has no file name."""
+    """Start of a message, such as ``Case 012: ``; empty when the image has no file name."""
     name = case_id(image) if isinstance(image, MetaTensor) else UNKNOWN_CASE
     return "" if name == UNKNOWN_CASE else f"Case {name}: "
 
 
 def batch_case_ids(batch: Mapping[str, Any]) -> list[str]:
-    """Names of the cases of a batch, in its order: what is under ``case_id``, else the file names of its images.
+    """Case names of a batch in order: its ``case_id`` entries, or else the file names of its images.
 
     Example:
         >>> batch_case_ids({"case_id": ["012", "013"]}), batch_case_ids({})

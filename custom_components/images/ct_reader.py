@@ -32,19 +32,19 @@ from monai.data.image_reader import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 from PIL import Image
 
-# A PNG's rows run to posterior and its columns to the patient's left; its pixel size is unknown and taken as 1 mm.
+# PNG rows run to posterior, columns to the patient's left; the unknown pixel size is set to 1 mm.
 PNG_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 IMAGE_SUFFIXES = (".png", *NIFTI_SUFFIXES)
 KNOWN_SUFFIXES = (*IMAGE_SUFFIXES, ".dcm", ".jpeg", ".jpg")
 
-# Key of the metadata: what is odd about a scan that was read all the same, as one text; empty when nothing is.
+# Metadata key of the tolerated irregularities of a scan, as one text; empty when there are none.
 NOTES = "reading_notes"
 
 # A chest has air below and tissue above.
 AIR_OR_TISSUE_HU = -200.0
-# Metal takes less of a scan.
+# Metal takes up a smaller share of a scan.
 MOST_BRIGHT = 0.01
 
 COLOUR_MODES = {
@@ -52,7 +52,7 @@ COLOUR_MODES = {
     "P": "a colour palette",
     "RGB": "colour (RGB)",
     "RGBA": "colour (RGBA)",
-    "LA": "grey with transparency",
+    "LA": "greyscale with transparency",
 }
 
 _logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ _warned: set[tuple[str, tuple[str, ...]]] = set()
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """Size and place of an image, known without reading its pixels.
+    """Size and position of an image, read without its voxels.
 
     Args:
         shape: size indexed [x, y, z]; z is 1 for a slice.
@@ -73,7 +73,7 @@ class ImageHeader:
 
 
 def case_name(path: PathLike) -> str:
-    """Name of a case: its file name without the image suffix, or the name of its DICOM folder.
+    """Case name of a path: the file name without image suffix, or the name of the DICOM folder.
 
     Example:
         >>> case_name("images/012.nii.gz"), case_name("covid.1/012.PNG"), case_name("scans/1.2.840")
@@ -85,16 +85,16 @@ def case_name(path: PathLike) -> str:
 
 
 def image_header(path: PathLike) -> ImageHeader:
-    """Read size and affine of a PNG, a NIfTI file or a DICOM folder, and refuse what cannot be a CT slice or volume.
+    """Read size and affine of a PNG, a NIfTI file or a DICOM folder, and check that it can be a CT slice or volume.
 
     Args:
         path: PNG or NIfTI file, or the folder of one DICOM series.
 
     Returns:
-        Its header.
+        The header.
 
     Raises:
-        ValueError: naming the case, what was found and what to do.
+        ValueError: names the case, what was found and what to do.
     """
     path = Path(path)
     kind = _kind(path)
@@ -105,22 +105,22 @@ def image_header(path: PathLike) -> ImageHeader:
 
 
 class CTReader(ImageReader):
-    """Read a CT slice or volume of any kind as HU, indexed [x, y, z], with its RAS affine.
+    """Read a CT slice or volume (PNG, NIfTI or DICOM) as HU, indexed [x, y, z], with its RAS affine.
 
     | input | read by | HU |
     |---|---|---|
-    | ``.png``, 8-bit grey | MONAI's PILReader | the window's lower end at grey 0, its upper end at grey 255 |
+    | ``.png``, 8-bit greyscale | MONAI's PILReader | 0 maps to the window's lower end, 255 to its upper end |
     | ``.nii``, ``.nii.gz``; a slice or a volume | nibabel, gzip to its end | as stored |
     | folder of one DICOM series | ``series_volume``, after ``check_dicom_series`` | rescaled |
 
-    A slice comes with z = 1. Only geometry goes into the metadata, never a DICOM header. The work is
-    done in ``get_data``: ``LoadImage`` passes on its errors, while it buries those of ``read`` in its own.
+    A slice has z = 1. The metadata contain geometry only, never a DICOM header. Files are read in ``get_data``, not in
+    ``read``, because ``LoadImage`` hides the errors of ``read`` behind its own.
 
     Args:
-        window_hu: HU of grey 0 and of grey 255 in a PNG.
+        window_hu: HU of the PNG intensities 0 and 255.
 
     Raises:
-        ValueError: when the window is empty or reversed.
+        ValueError: when the lower end is not below the upper end.
 
     Example:
         >>> import tempfile
@@ -140,26 +140,26 @@ class CTReader(ImageReader):
         self.window_hu = (low, high)
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Tell whether each path is a PNG, a NIfTI file or a folder."""
+        """Whether each path is a PNG, a NIfTI file or a folder."""
         paths = [Path(name) for name in ensure_tuple(filename)]
         return all(path.is_dir() or path.name.lower().endswith(IMAGE_SUFFIXES) for path in paths)
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[Path, ...]:
-        """Remember the path; ``get_data`` reads it."""
+        """Return the path; ``get_data`` reads it."""
         return tuple(Path(name) for name in ensure_tuple(data))
 
     def get_data(self, img: tuple[Path, ...]) -> tuple[np.ndarray, dict]:
         """Read the image.
 
         Args:
-            img: what ``read`` returned: one path.
+            img: the path that ``read`` returned.
 
         Returns:
             float32 array (X, Y, Z) and metadata: affine, original_affine, spatial_shape, space,
             original_channel_dim, reading_notes.
 
         Raises:
-            ValueError: naming the case, when the input is not what the class lists.
+            ValueError: names the case when the input is not one of the supported kinds.
         """
         if len(img) != 1:
             raise ValueError(f"Got {len(img)} files for one case. Expected one PNG, NIfTI file or DICOM folder.")
@@ -174,7 +174,7 @@ class CTReader(ImageReader):
         return array, {**_metadata(array.shape, affine), NOTES: "; ".join(notes)}
 
     def _read_volume(self, path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-        """Values, affine, and what is odd about the file, in phrases."""
+        """Values, affine, and notes on irregularities of the file."""
         kind = _kind(path)
         if kind == "PNG":
             grey, affine = _read_png(path)
@@ -182,27 +182,27 @@ class CTReader(ImageReader):
         return _read_nifti(path, self._nifti_values) if kind == "NIfTI" else _read_dicom(path)
 
     def _nifti_values(self, image: Any) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Values of a nibabel image, and what is odd about them, in phrases."""
+        """Values of a nibabel image, and notes on irregularities."""
         array, was_unsigned = nifti_hu(image)
         return array, (READ_AS_SIGNED,) if was_unsigned else ()
 
     def _mend(self, array: np.ndarray, affine: np.ndarray, path: Path) -> tuple[str, ...]:
-        """Change, in place, what is no measurement; a DICOM series was mended by its headers as it was read."""
+        """Replace, in place, values outside the field of view; for DICOM, ``series_volume`` has done so."""
         return surround_to_air(array, affine) if _kind(path) == "NIfTI" else ()
 
     def _look(self, array: np.ndarray, path: Path) -> None:
-        """Warn of values that cannot be a chest in HU; a slice beyond the lungs may look so, and is read."""
+        """Warn about values that cannot be a chest in HU; no error, because a slice without lungs may look so."""
         low, high = float(array.min()) + 0.0, float(array.max()) + 0.0
         if not low < AIR_OR_TISSUE_HU < high:
             _logger.warning(
                 "Case %s: values are %g to %g. Expected a chest in HU, air below %g and tissue above: check that the "
-                "rescale slope and intercept are applied, once, and that these are no greys.",
+                "rescale slope and intercept are applied exactly once, and that these are not display intensities.",
                 case_name(path), low, high, AIR_OR_TISSUE_HU,
             )  # fmt: skip
         elif high > MEASURED_HU[1] and (bright := np.count_nonzero(array > MEASURED_HU[1])) > MOST_BRIGHT * array.size:
             _logger.warning(
                 "Case %s: %.1f %% of the voxels are above %g HU, brighter than tissue, contrast and bone. Check the "
-                "rescale slope and intercept, and how the surround of the field of view is stored.",
+                "rescale slope and intercept, and the values outside the field of view.",
                 case_name(path), 100 * bright / array.size, MEASURED_HU[1],
             )  # fmt: skip
 
@@ -212,9 +212,9 @@ class CTReader(ImageReader):
 
 
 class LabelReader(CTReader):
-    """Read a label mask, indexed [x, y, z], with its RAS affine: the twin of ``CTReader`` that keeps values as stored.
+    """Read a label mask, indexed [x, y, z], with its RAS affine: like ``CTReader``, but with the values as stored.
 
-    Accepts 8-bit grey PNG and NIfTI. Which values are allowed is ``CheckLabeld``'s concern.
+    Accepts 8-bit greyscale PNG and NIfTI. ``CheckLabeld`` checks the values.
 
     Example:
         >>> import tempfile
@@ -249,13 +249,13 @@ class LabelReader(CTReader):
         """Labels have no HU."""
 
 
-def warn_once(case: str, notes: Sequence[str], words: str = "is read, although") -> None:
-    """Log what is odd about a case or its masks, once in a process however often the case is read.
+def warn_once(case: str, notes: Sequence[str], words: str = "is read with warnings") -> None:
+    """Log irregularities of a case or its masks once per process, even if the case is read often.
 
     Args:
-        case: its name.
-        notes: phrases that do not name the patient; none logs nothing.
-        words: between the case and the notes.
+        case: name of the case.
+        notes: phrases that do not name the patient; nothing is logged if there are none.
+        words: text between the case and the notes.
     """
     key = (case, tuple(notes))
     if notes and key not in _warned:
@@ -264,14 +264,14 @@ def warn_once(case: str, notes: Sequence[str], words: str = "is read, although")
 
 
 def surround_to_air(array: np.ndarray, affine: np.ndarray) -> tuple[str, ...]:
-    """Turn what surrounds the field of view of a CT's axial slices into air, in place.
+    """Set voxels outside the field of view of a CT's axial slices to air, in place.
 
     Args:
-        array: HU (X, Y, Z), stored in any orientation.
+        array: HU (X, Y, Z) in any orientation.
         affine: (4, 4) voxel index to RAS mm.
 
     Returns:
-        What was done, in a phrase, if anything.
+        A note on what was changed, if anything.
     """
     along_body = int(np.argmax(np.abs(affine[2, :3]) / np.linalg.norm(affine[:3, :3], axis=0)))
     slices = np.moveaxis(array, along_body, 0)
@@ -280,7 +280,7 @@ def surround_to_air(array: np.ndarray, affine: np.ndarray) -> tuple[str, ...]:
 
 
 def _kind(path: Path) -> str:
-    """PNG, NIfTI or DICOM, or an error that says what to give instead."""
+    """``PNG``, ``NIfTI`` or ``DICOM``; other files raise an error that says what to give instead."""
     case, name = case_name(path), path.name.lower()
     if not path.exists():
         raise ValueError(f"Case {case}: {path} does not exist. Check the path or the datalist.")
@@ -316,7 +316,7 @@ def _check_folder(path: Path) -> None:
 
 @contextmanager
 def _readable(path: Path, kind: str, case: str = "") -> Iterator[None]:
-    """Turn whatever a library raises over a broken file into one message that names the file."""
+    """Replace a library's error about a broken file by one message that names the file."""
     try:
         yield
     except (MemoryError, Image.DecompressionBombError):
@@ -364,7 +364,7 @@ def _nifti_header(path: Path) -> ImageHeader:
 
 
 def _nifti(path: Path) -> tuple[ImageHeader, int]:
-    """The header, checked, and how many bytes the file has by it, unpacked."""
+    """The checked header, and the uncompressed file size that it declares."""
     case = case_name(path)
     with _readable(path, "NIfTI"):
         headers = start_headers(path)

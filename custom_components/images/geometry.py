@@ -1,4 +1,4 @@
-"""Whether a mask lies on its image, whichever orientation each is stored in, and the mask in the image's own order."""
+"""Check that a mask is aligned with its image in world space, and reorient it to the image's axis order."""
 
 from collections.abc import Iterable
 from itertools import product
@@ -10,21 +10,21 @@ from monai.data import MetaTensor
 from monai.utils import MetaKeys
 from nibabel.orientations import inv_ornt_aff, io_orientation
 
-# Corners of image and mask may lie this share of the smallest voxel side apart (headers are rounded to float32).
+# Allowed distance of corners, as a share of the smallest voxel side (headers are rounded to float32).
 SAME_PLACE = 0.1
 
 NO_TURN = np.array([[0, 1], [1, 1], [2, 1]])
 
 
 def mask_mismatch(image: ImageHeader, mask: ImageHeader) -> str:
-    """How a mask does not lie on its image; empty when it does. The two may be stored in different orientations.
+    """Describe how a mask is misaligned with its image; empty when aligned. Their orientations may differ.
 
     Args:
         image: size and affine (RAS mm) of the image.
-        mask: those of the mask.
+        mask: size and affine of the mask.
 
     Returns:
-        The rest of a sentence that begins with the mask's name: what was found, what was expected, what to do.
+        A phrase to put after the mask's name: what was found and what to do.
 
     Example:
         >>> image = ImageHeader((5, 6, 7), np.diag([1.0, 1, 2, 1]))
@@ -55,20 +55,20 @@ def volume_header(volume: MetaTensor) -> ImageHeader:
 
 
 def mask_on_image(mask: Any, image: Any, name: str, case: str) -> Any:
-    """A mask in the axis order and directions in which its image is stored: exactly, nothing is interpolated.
+    """Reorient a mask to the axis order and directions of its image, without interpolation.
 
     Args:
         mask: MetaTensor (1, X, Y, Z) in any orientation.
-        image: MetaTensor (1, X, Y, Z) that it belongs to.
-        name: what the mask is called in the message.
-        case: whose mask it is.
+        image: MetaTensor (1, X, Y, Z) of the same scan.
+        name: name of the mask in messages.
+        case: name of the case.
 
     Returns:
-        The mask with the shape and affine of the image. What is no MetaTensor has no place, and stays as it is, as does
-        an image with several channels or another number of axes.
+        The mask with the shape and affine of the image. A mask is returned unchanged if one of the two is not a
+        MetaTensor, has several channels, or has another number of axes.
 
     Raises:
-        ValueError: naming the case, when the mask does not lie on the image voxel by voxel.
+        ValueError: names the case when the mask is not aligned with the image voxel by voxel.
 
     Example:
         >>> import torch
@@ -91,10 +91,10 @@ def mask_on_image(mask: Any, image: Any, name: str, case: str) -> Any:
 
 
 def check_on_image(mask: Any, image: Any, name: str, case: str) -> None:
-    """Refuse a mask that does not lie on its image; arguments as :func:`mask_on_image`.
+    """Check that a mask is aligned with its image; arguments as for :func:`mask_on_image`.
 
     Raises:
-        ValueError: naming the case, what was found and the remedy.
+        ValueError: names the case, what was found and what to do.
     """
     if not (_is_volume(mask) and _is_volume(image)):
         return
@@ -104,7 +104,7 @@ def check_on_image(mask: Any, image: Any, name: str, case: str) -> None:
 
 
 def is_turned(mask: Any, image: Any) -> bool:
-    """Whether a mask is stored in another axis order or direction than the image; arguments as for the functions above.
+    """Whether a mask has another axis order or direction than the image; arguments as for the functions above.
 
     Example:
         >>> one = MetaTensor([[[[0.0]]]])
@@ -121,7 +121,7 @@ def _is_volume(volume: Any) -> bool:
 
 
 def _turn(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Orientation transform from the mask's axes to those of the image: signed permutation, also of oblique ones."""
+    """Orientation transform (signed permutation) from the mask's axes to the image's, also for oblique axes."""
     return io_orientation(np.linalg.inv(image) @ mask)
 
 

@@ -1,4 +1,4 @@
-"""What a NIfTI file must hold: sizes that fit the file and memory, a place in mm, and a stream that is whole."""
+"""Check NIfTI files: sizes that fit the file and memory, a valid geometry in mm, and complete data."""
 
 import gzip
 from io import BytesIO
@@ -12,42 +12,42 @@ from custom_components.dicom.series import SHEAR_TOLERANCE_DEGREES
 from nibabel import Nifti1Header, Nifti1Image, Nifti2Header, Nifti2Image
 from nibabel.openers import ImageOpener
 
-# More than any CT has: 4,096 slices of 512 x 512. As float32 they take 4 GiB.
+# More voxels than any CT: 4,096 slices of 512 x 512, which take 4 GiB as float32.
 MOST_VOXELS = 2**30
-# Times that gzip makes a file smaller, at most.
+# Highest compression ratio of gzip.
 MOST_DEFLATED = 1032
-# What may follow the voxels of a file, and what may lie between header and voxels.
+# Bytes allowed after the voxels of a file, or between header and voxels.
 SPARE_BYTES, START_BYTES = 2**20, 2**24
-# No voxel of a CT is finer, no scan is longer: beyond, lengths are in metres or micrometres.
+# Smallest voxel and longest scan; values beyond these are in metres or micrometres.
 LEAST_VOXEL_MM, MOST_EXTENT_MM = 0.05, 5000.0
 GZIP_START = b"\x1f\x8b"
-# Of the codes of qform and sform: the file says where its voxels lie, as aligned with another image.
+# Code of qform and sform: aligned with another image.
 UNKNOWN, ALIGNED = 0, 2
 
 NO_ORIENTATION = (
-    "its header does not say how the voxels lie in the patient (qform_code and sform_code are 0), so left and right, "
-    "front and back, head and feet are a guess: check the sides, or convert the scan from DICOM again"
+    "its header does not give the orientation (qform_code and sform_code are 0), so left and right, front and back, "
+    "head and feet are a guess: check the sides, or convert the scan from DICOM again"
 )
 TWO_ORIENTATIONS = (
-    "its qform and sform place voxels up to {apart_mm:.0f} mm apart; the sform is used: check the sides, other "
-    "programs may take the qform"
+    "its qform and sform differ by up to {apart_mm:.0f} mm; the sform is used: check the sides, other programs may "
+    "use the qform"
 )
 BROKEN_QFORM = "its qform is not a rotation; the sform is used: other programs may not open it"
 FOLLOWED = "the bytes after the end of its gzip data are ignored"
 
 
 def start_headers(path: Path) -> tuple[Nifti1Header, Nifti1Header]:
-    """Parse the header from the first bytes: of a file, nibabel would inflate an extension of any size.
+    """Parse the header from the first bytes only, because nibabel would decompress an extension of any size.
 
     Args:
         path: NIfTI file.
 
     Returns:
-        The header as nibabel mends it, and as it is stored.
+        The header as repaired by nibabel, and as stored.
 
     Raises:
-        Exception: whatever nibabel raises over a header that it cannot parse; a ValueError when the file is packed
-            otherwise than its name says, or shorter than a header.
+        Exception: nibabel's error for a header that it cannot parse; a ValueError when the compression does not match
+            the file name, or the file is shorter than a header.
     """
     _check_packed_as_named(path)
     with ImageOpener(str(path)) as file:
@@ -76,13 +76,13 @@ def _is_gz(path: Path) -> bool:
 
 
 def check_form(path: Path, case: str, header: Nifti1Header, stored: Nifti1Header) -> None:
-    """Refuse a header without an sform whose voxel size or quaternion says nothing: nibabel would read 0 mm as 1 mm.
+    """Check voxel size and quaternion of a header without an sform; nibabel would read 0 mm as 1 mm.
 
     Args:
         path: the file.
         case: name of the case.
-        header: as nibabel mends it.
-        stored: as it is stored.
+        header: header as repaired by nibabel.
+        stored: header as stored.
 
     Raises:
         ValueError: naming the case.
@@ -103,7 +103,7 @@ def check_form(path: Path, case: str, header: Nifti1Header, stored: Nifti1Header
 
 
 def _qform(header: Nifti1Header) -> np.ndarray:
-    """The affine of a qform; NaN where its quaternion is not a rotation."""
+    """Affine of the qform; NaN when its quaternion is not a rotation."""
     try:
         return header.get_qform()
     except ValueError:
@@ -111,13 +111,13 @@ def _qform(header: Nifti1Header) -> np.ndarray:
 
 
 def check_size(path: Path, case: str, voxels: int, told_bytes: int) -> None:
-    """Refuse, before anything is read, voxels that memory cannot hold and a file that cannot be what it tells.
+    """Check, before reading, that the voxels fit into memory and that the file size fits the header.
 
     Args:
         path: the file.
         case: name of the case.
-        voxels: their number, by the header.
-        told_bytes: length of the file once unpacked, by the header.
+        voxels: number of voxels that the header declares.
+        told_bytes: uncompressed file size that the header declares.
 
     Raises:
         ValueError: naming the case.
@@ -142,20 +142,20 @@ def check_size(path: Path, case: str, voxels: int, told_bytes: int) -> None:
 
 
 def whole_image(path: Path, told_bytes: int) -> tuple[Any, tuple[str, ...]]:
-    """The image with its voxels, from a stream that was read once and to its end: gzip then checks CRC and length.
+    """Read the file once and to its end, so that gzip checks CRC and length.
 
-    nibabel alone would stop after the last voxel, before the trailer that tells whether all of them are right.
+    nibabel alone would stop after the last voxel, before the trailer with these check values.
 
     Args:
         path: NIfTI file.
-        told_bytes: its length once unpacked, by its header.
+        told_bytes: uncompressed file size that the header declares.
 
     Returns:
-        A nibabel image, and what is odd about the stream, in phrases.
+        A nibabel image, and notes on irregularities of the gzip data.
 
     Raises:
-        Exception: whatever gzip raises over a stream that is cut or altered; a ValueError when it unpacks to far more
-            than its header declares.
+        Exception: gzip's error for truncated or altered data; a ValueError when the file decompresses to far more than
+            its header declares.
     """
     if not _is_gz(path):
         return nibabel.load(path), ()
@@ -172,22 +172,21 @@ def _read_to_end(stream: gzip.GzipFile, told_bytes: int) -> tuple[str, ...]:
     except gzip.BadGzipFile as error:
         if "Not a gzipped file" not in str(error):
             raise
-        return (FOLLOWED,)  # the trailer before it was right
+        return (FOLLOWED,)  # the trailer before these bytes was valid
     if len(rest) > SPARE_BYTES:
-        raise ValueError(f"it unpacks to more than the {told_bytes:,} bytes that its header declares")
+        raise ValueError(f"it decompresses to more than the {told_bytes:,} bytes that its header declares")
     return ()
 
 
 def placed_image(array: np.ndarray, affine: np.ndarray) -> Nifti1Image:
-    """An image to write: qform and sform agree, so that ITK, 3D Slicer and nibabel find it in one place.
+    """A NIfTI image whose qform and sform agree, so that ITK, 3D Slicer and nibabel show it at the same position.
 
     Args:
         array: voxels.
         affine: (4, 4) voxel index to RAS mm.
 
     Returns:
-        A nibabel image. Of an affine that is sheared a little the qform is the nearest one of right angles, which ITK
-        asks for.
+        A nibabel image. For a slightly sheared affine, the qform is the nearest orthogonal one, as ITK requires.
     """
     image = Nifti1Image(array, affine)
     image.set_qform(affine, ALIGNED)
@@ -196,7 +195,7 @@ def placed_image(array: np.ndarray, affine: np.ndarray) -> Nifti1Image:
 
 
 def orientation_notes(image: Any) -> tuple[str, ...]:
-    """What is not sure of the sides of a NIfTI image, in phrases.
+    """Notes on what makes the orientation of a NIfTI image uncertain.
 
     Args:
         image: nibabel image.
@@ -205,9 +204,9 @@ def orientation_notes(image: Any) -> tuple[str, ...]:
         >>> image = Nifti1Image(np.zeros((2, 3, 4), np.uint8), np.eye(4))
         >>> orientation_notes(image)
         ()
-        >>> image.header["sform_code"] = 0  # and that of the qform is 0
+        >>> image.header["sform_code"] = 0  # the qform_code is 0 too
         >>> orientation_notes(image)[0][:50]
-        'its header does not say how the voxels lie in the '
+        'its header does not give the orientation (qform_co'
     """
     header = image.header
     codes = [int(header[name]) for name in ("qform_code", "sform_code")]
@@ -225,7 +224,7 @@ def orientation_notes(image: Any) -> tuple[str, ...]:
 
 
 def check_affine(path: Path, case: str, affine: np.ndarray) -> None:
-    """Refuse an affine that does not tell voxel size and orientation, or whose axes are not at right angles.
+    """Check that an affine gives voxel size and orientation, and that its axes are orthogonal.
 
     Args:
         path: the file.
@@ -248,7 +247,7 @@ def check_affine(path: Path, case: str, affine: np.ndarray) -> None:
 
 
 def _check_right_angles(path: Path, case: str, directions: np.ndarray) -> None:
-    """As of a DICOM series: what is written would lie elsewhere in programs that know right angles alone."""
+    """Check for shear, because programs that support only orthogonal axes would show outputs misplaced."""
     cosines = np.abs(directions.T @ directions - np.eye(3)).clip(max=1).max()
     degrees = float(np.rad2deg(np.arcsin(cosines)))
     if degrees > SHEAR_TOLERANCE_DEGREES:
@@ -260,13 +259,13 @@ def _check_right_angles(path: Path, case: str, directions: np.ndarray) -> None:
 
 
 def check_extent(path: Path, case: str, affine: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Refuse a volume whose lengths cannot be in mm; on a grid in mm it would need more memory than there is.
+    """Check that lengths can be in mm; otherwise resampling to a grid in mm would exhaust the memory.
 
     Args:
         path: the file.
         case: name of the case.
         affine: (4, 4) voxel index to RAS mm, not singular.
-        shape: of the voxel array.
+        shape: shape of the voxel array.
 
     Raises:
         ValueError: naming the case.

@@ -1,4 +1,4 @@
-"""A volume as a NIfTI file."""
+"""Write volumes as NIfTI files."""
 
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from monai.utils import ImageMetaKey
 
 
 class AtomicNibabelWriter(NibabelWriter):
-    """MONAI's NibabelWriter that never leaves half a file and never overwrites the image it was computed from.
+    """MONAI's NibabelWriter that never leaves a partial file and never overwrites the input image.
 
-    Adds to MONAI: the file is written under a temporary name, flushed to disk and renamed; and with
-    ``squeeze_end_dims=False`` a label map of one channel has the axes of its image, where MONAI would write a fourth
-    one, and with True would take the third one from a slice (X, Y, 1). Use it as
+    Adds to MONAI: the file is written under a temporary name, flushed to disk and renamed. With
+    ``squeeze_end_dims=False`` a one-channel label map has the axes of its image; MONAI would write a fourth axis, or
+    with True drop the third axis of a slice (X, Y, 1). Use it as
     ``SaveImaged(..., writer="custom_components.AtomicNibabelWriter", squeeze_end_dims=False)``.
     """
 
@@ -28,12 +28,12 @@ class AtomicNibabelWriter(NibabelWriter):
     def set_data_array(
         self, data_array: Any, channel_dim: int | None = 0, squeeze_end_dims: bool = True, **kwargs: Any
     ) -> None:
-        """As in MONAI; without squeezing, a single channel is left out all the same.
+        """As in MONAI, but a single channel is dropped even without squeezing.
 
         Args:
             data_array: image.
-            channel_dim: its axis of channels.
-            squeeze_end_dims: whether to leave out trailing axes of length 1.
+            channel_dim: its channel axis.
+            squeeze_end_dims: whether to drop trailing axes of length 1.
             kwargs: passed on.
         """
         super().set_data_array(data_array, channel_dim, squeeze_end_dims, **kwargs)
@@ -41,14 +41,14 @@ class AtomicNibabelWriter(NibabelWriter):
             self.data_obj = self.data_obj[..., 0]
 
     def set_metadata(self, meta_dict: Any, resample: bool = True, **options: Any) -> None:
-        """As in MONAI; also remembers which file the image came from. Without resampling nothing but the affine is set.
+        """As in MONAI; also remembers the source file. Without resampling, only the affine is set.
 
-        MONAI would resample all the same, onto the image's own grid, taking the volume for a stack of slices: which
-        fails where the first two axes of the array, as in a sagittal one, have no affine of their own.
+        MONAI would still resample to the image's own grid, slice by slice, which fails for arrays such as sagittal ones
+        whose first two axes have no affine of their own.
 
         Args:
             meta_dict: metadata of the image.
-            resample: whether to go back to the original affine.
+            resample: whether to resample to the original affine.
             options: passed on.
         """
         source = (meta_dict or {}).get(ImageMetaKey.FILENAME_OR_OBJ)
@@ -59,18 +59,18 @@ class AtomicNibabelWriter(NibabelWriter):
             _, self.affine, _ = self.get_meta_info(meta_dict)
 
     def write(self, filename: PathLike, verbose: bool = False, **obj_kwargs: Any) -> None:
-        """Write the file whole or not at all.
+        """Write the file atomically.
 
         Args:
-            filename: name of the file, ``.nii`` or ``.nii.gz``.
+            filename: path of the file, ``.nii`` or ``.nii.gz``.
             verbose: whether to log.
             obj_kwargs: passed on.
 
         Raises:
-            ValueError: when the file is the image's own source.
+            ValueError: when the file is the input image.
         """
         if self._source is not None and Path(filename).resolve() == Path(self._source).resolve():
-            raise ValueError(f"{filename} is the input itself and is never overwritten. Name another `output_dir`.")
+            raise ValueError(f"{filename} is the input itself and is never overwritten. Set another `output_dir`.")
         with atomic_path(Path(filename)) as temporary:
             super().write(temporary, verbose=verbose, **obj_kwargs)
 
@@ -79,7 +79,7 @@ STEPS = 255
 
 
 def stored_map(values: np.ndarray) -> np.ndarray:
-    """A map as it comes back from its file.
+    """A map with the values that its file will have.
 
     Args:
         values: map in [0, 1].
@@ -95,9 +95,9 @@ def stored_map(values: np.ndarray) -> np.ndarray:
 
 
 class MapNibabelWriter(AtomicNibabelWriter):
-    """Writes a map of [0, 1] with one byte a voxel: NIfTI's own scaling (slope 1/255) gives the values back.
+    """Write a map in [0, 1] with one byte per voxel; NIfTI's scaling (slope 1/255) restores the values.
 
-    Adds to AtomicNibabelWriter: the type on disk. A map of 512 x 512 x 300 as float32 would take 315 MB.
+    Adds to AtomicNibabelWriter: uint8 on disk. A map of 512 x 512 x 300 as float32 would take 315 MB.
     Use it as ``SaveImaged(..., writer="custom_components.MapNibabelWriter", output_dtype=np.float32)``.
     """
 
@@ -108,7 +108,7 @@ class MapNibabelWriter(AtomicNibabelWriter):
         Args:
             data_array: map in [0, 1].
             affine: voxel index to RAS mm.
-            dtype: ignored: it is uint8 on disk.
+            dtype: ignored, the file has uint8.
             kwargs: passed on.
 
         Returns:
@@ -127,22 +127,22 @@ def save_volume(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
     """Write a volume, atomically; qform and sform agree.
 
     Args:
-        array: shape (X, Y, Z); its type is kept.
+        array: shape (X, Y, Z); its data type is kept.
         affine: (4, 4), voxel index to RAS mm.
-        path: the file, ``.nii.gz``.
+        path: path of the file, ``.nii.gz``.
     """
     with atomic_path(path) as temporary:
         nibabel.save(placed_image(np.ascontiguousarray(array), affine), temporary)
 
 
 class CaseFolderLayout(FolderLayoutBase):
-    """Where ``SaveImage`` writes: ``<output_dir>/<case>/<case>_<postfix><extension>``, beside the case's report.
+    """Layout for ``SaveImage``: ``<output_dir>/<case>/<case>_<postfix><extension>``.
 
-    MONAI's FolderLayout cuts whatever follows the last dot, also of a DICOM folder's name, which often is a UID.
+    MONAI's FolderLayout removes text after the last dot, even of a DICOM folder name, which often is a UID.
 
     Args:
-        output_dir: folder that gets a folder for each case.
-        postfix: what follows the case's name.
+        output_dir: parent of the case folders.
+        postfix: text after the case name.
         extension: suffix of the file.
 
     Example:
@@ -164,7 +164,7 @@ class CaseFolderLayout(FolderLayoutBase):
             kwargs: appended to the name.
 
         Returns:
-            The path; its folder is not made.
+            The path; its folder is not created.
         """
         case = case_name(subject)
         index = [] if idx is None else [str(idx)]

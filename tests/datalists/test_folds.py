@@ -139,7 +139,7 @@ def test_a_fold_that_is_not_there_or_the_only_one_is_refused():
 
     with pytest.raises(ValueError, match=r"fold is 1. Expected one of the datalist's folds: 0, 2"):
         select_fold(scans, 1)
-    with pytest.raises(ValueError, match="All scans are in fold 0: none is left for training"):
+    with pytest.raises(ValueError, match="All scans are in fold 0, so none is left for training"):
         select_fold(scans[:2], 0)
 
 
@@ -148,7 +148,7 @@ def test_a_side_with_one_class_is_refused_with_its_counts():
 
     with pytest.raises(ValueError, match=r"Fold 1 validates 3 COVID-19 and 0 CAP scans: AUC is undefined.*fewer folds"):
         select_fold(scans, 1)
-    with pytest.raises(ValueError, match="Fold 0 trains on 3 COVID-19 and 0 CAP scans: a classifier needs both"):
+    with pytest.raises(ValueError, match="Fold 0 trains on 3 COVID-19 and 0 CAP scans: the classifier needs both"):
         select_fold(scans, 0)
 
 

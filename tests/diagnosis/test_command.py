@@ -96,7 +96,7 @@ def test_a_nifti_without_orientation_codes_is_warned_of_in_log_and_report(run, s
     assert run(tmp_path / "a.nii", "--output_dir", tmp_path / "out", "--bundles_dir", bare_bundles) == NO_NETWORK
     report = json.loads((tmp_path / "out" / "a" / "report.json").read_text(encoding="utf-8"))
     assert "left and right, front and back, head and feet are a guess" in report["warnings"][0]
-    assert caplog.text.count("Case a is read, although: its header does not say how the voxels lie") == 1
+    assert caplog.text.count("Case a is read with warnings: its header does not give the orientation") == 1
     assert "are a guess" in (tmp_path / "out" / "a" / "report.html").read_text(encoding="utf-8")
 
 

@@ -142,7 +142,7 @@ def test_a_missing_slice_is_refused_and_its_place_named(write_series, hu):
     folder = write_series(hu)
     (folder / "3_slice1.dcm").unlink()
 
-    message = r"uneven at 1 places, first between 0_slice0.dcm \(-300.00 mm\) and 6_slice2.dcm .*: 4.00 mm where 2.00"
+    message = r"uneven at 1 places, first between 0_slice0.dcm \(-300.00 mm\) and 6_slice2.dcm .*: 4.00 mm, elsewhere"
     with pytest.raises(ValueError, match=message):
         check_dicom_series(folder)
 

@@ -155,7 +155,7 @@ def test_the_surround_of_the_circle_of_view_is_air_however_it_is_stored(phantom,
     volume, notes = series_volume(check_dicom_series(folder), "1.2")
     assert np.array_equal(volume, expected)
     assert len(notes) == 1
-    assert notes[0].startswith("the surround of 5 of 5 slices was")
+    assert notes[0].endswith("outside the field of view is set to air (-1024) in 5 of 5 slices")
 
 
 def test_metal_and_dark_streaks_inside_the_body_stay(phantom, tmp_path):

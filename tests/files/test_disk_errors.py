@@ -111,7 +111,7 @@ def test_a_full_disk_is_no_writable_folder(tmp_path, monkeypatch):
         pytest.skip("needs /dev/full")
     monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: open("/dev/full", "wb"))  # noqa: PTH123, SIM115
     message = (
-        r"Output folder .*out cannot be written to \(No space left on device\). Name another folder, or free space"
+        r"Output folder .*out cannot be written to \(No space left on device\). Choose another folder, or free space"
     )
     with pytest.raises(ValueError, match=message):
         writable_folder(tmp_path / "out")
