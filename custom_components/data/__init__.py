@@ -1,1 +1,1 @@
-"""What feeds a training: caches, draws and samplers."""
+"""Caches, draws and samplers for training."""

@@ -2,13 +2,13 @@ import numpy as np
 
 
 def stream_seed(*numbers: int) -> int:
-    """One seed of several numbers, such as seed and epoch; their sum would give (0, 1) and (1, 0) the same draws.
+    """Combine several numbers, such as seed and epoch, into one seed that differs for (0, 1) and (1, 0).
 
     Args:
-        numbers: from 0 up.
+        numbers: whole numbers, 0 or more.
 
     Returns:
-        From 0 to 2**63 - 1.
+        A seed from 0 to 2**63 - 1.
 
     Example:
         >>> stream_seed(0, 1) != stream_seed(1, 0)

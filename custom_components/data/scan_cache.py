@@ -22,18 +22,17 @@ STEPS = 255
 
 
 class ScanCache(PersistentDataset):
-    """MONAI PersistentDataset of preprocessed scans: one byte a voxel on disk, made anew when anything has changed.
+    """MONAI PersistentDataset of preprocessed scans with one byte per voxel, invalidated by any change.
 
-    Adds to MONAI: the image, in [0, 1], is kept in steps of 1/255 (6 HU in the paper's window), so that a scan of
-    138 x 256 x 256 and its infection mask take 18 MB; a file of the cache is written whole or not at all, and a broken
-    one is made again; its name depends on the case's files with their sizes and times, on every setting of the
-    transforms and on the version of this package. Metadata are not kept. The values are the same whether they come
-    from the cache or not, also without a cache folder.
+    Adds to MONAI: the image, in [0, 1], is stored in steps of 1/255 (6 HU in the paper's window), so that a scan of
+    138 x 256 x 256 with its infection mask takes 18 MB. Files are written atomically, and broken ones are replaced. The
+    file name depends on the case's files with sizes and times, on all settings of the transforms and on the package
+    version. Metadata are not stored. Values are the same with the cache, without it and without a cache folder.
 
     Args:
-        data: items; their files are those of ``image``, ``lung`` and ``infection``.
-        transform: up to its first random transform it is cached.
-        cache_dir: folder, made when it does not exist; None keeps nothing.
+        data: items with the files ``image``, ``lung`` and ``infection``.
+        transform: transforms; the result before the first random one is cached.
+        cache_dir: folder, created if missing; None turns the cache off.
 
     Raises:
         ValueError: when the folder cannot be written into.
@@ -50,7 +49,7 @@ class ScanCache(PersistentDataset):
         self._settings = json.dumps([__version__, _settings(self.transform.transforms)], sort_keys=True)
 
     def cache_file(self, item: Mapping[str, Any]) -> Path | None:
-        """Where the cache keeps an item; None without a cache folder."""
+        """Cache file of an item; None without a cache folder."""
         if self.cache_dir is None:
             return None
         files = [_file_state(Path(item[key]), _name(item)) for key in FILE_KEYS if item.get(key)]
@@ -109,7 +108,7 @@ def _file_state(path: Path, case: str) -> list[Any]:
 
 
 def _settings(thing: Any) -> Any:
-    """What a transform is set to, as JSON: its class and its public attributes, whatever they hold in turn."""
+    """Settings of a transform as JSON: its class and its public attributes, recursively."""
     if thing is None or isinstance(thing, str | int | float | bool):
         return thing
     if isinstance(thing, Enum):

@@ -10,13 +10,13 @@ from torch.utils.data import DistributedSampler
 class SeededDraws(TorchDataset[Any]):
     """Cases drawn several times an epoch; what is random in a draw follows from (seed, epoch, place in it) alone.
 
-    So a training is the same whatever the number of loading processes, and goes on after an interruption as if there
-    had been none: the random state of a transform would be one of each process, and forgotten with it.
+    A training is therefore the same with any number of data loading processes and after an interruption. Random states
+    of transforms would differ between processes and be lost with them.
 
     Args:
-        dataset: MONAI's; its random transforms are MONAI's too.
-        draws_per_case: how often an epoch has each case.
-        seed: another seed draws otherwise.
+        dataset: MONAI data set with MONAI random transforms.
+        draws_per_case: draws of each case per epoch.
+        seed: random seed.
 
     Raises:
         ValueError: when the number of draws is below 1.
@@ -35,14 +35,14 @@ class SeededDraws(TorchDataset[Any]):
         self.dataset, self.draws_per_case, self.seed = dataset, draws_per_case, seed
 
     def __len__(self) -> int:
-        """Draws of an epoch."""
+        """Number of draws per epoch."""
         return len(self.dataset) * self.draws_per_case
 
     def __getitem__(self, number: int) -> Any:
-        """The draw at a place of an epoch.
+        """The draw at a position of an epoch.
 
         Args:
-            number: epoch x length + place, as :class:`SeededDrawSampler` gives it.
+            number: epoch x length + position, from :class:`SeededDrawSampler`.
 
         Returns:
             The transformed case.
@@ -56,14 +56,14 @@ class SeededDraws(TorchDataset[Any]):
 class SeededDrawSampler(DistributedSampler[int]):
     """Every draw of :class:`SeededDraws` once an epoch, in an order that (seed, epoch) decides.
 
-    Tells the loading processes the epoch, which they would not learn otherwise. A DistributedSampler also for a single
-    process, because that is what MONAI's engines tell the epoch to.
+    It passes the epoch to the data loading processes. It is a DistributedSampler even for a single process, because
+    MONAI's engines set the epoch only on that class.
 
     Args:
-        dataset: the draws.
+        dataset: draws to sample.
         num_replicas: number of training processes.
-        rank: which of them this is.
-        seed: another seed gives another order.
+        rank: rank of this process.
+        seed: random seed of the order.
 
     Example:
         >>> sampler = SeededDrawSampler(range(3))
@@ -76,6 +76,6 @@ class SeededDrawSampler(DistributedSampler[int]):
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[int]:
-        """Numbers of this process's draws."""
+        """Draw numbers of this process."""
         first = self.epoch * len(self.dataset)  # type: ignore[arg-type]
         return (first + place for place in super().__iter__())

@@ -15,25 +15,25 @@ class SizeBalancedSampler(DistributedSampler[int]):
     """Draws a group by the size of the infection, then a scan of that group (Ouyang et al. 2020, Sec. III-C).
 
     1. With N the numbers of scans, the groups covid_small, covid_large, cap_small, cap_large have the weights
-       N_covid_large / N_covid_small, 1, 1, N_cap_small / N_cap_large; a group's probability is its weight over their
-       sum, and each of its scans is as likely as the others. As many draws an epoch as scans, with replacement.
-    2. The draws follow from (seed, epoch) alone, and no global random state is touched.
-    3. Over several processes there is one common draw; process r takes its places r, r + R, r + 2R, ...
+       N_covid_large / N_covid_small, 1, 1, N_cap_small / N_cap_large. A group's probability is its weight divided by
+       the sum; the scans of a group are equally likely. An epoch has as many draws as scans, with replacement.
+    2. The draws depend only on (seed, epoch); the global random state is not used.
+    3. Several processes share one sequence of draws; process r uses the positions r, r + R, r + 2R, ...
 
-    Torch's WeightedRandomSampler draws. The class is a DistributedSampler, also for a single process, because that is
-    what MONAI's engines tell the epoch to.
+    PyTorch's WeightedRandomSampler makes the draws. The class is a DistributedSampler even for a single process,
+    because MONAI's engines set the epoch only on that class.
 
-    Its table is logged when the sampler of the first process is made, that is at the start of a training.
+    The first process logs the table of groups when the sampler is created, at the start of a training.
 
-    Departs from the paper, which does not say: an empty group is left out with a warning, the other group of its class
-    gets weight 1, and the probabilities are taken over what is there.
+    The paper does not cover empty groups: here they are skipped with a warning, the other group of the class gets
+    weight 1, and the probabilities are normalised over the other groups.
 
     Args:
-        labels: 1 for COVID-19, 0 for CAP, one a scan.
-        ratios: infection volume / lung volume, 0 to 1, one a scan.
-        seed: another seed draws other scans.
-        num_replicas: number of processes; that of the process group, or 1 without one.
-        rank: which of them this is.
+        labels: label of each scan, 1 for COVID-19, 0 for CAP.
+        ratios: infection volume / lung volume of each scan, 0 to 1.
+        seed: random seed.
+        num_replicas: number of processes; default: that of the process group, or 1 without one.
+        rank: rank of this process.
 
     Attributes:
         group_counts: scans of each group.
@@ -41,7 +41,7 @@ class SizeBalancedSampler(DistributedSampler[int]):
         group_probabilities: probability of each group.
 
     Raises:
-        ValueError: when a class has no scan, the lists differ in length, or a label or ratio is none.
+        ValueError: when a class has no scan, the lists differ in length, or a label or ratio is not valid.
 
     Example:
         >>> sampler = SizeBalancedSampler([1, 1, 1, 0, 0, 0], [0.01, 0.1, 0.2, 0.0, 0.0, 0.5])
@@ -70,10 +70,10 @@ class SizeBalancedSampler(DistributedSampler[int]):
         replicas, own = _process(num_replicas, rank)
         super().__init__(range(len(groups)), num_replicas=replicas, rank=own, shuffle=True, seed=seed)  # type: ignore[arg-type]
         if own == 0:
-            _logger.info("Size-balanced sampling, draws of an epoch: %d\n%s", len(groups), self.table())
+            _logger.info("Size-balanced sampling, draws per epoch: %d\n%s", len(groups), self.table())
 
     def __iter__(self) -> Iterator[int]:
-        """This process's part of the epoch's draw."""
+        """This process's part of the epoch's draws."""
         generator = torch.Generator().manual_seed(stream_seed(self.seed, self.epoch))
         draw = list(WeightedRandomSampler(self.weights, self.total_size, replacement=True, generator=generator))  # type: ignore[arg-type]
         return iter(draw[self.rank : self.total_size : self.num_replicas])
@@ -109,7 +109,7 @@ def _groups(labels: Sequence[int], ratios: Sequence[float]) -> list[str]:
 
 
 def _group_weights(counts: dict[str, int]) -> dict[str, float]:
-    """Weights in the order of ``SIZE_GROUPS``; rare are small COVID-19 and large CAP."""
+    """Weights in the order of ``SIZE_GROUPS``; small COVID-19 and large CAP are the rare groups."""
     weights = {}
     for rare, common in (("covid_small", "covid_large"), ("cap_large", "cap_small")):
         for name in (rare, common):

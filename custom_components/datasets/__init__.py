@@ -1,7 +1,6 @@
-"""Public data sets in their published form, one converter a set.
+"""Converters of public data sets, one per set.
 
-The rule of this room: ``convert_<set>(source, target)`` takes the folder that a set was unpacked into and writes a new
-folder, all of it or nothing: ``images/`` and masks, ``datalist.json`` with the cases, and ``left_out.csv`` with those
-that were left out and why. One odd scan never ends a conversion. Each module says in ``SET`` where the set comes from
-and under which licence; ``table`` lists them.
+Each ``convert_<set>(source, target)`` reads the folder of the unpacked set and atomically writes a new folder with
+``images/`` and masks, ``datalist.json`` with the cases, and ``left_out.csv`` with the skipped scans and the reasons.
+One bad scan never stops a conversion. ``SET`` in each module gives source and licence; ``table`` lists all sets.
 """

@@ -1,4 +1,4 @@
-"""What the converters have in common: the files they find, the folder they write, what they leave out."""
+"""Shared parts of the converters: finding files, writing the folder, listing skipped scans."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -28,18 +28,18 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PublicSet:
-    """What is known of a public data set.
+    """Facts about a public data set.
 
     Args:
-        name: as its makers call it.
-        purpose: what this project uses it for.
-        patients: how many, or how many scans where patients are unknown.
-        labels: what was drawn.
-        licence: as stated at the source.
-        size: of the download.
-        page: where to get it.
+        name: published name.
+        purpose: use in this project.
+        patients: number of patients, or of scans if patients are unknown.
+        labels: annotated structures.
+        licence: licence stated at the source.
+        size: size of the download.
+        page: download page.
         citation: authors, year, DOI.
-        command: verb that converts it, with its arguments.
+        command: command that converts it, with its arguments.
     """
 
     name: str
@@ -54,7 +54,7 @@ class PublicSet:
 
 
 def nifti_files(root: Path) -> list[Path]:
-    """NIfTI files at any depth, in natural order; hidden ones, as macOS adds to archives, are left aside.
+    """NIfTI files at any depth in natural order, without hidden ones (which macOS adds to archives).
 
     Args:
         root: the unpacked data set.
@@ -67,13 +67,13 @@ def write_case(folder: Path, name: str, arrays: Mapping[str, np.ndarray], affine
     """Write the volumes of a case.
 
     Args:
-        folder: of the converted set.
-        name: of the case.
+        folder: folder of the converted set.
+        name: name of the case.
         arrays: image in HU, shape (X, Y, Z), and masks, by the keys of ``FOLDERS``.
         affine: (4, 4), voxel index to RAS mm.
 
     Returns:
-        The files by key, relative to the folder; the image is int16, masks are uint8.
+        The files by key, relative to the folder; images are int16, masks uint8.
     """
     paths = {key: f"{FOLDERS[key]}/{name}.nii.gz" for key in arrays}
     for key, array in arrays.items():
@@ -90,15 +90,15 @@ def convert_cases(
     left_out: Mapping[str, str] | None = None,
     finish: Callable[[Sequence[Case]], Sequence[Case]] = list,
 ) -> Path:
-    """Convert scans one by one; those that cannot be used are listed with the reason.
+    """Convert scans one by one; unusable ones are skipped and listed with the reason.
 
     Args:
         root: the unpacked data set, for messages.
         target: new or empty folder. It appears when the conversion is complete.
-        sources: what each case is made of, by its name.
-        convert: writes the files of a case into a folder and gives its entry of the datalist; its ValueError is the
-            reason why the case is left out.
-        left_out: cases that are left out from the start, and why.
+        sources: source files of each case by name.
+        convert: writes the files of a case into a folder and returns its datalist entry; its ValueError is the reason
+            for skipping the case.
+        left_out: cases that are always skipped, with the reason.
         finish: completes the entries of all cases.
 
     Returns:
@@ -119,5 +119,5 @@ def convert_cases(
         write_datalist(finish(cases), folder / DATALIST_NAME, path_keys=())
         rows = [{"case_id": name, "reason": reason} for name, reason in sorted(reasons.items())]
         write_csv(folder / LEFT_OUT, rows, ("case_id", "reason"))
-    _logger.info("Wrote %s: %d scans; %d are left out, see %s.", target, len(cases), len(reasons), LEFT_OUT)
+    _logger.info("Wrote %s: %d scans; %d were skipped, see %s.", target, len(cases), len(reasons), LEFT_OUT)
     return Path(str(target)) / DATALIST_NAME

@@ -111,7 +111,7 @@ def convert_covid20_slices(
         write_datalist(with_folds(cases, num_folds), folder / DATALIST_NAME, PATH_KEYS)
     _logger.info("Wrote %s: %d scans.", target, len(cases))
     if single:
-        _logger.warning("%d scans of one slice are left out, as they are no volumes: %s.", len(single), shorten(single))
+        _logger.warning("%d scans with a single slice were skipped: %s.", len(single), shorten(single))
     return Path(str(target)) / DATALIST_NAME
 
 

@@ -39,13 +39,13 @@ SET = PublicSet(
     citation="Ma et al. 2020, doi:10.5281/zenodo.3757476; Med Phys 2021, doi:10.1002/mp.14676",
     command="convert_covid20_volumes SOURCE TARGET",
 )
-# Names of folders, in small letters.
+# Folder names in lower case.
 IMAGES = ("covid-19-ct-seg_20cases", "ct_scans")
 LUNG, INFECTION, BOTH = "lung_mask", "infection_mask", "lung_and_infection_mask"
 INFECTION_OF_BOTH = 3
 CORONACASES = re.compile(r"(?:coronacases_)?(?:org_)?(?:case)?(\d{3})")
 RADIOPAEDIA = re.compile(r"radiopaedia_(?:org_covid-19-pneumonia-)?((\d+)_\d+_\d+)(?:-dcm)?")
-# What grey 0 and 255 of the radiopaedia images stand for, as the authors say.
+# HU of the intensities 0 and 255 in the radiopaedia images, according to the authors.
 WINDOW_HU, MOST_GREY = (-1250.0, 250.0), 255.0
 
 
@@ -55,13 +55,13 @@ def convert_covid20_volumes(source: str | Path, target: str | Path, num_folds: i
     Args:
         source: folder with the unpacked archives, at any depth.
         target: new or empty folder. It appears when the conversion is complete.
-        num_folds: folds of cross-validation, at most one a patient.
+        num_folds: folds of cross-validation, at most one per patient.
 
     Returns:
-        The datalist, in the form that ``convert_covid20_slices`` writes; ``left_out.csv`` says what is not in it.
+        The datalist, as written by ``convert_covid20_slices``; ``left_out.csv`` lists skipped scans.
 
     Raises:
-        ValueError: when there are no such files, none can be used, or the folder is not empty.
+        ValueError: when there are no such files, no scan can be used, or the folder is not empty.
     """
     root = existing_root(source)
     found: dict[str, dict[str, Path]] = {}
@@ -80,7 +80,7 @@ def convert_covid20_volumes(source: str | Path, target: str | Path, num_folds: i
 
 
 def _case(path: Path) -> str:
-    """Case of a file, by whichever name; empty when it is none of this set."""
+    """Case name of a file; empty when it does not belong to this set."""
     name = case_name(path)
     if match := CORONACASES.fullmatch(name):
         return f"coronacases_{match[1]}"
@@ -125,13 +125,13 @@ def _infection(placed: PlacedMasks) -> np.ndarray:
 
 
 def _affine(image: MetaTensor, mask: MetaTensor) -> np.ndarray:
-    """Place of a mask with the voxel size of its image: where the two contradict, users found the mask upright."""
+    """Mask orientation with the image's voxel size; where both contradict, users found the mask to be right."""
     affine = mask.affine.numpy().copy()
     affine[:3, :3] *= voxel_sizes(image.affine.numpy()) / voxel_sizes(affine)
     return affine
 
 
 def _patient(name: str) -> str:
-    """Scans of one case of Radiopaedia are of one patient."""
+    """Patient of a scan: scans of one Radiopaedia case have the same patient."""
     match = RADIOPAEDIA.fullmatch(name)
     return f"radiopaedia_{match[2]}" if match else name

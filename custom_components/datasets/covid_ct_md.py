@@ -27,25 +27,25 @@ def convert_covid_ct_md(
     num_folds: int = 5,
     seed: int = 0,
 ) -> Path:
-    """List COVID-CT-MD as it is published: ``COVID-19 Cases/P001``, ``Cap Cases/cap001``, each a DICOM series.
+    """Create a datalist for COVID-CT-MD as published: ``COVID-19 Cases/P001``, ``Cap Cases/cap001``, DICOM series.
 
-    The class is read from the folder's name. ``Normal Cases`` are left aside, and the patients' folders may also lie
-    directly in ``dataset_dir``. The publisher has no masks: with both kinds given the list is one for training, with
-    ratios and folds as ``build_datalist`` makes them; else it is one for inference.
+    The class is read from the folder name. ``Normal Cases`` are ignored; the patient folders may also be directly in
+    ``dataset_dir``. The published set has no masks. With both kinds of masks, the datalist can be used for training and
+    has ratios and folds as from ``build_datalist``; otherwise only for inference.
 
     Args:
         dataset_dir: the unpacked data set.
-        output: JSON file to write. It must not exist.
+        output: JSON file to write; must not exist.
         lung_masks: folder of lung masks on the scans' own grids, ``P001.nii.gz`` ..., one for each scan.
-        infection_masks: folder of infection masks, likewise.
-        num_folds: folds of cross-validation of a list for training.
-        seed: of the dealing out.
+        infection_masks: folder of infection masks, in the same way.
+        num_folds: folds of cross-validation, if used for training.
+        seed: random seed of the folds.
 
     Returns:
         The datalist; its image paths are the DICOM folders.
 
     Raises:
-        ValueError: when there are no such folders, or listing all series and masks that cannot be used.
+        ValueError: when there are no such folders, or series or masks cannot be used (lists all).
     """
     root = existing_root(dataset_dir)
     target = new_datalist(output)
@@ -75,7 +75,7 @@ def _series_folders(root: Path) -> list[Scan]:
     if not cases:
         raise ValueError(
             f"Data set {root} has no patients. Expected the folders 'COVID-19 Cases' and 'Cap Cases' of COVID-CT-MD, "
-            "or folders such as P001 and cap001: unpack the archives and give the folder that holds them."
+            "or folders such as P001 and cap001: unpack the archives and give the folder that contains them."
         )
     return cases
 

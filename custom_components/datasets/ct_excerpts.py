@@ -1,4 +1,4 @@
-"""Whole chest CTs in HU as .npz excerpts (ct, and lung or effusion) as cases of partial labels."""
+"""Convert .npz excerpts of chest CTs (ct, and lung or effusion) to cases with partial labels."""
 
 import json
 import logging
@@ -17,11 +17,11 @@ from scipy import ndimage
 
 # hu = 8 code - 1350
 HU_STEP, HU_OF_ZERO = 8, -1350
-# Where a file does not say: the voxels along z, y, x of most planning CTs of LCTSC, halved in plane.
+# Default voxel size along z, y, x: that of most planning CTs of LCTSC, at half the in-plane resolution.
 USUAL_MM = (3.0, 1.95, 1.95)
-# Around lungs and effusion nothing is known either: collapsed lung and consolidation, which thresholds do not find.
+# Margin of unknown labels around lungs and effusion, for collapsed lung and consolidation that thresholds miss.
 UNSURE_MM = 10.0
-# Label values that the files have; what they stand for is `label_sets` of the datalist.
+# Label values in the files; `label_sets` of the datalist defines their meaning.
 OUTSIDE, UNSURE, LUNG, EFFUSION = 0, 1, 2, 3
 EFFUSION_SETS = {OUTSIDE: [0], UNSURE: [0, 1, 2], LUNG: [0, 1, 2], EFFUSION: [3]}
 HEALTHY_SETS = {OUTSIDE: [0], LUNG: [0]}
@@ -39,11 +39,11 @@ def convert_ct_excerpts(source: str | Path, target: str | Path) -> Path:
         target: new or empty folder.
 
     Returns:
-        The datalist; each case has ``label_sets``, the classes that each value of its label may stand for, and
-        ``lung_values``, the values that lie in the lungs.
+        The datalist; each case has ``label_sets``, the possible classes of each label value, and ``lung_values``, the
+        values inside the lungs.
 
     Raises:
-        ValueError: when there are no files, or a file is not of that form.
+        ValueError: when there are no files, or a file has another format.
     """
     root = existing_root(source)
     files = sorted(root.glob("*.npz"), key=lambda path: natural_key(path.name))
@@ -58,7 +58,7 @@ def convert_ct_excerpts(source: str | Path, target: str | Path) -> Path:
 
 
 def effusion_labels(hu: np.ndarray, effusion: np.ndarray, spacing_mm: tuple[float, ...], case: str) -> np.ndarray:
-    """Effusion, lungs, what lies around both and may be anything but effusion, and the rest, which is background.
+    """Label effusion, lungs, a margin around both that may be anything but effusion, and background.
 
     Args:
         hu: shape (X, Y, Z), x across, y to Posterior, z to Superior.

@@ -1,4 +1,4 @@
-"""The command that makes the classifier's datalist from masks and labels."""
+"""Build and check the classifier's datalist."""
 
 import logging
 from collections import Counter
@@ -36,11 +36,11 @@ _logger = logging.getLogger(__name__)
 def build_datalist(
     dataset_dir: str | Path, output: str | Path = "", labels: str | Path = "", num_folds: int = 5, seed: int = 0
 ) -> Path:
-    """Make the datalist of a data set: read and check all scans and masks, measure the infections, deal out the folds.
+    """Create the datalist of a data set: check all scans and masks, measure infections, assign folds.
 
-    Accepted are
+    The data set is one of
 
-    - a folder with ``images/`` (NIfTI files, or one folder of DICOM files a case), ``lungs/``, ``infections/``
+    - a folder with ``images/`` (NIfTI files, or one folder of DICOM files per case), ``lungs/``, ``infections/``
       (NIfTI masks of 0 and 1, or 0 and 255, with the same names) and ``labels.csv`` with the columns ``case_id``,
       ``label`` (``covid`` or ``cap``) and optionally ``patient_id``, ``fold``, ``image``, ``lung``, ``infection``
       (paths relative to the table) and others, which are kept;
@@ -48,9 +48,9 @@ def build_datalist(
 
     Args:
         dataset_dir: one of the above.
-        output: JSON file to write; ``datalist.json`` in the data set by default. It must not exist.
-        labels: the table, when it lies elsewhere.
-        num_folds: folds of cross-validation, unless the table has them; 1 for a set that is only evaluated.
+        output: JSON file to write, must not exist; default: ``datalist.json`` in the data set.
+        labels: the table, if it is in another place.
+        num_folds: folds of cross-validation, unless the table has them; 1 for evaluation only.
         seed: of the dealing out.
 
     Returns:
@@ -70,7 +70,7 @@ def build_datalist(
 def complete_datalist(
     root: Path, cases: Sequence[Scan], target: Path, num_folds: int, seed: int, problems: Sequence[str]
 ) -> Path:
-    """Check and measure labelled cases, deal out their folds unless they have them, and write the datalist.
+    """Check and measure labelled cases, assign folds unless given, and write the datalist.
 
     Args:
         root: the data set, for messages.
@@ -78,7 +78,7 @@ def complete_datalist(
         target: file to write.
         num_folds: number of folds.
         seed: of the dealing out.
-        problems: found so far.
+        problems: problems found so far.
 
     Returns:
         ``target``.
@@ -112,7 +112,7 @@ def _table(root: Path, labels: str | Path) -> Path | None:
 
 
 def _from_table(root: Path, path: Path, problems: list[str]) -> list[Scan]:
-    """Rows of the table, each with the files that bear its case id where the table names none."""
+    """Rows of the table; missing paths are filled with the files named after the case id."""
     table = read_label_table(path, problems)
     files = {
         key: files_by_case(root / folder, table.case_ids, problems, table.name, "a row", "a file")
@@ -139,9 +139,9 @@ def _from_class_folders(root: Path, problems: list[str]) -> list[Scan]:
 
 
 def _measured(case: Scan, problems: list[str]) -> Scan:
-    """The case with its ratio and group; what is wrong with it becomes a problem and leaves it without them."""
+    """Add ratio and group to a case; a bad case becomes a problem and stays without them."""
     if any(key not in case for key in PATH_KEYS):
-        return case  # reported already, with all other files that are missing
+        return case  # already reported with all other missing files
     own = scan_problems(case)
     problems += own
     if own:
@@ -164,7 +164,7 @@ def checked_ratio(case: Scan) -> float:
         Infection volume / lung volume.
 
     Raises:
-        ValueError: naming the case, when a file cannot be read or is not what ``CheckScand`` expects.
+        ValueError: names the case when a file cannot be read or fails ``CheckScand``.
     """
     readers = {"image": CTReader(), "lung": LabelReader(), "infection": LabelReader()}
     volumes = {key: _read(reader, case[key]) for key, reader in readers.items()}
@@ -214,16 +214,16 @@ def fold_counts(cases: Sequence[Scan]) -> str:
     return "\n".join(lines)
 
 
-# A stored ratio may be this far from that of the masks: four decimals are enough.
+# Allowed difference between a stored ratio and that of the masks: four decimals are enough.
 RATIO_TOLERANCE = 1e-4
 
 
 def check_datalist(dataset_dir: str | Path) -> None:
-    """Read every scan of a datalist as a training would, before one: for lists that are old or made elsewhere.
+    """Check every voxel of a datalist's scans before a training, for old or foreign datalists.
 
     A training checks the datalist and all headers before it starts, but voxels only when a scan is first loaded. This
-    checks the same and every voxel: lungs not empty, infection inside them, HU, NaN, and whether the ratio that the
-    list gives is that of its masks. Nothing is written.
+    command checks both: lungs not empty, infection inside them, HU, NaN, and whether the listed ratio matches the
+    masks. Nothing is written.
 
     Args:
         dataset_dir: a datalist JSON, or its folder.
@@ -240,7 +240,7 @@ def check_datalist(dataset_dir: str | Path) -> None:
 
 
 def _problem(scan: Mapping[str, Any]) -> str:
-    """What is wrong with one scan; empty when nothing is."""
+    """Describe the problem of a scan; empty when there is none."""
     try:
         ratio = checked_ratio(dict(scan))
     except ValueError as error:

@@ -38,15 +38,15 @@ def convert_lctsc(source: str | Path, target: str | Path) -> Path:
     """Write the CTs in HU with their lungs, and their datalist.
 
     Args:
-        source: folder with the collection, in any folders.
+        source: folder with the collection, at any depth.
         target: new or empty folder. It appears when the conversion is complete.
 
     Returns:
-        The datalist, in the form that ``convert_ct_excerpts`` writes, with a lung mask (1 left, 2 right) beside the
-        label; ``left_out.csv`` says what is not in it.
+        The datalist, as written by ``convert_ct_excerpts``, plus a lung mask (1 left, 2 right); ``left_out.csv`` lists
+        skipped scans.
 
     Raises:
-        ValueError: when there are no such files, none can be used, or the folder is not empty.
+        ValueError: when there are no such files, no scan can be used, or the folder is not empty.
     """
     root = existing_root(source)
     patients = series_by_patient(root, PATIENT)

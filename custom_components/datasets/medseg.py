@@ -17,19 +17,19 @@ from PIL import Image
 from tqdm import tqdm
 
 AIR_HU, FAT_HU = -1000.0, -100.0
-# Published masks are stored as floats; further from an integer than this is not rounding.
+# Published masks are stored as floats; a larger distance from an integer is not rounding.
 ROUNDING = 1e-3
 
 PUBLISHED_VALUES = (*range(len(LESION_CLASSES) + 1), IGNORE_LABEL)
 
 
 def pseudo_hu(grey: np.ndarray, air_grey: float, fat_grey: float) -> np.ndarray:
-    """Map greys to HU on the line through air and fat, as MedSeg did for the JPEG slices of SIRM.
+    """Map intensities linearly to HU by air and fat, as MedSeg did for the JPEG slices of SIRM.
 
-    Air is -1000 HU and subcutaneous fat -100 HU whatever window the JPEG was saved with.
+    Air is -1000 HU and subcutaneous fat -100 HU, for any window of the JPEG.
 
     Args:
-        grey: greys, any shape.
+        grey: intensities, any shape.
         air_grey: grey of the air around the patient.
         fat_grey: grey of subcutaneous fat.
 
@@ -53,9 +53,9 @@ def pseudo_hu(grey: np.ndarray, air_grey: float, fat_grey: float) -> np.ndarray:
 
 
 def convert_medseg(images: str | Path, masks: str | Path, output_dir: str | Path) -> Path:
-    """Cut MedSeg's published stacks into one NIfTI slice a case: ``images/NNN.nii.gz`` and ``masks/NNN.nii.gz``.
+    """Split MedSeg's published stacks into NIfTI slices, ``images/NNN.nii.gz`` and ``masks/NNN.nii.gz``.
 
-    Slices keep their HU and their place in the stack.
+    Slices keep their HU and their position in the stack.
 
     Args:
         images: stack of slices in HU (X, Y, N), ``tr_im.nii.gz``.
@@ -75,7 +75,7 @@ def convert_medseg(images: str | Path, masks: str | Path, output_dir: str | Path
         if stack.numel() != stack_mask.numel():
             raise ValueError(
                 f"{images.name} has (X, Y, slices) {tuple(stack.shape[1:])} and {masks.name} "
-                f"{tuple(stack_mask.shape[1:])}. Expected a mask for each slice: give the two files of one release."
+                f"{tuple(stack_mask.shape[1:])}. Expected a mask for each slice: use two files of the same release."
             )
         stack_hu, affine = stack[0].numpy(), stack.affine.numpy()
         labels = published_labels(mask_on_image(stack_mask, stack, masks.name, case_name(images))[0].numpy(), masks)
@@ -96,20 +96,20 @@ def convert_jpg(
 ) -> Path:
     """Convert JPEG slices to NIfTI slices in pseudo-HU: ``images/NAME.nii.gz``.
 
-    A JPEG's window is unknown, so two greys of known tissue are asked for: of all images, or of each in a table.
+    A JPEG's window is unknown, so intensities of two known tissues are needed: for all images, or per image in a table.
 
     Args:
         images_dir: folder of .jpg or .jpeg files; colour is reduced to luma.
         output_dir: new or empty folder. It appears when the conversion is complete.
-        air_grey: grey of the air around the patient, 0..255.
-        fat_grey: grey of subcutaneous fat, 0..255.
-        table: CSV with the columns name, air_grey, fat_grey, in place of the two numbers.
+        air_grey: intensity of the air around the patient, 0..255.
+        fat_grey: intensity of subcutaneous fat, 0..255.
+        table: CSV with the columns name, air_grey, fat_grey, instead of the two numbers.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: when there are no JPEGs, greys are missing or reversed, or the folder is not empty.
+        ValueError: when there are no JPEGs, intensities are missing or reversed, or the folder is not empty.
     """
     paths = _jpg_files(Path(str(images_dir)))
     greys = _greys(paths, air_grey, fat_grey, table)
@@ -136,11 +136,11 @@ def _stack(reader: CTReader, path: Path) -> MetaTensor:
 
 
 def published_labels(stack: np.ndarray, path: Path) -> np.ndarray:
-    """Labels as whole numbers, of a mask as published: floats.
+    """Convert a published mask of floats to integer labels.
 
     Args:
         stack: shape (X, Y, slices).
-        path: its file, for messages.
+        path: path of the mask, for messages.
 
     Returns:
         uint8, 0 to 3 or 255.

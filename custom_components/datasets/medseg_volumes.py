@@ -41,10 +41,10 @@ def convert_medseg_volumes(source: str | Path, target: str | Path) -> Path:
         target: new or empty folder. It appears when the conversion is complete.
 
     Returns:
-        The datalist, which covid_seg_bundle trains on; ``left_out.csv`` says what is not in it.
+        The datalist for covid_seg_bundle; ``left_out.csv`` lists skipped scans.
 
     Raises:
-        ValueError: when there are no such files, none can be used, or the folder is not empty.
+        ValueError: when there are no such files, no scan can be used, or the folder is not empty.
     """
     root = existing_root(source)
     found: dict[str, dict[str, Path]] = {}

@@ -1,4 +1,4 @@
-"""Masks of a public data set on their CT, where the headers of the two may contradict each other."""
+"""Align masks of public data sets with their CT when the headers contradict each other."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ import numpy as np
 from custom_components.images.geometry import mask_on_image
 from monai.data import MetaTensor
 
-# Aerated lung, also where it is dense or emphysematous, and not the air around the patient.
+# HU of aerated lung, also dense or emphysematous, but not of air around the patient.
 AERATED_HU = (-970.0, -300.0)
-# Of a mask that was stored as decimals: above is inside.
+# Threshold of a mask with fractional values.
 HALF = 0.5
 
 
@@ -18,8 +18,8 @@ class PlacedMasks:
     """Masks in the axis order and directions of their image.
 
     Args:
-        masks: by name, values as stored, shape (X, Y, Z) each.
-        as_stored: whether the lung mask was matched voxel by voxel, since the headers place it beside the lungs.
+        masks: masks by name, values as stored, shape (X, Y, Z) each.
+        as_stored: whether the lung mask was matched voxel by voxel, because its header is wrong.
     """
 
     masks: dict[str, np.ndarray]
@@ -27,25 +27,24 @@ class PlacedMasks:
 
 
 def place_masks(image: MetaTensor, masks: Mapping[str, MetaTensor], lung: str, case: str) -> PlacedMasks:
-    """Bring masks onto a CT, each in world space or voxel by voxel, whichever puts it on the lungs.
+    """Align masks with a CT, each in world space or voxel by voxel, whichever places it on the lungs.
 
-    Published masks often come with a header of another orientation than their image although the voxels match, or the
-    other way round. A flip leaves sizes and corners alike, so only the image can tell: of twelve CTs, 72 to 96 % of the
-    lung mask in its right place is aerated, and 19 to 66 points less of it when mirrored. What the other masks show
-    lies in the lungs.
+    Headers of published masks often have another orientation than the image although the voxels match, or the other way
+    round. A flip does not change sizes and corners, so only the image shows it: on twelve CTs, 72 to 96 % of the
+    correct lung mask is aerated, and 19 to 66 points less when mirrored. The other masks are expected inside the lungs.
 
     Args:
         image: CT in HU, (1, X, Y, Z).
-        masks: by name, (1, X, Y, Z) in any orientation.
+        masks: masks by name, (1, X, Y, Z) in any orientation.
         lung: name of the mask that covers the lungs.
         case: for messages.
 
     Returns:
-        The masks in the order of the image.
+        The masks in the orientation of the image.
 
     Raises:
-        ValueError: naming the case, when a mask does not fit the image either way or holds fractions alone, and when
-            the lung mask is empty or lies on more lung when it is mirrored.
+        ValueError: names the case when a mask does not fit the image in either way or has only fractional values, or
+            when the lung mask is empty or fits better when mirrored.
     """
     hu = image[0].numpy()
     ways = {name: _ways(mask, image, name, case) for name, mask in masks.items()}
@@ -57,10 +56,12 @@ def place_masks(image: MetaTensor, masks: Mapping[str, MetaTensor], lung: str, c
 
 
 def _ways(mask: MetaTensor, image: MetaTensor, name: str, case: str) -> dict[bool, np.ndarray]:
-    """A mask placed by its header (False) and as it is stored (True), as far as it fits."""
+    """A mask aligned by its header (False) and as stored (True), if it fits."""
     most = float(mask.max())
     if 0 < most <= HALF:
-        raise ValueError(f"Case {case}: {name} goes up to {most:g}. Expected 1 or more inside: check the mask file.")
+        raise ValueError(
+            f"Case {case}: the largest value of {name} is {most:g}. Expected 1 or more: check the mask file."
+        )
     found = {}
     try:
         found[False] = mask_on_image(mask, image, name, case)[0].numpy()
@@ -94,7 +95,7 @@ def aerated_share(hu: np.ndarray, lung: np.ndarray, case: str) -> float:
 
 
 def check_on_lungs(hu: np.ndarray, lung: np.ndarray, name: str, case: str) -> None:
-    """Refuse a lung mask that fits the CT better when it is mirrored.
+    """Check that a lung mask does not fit the CT better when mirrored.
 
     Args:
         hu: CT, shape (X, Y, Z).
@@ -103,7 +104,7 @@ def check_on_lungs(hu: np.ndarray, lung: np.ndarray, name: str, case: str) -> No
         case: likewise.
 
     Raises:
-        ValueError: when it does.
+        ValueError: when it fits better when mirrored.
     """
     share = aerated_share(hu, lung, case)
     for axis in range(3):

@@ -36,7 +36,7 @@ SET = PublicSet(
 PATIENT = re.compile(r"LUNG1-\d{3}")
 MASK = re.compile(rf"({PATIENT.pattern})_(effusion|thor_cav)_(\w+)_reviewer\.nii(\.gz)?")
 # Never converted, whatever is found.
-LEFT_OUT = {"LUNG1-013": "Weak label: 18 ml with a median of -102 HU, which is no fluid."}
+LEFT_OUT = {"LUNG1-013": "Weak label: 18 ml with a median of -102 HU, which is not fluid."}
 
 Sources = tuple[list[CollectionSeries], list[Path], list[Path]]
 
@@ -49,11 +49,11 @@ def convert_plethora(source: str | Path, target: str | Path) -> Path:
         target: new or empty folder. It appears when the conversion is complete.
 
     Returns:
-        The datalist, in the form that ``convert_ct_excerpts`` writes; ``left_out.csv`` says what is not in it, patients
-        without a mask of effusion included.
+        The datalist, as written by ``convert_ct_excerpts``; ``left_out.csv`` lists skipped patients, including those
+        without an effusion mask.
 
     Raises:
-        ValueError: when there are no such files, none can be used, or the folder is not empty.
+        ValueError: when there are no such files, no scan can be used, or the folder is not empty.
     """
     root = existing_root(source)
     series = series_by_patient(root, PATIENT)
@@ -75,11 +75,11 @@ def convert_plethora(source: str | Path, target: str | Path) -> Path:
 
 
 def cavity_labels(hu: np.ndarray, cavity: np.ndarray, effusion: np.ndarray, agreed: np.ndarray) -> np.ndarray:
-    """Label values of ``EFFUSION_SETS``: what is known of each voxel.
+    """Partial labels (``EFFUSION_SETS``) of each voxel.
 
     Args:
         hu: CT, shape (X, Y, Z).
-        cavity: thoracic cavity by any reviewer: lungs with all that is in them, tumour and collapse included.
+        cavity: thoracic cavity by any reviewer: the lungs including tumour and collapse.
         effusion: effusion by any reviewer.
         agreed: effusion by all reviewers.
 
@@ -102,7 +102,7 @@ def _convert(name: str, files: Sources, folder: Path) -> Case:
     series, cavities, effusions = files
     if not cavities or not effusions:
         what = "effusion" if cavities else "the thoracic cavity"
-        raise ValueError(f"Case {name}: there is no mask of {what}.")
+        raise ValueError(f"Case {name}: the mask of {what} is missing.")
     image = read_ct(series, name)
     read = LoadImage(reader=LabelReader(), ensure_channel_first=True)
     masks = {path.name: read(path) for path in (*cavities, *effusions)}
@@ -112,6 +112,6 @@ def _convert(name: str, files: Sources, folder: Path) -> Case:
     hu = image[0].numpy()
     labels = cavity_labels(hu, cavity, np.any(drawn, axis=0), np.all(drawn, axis=0))
     if not (labels == EFFUSION).any():
-        raise ValueError(f"Case {name}: the reviewers agree on no voxel of effusion.")
+        raise ValueError(f"Case {name}: the reviewers do not agree on any voxel of effusion.")
     paths = write_case(folder, name, {"image": hu, "label": labels}, image.affine.numpy())
     return {"case_id": name, "group": name, **paths, "label_sets": EFFUSION_SETS, "lung_values": [LUNG]}

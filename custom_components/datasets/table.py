@@ -1,4 +1,4 @@
-"""The public data sets that there is a converter for."""
+"""Table of the public data sets with a converter."""
 
 from custom_components.datasets import covid20_volumes, lctsc, medseg_volumes, plethora
 from custom_components.datasets.conversion import PublicSet

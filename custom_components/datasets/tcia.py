@@ -1,4 +1,4 @@
-"""The DICOM series of a collection of The Cancer Imaging Archive, by patient, whichever folders they were saved in."""
+"""Find the DICOM series of each patient in a collection of The Cancer Imaging Archive, in any folder layout."""
 
 import re
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ class CollectionSeries:
 
     Args:
         modality: such as CT, RTSTRUCT or SEG.
-        frame: FrameOfReferenceUID; empty where the header has none.
-        files: in the order of their paths.
+        frame: FrameOfReferenceUID; empty if missing.
+        files: files sorted by path.
     """
 
     modality: str
@@ -32,11 +32,11 @@ class CollectionSeries:
 
 
 def series_by_patient(root: Path, patient: re.Pattern[str]) -> dict[str, list[CollectionSeries]]:
-    """CollectionSeries of each patient of a collection, by the headers alone; files that cannot be read are left aside.
+    """Series of each patient of a collection, from headers alone; unreadable files are ignored.
 
     Args:
-        root: the downloaded collection, in any folders.
-        patient: what a PatientID, a pseudonym of the collection, has to be; others are left aside.
+        root: the downloaded collection, at any depth.
+        patient: pattern of the collection's PatientIDs (pseudonyms); others are ignored.
 
     Returns:
         By PatientID, in the order of the paths.
@@ -53,14 +53,14 @@ def read_ct(series: Sequence[CollectionSeries], case: str) -> MetaTensor:
     """The CT of a patient in HU.
 
     Args:
-        series: of the patient; exactly one has to be CT.
+        series: series of the patient; exactly one must be CT.
         case: for messages.
 
     Returns:
         (1, X, Y, Z), float32.
 
     Raises:
-        ValueError: when there is none or more than one, or it is no volume.
+        ValueError: when there is no CT or more than one, or it does not form a volume.
     """
     scans = [one for one in series if one.modality == "CT"]
     if len(scans) != 1:
@@ -72,12 +72,12 @@ def read_ct(series: Sequence[CollectionSeries], case: str) -> MetaTensor:
 
 
 def _header(path: Path) -> tuple[str, ...]:
-    """Values of ``TAGS``; empty ones where the file cannot be read."""
+    """Values of ``TAGS``; empty if the file cannot be read."""
     from pydicom import dcmread
 
     try:
         with untold():
             header = dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
             return tuple(str(header.get(tag) or "") for tag in TAGS)
-    except Exception:  # pydicom lets through whatever its parsing stumbled on
+    except Exception:  # pydicom raises many types of errors
         return ("",) * len(TAGS)

@@ -1,1 +1,1 @@
-"""Ignite engines that finish the other cases when one fails."""
+"""Engines that continue with the other cases when one fails."""

@@ -1,4 +1,4 @@
-"""Files of a case that could not be written, while the others are."""
+"""Evaluation that continues with the other cases and files when one fails."""
 
 import logging
 from collections.abc import Iterator, MutableMapping
@@ -14,17 +14,17 @@ from monai.engines import SupervisedEvaluator
 
 FAILED_CASE = "failed_case"
 REASON = "reason"
-# Key of an output: reason by the name of each file that could not be written, while the others were.
+# Key of an output: reasons by the name of each file that could not be written.
 NOT_WRITTEN = "not_written"
 
 _logger = logging.getLogger(__name__)
 
 
 class CaseDataset(Dataset):
-    """MONAI Dataset that hands on a case it cannot load, instead of ending the run of all the others.
+    """MONAI Dataset that returns a marker for a case it cannot load, instead of stopping the run.
 
     Adds to MONAI: when a transform raises, the item is ``{"failed_case": name, "reason": message}``, for
-    :class:`CaseEvaluator`. Out of memory is not a case's fault and still ends the run.
+    :class:`CaseEvaluator`. Out of memory still stops the run.
     """
 
     def _transform(self, index: int) -> Any:
@@ -37,18 +37,18 @@ class CaseDataset(Dataset):
 
 
 class CaseEvaluator(SupervisedEvaluator):
-    """MONAI evaluator that goes on after a case that fails, and reports all failures at the end.
+    """MONAI evaluator that continues after a failed case and reports all failures at the end.
 
-    A case fails when its item is a failed one of :class:`CaseDataset`, when its forward pass, its postprocessing or a
-    handler of its iteration raises, or when its output has files under ``not_written``. It is logged and kept in
-    ``failures``; handlers of ``ITERATION_COMPLETED`` (metrics, logs, reports) never see it. When all cases are through,
-    and everything that is written at the end of a run is written, ``run`` raises, so that the process ends with an
-    error status. Out of memory ends the run at once.
+    A case fails when :class:`CaseDataset` could not load it, when its forward pass, postprocessing or an iteration
+    handler raises, or when its output has files under ``not_written``. The failure is logged and stored in
+    ``failures``; handlers of ``ITERATION_COMPLETED`` (metrics, logs, reports) are not called for it. After all cases
+    are processed and all final files are written, ``run`` raises an error, so that the process ends with an error
+    status. Out of memory stops the run at once.
 
-    Takes the arguments of ``monai.engines.SupervisedEvaluator``; batches hold one case.
+    Takes the arguments of ``monai.engines.SupervisedEvaluator``; a batch is one case.
 
     Raises:
-        ValueError: when the data loader's batches hold more than one case.
+        ValueError: when the data loader's batch size is not 1.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -63,10 +63,10 @@ class CaseEvaluator(SupervisedEvaluator):
         """Evaluate all cases.
 
         Args:
-            global_epoch: epoch of the training that this is part of.
+            global_epoch: epoch of the surrounding training.
 
         Raises:
-            RuntimeError: at the end, when cases failed; it names each with its reason.
+            RuntimeError: at the end, when cases failed; lists each with the reason.
         """
         self.failures = {}
         super().run(global_epoch)
@@ -89,7 +89,7 @@ class CaseEvaluator(SupervisedEvaluator):
             return None
 
     def _fire_event(self, event_name: Any, *event_args: Any, **event_kwargs: Any) -> None:
-        """Ignite's one way to its handlers: what belongs to a case is not fired for a failed one."""
+        """Fire an event, except events of a failed case."""
         if event_name is not Events.ITERATION_COMPLETED:
             return super()._fire_event(event_name, *event_args, **event_kwargs)
         if self._iteration_failed:
@@ -109,15 +109,15 @@ class CaseEvaluator(SupervisedEvaluator):
         _logger.error("Case %s failed: %s", name, reason)
 
     def _unused(self, name: str) -> str:
-        """A name under which no failure is kept yet, so that two cases of one name both count."""
+        """A name that is not in ``failures`` yet, so that two cases with the same name both count."""
         return name if name not in self.failures else f"{name} (iteration {self.state.iteration})"
 
 
 def raise_out_of_memory(error: BaseException) -> None:
-    """Raise an error again if lack of memory is behind it.
+    """Re-raise an error if it was caused by lack of memory.
 
     Args:
-        error: what was caught.
+        error: the caught error.
 
     Raises:
         BaseException: the same error.
@@ -142,7 +142,7 @@ def _not_written(output: Any) -> list[str]:
 
 
 def _case_of(batch: Any) -> str:
-    """Name of the case of a batch, decollated or not."""
+    """Case name of a batch, decollated or not."""
     return case_id(batch[0] if isinstance(batch, list) else batch)
 
 
@@ -151,11 +151,11 @@ _logger = logging.getLogger(__name__)
 
 @contextmanager
 def noted_when_unwritten(unwritten: MutableMapping[str, str], name: str, case_id: str) -> Iterator[None]:
-    """Let an error count as that of one file of a case, and go on; out of memory is raised.
+    """Record an error as one of a single file of a case and continue; out of memory is raised.
 
     Args:
-        unwritten: gets the reason, under the name.
-        name: of the file or files.
+        unwritten: mapping to which the reason is added under the name.
+        name: name of the file or files.
         case_id: name of the case.
 
     Example:

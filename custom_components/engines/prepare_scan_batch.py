@@ -5,9 +5,9 @@ from monai.engines import PrepareBatch
 
 
 class PrepareScanBatch(PrepareBatch):
-    """Hands a batch to MONAI's trainer: the scans, and as target what ``AttentionGuidedLoss`` compares with.
+    """Prepare a batch for MONAI's trainer: the scans, and the targets of ``AttentionGuidedLoss``.
 
-    Takes ``image`` (B, 1, D, H, W), ``label`` (B,) and, when it is there, ``infection`` (B, 1, D, H, W).
+    Uses ``image`` (B, 1, D, H, W), ``label`` (B,) and, if available, ``infection`` (B, 1, D, H, W).
     """
 
     def __call__(
@@ -21,8 +21,8 @@ class PrepareScanBatch(PrepareBatch):
 
         Args:
             batchdata: the batch.
-            device: where to.
-            non_blocking: whether to go on while it moves.
+            device: target device.
+            non_blocking: whether to copy asynchronously.
             kwargs: passed to ``Tensor.to``.
 
         Returns:

@@ -1,4 +1,4 @@
-"""What went wrong, in one message: MONAI and PyTorch wrap an error on its way out, and its own words get lost."""
+"""Find the original error message behind the errors that MONAI and PyTorch wrap around it."""
 
 import errno
 import logging
@@ -14,13 +14,13 @@ from custom_components.files.disk_errors import REMEDIES, NotWrittenError, full_
 
 _logger = logging.getLogger(__name__)
 
-# How the messages begin that MONAI's transforms and configs put around another error.
+# Start of the messages of errors that MONAI's transforms and configs wrap around another error.
 WRAPPERS = ("applying transform ", "Failed to evaluate ", "Failed to instantiate component ")
 
-# Types whose messages stand for themselves.
+# Error types whose messages are shown without the type name.
 FOR_PEOPLE = (ValueError, RuntimeError, NotWrittenError)
 
-# Set to anything, it lets every error show where it came from.
+# Environment variable: if set, every error shows its traceback.
 TRACEBACK_VARIABLE = "COVID_TRACEBACK"
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -32,15 +32,15 @@ _RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)(?:: |$
 
 
 def root_cause(error: BaseException, name: str = "") -> str:
-    """Message of the error that others only wrapped.
+    """Message of the original error behind wrapping errors.
 
     Args:
-        error: what was caught.
-        name: case that the reader of the message already knows; not named again.
+        error: the caught error.
+        name: case name that is already shown and not repeated.
 
     Returns:
-        The message; with the type's name before it unless it is written for users (``FOR_PEOPLE``). A fault of the
-        machine (a full disk, a killed process) is put into words that say what to do.
+        The message, with the type name unless it is in ``FOR_PEOPLE``. For a fault of the machine (a full disk, a
+        killed process), the message says what to do.
 
     Example:
         >>> error = RuntimeError("applying transform <CheckLabeld>")
@@ -50,7 +50,7 @@ def root_cause(error: BaseException, name: str = "") -> str:
     """
     cause = _behind(error)
     message = str(cause).strip()
-    if _TRACEBACK in message:  # DataLoader's workers, LoadImage and SaveImage put the cause into the text
+    if _TRACEBACK in message:  # DataLoader's workers, LoadImage and SaveImage include the cause as text
         message, plain = _message_of(_own_part(message)), True
     else:
         plain = bool(message) and isinstance(cause, FOR_PEOPLE)
@@ -59,9 +59,9 @@ def root_cause(error: BaseException, name: str = "") -> str:
 
 
 def is_for_people(error: BaseException) -> bool:
-    """Whether the root cause's message is enough: the system raised it, or a ``raise`` of this package.
+    """Whether the message is enough for users: it comes from the system or from a ``raise`` of this package.
 
-    A ValueError that comes out of a library is a fault of the program, which its traceback shows.
+    A ValueError from a library is a fault of the program and needs its traceback.
     """
     cause = _behind(error)
     message = str(cause)
@@ -74,23 +74,23 @@ def is_for_people(error: BaseException) -> bool:
 
 
 def log_root_cause(one_line: bool = False) -> None:
-    """Let an uncaught error end the process with its root cause as the last line, logged below the traceback.
+    """Log the root cause of an uncaught error as the last line, below the traceback.
 
-    Ctrl-C ends it with one line, without a traceback.
+    Ctrl-C gives one line without a traceback.
 
     Args:
-        one_line: no traceback either of an error whose message is enough (:func:`is_for_people`), unless
-            ``COVID_TRACEBACK`` is set in the environment.
+        one_line: whether to omit the traceback if the message is enough (:func:`is_for_people`) and ``COVID_TRACEBACK``
+            is not set in the environment.
     """
     earlier = sys.excepthook.earlier if isinstance(sys.excepthook, _Hook) else sys.excepthook
     sys.excepthook = _Hook(earlier, one_line)
 
 
 class _Hook:
-    """What the interpreter calls with an error that nobody caught.
+    """Hook that the interpreter calls for an uncaught error.
 
     Args:
-        earlier: shows the traceback.
+        earlier: hook that shows the traceback.
         one_line: as in :func:`log_root_cause`.
     """
 
@@ -109,13 +109,13 @@ class _Hook:
 
 
 def _process() -> str:
-    """Which of the processes of one training this is; nothing when it is the only one."""
+    """Which process of a distributed training this is; empty for a single process."""
     count = os.environ.get("WORLD_SIZE", "1")
     return "" if count == "1" else f"Process {os.environ.get('RANK', '?')} of {count}: "
 
 
 def _behind(error: BaseException) -> BaseException:
-    """The error that others only wrapped."""
+    """The original error behind wrapping errors."""
     while _is_wrapper(str(error)) and error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -126,19 +126,19 @@ def _is_wrapper(message: str) -> bool:
 
 
 def _is_ours(frames: list[str]) -> bool:
-    """Whether the innermost of some source files is of this package."""
+    """Whether the innermost source file belongs to this package."""
     return bool(frames) and _PACKAGE in Path(frames[-1]).resolve().parents
 
 
 def _own_part(text: str) -> str:
-    """Traceback of the outermost error in a text that is no wrapper."""
+    """Traceback of the outermost error in a text that is not a wrapper."""
     parts = text.split(_NEXT_TRACEBACK)
     own = [part for part in parts if not _is_wrapper(_message_of(part))]
     return (own or parts)[-1]
 
 
 def _message_of(part: str) -> str:
-    """Message of a traceback's error; several lines when it has several."""
+    """Message of a traceback's error, possibly several lines."""
     raised = list(_RAISED.finditer(part))
     return part[raised[-1].end() :].strip() if raised else part.strip().splitlines()[-1]
 
@@ -160,13 +160,13 @@ _SYSTEM = re.compile(r"^\[Errno (\d+)\] ([^:\n]+)(?:: '([^'\n]+)')?")
 
 
 def machine_fault(message: str) -> str | None:
-    """What to do about a fault of the machine.
+    """Describe a fault of the machine and what to do.
 
     Args:
-        message: of the error behind all others.
+        message: message of the original error.
 
     Returns:
-        The fault in words; None when the message tells of anything else.
+        The description; None when the message is about anything else.
 
     Example:
         >>> machine_fault("[Errno 30] Read-only file system: '/results/a.json'")
@@ -185,7 +185,7 @@ def machine_fault(message: str) -> str | None:
 
 
 def _system_error(number: int, words: str, path: str | None) -> str | None:
-    """An error of the system in words; None when nothing is known beyond what it says itself."""
+    """Describe a system error and what to do; None when there is nothing to add."""
     if path is None and number == errno.ENOSPC:
         path = ", ".join(map(str, full_folders())) or None
     if number == errno.ENOENT and path is not None:

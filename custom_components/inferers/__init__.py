@@ -1,1 +1,1 @@
-"""How a network is applied to a batch."""
+"""Inferers: how a network is applied to a batch."""

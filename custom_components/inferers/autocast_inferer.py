@@ -9,10 +9,10 @@ _HALF_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def cpu_computes_bfloat16(capabilities: Mapping[str, Any] | None = None) -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware.
+    """Whether this CPU supports bfloat16 multiplication in hardware.
 
-    oneDNN also accepts bfloat16 where it must emulate it, so that its own answer alone does not say whether it is
-    faster; but it may be kept from instructions that the CPU has (``ONEDNN_MAX_CPU_ISA``).
+    oneDNN also accepts bfloat16 when it must emulate it, so its own answer does not show whether bfloat16 is faster. It
+    may also be restricted to fewer instructions than the CPU has (``ONEDNN_MAX_CPU_ISA``).
 
     Args:
         capabilities: instruction sets by name, as ``torch.cpu.get_capabilities()`` lists them; when None, those of this
@@ -32,11 +32,11 @@ def cpu_computes_bfloat16(capabilities: Mapping[str, Any] | None = None) -> bool
 
 
 class AutocastInferer(Inferer):
-    """Runs another inferer under ``torch.autocast`` of the inputs' own device and returns float32.
+    """Run another inferer under ``torch.autocast`` on the inputs' device and return float32.
 
-    MONAI's engines know autocast for CUDA only (``torch.autocast("cuda")``); this one serves the CPU too.
-    ``enabled="auto"`` is on for a CPU that computes bfloat16 in hardware (a U-Net runs about 3 times faster with AMX)
-    and off everywhere else: a CPU without it emulates it, and on CUDA the engine's own ``amp`` decides.
+    MONAI's engines support autocast only for CUDA (``torch.autocast("cuda")``); this inferer also supports the CPU.
+    ``enabled="auto"`` turns it on for CPUs with bfloat16 in hardware (a U-Net is about 3 times faster with AMX). It is
+    off for other CPUs, which emulate bfloat16, and for CUDA, where the engine's ``amp`` decides.
 
     Args:
         inferer: the inferer to run.
@@ -44,7 +44,7 @@ class AutocastInferer(Inferer):
         enabled: ``auto``, or True / False for any device.
 
     Raises:
-        ValueError: when ``dtype`` or ``enabled`` is something else.
+        ValueError: when ``dtype`` or ``enabled`` has another value.
 
     Example:
         >>> from monai.inferers import SimpleInferer
@@ -77,7 +77,7 @@ class AutocastInferer(Inferer):
             kwargs: passed to the inferer.
 
         Returns:
-            What the inferer returns, its tensors in float32.
+            The inferer's output with float32 tensors.
         """
         device = inputs.device.type
         if not self._is_on(device):

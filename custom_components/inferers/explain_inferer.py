@@ -6,10 +6,10 @@ from torch import nn
 
 
 class ExplainInferer(Inferer):
-    """Gives a classifier's logits and attention maps in one pass, where its ``forward`` gives the logit alone.
+    """Return a classifier's logits and attention maps in one pass; its ``forward`` returns only the logit.
 
-    Beside the network a second one may be shown, for comparison: the classifier trained without attention loss, whose
-    map is its Grad-CAM. It sees the scan, the first channel.
+    For comparison, a second network may be added: the plain classifier without attention loss, whose map is its
+    Grad-CAM. Its input is the scan, the first channel.
 
     Args:
         plain: an ``AttentionResNet``, or None.
@@ -34,7 +34,7 @@ class ExplainInferer(Inferer):
             kwargs: passed to the network.
 
         Returns:
-            What ``network.explain`` gives, and ``logit_plain`` and ``attention_plain`` of the plain network.
+            The output of ``network.explain``, with ``logit_plain`` and ``attention_plain`` of the plain network.
         """
         found = dict(network.explain(inputs, *args, **kwargs))
         if self.plain is not None:

@@ -6,18 +6,18 @@ from monai.inferers import Inferer
 
 
 class FlipInferer(Inferer):
-    """Test-time augmentation: the mean of what another inferer gives for an image and for its mirror images.
+    """Test-time augmentation: average another inferer's outputs for an image and its mirror images.
 
-    The mean is that of the outputs (logits), each flipped back. The mirror images are those along every combination of
-    the axes, so that n axes take 2 to the n times as long.
+    The outputs (logits) are flipped back and averaged. All combinations of the axes are used, so n axes take 2**n times
+    as long.
 
     Args:
         inferer: the inferer to run; its output is one tensor on the image's grid.
-        axes: spatial axes to flip, 0 the first (from left to right in a slice of LPS orientation); none means that the
-            inferer alone is run.
+        axes: spatial axes to flip; 0 is the first one (left-right in LPS orientation). If empty, only
+            the inferer is run.
 
     Raises:
-        ValueError: when an axis is negative or named twice.
+        ValueError: when an axis is negative or given twice.
 
     Example:
         >>> from monai.inferers import SimpleInferer
@@ -43,10 +43,10 @@ class FlipInferer(Inferer):
             kwargs: passed to the inferer.
 
         Returns:
-            What the inferer returns, averaged.
+            The averaged output.
 
         Raises:
-            ValueError: when an axis is not one of the image's.
+            ValueError: when the image does not have an axis.
         """
         if max(self.axes, default=0) >= inputs.ndim - 2:
             raise ValueError(f"Expected axes below {inputs.ndim - 2}, got {list(self.axes)}. Correct `flip_axes`.")
@@ -58,6 +58,6 @@ class FlipInferer(Inferer):
 
 
 def _combinations(dims: Sequence[int]) -> list[list[int]]:
-    """Every way to choose at least one of the axes."""
+    """All non-empty subsets of the axes."""
     chosen = [[dim for place, dim in enumerate(dims) if number >> place & 1] for number in range(2 ** len(dims))]
     return chosen[1:]

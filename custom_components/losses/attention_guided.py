@@ -13,7 +13,7 @@ class AttentionGuidedLoss(_Loss):
     $L_c$ is the binary cross-entropy of the logit, $L_{ex}$ the :class:`NormalizedMSELoss` of the COVID-19 scans.
 
     Args:
-        attention_weight: lambda, Sec. III-D: 0.5; 0 trains the plain classifier, without looking at the masks.
+        attention_weight: lambda, Sec. III-D: 0.5; 0 trains the plain classifier without masks.
 
     Raises:
         ValueError: when lambda is negative.
@@ -47,7 +47,7 @@ class AttentionGuidedLoss(_Loss):
             Scalar.
 
         Raises:
-            ValueError: when shapes or labels are not those, or attention or mask is missing.
+            ValueError: when shapes or labels are wrong, or attention or mask is missing.
         """
         logit = prediction["logit"]
         label = convert_to_tensor(torch.as_tensor(target["label"], device=logit.device), track_meta=False)
@@ -57,7 +57,7 @@ class AttentionGuidedLoss(_Loss):
             return classification
         if "attention" not in prediction or target.get("infection") is None:
             raise ValueError(
-                "AttentionGuidedLoss needs `attention` and `infection`. Give the infection masks, or train without the "
+                "AttentionGuidedLoss needs `attention` and `infection`. Add infection masks, or train without the "
                 "attention loss: attention_weight 0 (configs/plain.yaml)."
             )
         attention = self.attention_loss(prediction["attention"], target["infection"], label)
@@ -68,7 +68,7 @@ def _check_labels(logit: torch.Tensor, label: torch.Tensor) -> None:
     if logit.ndim != 2 or logit.shape[1] != 1 or label.shape != logit.shape[:1]:
         raise ValueError(
             f"Expected logits (B, 1) and labels (B,), got {tuple(logit.shape)} and {tuple(label.shape)}. "
-            "Give one label per scan: 1 for COVID-19, 0 for CAP."
+            "Expected one label per scan: 1 for COVID-19, 0 for CAP."
         )
     wrong = label[(label != 0) & (label != 1)]
     if wrong.numel():

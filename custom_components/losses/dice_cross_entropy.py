@@ -6,23 +6,23 @@ from monai.losses import DiceLoss
 from monai.utils import convert_to_tensor
 from torch.nn.modules.loss import _Loss
 
-# Pixels added to both parts of the fraction: a class that a batch has not, and that is hardly predicted, costs little.
+# Smoothing in numerator and denominator: a class that is absent and hardly predicted adds little loss.
 SMOOTH = 1.0
 
 
 class DiceCrossEntropy(_Loss):
-    r"""Cross-entropy of the pixels and Dice of the classes, added: for classes that are a small part of the image.
+    r"""Sum of pixel cross-entropy and Dice loss, for classes that cover a small part of the image.
 
     $\mathcal{L} = \mathcal{L}_{CE} + \frac{1}{C} \sum_{c=1}^{C} (1 - \frac{2 \sum_o p_{o,c} y_{o,c} + 1}
     {\sum_o p_{o,c} + \sum_o y_{o,c} + 1})$ with the C classes without background, p the softmax of the logits, and o
     all pixels of a batch whose label is not ignored. The first term is :class:`PixelCrossEntropy`, the second MONAI's
     ``DiceLoss``, whose own masks act on logits.
 
-    Departs from the paper, whose loss is the cross-entropy alone (Chen et al. 2020, Sec. II-D).
+    The paper uses only the cross-entropy (Chen et al. 2020, Sec. II-D).
 
     Args:
-        ignore_index: label of the pixels that do not count.
-        weight: weight of each class in the cross-entropy, shape (C + 1,), not negative; none means 1 each.
+        ignore_index: label of ignored pixels.
+        weight: weight of each class in the cross-entropy, shape (C + 1,), not negative; default: 1 each.
 
     Raises:
         ValueError: when a weight is negative or not finite.
@@ -51,7 +51,7 @@ class DiceCrossEntropy(_Loss):
             Scalar, not negative.
 
         Raises:
-            ValueError: when the shapes do not belong together or a label has another value.
+            ValueError: when the shapes do not match or a label value is not valid.
         """
         cross_entropy = self.cross_entropy(input, target)
         logits, labels = convert_to_tensor(input, track_meta=False), convert_to_tensor(target, track_meta=False)

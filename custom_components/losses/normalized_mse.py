@@ -2,18 +2,18 @@ import torch
 from monai.utils import convert_to_tensor
 from torch.nn.modules.loss import _Loss
 
-# Attention and mask that add up to less are empty: one over their sum must be finite. T(A) is at least 4e-18.
+# A smaller sum of attention and mask counts as empty, so that 1 / sum is finite. T(A) is at least 4e-18.
 EMPTY = 1e-30
 
 
 class NormalizedMSELoss(_Loss):
-    r"""Attention loss: squared error over the size of attention and mask (Ouyang et al. 2020, Eq. 3).
+    r"""Attention loss: squared error divided by the sum of attention and mask (Ouyang et al. 2020, Eq. 3).
 
     $L_{ex} = \frac{\sum_{ijk} (T(A_{ijk}) - M_{ijk})^2}{\sum_{ijk} T(A_{ijk}) + \sum_{ijk} M_{ijk}}$ over the voxels
-    of one scan, averaged over the scans that take part: in the paper the COVID-19 scans of a batch. When none does, the
-    loss is 0 and so is its gradient. A scan whose attention and mask are both empty has loss 0.
+    of one scan, averaged over the selected scans: in the paper the COVID-19 scans of a batch. If none is selected, loss
+    and gradient are 0. A scan whose attention and mask are both empty has loss 0.
 
-    The sums run over 9 million voxels, beyond what half precision can hold: they are taken in float32 at least.
+    The sums cover 9 million voxels and would overflow in half precision: they use at least float32.
 
     Example:
         >>> mask = torch.zeros(1, 1, 2, 3, 4)
@@ -30,13 +30,13 @@ class NormalizedMSELoss(_Loss):
         Args:
             attention: T(A) in [0, 1], shape (B, 1, D, H, W).
             mask: infection mask M, 0 or 1, any dtype, same shape.
-            selected: which scans take part, shape (B,), not 0 for those; all when None.
+            selected: nonzero for the selected scans, shape (B,); None selects all.
 
         Returns:
             Scalar, 0 to 1 for an attention in [0, 1].
 
         Raises:
-            ValueError: when the shapes do not belong together.
+            ValueError: when the shapes do not match.
         """
         _check_shapes(attention, mask, selected)
         attention, mask = convert_to_tensor(attention, track_meta=False), convert_to_tensor(mask, track_meta=False)

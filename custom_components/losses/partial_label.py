@@ -13,17 +13,17 @@ class PartialLabelLoss(_Loss):
     r"""Marginal cross-entropy, and Dice, for labels that name a set of possible classes instead of one.
 
     $\mathcal{L}_{CE} = -\log \sum_{c \in S_o} p_{o,c}$ with p the softmax of the logits and $S_o$ the classes that the
-    label of pixel o cannot tell apart (G. Shi et al. 2021, "Marginal loss and exclusion loss for partially supervised
-    multi-organ segmentation", Eq. 4). A set of one class is the plain cross-entropy; the set of all classes costs
-    nothing and is not counted in the mean. The weight of a pixel is the smallest weight of its classes, so that a
-    finer label never costs less.
+    label of pixel o allows (G. Shi et al. 2021, "Marginal loss and exclusion loss for partially supervised multi-organ
+    segmentation", Eq. 4). A set of one class gives the plain cross-entropy; pixels with the set of all classes have no
+    loss and are excluded from the mean. The weight of a pixel is the smallest weight of its classes, so that a more
+    specific label never has a lower weight.
 
-    The Dice term takes, for each of ``dice_sets`` G, the pixels whose label lies in G or has no class in common with
-    it, and compares $\sum_{c \in G} p_c$ with the label.
+    For each of ``dice_sets`` G, the Dice term uses the pixels whose label is inside G or disjoint from G, and compares
+    $\sum_{c \in G} p_c$ with the label.
 
     Args:
         weight: weight of each class in the cross-entropy, shape (C,), not negative; 1 each when None.
-        dice_sets: sets of classes that have a Dice term, such as ``[[1], [2], [3], [1, 2]]``; none by default.
+        dice_sets: sets of classes with a Dice term, such as ``[[1], [2], [3], [1, 2]]``; default: none.
 
     Raises:
         ValueError: when a weight is negative or not finite.
@@ -53,10 +53,10 @@ class PartialLabelLoss(_Loss):
             target: sets of classes as bits, 1 to 2**C - 1, shape (B, 1, H, W[, D]).
 
         Returns:
-            Scalar, not negative; 0 when no pixel says anything.
+            Scalar, not negative; 0 when every pixel allows all classes.
 
         Raises:
-            ValueError: when shapes or values are not those.
+            ValueError: when shapes or values are wrong.
         """
         logits, sets = self._checked(input, target)
         weights = self._pixel_weights(sets, logits)
@@ -69,13 +69,13 @@ class PartialLabelLoss(_Loss):
         return loss + torch.stack(terms).mean()
 
     def cross_entropy(self, logits: torch.Tensor, sets: torch.Tensor) -> torch.Tensor:
-        """-log of the probability of the set, for each pixel, without weights; shape (B, 1, ...)."""
+        """Unweighted loss of each pixel, -log of the probability of its set; shape (B, 1, ...)."""
         possible = _members(sets, logits.shape[1])
         inside = logits.masked_fill(~possible, -torch.inf).logsumexp(dim=1, keepdim=True)
         return logits.logsumexp(dim=1, keepdim=True) - inside
 
     def _pixel_weights(self, sets: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        """Smallest weight of the possible classes; 0 where all are possible."""
+        """Smallest weight of the possible classes; 0 if all are possible."""
         classes = logits.shape[1]
         counted = (sets != (1 << classes) - 1).to(logits.dtype)
         if self.weight is None:
@@ -110,6 +110,6 @@ class PartialLabelLoss(_Loss):
 
 
 def _members(sets: torch.Tensor, classes: int) -> torch.Tensor:
-    """Which classes a set has, (B, C, ...), from its bits (B, 1, ...)."""
+    """One-hot members (B, C, ...) of sets given as bits (B, 1, ...)."""
     index = torch.arange(classes, device=sets.device).reshape(1, classes, *[1] * (sets.ndim - 2))
     return (sets >> index & 1).bool()

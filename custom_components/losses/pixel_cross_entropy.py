@@ -7,21 +7,21 @@ from torch.nn.modules.loss import _Loss
 
 
 class PixelCrossEntropy(_Loss):
-    r"""Multi-class cross-entropy over the pixels that count (Chen et al. 2020, Sec. II-D).
+    r"""Multi-class cross-entropy over the pixels that are not ignored (Chen et al. 2020, Sec. II-D).
 
     $\mathcal{L} = -\sum_{c=1}^{M} y_{o,c} \log p_{o,c}$, averaged over the pixels o whose label is not ignored.
-    With class weights it is the weighted mean, as in ``torch.nn.CrossEntropyLoss``. When every pixel is ignored the
-    loss is 0 and so is its gradient. It is computed in float32 whatever the precision of the logits.
+    With class weights it is the weighted mean, as in ``torch.nn.CrossEntropyLoss``. If every pixel is ignored, loss and
+    gradient are 0. It is computed in float32 for any precision of the logits.
 
-    Departs from the paper: the paper puts a sigmoid on the last layer; here p is the softmax of the logits, so that
-    the probabilities of a pixel add up to 1. ``sigmoid=True`` takes the paper at its word, p_c = sigmoid(logit_c).
-    Alone, its formula is then least when all channels are 1, since nothing speaks against a wrong class; so the wrong
-    channels' -log(1 - p_c) are added: the loss of a pixel is the binary cross-entropy summed over its channels.
+    Differs from the paper, which has a sigmoid on the last layer: here p is the softmax of the logits, so that the
+    probabilities of a pixel add up to 1. ``sigmoid=True`` follows the paper's text, p_c = sigmoid(logit_c). The paper's
+    formula alone would then be minimal with all channels at 1, because wrong classes have no penalty. Therefore
+    -log(1 - p_c) of the wrong channels is added: a pixel's loss is the sum of its channels' binary cross-entropies.
 
     Args:
-        ignore_index: label of the pixels that do not count.
-        weight: weight of each class, shape (C,), not negative; none means 1 each.
-        sigmoid: whether the channels are probabilities of their own (the paper's last layer).
+        ignore_index: label of ignored pixels.
+        weight: weight of each class, shape (C,), not negative; default: 1 each.
+        sigmoid: whether the channels are independent probabilities (the paper's last layer).
 
     Raises:
         ValueError: when a weight is negative or not finite.
@@ -53,7 +53,7 @@ class PixelCrossEntropy(_Loss):
             Scalar, not negative.
 
         Raises:
-            ValueError: when the shapes do not belong together or a label has another value.
+            ValueError: when the shapes do not match or a label value is not valid.
         """
         logits, labels = convert_to_tensor(input, track_meta=False), convert_to_tensor(target, track_meta=False)
         self._check_shapes(logits, labels)
@@ -100,5 +100,5 @@ class PixelCrossEntropy(_Loss):
 def _checked_weight(weight: list[float] | torch.Tensor) -> torch.Tensor:
     weights = torch.as_tensor(weight, dtype=torch.float32)
     if weights.ndim != 1 or not bool((weights.isfinite() & (weights >= 0)).all()):
-        raise ValueError(f"Expected one weight >= 0 a class, got {weights.tolist()}. Correct `weight`.")
+        raise ValueError(f"Expected one weight >= 0 per class, got {weights.tolist()}. Correct `weight`.")
     return weights

@@ -1,1 +1,1 @@
-"""Transforms that the bundles name."""
+"""Transforms of both bundles."""

@@ -8,15 +8,15 @@ from custom_components.metrics.case_numbers import known_ratio
 from custom_components.networks.dual_sampling import branch_weight
 from monai.transforms import Transform
 
-# Lower ends of the levels 1, 2, 3, 4. The paper's soft mask T(A) parts attention at the second of them, beta = 0.4.
+# Lower ends of the levels 1, 2, 3, 4. The second one is the threshold beta = 0.4 of the paper's soft mask T(A).
 LEVELS_FROM = (0.2, 0.4, 0.6, 0.8)
 
-# Levels are shown and stored in one byte.
+# Levels are stored in one byte.
 MOST_LEVELS = 255
 
 
 def attention_levels(attention: torch.Tensor, levels_from: Sequence[float] = LEVELS_FROM) -> torch.Tensor:
-    """Quantise attention: the level of a voxel is how many of the lower ends it reaches.
+    """Quantise attention: the level of a voxel is the count of lower ends that it reaches.
 
     Args:
         attention: A in [0, 1], any shape.
@@ -36,24 +36,24 @@ def attention_levels(attention: torch.Tensor, levels_from: Sequence[float] = LEV
 
 
 class AttentionLevelsd(Transform):
-    """One label volume of both branches' attention, for tools that show label volumes and no heat maps.
+    """Combine both branches' attention into one label volume, for tools that cannot show heat maps.
 
-    The maps are weighted as Eq. 5 of Ouyang et al. 2020 weights the probabilities: w A_US + (1 - w) A_SS, with w given
-    by the infection ratio. Where the ratio is unknown Eq. 5 gives no weight, and the mean of both maps is taken. The
-    result is cut into levels: 0 is background, 1, 2, ... are rising attention.
+    The maps are weighted as Eq. 5 of Ouyang et al. 2020 weights the probabilities: w A_US + (1 - w) A_SS, where w
+    depends on the infection ratio. If the ratio is unknown, the mean of both maps is used. The result is divided into
+    levels: 0 is background, 1, 2, ... are increasing attention.
 
     Args:
-        us_key: attention of the uniform-sampling branch, (1, X, Y, Z) in [0, 1], back on the grid of the CT.
-        ss_key: that of the size-balanced branch, same shape.
-        pred_key: where the levels go, a MetaTensor if the maps are: (1, X, Y, Z), whole numbers as float32.
-        ratio_key: infection volume / lung volume; absent, None or NaN when unknown.
+        us_key: attention of the uniform-sampling branch, (1, X, Y, Z) in [0, 1], on the grid of the CT.
+        ss_key: attention of the size-balanced branch, same shape.
+        pred_key: key of the levels: (1, X, Y, Z), whole numbers as float32, a MetaTensor if the maps are.
+        ratio_key: infection volume / lung volume; missing, None or NaN when unknown.
         levels_from: lower ends of level 1, 2, ..., rising, in (0, 1].
         weights: w outside and inside the ratio thresholds, as the network has them.
-        ratio_thresholds: of the ratio, as the network has them.
+        ratio_thresholds: thresholds of the ratio, as in the network.
 
     Raises:
-        ValueError: at once when ``levels_from`` are no such numbers; on call, naming the case, when a map is missing,
-            has another shape than the other, or holds something else than numbers from 0 to 1.
+        ValueError: at once when ``levels_from`` is not valid; on call, naming the case, when a map is missing, the
+            shapes differ, or values are outside 0 to 1.
 
     Example:
         >>> us, ss = torch.tensor([[[[1.0, 1.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0, 0.0]]]])
@@ -81,7 +81,7 @@ class AttentionLevelsd(Transform):
         self.weights, self.ratio_thresholds = weights, ratio_thresholds
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Make the levels of one case.
+        """Compute the levels of one case.
 
         Args:
             data: both maps and the ratio.
@@ -95,7 +95,7 @@ class AttentionLevelsd(Transform):
         if us.shape != ss.shape:
             raise ValueError(
                 f"Case {case}: {self.us_key} has shape {tuple(us.shape)}, {self.ss_key} {tuple(ss.shape)}. Expected "
-                "both on the grid of the CT: bring both back to it (Invertd)."
+                "both on the grid of the CT: apply Invertd to both."
             )
         weight = self._weight(known_ratio({"ratio": item.get(self.ratio_key)}, case))
         item[self.pred_key] = attention_levels(weight * us + (1 - weight) * ss, self.levels_from)
@@ -110,11 +110,11 @@ class AttentionLevelsd(Transform):
 def _attention(item: Mapping[Hashable, Any], key: str, case: str) -> torch.Tensor:
     attention = item.get(key)
     if not isinstance(attention, torch.Tensor):
-        raise ValueError(f"Case {case} has no {key!r}. Expected the branch's attention map there, a tensor.")
+        raise ValueError(f"Case {case} has no {key!r}. Expected the branch's attention map as a tensor.")
     low, high = torch.aminmax(attention.detach())
     if not (low >= -1e-3 and high <= 1 + 1e-3):
         raise ValueError(
-            f"Case {case}: {key!r} runs from {low.item():g} to {high.item():g}. Expected attention from 0 to 1: take "
+            f"Case {case}: {key!r} ranges from {low.item():g} to {high.item():g}. Expected attention from 0 to 1: take "
             "the network's `explain`, and check the weights that were loaded."
         )
     return attention
@@ -125,6 +125,7 @@ def _check_levels(levels_from: Sequence[float]) -> None:
     rising = all(lower < upper for lower, upper in pairwise(ends))
     if not (1 <= len(levels_from) <= MOST_LEVELS and rising and ends[-1] <= 1):
         raise ValueError(
-            f"levels_from is {list(levels_from)}. Expected 1 to {MOST_LEVELS} rising numbers in (0, 1]: the attention "
+            f"levels_from is {list(levels_from)}. Expected 1 to {MOST_LEVELS} increasing numbers in (0, 1]: the "
+            "attention "
             "from which each level holds."
         )

@@ -14,23 +14,23 @@ _RATIO_DECIMALS = 6
 
 
 class DiagnosisScoresd(Transform):
-    """Put the scores of a case into ``data["result"]``, as numbers and strings that JSON can hold.
+    """Put the scores of a case into ``data["result"]`` as JSON-compatible numbers and strings.
 
-    MONAI Label sends what is there beside the label volume, as ``params``. Entries that are there already are kept.
+    MONAI Label returns this as ``params`` with the label volume. Existing entries are kept.
 
     ``p_us``, ``p_ss``: probability of COVID-19 of each branch; ``p_final``: that of Eq. 5 of Ouyang et al. 2020;
-    ``prediction``: ``covid`` or ``cap``; ``ratio``: infection volume / lung volume; ``weight_us``: what it gives to the
-    uniform branch; ``p_plain``: of the network without attention loss, when it was asked. Where the ratio is unknown,
-    it, ``weight_us``, ``p_final`` and ``prediction`` are null.
+    ``prediction``: ``covid`` or ``cap``; ``ratio``: infection volume / lung volume; ``weight_us``: the resulting weight
+    of the uniform branch; ``p_plain``: of the network without attention loss, if used. If the ratio is unknown,
+    ``ratio``, ``weight_us``, ``p_final`` and ``prediction`` are null.
 
     Args:
-        threshold: P_final from which a scan is called COVID-19.
-        result_key: where the scores go.
-        weights: w outside and inside the ratio thresholds, as the network has them.
-        ratio_thresholds: of the ratio, as the network has them.
+        threshold: smallest P_final that is classified as COVID-19.
+        result_key: key of the scores.
+        weights: w outside and inside the ratio thresholds, as in the network.
+        ratio_thresholds: thresholds of the ratio, as in the network.
 
     Raises:
-        ValueError: on call, naming the case, when a logit that is needed is missing, or is no finite number.
+        ValueError: on call, naming the case, when a required logit is missing or not finite.
 
     Example:
         >>> logits = {name: torch.tensor([value]) for name, value in {"logit_us": 0.0, "logit_ss": 9.0}.items()}

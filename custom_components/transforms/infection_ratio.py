@@ -12,18 +12,18 @@ from monai.transforms import MapTransform
 
 
 def infection_ratio(infection: np.ndarray | torch.Tensor, lung: np.ndarray | torch.Tensor, case: str = "") -> float:
-    """Infection volume / lung volume (Ouyang et al. 2020, Sec. III-C), by voxel counts on one native grid.
+    """Infection volume / lung volume (Ouyang et al. 2020, Sec. III-C), from voxel counts on the native grid.
 
     Args:
         infection: 0/1, any shape.
-        lung: 0/1, of the same sizes; its axes may be stored in another order.
-        case: whose masks they are, for the message.
+        lung: 0/1, same sizes, possibly in another axis order.
+        case: name of the case, for the message.
 
     Returns:
         The ratio, 0 to 1.
 
     Raises:
-        ValueError: when the masks have different sizes, the lung mask is empty, or the infection is larger than it.
+        ValueError: when the sizes differ, the lung mask is empty, or the infection is larger than the lungs.
 
     Example:
         >>> lung = np.array([[[1, 1, 1, 1, 0]]])
@@ -48,14 +48,14 @@ def infection_ratio(infection: np.ndarray | torch.Tensor, lung: np.ndarray | tor
 
 
 class InfectionRatiod(MapTransform):
-    """Give an item its infection ratio, from the masks as loaded: before anything is resampled.
+    """Add the infection ratio to an item, computed from the masks before resampling.
 
-    A ratio that the item brings from its datalist is kept when it is a finite number; without infection mask it is NaN.
+    A finite ratio from the datalist is kept; without an infection mask the ratio is NaN.
 
     Args:
-        lung_key: the lung mask, not 0 in the lungs.
-        infection_key: the infection mask, 0/1; may be absent or None.
-        ratio_key: where the ratio goes, a float.
+        lung_key: the lung mask, nonzero in the lungs.
+        infection_key: the infection mask, 0/1; may be missing or None.
+        ratio_key: key of the ratio, a float.
 
     Raises:
         ValueError: on call, naming the case, when the lung mask is missing or the masks give no ratio from 0 to 1.
@@ -98,7 +98,7 @@ class InfectionRatiod(MapTransform):
         if item.get(self.lung_key) is None:
             raise ValueError(
                 f"Case {case}: {self.lung_key} is missing, so the infection has no ratio. "
-                "Give it in the datalist, or segment the lungs first."
+                "Add it to the datalist, or segment the lungs first."
             )
         return item[self.lung_key]
 
@@ -108,9 +108,9 @@ def _count(mask: np.ndarray | torch.Tensor) -> int:
 
 
 class RatioChanneld(MapTransform):
-    """Append the infection ratio to a scan as a channel of one constant: the second input of ``DualSamplingNet``.
+    """Append the infection ratio to a scan as a constant channel, the second input of ``DualSamplingNet``.
 
-    The deployment tools feed a network one tensor; so the ratio travels in it.
+    Deployment tools pass one tensor to a network, so the ratio must be part of it.
 
     Args:
         keys: scans, shape (1, D, H, W).
@@ -128,7 +128,7 @@ class RatioChanneld(MapTransform):
         self.ratio_key = ratio_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Append it.
+        """Append the ratio.
 
         Args:
             data: scans and ratio of one case.

@@ -1,4 +1,4 @@
-"""Specks of a few pixels are more often a network's mistakes than lesions: they are taken away."""
+"""Remove lesion regions of a few pixels, which usually are errors of the network."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -13,16 +13,16 @@ SMALLEST = 0.0004  # of a slice's area: 105 pixels of 512 x 512
 
 
 def without_small_lesions(lesions: np.ndarray, smallest: int) -> np.ndarray:
-    """Take away the connected parts of each lesion class that are small.
+    """Remove small connected regions of each lesion class.
 
-    Pixels that touch, at a corner too, are one part; in a volume across slices.
+    Pixels that touch, even at a corner, belong to one region; in a volume also across slices.
 
     Args:
         lesions: 0 background, any other value a class; (X, Y) or (X, Y, Z).
-        smallest: pixels or voxels of the smallest part that stays.
+        smallest: size of the smallest region that is kept, in pixels or voxels.
 
     Returns:
-        The labels that stay, in the same type.
+        The remaining labels, same data type.
 
     Example:
         >>> without_small_lesions(np.array([[1, 1, 0, 1], [2, 0, 0, 0]]), 2).tolist()
@@ -32,13 +32,13 @@ def without_small_lesions(lesions: np.ndarray, smallest: int) -> np.ndarray:
     for label in np.setdiff1d(lesions, 0):
         parts, _ = ndimage.label(lesions == label, np.ones((3,) * lesions.ndim))
         small = np.bincount(parts.ravel()) < smallest
-        small[0] = False  # what is of another class
+        small[0] = False  # voxels of other classes
         kept[small[parts]] = 0
     return kept
 
 
 def smallest_part(shape: Sequence[int], share: float = SMALLEST) -> int:
-    """Pixels of the smallest part that stays, for a share of the area of a slice: of the map's two longest axes.
+    """Pixels of the smallest region that is kept, for a share of the slice area (the map's two longest axes).
 
     Example:
         >>> smallest_part((512, 512, 1)), smallest_part((512, 512, 130)), smallest_part((96, 96), 0)
@@ -48,20 +48,19 @@ def smallest_part(shape: Sequence[int], share: float = SMALLEST) -> int:
 
 
 class RemoveSmallLesionsd(MapTransform):
-    """Take away the small parts of each lesion class, by :func:`without_small_lesions`.
+    """Remove small regions of each lesion class with :func:`without_small_lesions`.
 
-    The size is a share of a slice's area, so that a slice has the same parts left at any resolution. A departure from
-    Chen et al. 2020, who name no such step. MONAI's ``RemoveSmallObjects`` would need scikit-image, and one channel for
-    each class of a volume.
+    The size is a share of the slice area, so that the result does not depend on the resolution. Chen et al. 2020 have
+    no such step. MONAI's ``RemoveSmallObjects`` would need scikit-image and one channel per class.
 
     Args:
         keys: label maps (1, X, Y, Z).
-        smallest: the smallest part that stays, from 0 (all do) to 1, of the area of a slice, as
-            :func:`smallest_part` has it.
+        smallest: smallest region that is kept, as a share of the slice area, from 0 (all are kept) to 1; see
+            :func:`smallest_part`.
         allow_missing_keys: whether a label map may be missing.
 
     Raises:
-        ValueError: when ``smallest`` is no number from 0 to 1.
+        ValueError: when ``smallest`` is not a number from 0 to 1.
 
     Example:
         >>> import torch
@@ -75,19 +74,20 @@ class RemoveSmallLesionsd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         if isinstance(smallest, bool) or not isinstance(smallest, int | float) or not 0 <= smallest <= 1:
             raise ValueError(
-                f"smallest_lesion is {smallest!r}. Expected a share of a slice's area, from 0 (all lesions stay) to 1, "
+                f"smallest_lesion is {smallest!r}. Expected a share of a slice's area, from 0 (all lesions are kept) "
+                "to 1, "
                 f"such as {SMALLEST}."
             )
         self.smallest = smallest
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Take away the small parts of one case.
+        """Remove the small regions of one case.
 
         Args:
             data: the case.
 
         Returns:
-            A shallow copy with other label maps.
+            A shallow copy with new label maps.
         """
         item: dict[Any, Any] = dict(data)
         for key in self.key_iterator(item) if self.smallest else ():

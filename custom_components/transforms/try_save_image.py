@@ -7,10 +7,10 @@ from monai.transforms import SaveImaged
 
 
 class TrySaveImaged(SaveImaged):
-    """MONAI's SaveImaged that notes a file which cannot be written, and lets the case go on to its other files.
+    """MONAI's SaveImaged that records a failed write and lets the case continue with its other files.
 
-    Adds to MONAI: an error is kept as ``item["not_written"][<keys>]``; ``CaseEvaluator`` then counts the case as
-    failed, with all such reasons. Takes the arguments of ``monai.transforms.SaveImaged``.
+    Adds to MONAI: an error is stored in ``item["not_written"][<keys>]``; ``CaseEvaluator`` then counts the case as
+    failed and lists these reasons. Takes the arguments of ``monai.transforms.SaveImaged``.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -20,7 +20,7 @@ class TrySaveImaged(SaveImaged):
             data: the item.
 
         Returns:
-            A shallow copy; with what could not be written, if anything.
+            A shallow copy, with the failed writes if any.
         """
         unwritten = dict(data.get(NOT_WRITTEN, {}))
         with noted_when_unwritten(unwritten, ", ".join(map(str, self.keys)), case_id(data)):

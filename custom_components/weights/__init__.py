@@ -1,1 +1,1 @@
-"""What lies beside trained weights, and what they may hold."""
+"""Trained weights: checkpoints, model cards, and checks of their values."""

@@ -16,25 +16,25 @@ from custom_components.weights.not_finite import not_finite, some_names
 
 _logger = logging.getLogger(__name__)
 
-# What a training leaves beside its checkpoints.
+# Other files that a training writes to its folder.
 RESULTS = ("model.pt", "model.json", "last.pt", "last.json", "split.json")
 
 
 def training_folder(path: str | Path, resume: bool = False) -> Path:
-    """Make the folder of a training, or prepare the one that is there: nothing of an earlier training is lost.
+    """Create or prepare the folder of a training without losing results of an earlier one.
 
-    A training that starts anew where another one has been keeps that one's results in ``earlier_1``, ``earlier_2``
-    and so on, and moves its checkpoints there. ``model.pt`` also stays in its place until there is a better one.
+    A new training in the folder of an earlier one moves the earlier results and checkpoints to ``earlier_1``,
+    ``earlier_2`` and so on. ``model.pt`` also stays in place until the new training replaces it.
 
     Args:
         path: folder of the checkpoints.
-        resume: whether the training continues from them.
+        resume: whether the training resumes from them.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: when it cannot be written into.
+        ValueError: when the folder cannot be written into.
     """
     folder = writable_folder(path)
     results = [folder / name for name in RESULTS if (folder / name).is_file()]
@@ -50,12 +50,12 @@ def training_folder(path: str | Path, resume: bool = False) -> Path:
             shutil.copy2(file, kept / file.name)
     for file in checkpoints:
         file.rename(kept / file.name)
-    _logger.info("%s has an earlier training: its model and checkpoints are kept in %s.", folder, kept)
+    _logger.info("%s contains an earlier training: its model and checkpoints are kept in %s.", folder, kept)
     return folder
 
 
 def training_ended(path: str | Path) -> None:
-    """Say what a training has left in its folder, with the score of the best epoch.
+    """Log the files that a training has written, with the score of the best epoch.
 
     Args:
         path: folder of the checkpoints.
@@ -66,14 +66,14 @@ def training_ended(path: str | Path) -> None:
     score = read_card(folder / "model.pt").get("score") or {}
     best = f"Best {score['name']}: {score['value']:.4f}, epoch {score['epoch']}. " if score.get("value") else ""
     found = [name for name in (*RESULTS, "resume_checkpoint_epoch=*.pt") if any(folder.glob(name))]
-    _logger.info("Training ended. %sWritten: %s: %s", best, folder, ", ".join(found))
+    _logger.info("Training ended. %sFiles in %s: %s", best, folder, ", ".join(found))
 
 
 def epoch_checkpoints(folder: str | Path, prefix: str = "resume") -> dict[int, Path]:
-    """Epoch checkpoints that ``CheckpointSaver(file_prefix=prefix, save_interval=...)`` left in a folder.
+    """Epoch checkpoints that ``CheckpointSaver(file_prefix=prefix, save_interval=...)`` saved in a folder.
 
     Args:
-        folder: where it saves.
+        folder: folder of the checkpoints.
         prefix: its ``file_prefix``.
 
     Returns:
@@ -87,14 +87,14 @@ def epoch_checkpoints(folder: str | Path, prefix: str = "resume") -> dict[int, P
 
 
 def latest_checkpoint(folder: str | Path, prefix: str = "resume") -> Path | None:
-    """File of the highest epoch among the :func:`epoch_checkpoints` that can be read, or None.
+    """The readable checkpoint of the highest epoch, or None if there are no checkpoints.
 
     Args:
-        folder: where they are.
-        prefix: of their names.
+        folder: folder of the checkpoints.
+        prefix: prefix of their names.
 
     Raises:
-        ValueError: when there are some and none can be read.
+        ValueError: when there are checkpoints but none can be read.
     """
     epochs = epoch_checkpoints(folder, prefix)
     broken = ""
@@ -102,7 +102,7 @@ def latest_checkpoint(folder: str | Path, prefix: str = "resume") -> Path | None
         reason = _unreadable(epochs[epoch])
         if reason is None:
             return epochs[epoch]
-        broken = broken or f"Checkpoint {epochs[epoch]} cannot be resumed from: {reason}."
+        broken = broken or f"Cannot resume from checkpoint {epochs[epoch]}: {reason}."
         _logger.warning("Checkpoint %s cannot be read (%s): using the previous one.", epochs[epoch], reason)
     if broken:
         raise ValueError(f"{broken} Delete the file if it is broken, or use a new --ckpt_dir.")
@@ -112,7 +112,7 @@ def latest_checkpoint(folder: str | Path, prefix: str = "resume") -> Path | None
 def _unreadable(path: Path) -> str | None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler lets through whatever it stumbled on, such as KeyError
+    except Exception as error:  # the unpickler raises many types of errors, such as KeyError
         return unreadable(error)
     network = state.get("network") if isinstance(state, Mapping) else None
     found = not_finite(network) if isinstance(network, Mapping) else []
@@ -120,12 +120,12 @@ def _unreadable(path: Path) -> str | None:
 
 
 def unreadable(error: Exception) -> str:
-    """Why a file could not be loaded as tensors; PyTorch's own message tells how to load objects all the same."""
+    """Why a file could not be loaded as tensors. PyTorch's own message would suggest loading untrusted objects."""
     if isinstance(error, pickle.UnpicklingError) and "unsupported" in str(error).lower():
-        return "it holds more than tensors, and objects, which could run code, are not loaded"
+        return "it contains objects other than tensors; these could run code and are not loaded"
     return f"{type(error).__name__} {first_line(error)}"
 
 
 def first_line(error: Exception) -> str:
-    """First line of what an error says, without its full stop."""
+    """First line of an error message without the full stop."""
     return (str(error).splitlines() or [""])[0].rstrip(".:")

@@ -1,7 +1,7 @@
-"""What is needed to use weights, as one small JSON beside them: ``model.json`` beside ``model.pt``.
+"""Model card: a small JSON with all settings needed to use weights, ``model.json`` for ``model.pt``.
 
-Configs take it as their defaults, so that a network trained with other numbers than the paper's is evaluated, applied
-and exported without repeating them. A card names no case: a digest of its files tells whether it was trained on.
+Configs use it for their defaults, so that a network trained with other settings than the paper's can be evaluated,
+applied and exported without repeating them. A card contains no case names, only digests of the training cases' files.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ _logger = logging.getLogger(__name__)
 SUFFIX = ".json"
 NETWORK, SETTINGS, WEIGHTS = "network", "settings", "weights_sha256"
 TRAINED_ON, VALIDATED_ON = "trained_on", "validated_on"
-# Bytes of the beginning and of the end of a file that go into its digest, beside its size.
+# Number of first and last bytes of a file in its digest, in addition to its size.
 ENDS = 65536
 
 
 def card_path(weights: str | Path) -> Path:
-    """Where the card of weights is.
+    """Path of the card of weights.
 
     Example:
         >>> card_path("models/model.pt").as_posix()
@@ -35,11 +35,11 @@ def card_path(weights: str | Path) -> Path:
 
 
 def write_card(weights: str | Path, content: Mapping[str, Any]) -> None:
-    """Write the card of weights that are there, atomically; it is valid for these very weights.
+    """Write the card of existing weights, atomically; it is valid only for exactly these weights.
 
     Args:
         weights: file of the weights.
-        content: ``settings``, ``network`` and what else is known.
+        content: ``settings``, ``network`` and other facts.
     """
     full = {WEIGHTS: file_digest(Path(weights)), **content}
     with atomic_path(card_path(weights)) as temporary:
@@ -47,7 +47,7 @@ def write_card(weights: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def read_card(weights: str | Path | None) -> dict[str, Any]:
-    """The card of weights; empty where there is none, where it cannot be read, or where it belongs to others.
+    """Read the card of weights; empty if it is missing, unreadable, or belongs to other weights.
 
     Args:
         weights: file of the weights.
@@ -58,15 +58,15 @@ def read_card(weights: str | Path | None) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content[WEIGHTS] == file_digest(Path(weights)):
             return dict(content)
-        problem = f"is of other weights than {Path(weights).name}"
+        problem = f"belongs to other weights than {Path(weights).name}"
     except (OSError, ValueError, KeyError, TypeError):
         problem = "cannot be read"
-    _logger.warning("%s %s: what it says is not used.", path, problem)
+    _logger.warning("%s %s: it is ignored.", path, problem)
     return {}
 
 
 def network_arguments(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of the network that a card names; empty where it names none.
+    """Network arguments in a card; empty if there are none.
 
     Example:
         >>> network_arguments({"network": {"_target_": "package.Network", "features": [8, 16]}})
@@ -76,13 +76,13 @@ def network_arguments(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class TrainedWith:
-    """What weights were trained with, for a config's values.
+    """Training settings of weights, for use in configs.
 
     Args:
-        weights: file of the weights, or files whose networks are used together.
+        weights: file of the weights, or files of networks that are used together.
 
     Raises:
-        ValueError: when the weights that are used together were trained with other numbers each.
+        ValueError: when weights that are used together were trained with different settings.
 
     Example:
         >>> TrainedWith("nowhere/model.pt").get("spatial_size", [369, 369])
@@ -95,7 +95,7 @@ class TrainedWith:
         self._check_agree(files)
 
     def get(self, name: str, default: Any) -> Any:
-        """A number of the training, such as ``spatial_size``.
+        """A setting of the training, such as ``spatial_size``.
 
         Args:
             name: of it.
@@ -113,11 +113,11 @@ class TrainedWith:
         return next((card[NETWORK][name] for card in self.cards if name in card.get(NETWORK, {})), default)
 
     def trained_on(self) -> set[str]:
-        """Digests of the cases that any of the weights were trained on, see :func:`case_digest`."""
+        """Digests of the training cases of any of the weights, see :func:`case_digest`."""
         return set().union(*self._digests(TRAINED_ON))
 
     def validated_on(self) -> set[str]:
-        """Digests of the cases that validated the training of all of the weights."""
+        """Digests of the validation cases shared by all of the weights."""
         known = self._digests(VALIDATED_ON)
         return set.intersection(*known) if known else set()
 
@@ -133,16 +133,16 @@ class TrainedWith:
                 if value != other:
                     raise ValueError(
                         f"{file} was trained with {name} {value}, {first} with {other}. "
-                        "Train both with the same numbers to use them together."
+                        "Train both with the same settings to use them together."
                     )
 
 
 def case_digest(case: Mapping[str, Any], key: str = "image") -> str:
-    """Short digest of the files of a case: of their sizes, first and last bytes. A renamed file keeps it.
+    """Short digest of a case's files: sizes, first and last bytes. Renaming a file does not change it.
 
     Args:
-        case: of a datalist.
-        key: of its file, folder or files.
+        case: case of a datalist.
+        key: key of its file, folder or files.
 
     Returns:
         16 hexadecimal digits.
@@ -163,46 +163,46 @@ def _ends_digest(file: Path) -> str:
 
 
 def data_facts(cases: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a card says of cases: their number, a hash of all, a digest of each."""
+    """Facts on cases for a card: their number, a hash of all, a digest of each."""
     return facts_of({case_digest(case) for case in cases})
 
 
 def facts_of(digests: Iterable[str]) -> dict[str, Any]:
-    """As :func:`data_facts`, of digests."""
+    """As :func:`data_facts`, from digests."""
     known = sorted(digests)
     return {"cases": len(known), "sha256": hashlib.sha256("".join(known).encode()).hexdigest(), "digests": known}
 
 
 def scored_cases(split: Mapping[str, Any], trained: TrainedWith, score_trained_cases: bool = False) -> dict[str, Any]:
-    """Cases that an evaluation scores; those that the weights were trained on are left out or refused.
+    """Select the cases of an evaluation; training cases of the weights are excluded or cause an error.
 
     Args:
-        split: as ``split_cases``, ``select_fold`` or ``hold_out_fold`` returns it; without a fold, of the data that the
-            weights were trained on the cases that validated the training are scored.
-        trained: what the weights were trained with.
-        score_trained_cases: whether to score all cases; ``protocol`` then begins with how many were trained on.
+        split: split from ``split_cases``, ``select_fold`` or ``hold_out_fold``. Without a fold, only the validation
+            cases are scored if the weights were trained on this data.
+        trained: training settings of the weights.
+        score_trained_cases: whether to score all cases; ``protocol`` then begins with the count of training cases.
 
     Returns:
-        ``cases``, and ``protocol``, how they were chosen, in words.
+        ``cases``, and ``protocol``, a text on how they were selected.
 
     Raises:
-        ValueError: when cases of a fold that was asked for, or all cases, were trained on.
+        ValueError: when cases of the requested fold, or all cases, were used in training.
     """
     cases, known = split["validation"], trained.trained_on()
     digests = [case_digest(case) for case in cases] if known else []
     seen = sum(digest in known for digest in digests)
     if not seen:
         return {"cases": cases, "protocol": split["protocol"]}
-    said = f"{seen} of {len(cases)} cases were trained on"
+    said = f"{seen} of {len(cases)} cases were used in training"
     if score_trained_cases:
-        _logger.warning("%s: these are no scores of unseen cases.", said)
+        _logger.warning("%s: these are not scores of unseen cases.", said)
         return {"cases": cases, "protocol": f"training data ({said}); {split['protocol']}"}
     validated = trained.validated_on() - known
     held = [case for case, digest in zip(cases, digests, strict=True) if digest in validated]
     if held and split["fold"] is None:
-        _logger.warning("%s: scored are the %d that validated the training.", said, len(held))
-        return {"cases": held, "protocol": f"cases that validated the training ({len(held)} of {len(cases)})"}
+        _logger.warning("%s: only the %d validation cases of the training are scored.", said, len(held))
+        return {"cases": held, "protocol": f"validation cases of the training ({len(held)} of {len(cases)})"}
     raise ValueError(
-        f"{said}, says the model.json beside the weights: their scores would say nothing of unseen cases. Give --fold "
-        "N of that training, other data, or --score_trained_cases true to score them as training data."
+        f"{said}, according to the weights' model.json: their scores would not apply to unseen cases. Set --fold N as "
+        "in that training, use other data, or set --score_trained_cases true to score them as training data."
     )

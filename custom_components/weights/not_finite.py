@@ -1,4 +1,4 @@
-"""Which tensors of a network hold numbers that are none."""
+"""Find tensors with NaN or infinite values."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,13 +7,13 @@ from torch.nn.utils import get_total_norm
 
 
 def not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
-    """Names of the tensors with NaN, infinity, or numbers whose squares float32 cannot add up (above 1e19).
+    """Names of the tensors with NaN, infinity, or values above 1e19, whose squares overflow in float32.
 
-    The squares count because Adam keeps them: a gradient of 1e20 is finite, its square is not, and its weight would
-    never move again. Where all is well it is one pass over the numbers and one look at the device.
+    Adam stores squares: a gradient of 1e20 is finite, but its square is not, and its weight would never change again.
+    If all values are fine, this needs one pass over them and one device synchronisation.
 
     Args:
-        tensors: by name; those that hold integers are passed over.
+        tensors: tensors by name; integer tensors are skipped.
 
     Returns:
         Names, in the order given.
@@ -30,7 +30,7 @@ def not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
 
 
 def some_names(names: Sequence[str]) -> str:
-    """How a message names many: ``3 (first, second, ...)``.
+    """Shorten names for a message: ``3 (first, second, ...)``.
 
     Example:
         >>> some_names(["stem.weight", "stem.bias", "head.weight"])

@@ -41,7 +41,7 @@ def test_two_draws_of_one_case_differ() -> None:
 @pytest.mark.parametrize(
     ("shares", "draws", "message"),
     [
-        ({"a": 1, "c": 1}, 4, "Name the same ones"),
+        ({"a": 1, "c": 1}, 4, "Use the same names"),
         ({"a": 1, "b": 0}, 4, "Data set b has share 0"),
         ({"a": 1, "b": float("nan")}, 4, "Data set b has share nan"),
         ({"a": 1, "b": 1}, 0, "draws is 0"),

@@ -159,7 +159,7 @@ def test_the_first_process_logs_the_table(caplog):
     with caplog.at_level(logging.INFO):
         samplers = [SizeBalancedSampler(*data_set(), num_replicas=2, rank=rank) for rank in (1, 0)]
     [record] = caplog.records
-    assert record.getMessage() == f"Size-balanced sampling, draws of an epoch: 45\n{samplers[1].table()}"
+    assert record.getMessage() == f"Size-balanced sampling, draws per epoch: 45\n{samplers[1].table()}"
 
 
 def test_monais_engines_tell_it_the_epoch():

@@ -73,7 +73,10 @@ def test_absolute_paths_columns_of_ones_own_and_a_missing_patient_are_fine(write
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"lung": None, "fold": None}, r"Case cap_1: has no 'lung' and no 'fold'. Create .*python -m .* build_datalist"),
+        (
+            {"lung": None, "fold": None},
+            r"Case cap_1: has no 'lung' and no 'fold'. Create .*python -m .* build_datalist",
+        ),
         ({"ratio": None}, "Case cap_1: has no 'ratio'"),
         ({"label": "pneumonia"}, r"Case cap_1: label is 'pneumonia'. Expected 'covid' .* or 'cap'"),
         ({"label": 0}, r"Case cap_1: label is 0. Expected 'covid'"),

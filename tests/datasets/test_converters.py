@@ -178,7 +178,7 @@ def test_patients_of_plethora_that_cannot_be_used_are_listed_with_the_reason(ple
     assert set(cases_of(datalist)) == {"LUNG1-001", "LUNG1-016"}
     assert reasons["LUNG1-013"].startswith("Weak label")
     assert "slice spacing is uneven" in reasons["LUNG1-014"]
-    assert reasons["LUNG1-002"] == "Case LUNG1-002: there is no mask of effusion."
+    assert reasons["LUNG1-002"] == "Case LUNG1-002: the mask of effusion is missing."
     assert "LUNG1-003: 0 CT series" in reasons["LUNG1-003"]
 
 

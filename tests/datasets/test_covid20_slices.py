@@ -79,7 +79,7 @@ def test_one_slice_that_is_cut_off_is_left_out_with_a_warning(tmp_path, source, 
     names = ["volume_0007", "volume_0013_1", "volume_0013_2", "volume_0021_1"]
     assert [scan["case_id"] for scan in list_scans(datalist)] == names
     assert sorted(path.name for path in (tmp_path / "set" / "images").iterdir()) == [f"{name}.nii.gz" for name in names]
-    assert "1 scans of one slice are left out, as they are no volumes: volume_0021_2." in caplog.text
+    assert "1 scans with a single slice were skipped: volume_0021_2." in caplog.text
 
 
 def test_single_slices_alone_are_refused(tmp_path):

@@ -75,7 +75,7 @@ def test_a_mask_that_is_mirrored_whatever_its_header_is_refused(axis):
 
 def test_a_mask_of_fractions_is_refused_by_name_and_not_taken_for_an_empty_one():
     masks = {"lung": tensor(LUNG, PHANTOM.affine), "label": tensor(PHANTOM.infection / 255, PHANTOM.affine)}
-    with pytest.raises(ValueError, match=r"Case one: label goes up to 0\.0039\d+\. Expected 1 or more inside"):
+    with pytest.raises(ValueError, match=r"Case one: the largest value of label is 0\.0039\d+\. Expected 1 or more"):
         place_masks(image(), masks, "lung", "one")
 
 

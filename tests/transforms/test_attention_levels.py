@@ -102,7 +102,7 @@ def test_the_second_level_begins_where_the_papers_soft_mask_is_one_half():
     "levels_from", [[], [0.0, 0.5], [0.4, 0.2], [0.3, 0.3], [0.5, 1.1], np.linspace(0.001, 1, 256)]
 )
 def test_ends_that_make_no_levels_are_refused(levels_from):
-    with pytest.raises(ValueError, match=r"levels_from is \[.*Expected 1 to 255 rising numbers in \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"levels_from is \[.*Expected 1 to 255 increasing numbers in \(0, 1\]"):
         AttentionLevelsd(levels_from=list(levels_from))
 
 

@@ -76,5 +76,5 @@ def test_zero_keeps_all():
 
 @pytest.mark.parametrize("smallest", [-0.1, 1.5, "0.1", True, None])
 def test_what_is_no_share_is_refused(smallest):
-    with pytest.raises(ValueError, match=r"smallest_lesion is .*from 0 \(all lesions stay\) to 1"):
+    with pytest.raises(ValueError, match=r"smallest_lesion is .*from 0 \(all lesions are kept\) to 1"):
         RemoveSmallLesionsd("pred", smallest=smallest)

@@ -55,7 +55,7 @@ def test_the_card_of_other_weights_is_not_used_and_said_so(weights, caplog):
     weights.write_bytes(b"others")
     with caplog.at_level(logging.WARNING):
         assert read_card(weights) == {}
-    assert "model.json is of other weights than model.pt: what it says is not used." in caplog.text
+    assert "model.json belongs to other weights than model.pt: it is ignored." in caplog.text
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '{"settings": {}}'])
@@ -125,21 +125,23 @@ def test_unseen_cases_are_scored(cases, trained):
 
 def test_of_the_data_of_a_training_the_cases_that_validated_it_are_scored(cases, trained, caplog):
     scored = scored_cases(split_of(cases), trained)
-    assert scored == {"cases": cases[2:4], "protocol": "cases that validated the training (2 of 5)"}
-    assert "2 of 5 cases were trained on: scored are the 2 that validated the training." in caplog.text
+    assert scored == {"cases": cases[2:4], "protocol": "validation cases of the training (2 of 5)"}
+    assert "2 of 5 cases were used in training: only the 2 validation cases of the training are scored." in caplog.text
 
 
 @pytest.mark.parametrize(("chosen", "fold"), [(slice(4), 0), (slice(2), None)])
 def test_cases_that_were_trained_on_are_refused(cases, trained, tmp_path, chosen, fold):
     moved = shutil.copytree(tmp_path / "data", tmp_path / "moved")
     copies = [{"image": str(moved / Path(case["image"]).name)} for case in cases[chosen]]
-    with pytest.raises(ValueError, match=rf"^2 of {len(copies)} cases were trained on, .* --score_trained_cases true"):
+    with pytest.raises(
+        ValueError, match=rf"^2 of {len(copies)} cases were used in training, .* --score_trained_cases true"
+    ):
         scored_cases(split_of(copies, fold), trained)
 
 
 def test_their_scores_are_called_those_of_training_data(cases, trained, caplog):
     scored = scored_cases(split_of(cases), trained, score_trained_cases=True)
-    assert scored == {"cases": cases, "protocol": "training data (2 of 5 cases were trained on); all cases"}
+    assert scored == {"cases": cases, "protocol": "training data (2 of 5 cases were used in training); all cases"}
     assert "no scores of unseen cases" in caplog.text
 
 

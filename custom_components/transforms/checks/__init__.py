@@ -1,1 +1,1 @@
-"""What is refused, or warned of, before a result depends on it."""
+"""Checks of scans, labels and predictions."""

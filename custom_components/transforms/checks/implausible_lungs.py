@@ -1,4 +1,4 @@
-"""What speaks against a lung mask, whatever made it: a warning, since a disease or a short scan may look so."""
+"""Detect implausible lung masks. This is only a warning, because a disease or a short scan may look so."""
 
 import numpy as np
 import torch
@@ -7,28 +7,28 @@ from custom_components.transforms.lungs.body_outline import body_outline
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
-# Both lungs of an adult, from a forced breath out to a deep one in; of a scan that shows this much of the body.
+# Volume of both lungs of an adult, from full expiration to full inspiration; for scans of at least this length.
 USUAL_LITRES, WHOLE_MM = (1.0, 9.0), 100.0
-# Aerated lung is darker, as a median.
+# The median of aerated lung is lower.
 AERATED_HU = -500.0
-# Of the mask: the smaller lung has more, and less lies outside the body.
+# Smallest share of the smaller lung, and largest share outside the body.
 LEAST_SIDE, MOST_OUTSIDE = 0.05, 0.02
-# Voxel size that the body's outline is found on, about.
+# Approximate voxel size for finding the body's outline.
 WORKING_MM = 4.0
 
-# Key of a case: the sentence, empty when nothing speaks against its lungs.
+# Key of a case: a sentence on its lungs, empty when they are plausible.
 LUNG_NOTES = "lung_notes"
 
 
 def implausible_lungs(image_hu: np.ndarray, lung: np.ndarray, affine: np.ndarray) -> tuple[str, ...]:
-    """What speaks against a lung mask, in phrases; nothing when it is as lungs are.
+    """Phrases that say why a lung mask is implausible; empty when it is plausible.
 
-    Its median is not that of aerated lung, or part of it lies outside the body. Of a scan that shows 100 mm of the body
-    or more also: it lies in one half of the body, or measures less than 1 or more than 9 litres.
+    Reasons: the median HU is not that of aerated lung, or a part lies outside the body. For scans of at least 100 mm
+    also: the mask lies in one half of the body, or its volume is less than 1 or more than 9 litres.
 
     Args:
         image_hu: CT in HU, shape (X, Y, Z), stored in any orientation.
-        lung: not 0 inside, same shape.
+        lung: nonzero inside the lungs, same shape.
         affine: (4, 4) voxel index to RAS mm.
 
     Example:
@@ -55,7 +55,7 @@ def implausible_lungs(image_hu: np.ndarray, lung: np.ndarray, affine: np.ndarray
 
 
 def _coarse(array: np.ndarray, sizes_mm: np.ndarray) -> np.ndarray:
-    """Averages over whole voxels to about ``WORKING_MM``; an axis that is coarser stays as it is."""
+    """Average whole voxels to about ``WORKING_MM``; coarser axes are not changed."""
     size = np.clip(np.rint(sizes_mm / WORKING_MM), 1, array.shape).astype(int).tolist()
     tensor = torch.from_numpy(np.ascontiguousarray(np.clip(array, -1024, 1000), dtype=np.float32))
     return torch.nn.functional.interpolate(tensor[None, None], size=size, mode="area")[0, 0].numpy()
@@ -65,7 +65,7 @@ def _median(lung_hu: np.ndarray) -> str:
     median = float(np.median(lung_hu))
     if median <= AERATED_HU:
         return ""
-    return f"its median is {median:.0f} HU where that of aerated lung is below {AERATED_HU:.0f}"
+    return f"its median is {median:.0f} HU, expected below {AERATED_HU:.0f} HU for aerated lung"
 
 
 def _outside(inside: np.ndarray, body: np.ndarray) -> str:
@@ -74,7 +74,7 @@ def _outside(inside: np.ndarray, body: np.ndarray) -> str:
 
 
 def _side(inside: np.ndarray, body: np.ndarray) -> str:
-    """The middle is that of the body, x to the patient's left."""
+    """Check that both halves of the body contain lung; x points to the patient's left."""
     columns = body.sum(axis=(1, 2))
     middle = float((columns * np.arange(len(columns))).sum() / max(1, columns.sum()))
     share = float(inside[np.arange(len(columns)) > middle].sum() / inside.sum())
@@ -85,20 +85,20 @@ def _side(inside: np.ndarray, body: np.ndarray) -> str:
 def _litres(litres: float) -> str:
     low, high = USUAL_LITRES
     usual = low <= litres <= high
-    return "" if usual else f"it measures {litres:.2g} litres where lungs have {low:g} to {high:g}"
+    return "" if usual else f"its volume is {litres:.2g} litres, expected {low:g} to {high:g}"
 
 
 def warned_of_lungs(case: str, image_hu: np.ndarray, lung: np.ndarray, affine: np.ndarray) -> str:
-    """What :func:`implausible_lungs` finds, as one sentence for a report; logged too, once a case.
+    """Result of :func:`implausible_lungs` as one sentence for a report; also logged once per case.
 
     Args:
-        case: its name.
+        case: name of the case.
         image_hu: as there.
         lung: as there.
         affine: as there.
 
     Returns:
-        The sentence; empty when the mask is as lungs are.
+        The sentence; empty when the mask is plausible.
     """
     found = implausible_lungs(image_hu, lung, affine)
     warn_once(case, found, "has an implausible lung mask")

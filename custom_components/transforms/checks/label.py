@@ -16,19 +16,19 @@ LABEL_NAMES = {
 
 
 class CheckLabeld(MapTransform):
-    """Check, right after loading, that a label has known values and lies on its image, voxel by voxel.
+    """Check, right after loading, that a label has valid values and the grid of its image.
 
-    The data pass through unchanged. A wrong value would otherwise train a wrong class, or fail on the GPU
-    with an error that names no case.
+    The data are not changed. Without this check, a wrong value would train a wrong class, or fail on the GPU with an
+    error that does not name the case.
 
     Args:
         keys: labels to check.
-        image_key: image that each label must match in size and place; nothing is compared when it is not there.
-        allowed: label values.
+        image_key: image whose size and position each label must match; not compared if missing.
+        allowed: valid label values.
         allow_missing_keys: whether a label may be missing.
 
     Raises:
-        ValueError: on call, naming the case, the value or size found, the ones expected and the remedy.
+        ValueError: on call, naming the case, the value or size found, the expected ones and what to do.
 
     Example:
         >>> check = CheckLabeld(keys="label")

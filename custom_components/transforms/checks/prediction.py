@@ -8,16 +8,16 @@ from monai.transforms import MapTransform
 
 
 class CheckPredictiond(MapTransform):
-    """Check, first of the postprocessing, that a network's output is finite; the data pass unchanged.
+    """Check, before postprocessing, that a network's output is finite; the data are not changed.
 
-    The largest of NaN classes is the first one, so that without this check a network that fails says "background".
+    The argmax of NaN is the first class: without this check, a failing network would predict background.
 
     Args:
         keys: outputs of the network.
         allow_missing_keys: whether an output may be missing.
 
     Raises:
-        ValueError: on call, naming the case, the output and the remedy.
+        ValueError: on call, naming the case, the output and what to do.
 
     Example:
         >>> CheckPredictiond(keys="pred")({"pred": torch.tensor([0.5, torch.nan]), "case_id": "012"})
@@ -46,12 +46,12 @@ check the weights that were loaded, and try --amp False (no mixed precision).
 
 
 def check_finite(output: Any, case: str, name: str) -> None:
-    """Refuse an output of a network that is not finite.
+    """Check that a network's output is finite.
 
     Args:
         output: tensor or array of any shape.
-        case: the case's name.
-        name: what the output is called.
+        case: name of the case.
+        name: name of the output.
 
     Raises:
         ValueError: naming the case.

@@ -11,38 +11,37 @@ from custom_components.transforms.checks.implausible_lungs import LUNG_NOTES, wa
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-# Median HU inside a lung mask, from emphysema to a lung full of consolidation.
+# Range of the median HU in a lung mask, from emphysema to a fully consolidated lung.
 LUNG_MEDIAN_HU = (-1000.0, 0.0)
 
-# No tissue, and no noise of a scanner in more than a few voxels, lies below; padding does (-2000, -2048, -3024).
+# Below tissue and, except for a few voxels, scanner noise; padding is lower (-2000, -2048, -3024).
 PADDING_BELOW_HU = -1100.0
 
-# Share of the lung's voxels that may lie below ``PADDING_BELOW_HU``.
+# Allowed share of lung voxels below ``PADDING_BELOW_HU``.
 MAX_PADDING = 0.01
 
-# The median is taken of every n-th voxel of the lungs, of this many at least: the full sort would take most time.
+# The median uses every n-th lung voxel, at least this many, because a full sort would be slow.
 MEDIAN_VOXELS = 1_000_000
 
 
 class CheckScand(MapTransform):
-    """Check, right after loading, that CT and masks are what the networks were made for; they pass unchanged.
+    """Check, right after loading, that CT and masks are valid input for the networks; they are not changed.
 
-    Masks lie on the CT and hold 0 and 1 alone, or 0 and 255, the lung mask also 2 (1 left, 2 right). The lung mask has
-    voxels; inside it values are HU, without offset and padding; the infection lies in the lungs and is not larger than
-    they are. What lies outside the lungs is not looked at, so padding around the body is fine. A mask may be stored in
-    another orientation than the CT.
+    Masks must have the CT's grid and contain only 0 and 1, or 0 and 255; the lung mask also 2 (1 left, 2 right). The
+    lung mask must not be empty, the values inside it must be HU without offset and padding, and the infection must lie
+    in the lungs. Voxels outside the lungs are not checked, so padding around the body is fine. A mask may have another
+    orientation than the CT.
 
-    What may be right, but speaks against the lung mask (:func:`implausible_lungs`), is logged once a case, and added
-    as a sentence under ``lung_notes``.
+    An implausible lung mask (:func:`implausible_lungs`) is only logged, once per case, and noted under ``lung_notes``.
 
     Args:
         image_key: the CT in HU.
         lung_key: the lung mask.
-        infection_key: the infection mask; may be absent or None.
+        infection_key: the infection mask; may be missing or None.
         max_outside: share of the infection that may lie outside the lung mask, 0 to 1.
 
     Raises:
-        ValueError: at once when ``max_outside`` is no share; on call, naming the case, what was found and the remedy.
+        ValueError: at once when ``max_outside`` is not in 0 to 1; on call, naming the case, the problem and what to do.
 
     Example:
         >>> lung = torch.ones(1, 2, 3, 4)
@@ -63,7 +62,9 @@ class CheckScand(MapTransform):
     ) -> None:
         super().__init__((image_key, lung_key, infection_key))
         if not 0 <= max_outside <= 1:
-            raise ValueError(f"max_outside is {max_outside}. Expected a share of the infection, 0 to 1, such as 0.1.")
+            raise ValueError(
+                f"max_outside is {max_outside}. Expected a fraction of the infection, 0 to 1, such as 0.1."
+            )
         self.image_key, self.lung_key, self.infection_key = image_key, lung_key, infection_key
         self.max_outside = max_outside
 
@@ -71,7 +72,7 @@ class CheckScand(MapTransform):
         """Check one item.
 
         Args:
-            data: CT and masks of shape (1, X, Y, Z); an image without affine counts as lying at the identity.
+            data: CT and masks of shape (1, X, Y, Z); a missing affine counts as the identity.
 
         Returns:
             A shallow copy of the data.
@@ -93,7 +94,7 @@ class CheckScand(MapTransform):
     def _volume(self, item: Mapping[Hashable, Any], key: str, case: str) -> MetaTensor:
         if item.get(key) is None:
             remedy = ", or segment the lungs first" if key == self.lung_key else ""
-            raise ValueError(f"Case {case}: {key} is missing. Give it in the datalist{remedy}.")
+            raise ValueError(f"Case {case}: {key} is missing. Add it to the datalist{remedy}.")
         volume = item[key] if isinstance(item[key], MetaTensor) else MetaTensor(item[key])
         if volume.ndim != 4 or volume.shape[0] != 1:
             raise ValueError(
@@ -103,7 +104,7 @@ class CheckScand(MapTransform):
         return volume
 
     def _mask(self, item: Mapping[Hashable, Any], key: str, image: MetaTensor, case: str) -> np.ndarray:
-        """Where a mask is 1, indexed like ``_array(image)``."""
+        """Voxels in which a mask is 1, indexed like ``_array(image)``."""
         mask = mask_on_image(self._volume(item, key, case), image, key, case)
         array = _array(binary_mask(mask, key == self.lung_key), image)
         inside = array == 1
@@ -125,7 +126,7 @@ class CheckScand(MapTransform):
 
 
 def _array(volume: MetaTensor, like: MetaTensor | None = None) -> np.ndarray:
-    """The voxels, the slowest axis of ``like`` in memory first (indexing is faster so)."""
+    """The voxels with the slowest axis of ``like`` in memory first, for faster indexing."""
     memory = _slowest_first(volume if like is None else like)
     array = volume.as_tensor().detach().cpu()[0]
     array = array.float() if array.dtype == torch.bfloat16 else array

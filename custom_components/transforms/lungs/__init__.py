@@ -1,1 +1,1 @@
-"""Lungs: found by a network or by threshold and morphology, and told left from right."""
+"""Segment lungs by a network or by threshold and morphology, and separate left from right."""

@@ -3,21 +3,21 @@ import torch
 from monai.utils import convert_to_numpy
 from scipy import ndimage
 
-# Brighter than this, in a lung window scaled to 0..1, is body: -600 HU in the window [-1350, 150].
+# Lower limit of the body in a lung window scaled to 0..1: -600 HU in the window [-1350, 150].
 BODY_GREY = 0.5
-# About this many pixels along the longer side of a slice are looked at.
+# Slices are reduced to about this many pixels along the longer side.
 COARSE_SIZE = 128
-# A table's plate or a line of text is thinner than twice this many of those pixels.
+# Tables and text are thinner than twice this many reduced pixels.
 OPENING = 2
-# Less of the image than this is no body.
+# A smaller share of the image is not a body.
 LEAST_SHARE = 0.05
 
 
 def body_mask(image: torch.Tensor | np.ndarray) -> np.ndarray:
-    """Where the body lies, roughly, for MONAI's ``CropForeground``: its box counts, not its outline.
+    """Rough body mask for MONAI's ``CropForeground``, which uses only its bounding box.
 
-    The largest bright component with what it encloses in a slice (lungs), without what is thin (table, text).
-    Where nothing is bright enough to be a body, all of the image is taken and nothing cropped.
+    The mask is the largest bright component, with holes (lungs) filled in each slice and thin parts (table, text)
+    removed. If nothing is bright enough, the mask is the whole image and nothing is cropped.
 
     Args:
         image: shape (1, X, Y) or (1, X, Y, Z), a lung window scaled to 0..1; slices are X by Y.
@@ -26,7 +26,7 @@ def body_mask(image: torch.Tensor | np.ndarray) -> np.ndarray:
         Boolean, same shape.
 
     Raises:
-        ValueError: when the shape is another.
+        ValueError: when the shape is different.
 
     Example:
         >>> image = np.zeros((1, 80, 120))
@@ -48,7 +48,7 @@ def body_mask(image: torch.Tensor | np.ndarray) -> np.ndarray:
 
 
 def _without_thin(mask: np.ndarray) -> np.ndarray:
-    """Holes filled, then opened, in each slice; what is bright goes on behind the image's border."""
+    """Fill holes, then apply an opening, in each slice; bright parts continue beyond the image border."""
     cross = ndimage.generate_binary_structure(2, 1)
     disk = ndimage.iterate_structure(cross, OPENING)
     cross, disk = (shape.reshape(shape.shape + (1,) * (mask.ndim - 2)) for shape in (cross, disk))

@@ -1,4 +1,4 @@
-"""The patient's own outline in a chest CT: what encloses air beside it, such as a table or a cushion, is none of it."""
+"""The patient's outline in a chest CT, without a table or cushion that encloses air."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,18 +22,18 @@ _SLICE_CROSS[1, :, 1] = _SLICE_CROSS[:, 1, 1] = True
 
 
 def body_outline(hu: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
-    """The body with all that it encloses: lungs, trachea, stomach and bowel.
+    """Mask of the body with everything inside: lungs, trachea, stomach and bowel.
 
-    The trunk is the largest piece of tissue that is thick; plates of a table are thin, also where they touch the back.
-    Air belongs to the body where no way leads to it from the border of its slice, and most of it lies in the convex
-    hull of the trunk: so air in, on or under a table stays out, whatever closes it off.
+    The trunk is the largest thick piece of tissue; table plates are thin, even where they touch the back. Air belongs
+    to the body if it is not connected to the border of its slice and lies mostly in the convex hull of the trunk. This
+    excludes air in, on or under a table.
 
     Args:
         hu: CT in HU, shape (X, Y, Z), slices along z, voxels of 2 to 6 mm.
         spacing_mm: voxel size along x, y, z.
 
     Returns:
-        bool, same shape; all True where there is no tissue.
+        bool, same shape; all True if there is no tissue.
 
     Example:
         >>> hu = np.full((60, 70, 20), -1000.0)
@@ -56,16 +56,15 @@ def body_outline(hu: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
 
 
 def outside_air(hu: np.ndarray) -> np.ndarray:
-    """Air tied to the border of its slice by more than a one-voxel gap, as a thin chest wall may show.
+    """Air connected to the border of its slice; one-voxel gaps, as in a thin chest wall, do not connect.
 
-    The border is that of the field of view, where it is a disk. Lung that it cuts is not pure air there, and stays
-    inside.
+    For a circular field of view, its border counts. Lung that touches the border is not pure air and stays inside.
 
     Args:
         hu: CT in HU, shape (X, Y, Z), slices along z, voxels of some mm.
 
     Returns:
-        True outside the patient, bool, same shape; the rest is tissue, and air that something encloses.
+        True outside the patient, bool, same shape; the rest is tissue and enclosed air.
     """
     field = _field_of_view(hu)
     air = hu < OUTSIDE_HU
@@ -79,14 +78,14 @@ def outside_air(hu: np.ndarray) -> np.ndarray:
 
 
 def _field_of_view(hu: np.ndarray) -> np.ndarray:
-    """False on what is one constant around the disk that fills the slice, and beside it."""
+    """False on the constant area outside a circular field of view, and next to it."""
     x, y = (np.linspace(-1, 1, 2 * count + 1)[1::2] for count in hu.shape[:2])
     beyond = (hu == hu.min()) & (np.hypot(x[:, None], y) > 1)[..., None]
     return ~ndimage.binary_dilation(beyond, _SLICE_CROSS)
 
 
 def _trunk(tissue: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.ndarray, float]:
-    """The largest piece of thick tissue, and how far its hull reaches along the body: all the way in thin bodies.
+    """The largest piece of thick tissue, and how far its hull extends along the body (fully in thin bodies).
 
     What the border of the image cuts continues behind it. Of a thin body, a child's say, only shoulders and belly may
     be thicker than a plate.
@@ -111,7 +110,7 @@ def _filtered(
 
 
 def _mostly(inside: np.ndarray, mask: np.ndarray, structure: np.ndarray | None = None) -> np.ndarray:
-    """Components of a mask that lie inside for the larger part."""
+    """Components of a mask that lie mostly inside."""
     labels, count = ndimage.label(mask, structure)
     share = 2 * np.bincount(labels[inside], minlength=count + 1) - np.bincount(labels.ravel(), minlength=count + 1)
     return (share > 0)[labels] & mask

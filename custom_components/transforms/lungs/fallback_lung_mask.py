@@ -10,23 +10,23 @@ from custom_components.transforms.lungs.lung_mask import lung_mask
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
-# Where a lung mask is from, and the key that says so in a case and in the mask's metadata.
+# Sources of a lung mask, and their key in a case and in the mask's metadata.
 FALLBACK_SOURCE, FILE_SOURCE = "threshold and morphology (no model)", "mask file"
 SOURCE_KEY = "lung_source"
 
 
 class FallbackLungMaskd(Transform):
-    """Give a case that has no lung mask one made from its CT by :func:`lung_mask`, and say so.
+    """Add a lung mask computed by :func:`lung_mask` to a case without one, and record its source.
 
-    A mask that is there is kept. ``meta["lung_source"]`` of the mask and ``data["lung_source"]`` say where it is
-    from: ``mask file``, or ``threshold and morphology (no model)``.
+    An existing mask is kept. ``meta["lung_source"]`` of the mask and ``data["lung_source"]`` contain the source:
+    ``mask file``, or ``threshold and morphology (no model)``.
 
     Args:
         image_key: the CT in HU, a MetaTensor of shape (1, X, Y, Z) in any orientation.
-        lung_key: the mask; a case has none where the key is missing or its value is None.
+        lung_key: the mask; missing if the key is missing or its value is None.
 
     Raises:
-        ValueError: on call, naming the case, when the CT is no such volume or shows no plausible lungs.
+        ValueError: on call, naming the case, when the CT is not such a volume or has no plausible lungs.
 
     Example:
         >>> given = {"image": torch.zeros(1, 2, 3, 4), "lung": torch.ones(1, 2, 3, 4)}
@@ -39,7 +39,7 @@ class FallbackLungMaskd(Transform):
         self.lung_key = lung_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Add the mask to one case where it is missing.
+        """Add a missing mask to one case.
 
         Args:
             data: the case.
@@ -60,12 +60,12 @@ class FallbackLungMaskd(Transform):
 
 
 def _mask_of(image: Any, case: str) -> MetaTensor:
-    """The mask of a CT in its own orientation: to Left, Posterior, Superior and back."""
+    """The mask of a CT in its own orientation; computed in Left, Posterior, Superior."""
     if not isinstance(image, MetaTensor) or image.ndim != 4 or image.shape[0] != 1:
         found = f"{type(image).__name__} of shape {tuple(getattr(image, 'shape', ()))}"
         raise ValueError(
-            f"Case {case}: the image is a {found}. Expected a MetaTensor (1, X, Y, Z), whose affine tells up from "
-            "down: load it with LoadImaged and EnsureChannelFirstd, or give a lung mask."
+            f"Case {case}: the image is a {found}. Expected a MetaTensor (1, X, Y, Z) with an affine "
+            "(orientation): load it with LoadImaged and EnsureChannelFirstd, or give a lung mask."
         )
     affine = image.affine.cpu().numpy()
     stored, wanted = nibabel.io_orientation(affine), nibabel.orientations.axcodes2ornt(("L", "P", "S"))

@@ -4,31 +4,30 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from scipy import ndimage
 
-# Voxel size that the lungs are parted on, about.
+# Approximate voxel size at which the lungs are separated.
 WORKING_MM = 4.0
-# Depths below the surface tried one after the other, until what lies deeper falls apart in two lungs.
+# Erosion depths, tried in order until two lungs remain.
 DEPTHS_MM = (0.0, 2.0, 3.5, 5.0, 7.0, 9.0, 12.0, 15.0)
-# Of two lungs, the smaller by the larger at least, and the distance of their middles from right to left.
+# Smallest volume ratio of two lungs, and smallest distance of their centres from right to left.
 LEAST_SHARE, LEAST_APART_MM = 0.1, 40.0
 
 
 def left_right_lungs(lung: np.ndarray, affine: np.ndarray, body: np.ndarray | None = None) -> np.ndarray:
-    """Part a lung mask into the left and the right lung.
+    """Separate a lung mask into left and right lung.
 
-    Where the lungs touch, so much of the surface is taken away that two pieces are left; then both grow back until they
-    meet. A mask of one lung gets one label.
+    Touching lungs are eroded until two pieces remain; then both grow back until they meet. A mask of one lung gets one
+    label.
 
     Args:
-        lung: mask of both lungs, not 0 inside, shape (X, Y, Z), stored in any orientation.
+        lung: mask of both lungs, nonzero inside, shape (X, Y, Z), any orientation.
         affine: (4, 4), voxel index to RAS mm.
-        body: mask of the body, same shape, which tells the side of a single lung; without it the middle of the array
-            does.
+        body: mask of the body, same shape, to find the side of a single lung; default: the middle of the array.
 
     Returns:
-        0 background, 1 left, 2 right lung, uint8, same shape; not 0 where the mask is not.
+        0 background, 1 left, 2 right lung, uint8, same shape; nonzero exactly inside the mask.
 
     Raises:
-        ValueError: when the arguments are no volume and its affine.
+        ValueError: when the arguments are not a volume and its affine.
 
     Example:
         >>> lung = np.zeros((60, 30, 20))
@@ -39,8 +38,9 @@ def left_right_lungs(lung: np.ndarray, affine: np.ndarray, body: np.ndarray | No
     """
     if lung.ndim != 3 or np.shape(affine) != (4, 4) or (body is not None and body.shape != lung.shape):
         raise ValueError(
-            f"Expected a lung mask (X, Y, Z) with its 4 x 4 affine, and a body mask alike, got {lung.shape}, "
-            f"{np.shape(affine)} and {None if body is None else body.shape}. Give all of one scan."
+            "Expected a lung mask (X, Y, Z) with its 4 x 4 affine, and a body mask of the same shape, got "
+            f"{lung.shape}, "
+            f"{np.shape(affine)} and {None if body is None else body.shape}. Use arrays of the same scan."
         )
     mask = np.asarray(lung) != 0
     if not mask.any():
@@ -72,7 +72,7 @@ def _sides(mask: np.ndarray, spacing_mm: np.ndarray, body: np.ndarray | None) ->
 
 
 def _grown(mask: np.ndarray, seeds: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
-    """Side of every voxel: inside a mask that of the seed it is tied to first, elsewhere of the nearest such voxel."""
+    """Side of each voxel: in the mask of the seed that reaches it first, elsewhere of the nearest such voxel."""
     sides = seeds.copy()
     while True:
         free = mask & (sides == 0)
@@ -88,7 +88,7 @@ def _grown(mask: np.ndarray, seeds: np.ndarray, spacing_mm: np.ndarray) -> np.nd
 
 
 def _two_lungs(mask: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray | None:
-    """Cores of the left and right lung as labels, x to Left; None where there is but one lung."""
+    """Cores of the left and right lung as labels, x to Left; None if there is only one lung."""
     depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
     for least_mm in DEPTHS_MM:
         labels, count = ndimage.label(depth > least_mm)
@@ -104,6 +104,6 @@ def _two_lungs(mask: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray | None:
 
 
 def _centre(mask: np.ndarray) -> float:
-    """Mean index along x of what is not 0."""
+    """Mean index along x of nonzero voxels."""
     profile = np.count_nonzero(mask, axis=(1, 2))
     return float(profile @ np.arange(len(profile)) / profile.sum())

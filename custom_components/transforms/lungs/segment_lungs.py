@@ -1,4 +1,4 @@
-"""Lungs and infection of a CT by VB-Net, on the CT's own grid."""
+"""Segment lungs and infection of a CT with VB-Net, on the CT's own grid."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
@@ -24,12 +24,12 @@ from scipy import ndimage
 from torch import nn
 
 VBNET_SOURCE = "VB-Net"
-# Voxel size along x, y, z, and voxels of a patch, that VB-Net is trained on; overlap of neighbouring windows.
+# Voxel size along x, y, z and patch size of VB-Net's training; overlap of sliding windows.
 SPACING_MM, PATCH_SIZE, OVERLAP = (3.0, 3.0, 3.0), (128, 128, 40), 0.25
-# HU that VB-Net sees as 0 and 1: what is brighter than water looks alike, since its contrast is the scanner's.
+# HU scaled to 0 and 1; contrast above water depends on the scanner and is clipped.
 WINDOW_HU = (-1100, 0)
 
-# Parts of lung smaller than this share of the largest are trachea, bowel gas or air beside the body.
+# Lung regions smaller than this share of the largest are trachea, bowel gas or air outside the body.
 LEAST_PART = 0.03
 # Key of the lungs by side, which VB-Net found.
 SIDES_KEY = "lung_sides"
@@ -45,29 +45,29 @@ def segment_lungs_and_infection(
     amp: bool | Literal["auto"] = "auto",
     patch_size: Sequence[int] = PATCH_SIZE,
 ) -> tuple[MetaTensor, MetaTensor]:
-    """Segment both lungs and the infection in them.
+    """Segment both lungs and their infection.
 
-    The CT is sampled on the network's grid along its own axes, and the network sees the body in overlapping windows.
-    What lies outside the body's own outline, a table's hollow say, is no lung, whatever the network says. Kept are the
-    largest part of lung and those beside it that are not specks, with holes filled; infection counts inside them. The
-    scores are sampled back, so that borders fall between the voxels of the network's grid.
+    The CT is resampled to the network's grid along its own axes, and the network processes the body in overlapping
+    windows. Predictions outside the body outline, for example in a hollow table, are removed. The largest lung region
+    and other large regions next to it are kept, with holes filled; infection counts only inside them. The scores are
+    resampled to the CT, so that borders can lie between the voxels of the network's grid.
 
     Args:
         image: CT in HU, shape (1, X, Y, Z), stored in any orientation.
-        network: VB-Net with the classes background, lung, infection; it is used in eval mode.
-        spacing_mm: voxel size along x, y, z that it was trained on.
-        window_hu: HU that become 0 and 1, as in its training.
-        amp: whether to compute in bfloat16; ``auto`` where the CPU does so in hardware.
-        patch_size: voxels of a window along x, y, z: those of a patch in its training.
+        network: VB-Net with the classes background, lung, infection; set to eval mode.
+        spacing_mm: voxel size along x, y, z of its training.
+        window_hu: HU scaled to 0 and 1, as in its training.
+        amp: whether to use bfloat16; ``auto`` if the CPU supports it in hardware.
+        patch_size: window size in voxels along x, y, z, as in its training.
 
     Returns:
         Lungs (0 background, 1 left, 2 right, infected lung included) and infection (0/1), uint8 MetaTensors of the
         shape and affine of the image.
 
     Raises:
-        ValueError: naming the case, when the image is no such volume, the network's output is not finite, or the lungs
-            measure less than 0.5 (of a scan that shows less than 100 mm of the body: in proportion) or more than 12
-            litres: no chest, no HU, or a network without training.
+        ValueError: names the case when the image is not such a volume, the network's output is not finite, or the lungs
+            have less than 0.5 litres (for scans shorter than 100 mm: in proportion) or more than 12: not a chest, not
+            HU, or an untrained network.
     """
     case = case_id(image)
     _check_image(image, case)
@@ -85,17 +85,17 @@ def segment_lungs_and_infection(
 
 
 class SegmentLungsd(Transform):
-    """Give a case that has no lung or no infection mask those of :func:`segment_lungs_and_infection`.
+    """Add missing lung and infection masks from :func:`segment_lungs_and_infection` to a case.
 
     A mask that is there is kept, but infection is then cut to the lungs. ``lung_source`` of the case says where the
     lung mask is from: ``mask file`` or ``VB-Net``, and ``infection_source`` likewise. Where the lung mask was missing,
     ``lung_sides`` tells left (1) from right (2).
 
     Args:
-        network: VB-Net; without one the case passes as it is.
+        network: VB-Net; if None, the case is not changed.
         image_key: the CT in HU, a MetaTensor (1, X, Y, Z).
-        lung_key: the lung mask; a case has none where the key is missing or its value is None.
-        infection_key: the infection mask, likewise.
+        lung_key: the lung mask; missing if the key is missing or its value is None.
+        infection_key: the infection mask, in the same way.
         spacing_mm: as for the function.
         window_hu: as for the function.
         amp: as for the function.
@@ -126,7 +126,7 @@ class SegmentLungsd(Transform):
         self.settings = (tuple(spacing_mm), tuple(window_hu), amp, tuple(patch_size))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Add what is missing to one case.
+        """Add missing masks to one case.
 
         Args:
             data: the case.

@@ -227,7 +227,10 @@ def test_a_fold_that_is_not_there_is_told(training_message, data):
     ("one_class", "expected"),
     [
         ([0], "Fold 0 validates 1 COVID-19 and 0 CAP scans: AUC is undefined. Rebuild the datalist with fewer folds"),
-        ([1, 2], "Fold 0 trains on 2 COVID-19 and 0 CAP scans: the classifier needs both classes. Rebuild the datalist"),
+        (
+            [1, 2],
+            "Fold 0 trains on 2 COVID-19 and 0 CAP scans: the classifier needs both classes. Rebuild the datalist",
+        ),
     ],
 )
 def test_a_side_with_one_class_is_told(training_message, data, one_class, expected):

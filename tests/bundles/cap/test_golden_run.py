@@ -194,8 +194,8 @@ def test_a_roc_curve_is_drawn(evaluated):
 @pytest.mark.parametrize(
     ("options", "count", "protocol"),
     [
-        ({}, 12, "cases that validated the training (12 of 32)"),
-        ({"score_trained_cases": True}, SCANS, "training data (20 of 32 cases were trained on); all scans"),
+        ({}, 12, "validation cases of the training (12 of 32)"),
+        ({"score_trained_cases": True}, SCANS, "training data (20 of 32 cases were used in training); all scans"),
     ],
 )
 @pytest.mark.parametrize("system", ["one branch", "ensemble"])

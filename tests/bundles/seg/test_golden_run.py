@@ -132,8 +132,12 @@ def test_an_evaluation_draws_the_truth_beside_the_prediction(evaluated):
 @pytest.mark.parametrize(
     ("options", "cases", "protocol"),
     [
-        ({}, 6, "cases that validated the training (6 of 24)"),
-        ({"score_trained_cases": True}, 24, "training data (18 of 24 cases were trained on); all cases (no split)"),
+        ({}, 6, "validation cases of the training (6 of 24)"),
+        (
+            {"score_trained_cases": True},
+            24,
+            "training data (18 of 24 cases were used in training); all cases (no split)",
+        ),
     ],
 )
 def test_without_a_fold_cases_that_were_trained_on_are_not_scored_as_unseen(
@@ -151,7 +155,7 @@ def test_a_fold_that_was_trained_on_is_refused(trained, bundle, tmp_path):
     split = {"num_folds": GOLDEN["num_folds"], "fold": 1}
     with pytest.raises(RuntimeError) as caught:
         bundle.run("evaluate.yaml", "evaluating", small=False, **split, **folders)
-    assert root_cause(caught.value).startswith("6 of 6 cases were trained on")
+    assert root_cause(caught.value).startswith("6 of 6 cases were used in training")
     assert not (tmp_path / "per_case.csv").exists()
 
 

@@ -44,7 +44,9 @@ def test_lesions_of_slices_it_was_trained_on_are_found(tmp_path):
     given = {**places, "ckpt_path": WEIGHTS, "overlay_slices": 0}
     with pytest.raises(RuntimeError) as caught:
         Bundle(BUNDLE, {}).run("evaluate.yaml", "evaluating", **given)
-    assert root_cause(caught.value).startswith("4 of 4 cases were trained on, says the model.json beside the weights")
+    assert root_cause(caught.value).startswith(
+        "4 of 4 cases were used in training, according to the weights' model.json"
+    )
     Bundle(BUNDLE, {}).run("evaluate.yaml", "evaluating", **given, score_trained_cases=True)
     dice = json.loads((tmp_path / "eval/summary.json").read_text(encoding="utf-8"))["dice"]
     assert dice["ground_glass"] > 0.5

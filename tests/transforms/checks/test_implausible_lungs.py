@@ -31,7 +31,7 @@ KINDS = {
     "left": (HU, LUNG & (X >= 25), ("100 % of it lies in the left half of the body",)),
     "outside": (HU, beside(LUNG), ("9 % of it lies outside the body",)),
     "dense": (
-        np.where(LUNG, -300.0, HU), LUNG, ("its median is -300 HU where that of aerated lung is below -500",)
+        np.where(LUNG, -300.0, HU), LUNG, ("its median is -300 HU, expected below -500 HU",)
     ),
     "empty": (HU, LUNG & False, ()),
 }  # fmt: skip
@@ -51,7 +51,7 @@ def test_the_volume_of_both_lungs_is_between_one_and_nine_litres(scale: float, s
     affine = AFFINE @ np.diag([scale, scale, scale, 1])
     litres = LITRES * scale**3
     assert (litres < 1, litres > 9) == (size == "small", size == "large")
-    assert implausible_lungs(HU, LUNG, affine) == (f"it measures {litres:.2g} litres where lungs have 1 to 9",)
+    assert implausible_lungs(HU, LUNG, affine) == (f"its volume is {litres:.2g} litres, expected 1 to 9",)
 
 
 def test_of_a_few_slices_neither_volume_nor_side_is_known() -> None:
@@ -76,4 +76,4 @@ def test_lungs_of_real_patients_are_plausible_and_air_that_is_none_is_not(patien
     assert implausible_lungs(hu, lung_mask(hu, voxel_sizes(affine)), affine) == ()
     outside, litres = implausible_lungs(hu, hu < -500, affine)
     assert "lies outside the body" in outside
-    assert "litres where lungs have 1 to 9" in litres
+    assert "litres, expected 1 to 9" in litres
