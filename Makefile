@@ -1,29 +1,29 @@
-# Bare `make` lists the verbs. `make demo` and `make test` set up .venv by themselves.
+# `make` lists the targets. `make demo` and `make test` create .venv if needed.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# Where torch comes from: the CPU build is https://download.pytorch.org/whl/cpu
+# Package index for torch; the CPU build is at https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
-# Threads that wait do not keep a shared machine's cores busy.
+# Waiting threads do not occupy CPU cores on shared machines.
 export GOMP_SPINCOUNT := 0
 override DEMO := demo
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check format lint types test test-all demo study real-check bench mutations docs audit package deploy-setup deploy label-setup label clean
 
-help:  ## list the verbs
+help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 $(STAMP): pyproject.toml constraints.txt
-	@echo "Installing the packages into $(VENV), some minutes. On the disk: 3 GB with torch's CPU build; 7.5 GB on Linux"
-	@echo "with CUDA, which is what the package index gives. The CPU build: make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu"
+	@echo "Installing packages into $(VENV) takes some minutes. Disk space: 3 GB with torch's CPU build; 7.5 GB on Linux"
+	@echo "with CUDA, the default of the package index. For the CPU build: make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable ".[dev]"
 	touch $@
 
-setup: $(STAMP)  ## make .venv with the package and its tools
+setup: $(STAMP)  ## create .venv with the package and its tools
 
 format: $(STAMP)  ## format the code
 	$(BIN)/ruff check --fix .
@@ -38,11 +38,11 @@ types: $(STAMP)  ## mypy
 
 check: lint types  ## lint and types
 
-test: $(STAMP)  ## the tests, on all cores (about 15 minutes on two)
+test: $(STAMP)  ## run the tests on all cores (about 15 minutes on two)
 	@echo "5,000 tests, about 15 minutes on two idle cores; nothing is downloaded."
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
 
-test-all: $(STAMP)  ## the tests, slow ones too
+test-all: $(STAMP)  ## run all tests, including slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 DEMO_SLICES := 160
@@ -86,21 +86,21 @@ demo: $(STAMP)  ## train, score and apply small networks of both bundles on synt
 	    --ckpt_path $(DEMO)/models/ensemble.pt --output_dir $(DEMO)/diagnosis
 	$(BIN)/python -m custom_components score_table $(DEMO)/eval/summary.json
 	$(BIN)/python -m custom_components diagnosis_table $(DEMO)/eval/ensemble/summary.json
-	@echo "Look at $(DEMO)/eval/*/*.png (prediction beside truth) and $(DEMO)/results/scan (label map, report, overlays),"
-	@echo "at $(DEMO)/diagnosis/*/*.png (attention beside infection) with *_diagnosis.json, and $(DEMO)/eval/ensemble/roc.png."
+	@echo "Look at $(DEMO)/eval/*/*.png (prediction and truth) and $(DEMO)/results/scan (label map, report, overlays),"
+	@echo "at $(DEMO)/diagnosis/*/*.png (attention and infection) with *_diagnosis.json, and $(DEMO)/eval/ensemble/roc.png."
 
-audit: $(STAMP)  ## known vulnerabilities of the pinned packages, where the service can be reached
+audit: $(STAMP)  ## list known vulnerabilities of the pinned packages, if the service is reachable
 	-$(BIN)/python -m pip install --quiet pip-audit
 	$(BIN)/python -m tools.audit
 
 real-check: $(STAMP)  ## measure the weights on public CT: [DATA=folder] [OPTIONS="--only vbnet"] (docs/real_check.md)
 	$(BIN)/python -m tools.real_check --data $(or $(DATA),../shared/data) $(OPTIONS)
 
-study: $(STAMP)  ## a paper's experiments, as tables and figures: DATA=folder OUTPUT=folder [BUNDLE=covid_cap_bundle] [OPTIONS=...]
-	@test -n "$(DATA)" -a -n "$(OUTPUT)" || { echo "Name both: make study DATA=/path/to/data OUTPUT=/path/to/study"; exit 2; }
+study: $(STAMP)  ## run a paper's experiments, with tables and figures: DATA=folder OUTPUT=folder [BUNDLE=covid_cap_bundle] [OPTIONS=...]
+	@test -n "$(DATA)" -a -n "$(OUTPUT)" || { echo "DATA or OUTPUT is missing: make study DATA=/path/to/data OUTPUT=/path/to/study"; exit 2; }
 	$(BIN)/python -m custom_components study "$(BUNDLE)" --dataset_dir "$(DATA)" --output_dir "$(OUTPUT)" $(OPTIONS)
 
-bench: $(STAMP)  ## seconds and memory: LSH attention against full attention and reformer-pytorch; the networks
+bench: $(STAMP)  ## measure time and memory of the networks and of LSH attention, full attention and reformer-pytorch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt ".[bench]"
 	$(BIN)/python docs/bench_lsh_attention.py
 	$(BIN)/python docs/bench_networks.py
@@ -127,10 +127,10 @@ $(DEPLOY_STAMP): requirements/deploy.txt
 	$(DEPLOY_VENV)/bin/python -m pip install --quiet --requirement requirements/deploy.txt
 	touch $@
 
-deploy-setup: $(DEPLOY_STAMP)  ## make .venv-deploy with MONAI Deploy (several GB)
+deploy-setup: $(DEPLOY_STAMP)  ## create .venv-deploy with MONAI Deploy (several GB)
 
 deploy: $(DEPLOY_STAMP)  ## DICOM study in, DICOM SEG out: INPUT=study OUTPUT=folder [BUNDLE=covid_cap_bundle]
-	@test -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "Name both: make deploy INPUT=/path/to/study OUTPUT=/path/to/results"; exit 2; }
+	@test -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "INPUT or OUTPUT is missing: make deploy INPUT=/path/to/study OUTPUT=/path/to/results"; exit 2; }
 	$(DEPLOY_VENV)/bin/python $(DEPLOY_APP) -i "$(INPUT)" -o "$(OUTPUT)" -m "$(BUNDLE)"
 
 LABEL_VENV := .venv-label
@@ -144,11 +144,11 @@ $(LABEL_STAMP): requirements/label.txt
 	SAM2_BUILD_CUDA=0 $(LABEL_VENV)/bin/python -m pip install --quiet --no-build-isolation --requirement requirements/label.txt
 	touch $@
 
-label-setup: $(LABEL_STAMP)  ## make .venv-label with MONAI Label (several GB)
+label-setup: $(LABEL_STAMP)  ## create .venv-label with MONAI Label (several GB)
 	@true
 
 label: $(STAMP)  ## serve the bundles to 3D Slicer and OHIF: STUDIES=folder [BUNDLES=covid_seg_bundle] [PORT=8000]
-	@test -n "$(STUDIES)" || { echo "Name the scans: make label STUDIES=/path/to/studies"; exit 2; }
+	@test -n "$(STUDIES)" || { echo "STUDIES is missing: make label STUDIES=/path/to/studies"; exit 2; }
 	@$(BIN)/python -m tools.monai_label $(BUNDLES) --studies "$(STUDIES)" --check
 	@$(MAKE) --no-print-directory label-setup
 	@$(BIN)/python -m tools.monai_label $(BUNDLES) --studies "$(STUDIES)" --python $(LABEL_VENV)/bin/python --port $(PORT)
@@ -162,8 +162,8 @@ $(VENV)/.installed-release: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,export,lungmask,mlflow,zoo,dicom-check]"
 	touch $@
 
-release-check: $(VENV)/.installed-release label-setup deploy-setup $(MODEL_ZOO)  ## all that a release has to pass without a GPU, as a table (an hour)
+release-check: $(VENV)/.installed-release label-setup deploy-setup $(MODEL_ZOO)  ## run all release checks that need no GPU, and print a table (an hour)
 	MODEL_ZOO=$(abspath $(MODEL_ZOO)) $(BIN)/python -m tools.release_check
 
-clean:  ## remove what was made here, .venv too
+clean:  ## remove all generated files, including .venv
 	rm -rf $(VENV) $(DEPLOY_VENV) $(LABEL_VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

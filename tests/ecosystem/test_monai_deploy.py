@@ -601,4 +601,4 @@ def test_make_without_input_says_what_it_needs(tmp_path):
     command = ["make", "-o", "none", "deploy", "DEPLOY_STAMP=none"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 2
-    assert "Name both: make deploy INPUT=" in done.stdout
+    assert "INPUT or OUTPUT is missing: make deploy INPUT=" in done.stdout
