@@ -1,9 +1,9 @@
-"""Ask for known vulnerabilities of the pinned packages, with pip-audit: `make audit`.
+"""List known vulnerabilities of the pinned packages with pip-audit: `make audit`.
 
     python -m tools.audit [FILE ...]
 
-Where the service cannot be reached nothing is known: it says so and ends with status 0, or with 2 under `--strict`, as
-a release has it. Status 1: vulnerabilities were found.
+If the service is not reachable, the program says so and exits with status 0, or with 2 under `--strict`, which releases
+use. Status 1: vulnerabilities were found.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Check that a packaged bundle is whole: on its own, by the rules of MONAI Bundle and of its Model Zoo.
+"""Check that a packaged bundle works alone and follows the rules of MONAI Bundle and the Model Zoo.
 
     cd elsewhere && PYTHONPATH=PACKAGE python -P check_package.py PACKAGE [--schema meta_schema.json]
 
-Imports nothing of the repository. Writes into PACKAGE (weights from a seed where there are none, a TorchScript export):
-give it a copy.
+This program imports nothing from the repository. It writes into PACKAGE (random weights if there are none, a
+TorchScript export), so use a copy.
 """
 
 import argparse
@@ -72,7 +72,7 @@ class Package:
         try:
             verify_metadata(meta_file=self.metadata, filepath=self.schema)
         except OSError as error:  # no network, no such address, a firewall
-            raise SkippedCheckError(f"MONAI's schema is not at hand ({error}). Name a copy: --schema") from error
+            raise SkippedCheckError(f"MONAI's schema is not available ({error}). Set --schema to a copy") from error
 
     def properties(self, names: Sequence[str] = tuple(WORKFLOWS)) -> None:
         """`check_properties()` of training, evaluation and inference, on the synthetic data."""

@@ -1,4 +1,4 @@
-"""What the trainings on several data sets share: what is held out, the schedule, and a loop that can be resumed."""
+"""Shared parts of the trainings on several data sets: held-out cases, schedule, and a resumable training loop."""
 
 import logging
 import time

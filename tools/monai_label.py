@@ -1,9 +1,9 @@
-"""Serve the bundles with MONAI Label, for 3D Slicer and OHIF, on this computer alone.
+"""Serve the bundles with MONAI Label for 3D Slicer and OHIF, on this computer only.
 
     python -m tools.monai_label --studies /path/to/scans [--app label_app] [--port 8000] [BUNDLE ...]
 
-Makes `<app>/monaibundle`, MONAI Label's own app as it is, with a copy of each bundle in it, and becomes the server.
-Training from the viewer rewrites the weights of the copy, never those of the bundle; the next start keeps them.
+The program creates `<app>/monaibundle`, MONAI Label's unmodified app with a copy of each bundle, and starts the server.
+Training from the viewer overwrites the weights of the copy, never those of the bundle; the next start keeps them.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def prepare_app(folder: Path, bundles: Sequence[Path], python: Path) -> Path:
 
 
 def check_bundle(bundle: Path) -> None:
-    """Refuse a folder that is no bundle, or has no weights.
+    """Check that a folder is a bundle with weights.
 
     Raises:
         ValueError: naming it and what to do.
@@ -172,7 +172,7 @@ def guide(command: Sequence[str], port: int, kept: Mapping[str, Path]) -> str:
     """
     url = f"http://{HOST}:{port}"
     notes = [
-        f"{name}: the app keeps weights of its own; for the bundle's, remove {path}" for name, path in kept.items()
+        f"{name}: the app keeps its own weights; to use the bundle's, delete {path}" for name, path in kept.items()
     ]
     lines = [
         f"MONAI Label: {' '.join(command)}",

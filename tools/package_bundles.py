@@ -1,11 +1,10 @@
-"""Write each bundle as a folder and a zip that need nothing of this repository, once both have been verified.
+"""Verify each bundle and write it as a folder and a zip that work without this repository.
 
     python tools/package_bundles.py [BUNDLE ...] [--dist dist] [--schema meta_schema.json]
 
-The folder `dist/<name>` holds what a bundle's directory in MONAI's Model Zoo does, and `dist/<name>_v<version>.zip` the
-same as one file: LICENSE, configs, docs, custom_components itself in place of the link, and the weights, or
-`large_files.yml` that says where to download them. `check_package.py` verifies a copy in a process of its own; what
-fails is not written.
+The folder `dist/<name>` has the layout of MONAI's Model Zoo, and `dist/<name>_v<version>.zip` is the same as one file:
+LICENSE, configs, docs, custom_components as a folder instead of a link, and the weights, or `large_files.yml` with
+their download address. `check_package.py` verifies a copy in a separate process; bundles that fail are not written.
 """
 
 import argparse
@@ -80,7 +79,7 @@ def check_target(bundle: Path, dist: Path) -> None:
     """
     target = (dist / bundle.name).resolve()
     if target.is_relative_to(bundle.resolve()) or (target / "custom_components").is_symlink():
-        raise ValueError(f"{target} would overwrite a bundle. Name another folder with --dist.")
+        raise ValueError(f"{target} would overwrite a bundle. Set --dist to another folder.")
 
 
 def packaged_files(bundle: Path) -> dict[str, Path]:

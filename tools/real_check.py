@@ -3,9 +3,9 @@
     python -m tools.real_check [--segment_weights F] [--seg_weights F] [--data ../shared/data] [--only lung_ct,vbnet]
         [--output table.md] [--cache FOLDER] [--medseg_weights F0,F1,F2,F3,F4] [--runs_table CSV]
 
-The folder of data has any of lung_ct, effusion_ct, covid20_slices (`.npz`), covid_ct_md (DICOM and `*_slices.csv`) and
-medseg100 (docs/real_check.md); what is absent is left out and named. Each number is kept in FOLDER by the hash of the
-weights, so a run that was stopped continues, and new weights are measured beside the old ones.
+The data folder contains any of lung_ct, effusion_ct, covid20_slices (`.npz`), covid_ct_md (DICOM and `*_slices.csv`)
+and medseg100 (docs/real_check.md); missing ones are skipped and listed. Results are stored in FOLDER by the hash of the
+weights, so a stopped run resumes, and only new weights are measured.
 """
 
 import csv

@@ -1,9 +1,9 @@
-"""Check what a release has to pass without a GPU, and print a table: what, which version, passed or not.
+"""Run all release checks that need no GPU, and print a table of checks, versions and results.
 
     python -m tools.release_check [--only NAME ...] [--reports build/release-check]
 
-Each check is a program of its own, whose output is kept as `<reports>/<name>.log`. What cannot be run for want of an
-environment or a checkout is not passed either: the table says what is missing.
+Each check is a separate program with the log `<reports>/<name>.log`. A check that cannot run, because an environment or
+a checkout is missing, does not pass: the table says what is missing.
 """
 
 import argparse

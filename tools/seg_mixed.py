@@ -1,12 +1,12 @@
-"""Train covid_seg_bundle's network on several public data sets at once, each labelled in part.
+"""Train covid_seg_bundle's network on several public data sets with partial labels.
 
     python -m tools.seg_mixed OUTPUT --medseg SLICES --covid20 FOLDER --effusion FOLDER --healthy FOLDER [--block 3]
 
-SLICES is the data set of the lesion classes, FOLDER what `convert_covid20_slices` and `convert_ct_excerpts`, or the
-converters of whole data sets (docs/data.md), wrote. Held out always: the patients and runs in
-`mixed_training.HELD_OUT`; with `--block N` also block N of 5 of the slices and its neighbours. The same command resumes
-from OUTPUT/state.pt, which is written every `save_seconds`; OUTPUT/ema.pt is the moving average of the weights, a plain
-state dict of the network, and OUTPUT/ema.json its card.
+SLICES is the data set with lesion classes; FOLDER is the output of `convert_covid20_slices`, `convert_ct_excerpts` or a
+converter of a whole data set (docs/data.md). The cases in `mixed_training.HELD_OUT` are always held out; with `--block
+N` also block N of 5 of the slices and its neighbours. The same command resumes from OUTPUT/state.pt, which is written
+every `save_seconds`. OUTPUT/ema.pt is the moving average of the weights (a state dict of the network), OUTPUT/ema.json
+its card.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Train weights for covid_seg_bundle by its best recipe, and score the recipe on blocks of slices that are left out.
+"""Train weights for covid_seg_bundle with its best recipe, and score the recipe on held-out blocks of slices.
 
     python -m tools.seg_weights SLICES OUTPUT [--runs RUNS] [--folds 0,1,2,3,4] [--jobs 1] [--dry_run]
 
@@ -6,8 +6,7 @@ SLICES is the data set, RUNS what `convert_covid20_slices` wrote (without it not
 the bundle's own training: M-A on lungs and infection of RUNS at 128 x 128; M-A on SLICES at 128 x 128; the same at
 256 x 256; M from its weights at full size. Folds come first, then all slices, whose weights are
 `OUTPUT/all/m/model.pt`, in half precision.
-The same command goes on where it was stopped: steps that are done are left, a training goes on from its newest
-checkpoint.
+The same command resumes a stopped run: finished steps are skipped, and a training resumes from its newest checkpoint.
 """
 
 import json
@@ -143,7 +142,7 @@ def run(steps: Sequence[Step], environment: Mapping[str, str], quiet: bool) -> N
     """Run the steps that are not done, one after the other; if `quiet`, each writes a file instead of the screen."""
     for step in steps:
         if step.output.is_file():
-            _logger.info("Done before: %s", step.output)
+            _logger.info("Already done: %s", step.output)
             continue
         log = writable_folder(step.output.parent.parent) / f"{step.output.parent.name}.log" if quiet else None
         _logger.info("Begins: %s%s", step.output, f"; its log: {log}" if log else "")

@@ -1,4 +1,4 @@
-"""Fine-tune covid_cap_bundle's VB-Net on several public data sets at once, each labelled in part.
+"""Fine-tune covid_cap_bundle's VB-Net on several public data sets with partial labels.
 
     python -m tools.vbnet_mixed OUTPUT --covid20 FOLDER --effusion FOLDER --healthy FOLDER [--init_path vbnet.pt]
 

@@ -86,7 +86,7 @@ def attention_frames(attention: np.ndarray, case_id: str) -> np.ndarray:
     low, high = float(attention.min()), float(attention.max())
     if not (low >= 0 and high <= 1):
         raise ValueError(
-            f"Case {case_id}: attention lies between {low:g} and {high:g}. Expected 0 to 1: give T(A) of Eq. 2."
+            f"Case {case_id}: attention ranges from {low:g} to {high:g}. Expected 0 to 1: use T(A) of Eq. 2."
         )
     frames = np.empty(attention.shape[::-1], dtype=np.float32)
     for row in range(attention.shape[1]):  # slice by slice takes twice as long
@@ -95,7 +95,7 @@ def attention_frames(attention: np.ndarray, case_id: str) -> np.ndarray:
 
 
 def _order_as_slices(made: ParametricMap, frames: np.ndarray, source: Source) -> None:
-    """Highdicom begins with the last slice; dcmqi places frames without a look at their positions."""
+    """Order frames like the slices: highdicom starts with the last slice, and dcmqi ignores frame positions."""
     order = {image.SOPInstanceUID: index for index, image in enumerate(source.images)}
 
     def slice_of(frame: Dataset) -> int:
@@ -109,7 +109,7 @@ def _order_as_slices(made: ParametricMap, frames: np.ndarray, source: Source) ->
 
 
 def _name_the_lungs(made: ParametricMap) -> None:
-    """Dcmqi takes it for granted that a map says what part of the body it shows."""
+    """Add the body part, which dcmqi requires."""
     from highdicom.sr import CodedConcept
     from pydicom.dataset import Dataset
 

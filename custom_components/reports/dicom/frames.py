@@ -1,4 +1,4 @@
-"""From a volume to the frames of a DICOM object, one a source image."""
+"""Convert a volume to the frames of a DICOM object, one per source image."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-# A NIfTI file keeps its affine in float32, and positions are rounded by some scanners.
+# Tolerance for NIfTI affines in float32 and for rounded positions of some scanners.
 AXIS_TOLERANCE = 0.01
 
 
 def label_frames(label: np.ndarray, affine: np.ndarray, images: Sequence[Dataset]) -> np.ndarray:
-    """Bring a label map of a CT series into the order of its images.
+    """Reorder a label map of a CT series to the order of its images.
 
     Args:
         label: label map (X, Y, Z) on the grid of the series: x along its rows, y along its columns, z along the normal.
@@ -33,15 +33,15 @@ def label_frames(label: np.ndarray, affine: np.ndarray, images: Sequence[Dataset
 
 
 def image_slices(shape: Sequence[int], affine: np.ndarray, images: Sequence[Dataset]) -> list[int]:
-    """Index along z, in a volume of a CT series, of each image.
+    """Index along z of each image in a volume of its CT series.
 
     Args:
-        shape: of the volume (X, Y, Z): x along the images' rows, y along their columns, z along the normal.
+        shape: shape of the volume (X, Y, Z): x along the images' rows, y along their columns, z along the normal.
         affine: (4, 4) voxel index to RAS mm.
         images: DICOM headers of the series, in any order, each slice once.
 
     Returns:
-        One index an image.
+        One index per image.
 
     Raises:
         ValueError: when the volume is not on the grid of the images.
@@ -62,7 +62,7 @@ def image_slices(shape: Sequence[int], affine: np.ndarray, images: Sequence[Data
 
 
 def check_axes(to_index: np.ndarray, image: Dataset) -> None:
-    """Compare the label map's x and y axes with the rows and columns of an image.
+    """Check that the label map's x and y axes match the rows and columns of an image.
 
     Args:
         to_index: (3, 3) LPS mm to voxel steps of the label map.

@@ -36,16 +36,16 @@ _DECIMALS = 4
 def make_measurements(
     findings: ScanFindings, source: Source, outlined: Sequence[Outlined], segmentation: Segmentation | None
 ) -> Comprehensive3DSR:
-    """What was measured: the volume of each structure, the infected percent of the lung, and the scores if any.
+    """Create the report: volume of each structure, infected percentage of the lung, and scores if available.
 
     Args:
         findings: of the scan.
         source: its CT series.
-        outlined: structures that were looked for; those not found have a volume of 0.
-        segmentation: the object with the segments of those that were found; None when none was.
+        outlined: segmented structures; those not found have a volume of 0.
+        segmentation: the object with the segments of found structures; None if there are none.
 
     Returns:
-        The report, without patient.
+        The report, without patient attributes.
     """
     from highdicom.sr import Comprehensive3DSR
 
@@ -67,7 +67,7 @@ def make_measurements(
 def _structure_group(
     findings: ScanFindings, outlined: Outlined, segmentation: Segmentation | None, source: Source
 ) -> Group:
-    """Measurements of one structure: of its segment (TID 1411), or of nothing where none was found (TID 1501)."""
+    """Measurements of one structure, with its segment (TID 1411) or, if none was found, without (TID 1501)."""
     from highdicom.sr import (
         FindingSite,
         MeasurementsAndQualitativeEvaluations,
@@ -98,7 +98,7 @@ def _structure_group(
 
 
 def _sizes(findings: ScanFindings, outlined: Outlined) -> list[Measurement]:
-    """Volume in cubic cm, which is ml; of the infection the percent of the lungs too, where there are lungs."""
+    """Volume in cubic cm (ml); for infection also the percentage of the lungs, if lungs were found."""
     from highdicom.sr import Measurement
 
     volume_ml = round(outlined.voxels * voxel_volume_ml(findings.affine), _VOLUME_DECIMALS)
@@ -116,7 +116,7 @@ def _score_group(findings: ScanFindings, scores: Scores) -> MeasurementsAndQuali
     from pydicom.uid import generate_uid
 
     values = {"P_US": scores.p_us, "P_SS": scores.p_ss, "P_FINAL": scores.p_final}
-    settings = [f"called COVID-19 from {scores.threshold:g}"]
+    settings = [f"classified as COVID-19 from {scores.threshold:g}"]
     if scores.weight_us is not None:
         settings.append(f"weight of the branch with uniform sampling {scores.weight_us:.{_DECIMALS}f}")
     kind = concept(PRIVATE_SCHEME, "COVID_OR_CAP")
@@ -157,7 +157,7 @@ def _report(groups: Sequence[Group]) -> MeasurementReport:
 
 
 def _observer() -> ObservationContext:
-    """This package observed; its UID is the same for all reports of one version."""
+    """This package as the observer; its UID is the same for all reports of a version."""
     from highdicom.sr import CodedConcept, DeviceObserverIdentifyingAttributes, ObservationContext, ObserverContext
     from pydicom.uid import generate_uid
 

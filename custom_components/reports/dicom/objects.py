@@ -1,4 +1,4 @@
-"""Findings of one scan as DICOM objects that refer to its CT series: segmentation, attention maps, measurements."""
+"""Write findings of a scan as DICOM objects that refer to its CT: segmentation, attention maps, measurements."""
 
 import shutil
 from collections.abc import Callable
@@ -18,35 +18,35 @@ Written = dict[str, Path]
 
 
 def write_dicom_objects(findings: ScanFindings, folder: str | Path) -> Written:
-    """Write what was found as DICOM objects of the scan's study, each a series of its own.
+    """Write findings as DICOM objects in the scan's study, each as its own series.
 
-    Patient and study are those of the source, as DICOM must have them; they go into no log, warning or message.
+    Patient and study attributes are copied from the source, as DICOM requires, and never shown in logs or messages.
 
     Args:
         findings: of a scan that came as a DICOM series.
-        folder: where to; made when it does not exist.
+        folder: output folder; created if missing.
 
     Returns:
-        Name to file: ``segmentation`` (unless nothing was found), ``measurements``, and ``attention_us`` and
-        ``attention_ss`` of the branches that have a map, each ``<name>.dcm``.
+        File by name: ``segmentation`` (unless nothing was found), ``measurements``, and ``attention_us`` and
+        ``attention_ss`` if available, each ``<name>.dcm``.
 
     Raises:
-        ValueError: naming the case, when the scan is no DICOM series, the arrays do not lie on its images, a header
-            lacks what must be referred to, an attention is not between 0 and 1, or highdicom is not installed.
+        ValueError: names the case when the scan is not a DICOM series, the arrays are not on its grid, a header lacks
+            required references, an attention is outside 0 to 1, or highdicom is not installed.
     """
     writers = dicom_writers(findings, folder)
     return {name: path for write in writers.values() for name, path in write().items()}
 
 
 def dicom_writers(findings: ScanFindings, folder: str | Path) -> dict[str, Callable[[], Written]]:
-    """As :func:`write_dicom_objects`, one writer at a time: one that fails leaves the others.
+    """As :func:`write_dicom_objects`, as separate writers, so that one can fail without the others.
 
     Args:
         findings: of a scan that came as a DICOM series.
         folder: where to.
 
     Returns:
-        What a writer writes, to the writer. Segmentation and measurements are one, since these refer to that.
+        Writers by the name of their output. Measurements refer to the segmentation, so both have one writer.
     """
     _need_highdicom(findings.case_id)
     target = writable_folder(folder)
@@ -61,9 +61,9 @@ def dicom_writers(findings: ScanFindings, folder: str | Path) -> dict[str, Calla
 
 
 def check_dicom_objects(case_id: str, series: Series, image_hu: np.ndarray, affine: np.ndarray, folder: Path) -> None:
-    """Prove, before anything is found, that objects can be written which refer to a series.
+    """Check, before any network runs, that DICOM objects referring to a series can be written.
 
-    A segmentation of one voxel and its measurements are written and removed.
+    A segmentation of one voxel and its measurements are written and deleted.
 
     Args:
         case_id: name of the case.

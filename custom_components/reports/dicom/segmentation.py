@@ -1,4 +1,4 @@
-"""Lungs, infection and lesions of one scan as a DICOM segmentation, on the pixels of the CT."""
+"""Write lungs, infection and lesions of a scan as a DICOM segmentation on the CT's grid."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ SERIES_NUMBER = 9001
 
 
 def outline(findings: ScanFindings) -> tuple[list[Outlined], np.ndarray]:
-    """Number what was found.
+    """Number the found structures.
 
     Args:
         findings: of the scan.
 
     Returns:
-        The structures that were looked for, and the frames of those that were found: (Z, Rows, Columns, segments),
-        bool.
+        The segmented structures, and the frames of those that were found: (Z, Rows, Columns, segments), bool.
     """
     from pydicom.uid import generate_uid
 
@@ -63,16 +62,16 @@ def volume_frames(volume: np.ndarray) -> np.ndarray:
 def make_segmentation(
     findings: ScanFindings, source: Source, outlined: Sequence[Outlined], frames: np.ndarray
 ) -> Segmentation:
-    """One binary segmentation; segments may overlap, as infection does with its lung.
+    """Create a binary segmentation; segments may overlap, such as infection and lung.
 
     Args:
         findings: of the scan.
         source: its CT series.
-        outlined: structures of the scan, one of them found at least.
-        frames: of those that were found, see :func:`outline`.
+        outlined: structures of the scan, at least one of them found.
+        frames: frames of the found structures, see :func:`outline`.
 
     Returns:
-        The object, without patient.
+        The object, without patient attributes.
     """
     from highdicom.seg import Segmentation
 

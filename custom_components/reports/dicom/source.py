@@ -1,4 +1,4 @@
-"""The CT series that DICOM objects are derived from; who the patient is comes in last, past every check and log."""
+"""The CT series that DICOM objects refer to. Patient attributes are added last, after all checks and logs."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from highdicom.base import SOPClass
     from pydicom.dataset import Dataset
 
-# Both go where DICOM has room for 64 characters.
+# DICOM allows at most 64 characters for both.
 RESEARCH_ONLY = "Research use only, not for diagnosis"
 DEVICE = "custom_components"
 
-# What an object takes from the images: references and geometry, nothing of the patient.
+# Attributes copied from the images: references and geometry, nothing about the patient.
 IMAGE_TAGS = (
     "SOPClassUID",
     "SOPInstanceUID",
@@ -50,7 +50,7 @@ IMAGE_TAGS = (
     "LossyImageCompressionMethod",
 )
 
-# Maps are long runs of equal bytes: higher levels take twice as long for files half the size.
+# Compression level: higher levels halve the file size of maps but take twice as long.
 DEFLATE_LEVEL = 1
 
 
@@ -60,8 +60,8 @@ class Source:
 
     Attributes:
         case_id: name of the case, for messages.
-        images: one header a slice, in the order of the volume; patient and study are empty.
-        patient_file: a file of the series, which has them.
+        images: one header per slice in the order of the volume, with empty patient and study attributes.
+        patient_file: a file of the series with these attributes.
     """
 
     case_id: str
@@ -70,11 +70,11 @@ class Source:
 
 
 def read_source(case_id: str, series: Series | None, shape: Sequence[int], affine: np.ndarray) -> Source:
-    """Read what objects refer to, from headers alone.
+    """Read the references of DICOM objects from headers alone.
 
     Args:
         case_id: name of the case.
-        series: that the scan came as.
+        series: DICOM series of the scan.
         shape: of its volume (X, Y, Z).
         affine: of its volume, voxel index to RAS mm.
 
@@ -82,8 +82,8 @@ def read_source(case_id: str, series: Series | None, shape: Sequence[int], affin
         The series.
 
     Raises:
-        ValueError: naming the case, when the scan is no DICOM series, when the volume is not on the grid of its
-            images, or when the images lack what must be referred to.
+        ValueError: names the case when the scan is not a DICOM series, the volume is not on the grid of its images, or
+            the images lack required references.
     """
     if series is None:
         raise ValueError(
@@ -119,7 +119,7 @@ def _check_character_set(image: Dataset) -> None:
 
 
 def _agree(images: Sequence[Dataset], affine: np.ndarray) -> None:
-    """Give all images the first one's orientation and spacing, which may differ in a last digit, and a thickness."""
+    """Set orientation and spacing of all images to the first one's (last digits may differ), and set a thickness."""
     for image in images:
         image.ImageOrientationPatient = images[0].ImageOrientationPatient
         image.PixelSpacing = images[0].PixelSpacing
@@ -128,11 +128,11 @@ def _agree(images: Sequence[Dataset], affine: np.ndarray) -> None:
 
 
 def derivation(number: int, content: str) -> dict[str, Any]:
-    """Arguments that every object takes: a series of its own, and what wrote it.
+    """Arguments common to all objects: its own series, and the equipment.
 
     Args:
         number: SeriesNumber.
-        content: what the object holds, in a few words.
+        content: content of the object in a few words.
 
     Returns:
         Keyword arguments of highdicom's classes.
@@ -153,13 +153,13 @@ def derivation(number: int, content: str) -> dict[str, Any]:
 
 
 def network_texts(models: Sequence[Model]) -> list[str]:
-    """Networks in words, with nothing but ASCII: the character set of an object is that of its source.
+    """Describe networks in ASCII, because an object has the character set of its source.
 
     Args:
-        models: networks that were applied.
+        models: applied networks.
 
     Returns:
-        One text each.
+        One text per network.
     """
     texts = (
         f"network {model.name} {model.version}, weights {model.weights}, sha256 {model.sha256}, "
@@ -170,13 +170,13 @@ def network_texts(models: Sequence[Model]) -> list[str]:
 
 
 def ascii_text(text: str) -> str:
-    r"""Text that every character set of DICOM can hold.
+    r"""Convert text to ASCII, which every DICOM character set supports.
 
     Args:
         text: any.
 
     Returns:
-        It, with ``?`` for what is not ASCII; a backslash, which parts values in DICOM, is a slash.
+        The text with ``?`` for other characters, and ``/`` for the backslash, which separates values in DICOM.
 
     Example:
         >>> ascii_text("M\u00fcller C:\\net")
@@ -187,7 +187,7 @@ def ascii_text(text: str) -> str:
 
 @contextmanager
 def calm() -> Iterator[None]:
-    """Keep highdicom from logging each module that it copies."""
+    """Suppress highdicom's log of each copied module."""
     logger = logging.getLogger("highdicom")
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -198,16 +198,16 @@ def calm() -> Iterator[None]:
 
 
 def save(source: Source, dataset: SOPClass, path: Path, deflated: bool = False) -> None:
-    """Give an object the patient and the study of its source and write it.
+    """Add the source's patient and study attributes to an object and write it.
 
     Args:
-        source: what the object was made from.
-        dataset: the object; changed.
-        path: file to write, atomically.
-        deflated: compress the file as a whole (Deflated Explicit VR Little Endian); for a map of floats.
+        source: source of the object.
+        dataset: the object; modified in place.
+        path: file to write atomically.
+        deflated: whether to compress the file (Deflated Explicit VR Little Endian), for maps of floats.
 
     Raises:
-        ValueError: naming the case, when patient or study of the source cannot be read.
+        ValueError: names the case when the source's patient or study attributes cannot be read.
     """
     from custom_components.phantom.dicom import write_dicom_file
 
@@ -219,7 +219,7 @@ def save(source: Source, dataset: SOPClass, path: Path, deflated: bool = False) 
 
 
 def _identify(source: Source, dataset: SOPClass) -> None:
-    """Copy patient and study, neither checked nor told: a check that fails would quote them; identifiers as made."""
+    """Copy patient and study attributes without checks, whose errors would quote them; identifiers are valid ones."""
     from pydicom import config
 
     with config.disable_value_validation():
@@ -230,7 +230,7 @@ def _identify(source: Source, dataset: SOPClass) -> None:
             dataset.copy_patient_and_study_information(header)
         except Exception:
             raise ValueError(
-                f"Case {source.case_id}: patient and study of {source.patient_file.name} cannot be read. "
+                f"Case {source.case_id}: patient and study attributes of {source.patient_file.name} cannot be read. "
                 "Export the series again."
             ) from None
         if "SpecificCharacterSet" in header:
@@ -238,7 +238,7 @@ def _identify(source: Source, dataset: SOPClass) -> None:
 
 
 def _write_deflated(dataset: SOPClass, path: Path) -> None:
-    """As pydicom does, which has no say on the level; the pixels, which come last, without another copy."""
+    """Write like pydicom, but with a compression level and without another copy of the pixels."""
     from pydicom.filebase import DicomFileLike
     from pydicom.filewriter import write_dataset, write_file_meta_info
     from pydicom.uid import DeflatedExplicitVRLittleEndian

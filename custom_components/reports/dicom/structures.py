@@ -1,4 +1,4 @@
-"""What is outlined in a scan, and how DICOM names it: one table for the segmentation and the measurements."""
+"""Table of segmented structures and their DICOM codes, for segmentation and measurements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
     from pydicom.sr.coding import Code
 
-# Concepts that neither DICOM nor pydicom's extract of SNOMED has. A designator that starts with 99 is private.
+# Private concepts (designators starting with 99), missing in DICOM and in pydicom's extract of SNOMED.
 PRIVATE_SCHEME = "99COVIDCT"
 PRIVATE_MEANINGS = {
     "INFECTION": "Infected part of the lung",
@@ -33,16 +33,16 @@ _ANATOMY, _ABNORMAL = ("SCT", "AnatomicalStructure"), ("SCT", "MorphologicallyAb
 
 @dataclass(frozen=True)
 class Structure:
-    """Something outlined. Concepts are (scheme, keyword) of pydicom's dictionary, or (PRIVATE_SCHEME, code).
+    """A structure. Concepts are (scheme, keyword) of pydicom's dictionary, or (PRIVATE_SCHEME, code).
 
     Args:
-        label: name that viewers show.
-        category: concept of what kind of thing it is.
-        kind: concept of what it is.
-        site: concept of where it is.
-        array: name of the findings' array that outlines it.
-        value: its value there.
-        made_by: gives what made the mask, in words.
+        label: name shown by viewers.
+        category: concept of its category.
+        kind: concept of its type.
+        site: concept of its location.
+        array: name of the findings' array with its mask.
+        value: its value in this array.
+        made_by: returns a text on the origin of the mask.
         colour: RGB 0..255.
         side: ``Left`` or ``Right`` of a pair.
     """
@@ -81,7 +81,7 @@ def _lesion(name: str, kind: tuple[str, str], site: tuple[str, str]) -> Structur
         site=site,
         array="lesions",
         value=value,
-        made_by=lambda findings: f"lesion classes, searched in {len(findings.lesion_slices)} slices",
+        made_by=lambda findings: f"lesion classes, predicted on {len(findings.lesion_slices)} slices",
         colour=LESION_COLOURS[name],
     )
 
@@ -110,10 +110,10 @@ class Outlined:
     """A structure of one scan.
 
     Args:
-        structure: what it is.
-        voxels: number of its voxels, 0 when it was looked for and not found.
-        tracking_uid: UID that segmentation and measurements share.
-        segment: number of its segment; None when it has none.
+        structure: the structure.
+        voxels: number of its voxels, 0 if not found.
+        tracking_uid: UID shared by segmentation and measurements.
+        segment: number of its segment; None if it has none.
     """
 
     structure: Structure
@@ -147,7 +147,7 @@ def concept(scheme: str, keyword: str) -> Code:
 
 
 def private_scheme() -> CodingSchemeIdentificationItem:
-    """Say in an object what its private codes are."""
+    """Identify the scheme of the private codes in an object."""
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
     return CodingSchemeIdentificationItem(

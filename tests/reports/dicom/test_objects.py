@@ -296,7 +296,7 @@ def test_what_made_a_mask_is_told_with_the_networks(written):
     segments = dcmread(written[1]["segmentation"]).SegmentSequence
     told = [segment.SegmentationAlgorithmIdentificationSequence[0] for segment in segments]
     assert all("weights M?ller.pt, sha256 abab" in one.AlgorithmParameters for one in told)
-    assert "searched in 3 slices" in told[3].AlgorithmParameters
+    assert "predicted on 3 slices" in told[3].AlgorithmParameters
     assert {one.AlgorithmVersion for one in told} == {__version__}
 
 
@@ -455,7 +455,9 @@ def test_a_patient_that_cannot_be_read_is_told_by_the_case_alone(tmp_path):
         whole, broken = b"\x10\x00\xc0\x21US\x02\x00", b"\x10\x00\xc0\x21FL\x02\x00"  # a float of 2 bytes
         assert path.read_bytes().count(whole) == 1
         path.write_bytes(path.read_bytes().replace(whole, broken))
-    with pytest.raises(ValueError, match=r"^Case 012: patient and study of 0\.dcm cannot be read\.") as caught:
+    with pytest.raises(
+        ValueError, match=r"^Case 012: patient and study attributes of 0\.dcm cannot be read\."
+    ) as caught:
         write_dicom_objects(findings_of(folder), tmp_path / "out")
     assert caught.value.__suppress_context__
     assert not list((tmp_path / "out").iterdir())
@@ -527,7 +529,7 @@ def test_identifiers_made_for_a_series_are_the_same_each_time(tmp_path):
 def test_an_attention_beyond_0_to_1_is_refused(axial, tmp_path, value):
     assert axial.attention_us is not None
     axial.attention_us[3, 2, 1] = value
-    with pytest.raises(ValueError, match=r"^Case 012: attention lies between .* Expected 0 to 1"):
+    with pytest.raises(ValueError, match=r"^Case 012: attention ranges from .* Expected 0 to 1"):
         write_dicom_objects(axial, tmp_path / "out")
 
 
