@@ -56,7 +56,7 @@ def test_without_network_and_schema_the_other_checks_are_done(package, monkeypat
     name = package.folder.name
     said = capsys.readouterr().out
     assert f"{name}: files: ok" in said
-    assert f"{name}: schema_of_metadata: skipped: MONAI's schema is not at hand" in said
+    assert f"{name}: schema_of_metadata: skipped: MONAI's schema is not available" in said
 
 
 def test_a_link_and_a_cache_are_noticed(package):

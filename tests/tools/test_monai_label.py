@@ -156,7 +156,7 @@ def test_the_user_is_told_command_addresses_and_whose_weights():
     assert "MONAI Label: python -m monailabel.main\n" in told
     assert "server: http://127.0.0.1:8123\n" in told
     assert "http://127.0.0.1:8123/ohif/\n" in told
-    assert f"{SEG}: the app keeps weights of its own; for the bundle's, remove app/model.pt\n" in told
+    assert f"{SEG}: the app keeps its own weights; to use the bundle's, delete app/model.pt\n" in told
 
 
 def test_a_check_says_what_is_missing_and_makes_nothing(bundles, tmp_path, capsys, fetched):
