@@ -36,7 +36,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import_line, name_line = INDEX_LINES.splitlines()
     insert(package / "__init__.py", "if TYPE_CHECKING:\n", import_line)
     insert(package / "__init__.py", "__all__ = [\n", name_line)
-    insert(package / "study/plans/seg_plan.py", "PEERS = {", f"\n{PEER}")
+    insert(package / "study/plans/seg_study.py", "PEERS = {", f"\n{PEER}")
     return folder
 
 
