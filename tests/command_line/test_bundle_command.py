@@ -127,7 +127,7 @@ def test_a_device_may_be_a_word(name, device, typed):
     file = ConfigParser.load_config_files([str(file) for file in CONFIGS[name]])
     amp = [
         f"@{id_}"
-        for id_ in ("train#trainer#amp", "validate#evaluator#amp", "evaluator#amp")
+        for id_ in ("train#trainer#amp", "validate#evaluator#amp", "evaluator#amp", "on_gpu")
         if id_ in ConfigParser(file)
     ]
     assert amp
