@@ -63,7 +63,7 @@ demo: $(STAMP)  ## train, score and apply small networks of both bundles on synt
 	rm -rf $(DEMO)
 	$(BIN)/python -m custom_components phantom_slices $(DEMO)/slices --num_slices $(DEMO_SLICES) --size "[96, 96]"
 	$(RUN) training --bundle_root $(SEG) \
-	    --config_file "['$(SEG)/configs/train.yaml', '$(SEG)/configs/no_augmentation.yaml']" \
+	    --config_file "['$(SEG)/configs/train.yaml', '$(SEG)/configs/recipes/no_augmentation.yaml']" \
 	    --dataset_dir $(DEMO)/slices --ckpt_dir $(DEMO)/models --output_dir $(DEMO)/tensorboard $(DEMO_NETWORK) \
 	    --num_folds 5 --epochs $(DEMO_EPOCHS) --batch_size 4 --learning_rate 0.004 --loss\#weight "[0.1, 1, 1, 1]" --num_workers 0
 	$(RUN) evaluating --config_file $(SEG)/configs/evaluate.yaml --bundle_root $(SEG) \
@@ -75,7 +75,7 @@ demo: $(STAMP)  ## train, score and apply small networks of both bundles on synt
 	$(BIN)/python -m custom_components phantom_scans $(DEMO)/scans --num_scans $(DEMO_SCANS) --minority 0.4 --num_folds 4
 	$(RUN) training --config_file $(CAP)/configs/train.yaml $(DEMO_TRAINING) --ckpt_dir $(DEMO)/models/uniform \
 	    --learning_rate 0.002 --lr_step 6
-	$(RUN) training --config_file "['$(CAP)/configs/train.yaml', '$(CAP)/configs/size_balanced.yaml']" $(DEMO_TRAINING) \
+	$(RUN) training --config_file "['$(CAP)/configs/train.yaml', '$(CAP)/configs/recipes/size_balanced.yaml']" $(DEMO_TRAINING) \
 	    --ckpt_dir $(DEMO)/models/size_balanced --learning_rate 0.003 --lr_step 8
 	$(RUN) evaluating --config_file "['$(CAP)/configs/evaluate.yaml', '$(CAP)/configs/ensemble.yaml']" --bundle_root $(CAP) \
 	    --dataset_dir $(DEMO)/scans --fold 0 --cache_dir $(DEMO)/cache --output_dir $(DEMO)/eval/ensemble --num_workers 0 \

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from custom_components.datalists.split import split_cases
     from custom_components.engines.case_evaluator import CaseDataset, CaseEvaluator
     from custom_components.engines.prepare_scan_batch import PrepareScanBatch
+    from custom_components.engines.process_device import process_device
     from custom_components.engines.root_cause import log_root_cause
     from custom_components.files.atomic import writable_folder
     from custom_components.handlers.checkpoint_savers import BestModelSaver, ResumableCheckpointSaver
@@ -80,7 +81,7 @@ if TYPE_CHECKING:
     from custom_components.transforms.small_lesions import RemoveSmallLesionsd
     from custom_components.transforms.try_save_image import TrySaveImaged
     from custom_components.weights.checkpoints import training_ended, training_folder
-    from custom_components.weights.model_card import TrainedWith, scored_cases
+    from custom_components.weights.model_card import TrainedWith, network_as_trained, scored_cases
 
 __all__ = [
     "AlignMasksd",
@@ -160,7 +161,9 @@ __all__ = [
     "list_cases",
     "list_scans",
     "log_root_cause",
+    "network_as_trained",
     "phantom",
+    "process_device",
     "scored_cases",
     "select_fold",
     "split_cases",

@@ -21,7 +21,7 @@ from process_memory import memory, reset_peak
 
 OURS = {"M": ("resnext", "lsh"), "M-A": ("resnext", "none"), "M-R": ("plain", "lsh"), "U-Net": ("plain", "none")}
 PEER = "FlexibleUNet"
-PEER_CONFIG = Path(__file__).resolve().parents[1] / "covid_seg_bundle" / "configs" / "flexible_unet.yaml"
+PEER_CONFIG = Path(__file__).resolve().parents[1] / "covid_seg_bundle" / "configs" / "networks" / "flexible_unet.yaml"
 
 
 def network_of(name: str) -> torch.nn.Module:

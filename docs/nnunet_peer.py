@@ -56,7 +56,7 @@ class StoredProbabilities(Inferer):
 
 def prepare(slices: str, raw: str, size: int = 128, number: int = 701) -> None:
     """Write the data set of nnU-Net."""
-    parser = _parser("train.yaml", slices, size)
+    parser = _parser(["train.yaml"], slices, size)
     transforms = parser.get_parsed_content("train#deterministic_transforms")
     cases = list_cases(slices)
     folder = writable_folder(Path(raw) / f"Dataset{number}_slices")
@@ -82,16 +82,16 @@ def score(slices: str, results: str, output: str, folds: Sequence[int] = (0, 1, 
     listed = [folds] if isinstance(folds, int) else list(folds)
     places = {fold: Path(output) / f"fold_{fold}" for fold in listed}
     for fold, place in places.items():
-        parser = _parser("evaluate.yaml", slices, size)
+        parser = _parser(["train.yaml", "evaluate.yaml"], slices, size)
         parser.update({**SPLIT, "fold": fold, "output_dir": str(place), "handlers#0#_disabled_": True})
         parser["inferer"] = StoredProbabilities(Path(results) / f"fold_{fold}" / "validation")
         parser.get_parsed_content("evaluating")
     print(joined_scores(*map(str, places.values())))  # noqa: T201
 
 
-def _parser(config: str, slices: str, size: int) -> ConfigParser:
+def _parser(configs: Sequence[str], slices: str, size: int) -> ConfigParser:
     parser = ConfigParser()
-    parser.read_config(str(BUNDLE / "configs" / config))
+    parser.read_config([str(BUNDLE / "configs" / name) for name in configs])
     parser.update({"bundle_root": str(BUNDLE), "dataset_dir": slices, "spatial_size": [size, size]})
     return parser
 

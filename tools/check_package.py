@@ -19,7 +19,7 @@ from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow, ckpt_ex
 from monai.utils.module import locate
 
 NETWORK = "network_def"
-WORKFLOWS = {"train.yaml": "train", "evaluate.yaml": "infer", "inference.json": "infer"}
+WORKFLOWS = {("train.yaml",): "train", ("train.yaml", "evaluate.yaml"): "infer", ("inference.json",): "infer"}
 # Of the exported network's logits, which it computes in another order.
 TOLERANCE = 1e-4
 
@@ -74,19 +74,19 @@ class Package:
         except OSError as error:  # no network, no such address, a firewall
             raise SkippedCheckError(f"MONAI's schema is not available ({error}). Set --schema to a copy") from error
 
-    def properties(self, names: Sequence[str] = tuple(WORKFLOWS)) -> None:
+    def properties(self, configs: Sequence[tuple[str, ...]] = tuple(WORKFLOWS)) -> None:
         """`check_properties()` of training, evaluation and inference, on the synthetic data."""
-        for name in names:
+        for names in configs:
             workflow = ConfigWorkflow(
-                config_file=str(self.folder / "configs" / name),
-                workflow_type=WORKFLOWS[name],
+                config_file=[str(self.folder / "configs" / name) for name in names],
+                workflow_type=WORKFLOWS[names],
                 logging_file=False,
                 bundle_root=str(self.folder),
                 dataset_dir="phantom",
             )
             workflow.initialize()
             if missing := workflow.check_properties():
-                raise ValueError(f"configs/{name} has no {', '.join(missing)}, or another under that name.")
+                raise ValueError(f"configs/{names[-1]} has no {', '.join(missing)}, or another under that name.")
 
     def network(self) -> None:
         """`monai.bundle verify_net_in_out`."""
@@ -108,7 +108,7 @@ class Package:
 
     def configs(self) -> Iterator[Path]:
         """The configs: all that is JSON or YAML and not metadata."""
-        for path in sorted((self.folder / "configs").iterdir()):
+        for path in sorted((self.folder / "configs").rglob("*")):
             if path.suffix in (".json", ".yaml") and path.name != "metadata.json":
                 yield path
 

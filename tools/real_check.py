@@ -334,7 +334,8 @@ def medseg_confusions(folder: Path, networks: Networks) -> np.ndarray:
 
 
 def _confusions(weights: Path, cases: Sequence[Any]) -> Iterator[np.ndarray]:
-    parser = ConfigParser(ConfigParser.load_config_file(str(SEG / "configs" / "evaluate.yaml")))
+    files = [str(SEG / "configs" / name) for name in ("train.yaml", "evaluate.yaml")]
+    parser = ConfigParser(ConfigParser.load_config_files(files))
     parser["bundle_root"], parser["ckpt_path"] = str(SEG), str(weights)
     before, inferer, after = (parser.get_parsed_content(key) for key in ("preprocessing", "inferer", "postprocessing"))
     network = load_network(parser.get_parsed_content("network_def"), weights)

@@ -141,9 +141,14 @@ def _run_cases(folder: Path, place: Path) -> Iterator[dict[str, Any]]:
 
 def bundle_settings(size: int) -> dict[str, Any]:
     """Numbers of the bundle's preprocessing by name, at a size."""
-    parser = ConfigParser(ConfigParser.load_config_file(str(BUNDLE / "configs" / "train.yaml")))
-    own = {name: parser.get_parsed_content(name) for name in ("window_hu", "body_crop")}
-    return {"spatial_size": [size, size], **own}
+    settings: dict[str, Any] = bundle_training(size).get_parsed_content("model_card#settings")
+    return settings
+
+
+def bundle_training(size: int) -> ConfigParser:
+    """The bundle's training at a size, by the recipe of its weights."""
+    files = [str(BUNDLE / "configs" / name) for name in ("train.yaml", "recipes/body_and_lungs.yaml")]
+    return ConfigParser({**ConfigParser.load_config_files(files), "spatial_size": [size, size]})
 
 
 def card_writer(
@@ -162,9 +167,7 @@ def card_writer(
 
 def load_slices(cases: Sequence[Mapping[str, Any]], size: int) -> list[dict[str, Any]]:
     """Slices of cases, cropped to the body and resized by the bundle's own steps, as tensors (1, size, size)."""
-    parser = ConfigParser.load_config_file(str(BUNDLE / "configs" / "train.yaml"))
-    config = ConfigParser({**parser, "spatial_size": [size, size]})
-    load = Compose(config.get_parsed_content("train#deterministic_transforms"))
+    load = Compose(bundle_training(size).get_parsed_content("train#deterministic_transforms"))
     slices = []
     for case in cases:
         loaded = load({"image": case["image"], "label": case["label"]})

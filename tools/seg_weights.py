@@ -34,8 +34,11 @@ from custom_components.study.tables.joined_scores import joined_scores
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "covid_seg_bundle"
 ALL = "all"
-LOSS, SCHEDULE = "dice_cross_entropy.yaml", "cosine_schedule.yaml"
-OVERLAYS = ("mild_augmentation.yaml", "contrast_augmentation.yaml", LOSS, SCHEDULE)
+LOSS, SCHEDULE = "recipes/dice_cross_entropy.yaml", "recipes/cosine_schedule.yaml"
+AUGMENTATION = ("recipes/mild_augmentation.yaml", "recipes/contrast_augmentation.yaml")
+OVERLAYS = (*AUGMENTATION, LOSS, SCHEDULE, "recipes/body_and_lungs.yaml")
+LAST = "recipes/last_weights.yaml"
+NO_ATTENTION = "networks/no_attention.yaml"
 COMMON = {"draws_per_image": 1, "batch_size": 2, "num_workers": 0}
 SPLIT = {"num_folds": 5, "border": 1}
 # In the cross-entropy: background, ground-glass, consolidation, effusion; the last is 0.2 % of the pixels.
@@ -46,7 +49,6 @@ PRETRAINING = {
     "batch_size": 4,
     "draws_per_image": 120,
     "spatial_size": [128, 128],
-    "body_crop": False,  # the runs are cropped already
     "learning_rate": 0.003,
     "num_folds": 10,
     "fold": 8,
@@ -55,10 +57,18 @@ PRETRAINING = {
 }
 # By the name of the step: its overlays, its options, and those that it does not take from the command line.
 STEPS: dict[str, tuple[tuple[str, ...], dict[str, Any], tuple[str, ...]]] = {
-    "m_a_128": (("no_attention.yaml",), {"spatial_size": [128, 128], "learning_rate": 0.003, "epochs": 32}, ()),
-    "m_a_256": (("no_attention.yaml",), {"spatial_size": [256, 256], "learning_rate": 0.002, "epochs": 24}, ()),
+    "m_a_128": (
+        ("networks/no_attention.yaml",),
+        {"spatial_size": [128, 128], "learning_rate": 0.003, "epochs": 32},
+        (),
+    ),
+    "m_a_256": (
+        ("networks/no_attention.yaml",),
+        {"spatial_size": [256, 256], "learning_rate": 0.002, "epochs": 24},
+        (),
+    ),
     # to compile the attention takes longer than its two epochs
-    "m": (("add_attention.yaml",), {"learning_rate": 0.0005, "epochs": 2, **ONE_ROUND}, ("compile",)),
+    "m": (("recipes/add_attention.yaml",), {"learning_rate": 0.0005, "epochs": 2, **ONE_ROUND}, ("compile",)),
 }
 # Labels of the pre-training.
 INFECTION, LUNG = 1, 2
@@ -94,19 +104,19 @@ class Step:
 def pretraining(start: Path, more: Mapping[str, Any]) -> Step:
     """M-A on lungs and infection, which leaves the weights `start`."""
     places = {"dataset_dir": start.parent / "datalist.json", "ckpt_dir": start.parent}
-    configs = ("train.yaml", "no_attention.yaml", "strong_augmentation.yaml", LOSS, SCHEDULE, "last_weights.yaml")
+    configs = ("train.yaml", NO_ATTENTION, "recipes/strong_augmentation.yaml", LOSS, SCHEDULE, LAST)
     return training(configs, start, {**PRETRAINING, **places, **more})
 
 
 def chain(slices: Path, output: Path, block: int | str, start: Path | None, more: Mapping[str, Any]) -> Iterator[Step]:
     """The steps without a block of slices, in order, and the scores of that block; or those on all slices."""
     own = {"dataset_dir": slices, **SPLIT, **({} if block == ALL else {"fold": block})}
-    last = ("all_cases.yaml", "last_weights.yaml") if block == ALL else ("last_weights.yaml",)
+    last = ("recipes/all_cases.yaml", LAST) if block == ALL else (LAST,)
     place = output / (ALL if block == ALL else f"fold_{block}")
     weights = start
     for name, (overlays, options, unwanted) in STEPS.items():
         begin = {} if weights is None else {"init_path": weights}
-        anew = ("new_output.yaml",) if weights is not None and weights == start else ()
+        anew = ("recipes/new_output.yaml",) if weights is not None and weights == start else ()
         weights = place / name / "last.pt"
         configs = ("train.yaml", *overlays, *OVERLAYS, *anew, *last)
         long = {"val_interval": options["epochs"]}

@@ -1,20 +1,23 @@
 """Check the command line of ``python -m monai.bundle run`` against the config, and pass values on as typed.
 
-MONAI accepts any override, even if the config has no such name, and uses the value that Fire parses: the folder
-``2020.10`` becomes the number 2020.1, ``true`` a string, and ``None`` no override at all. Each config therefore calls
-:func:`begin` before it reads or writes anything.
+MONAI takes any override, whether or not a config has its name, with the value that Fire makes of it: the folder
+``2020.10`` is the number 2020.1, ``true`` a word, ``None`` no override at all. It has no way to say that a config file
+belongs on top of another; ``on_top_of`` in the file says so here. What a config runs begins with :func:`begin`, before
+anything is read or written.
 """
 
 import inspect
+import logging
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from custom_components.command_line.endings import ended_with_a_message
+from custom_components.command_line.switches import check_switches
 from custom_components.command_line.typed_words import (
     OptionError,
     did_you_mean,
@@ -25,6 +28,8 @@ from custom_components.command_line.typed_words import (
 )
 from custom_components.datalists.case_files import NO_DATA
 from custom_components.engines.root_cause import log_root_cause
+from custom_components.files.atomic import writable_folder
+from custom_components.weights.checkpoints import training_folder
 from fire.parser import DefaultParseValue
 from monai.bundle import (
     DEFAULT_EXP_MGMT_SETTINGS,
@@ -36,6 +41,7 @@ from monai.bundle import (
     update_kwargs,
 )
 from monai.bundle.reference_resolver import ReferenceResolver
+from monai.utils import ensure_tuple
 from monai.utils.module import locate
 
 PROGRAM = ("monai", "bundle", "__main__.py")
@@ -51,22 +57,47 @@ TEXT = re.compile(r"(?:^|[_#:])(?:dir|path|root|folder|name|filename|uri)$")
 # First characters of MONAI's config language: an expression, a reference, a macro.
 LANGUAGE = ("$", "@", "%")
 NOTHING = "$None"
-# An id that is in no config, so that nothing runs.
-INITIALIZED = "initialized"
+# Id of what MONAI runs before all else, and one that no config has: nothing is run of it.
+INITIALIZE, INITIALIZED = "initialize", "initialized"
+# Id by which an overlay names the config file in its folder that it belongs on top of.
+ON_TOP_OF = "on_top_of"
 
+_logger = logging.getLogger(__name__)
 _runs_as_typed = False
 
 
-def begin() -> None:
-    """Check the command line that started this config, and run it with the values as typed.
+def begin(
+    switches: Mapping[str, object] | None = None,
+    output_dir: str | Path | None = None,
+    ckpt_dir: str | Path | None = None,
+    resume: bool = False,
+) -> None:
+    """Begin a config: check the command line, then what is given, before any work is done.
 
-    Every config runs this first. An uncaught error then ends the process with its root cause as the last line. In a
-    process that ``python -m monai.bundle run`` did not start, nothing else is done.
+    The first item of what a config runs. It lets an uncaught error end the process with its root cause as the last
+    line. The command line of ``python -m monai.bundle run`` is checked and, where needed, run again as it was typed,
+    with the config file that an overlay says it is ``on_top_of``; any other process is left alone.
+
+    Args:
+        switches: numbers that are true or false, by name (:func:`check_switches`).
+        output_dir: folder that is made and has to be writable (:func:`writable_folder`).
+        ckpt_dir: folder of a training, made ready for it (:func:`training_folder`).
+        resume: whether the training continues from what is in ``ckpt_dir``.
 
     Raises:
-        SystemExit: with status 2 and a message when an option is wrong; with 0 after a run that was repeated because
-            Fire had parsed a value differently than typed.
+        ValueError: when a switch is a word, or a folder cannot be written into.
+        SystemExit: with status 2 after a message, where an option cannot be used; with 0 after a run, where it was run
+            again as it was typed.
     """
+    _check_command()
+    check_switches(resume=resume, **(switches or {}))
+    if ckpt_dir is not None:
+        training_folder(ckpt_dir, resume)
+    if output_dir is not None:
+        writable_folder(output_dir)
+
+
+def _check_command() -> None:
     words = command_words()
     log_root_cause(one_line=words is not None)
     if words is None or _runs_as_typed:
@@ -74,7 +105,7 @@ def begin() -> None:
     with ended_with_a_message():
         command = BundleCommand.read(words)
         command.check()
-    if repr(command.typed) != repr(command.as_fire_reads()):
+    if command.is_run_otherwise():
         _run(command)
 
 
@@ -88,11 +119,14 @@ def command_words() -> list[str] | None:
 
 
 def _run(command: "BundleCommand") -> None:
-    """Run with the values as typed; ``initialize`` has already run and must not run twice."""
+    """Run it with the values as they were typed; what ``initialize`` ran already may not be run twice."""
     global _runs_as_typed
     _runs_as_typed = True
+    own = {**command.own, "config_file": command.files}
+    if INITIALIZE in ConfigParser.load_config_files(command.listed):
+        own["init_id"] = INITIALIZED
     try:
-        run(**{**command.own, "init_id": INITIALIZED}, **command.typed, **command.tracked_config())
+        run(**own, **command.typed, **command.tracked_config())
     finally:
         _runs_as_typed = False
     raise SystemExit(0)
@@ -104,13 +138,17 @@ class BundleCommand:
 
     Args:
         own: values of MONAI's own options.
-        texts: typed text of each config option, by id.
-        typed: the same in MONAI's config language, so that the typed value arrives unchanged.
-        settings: MONAI's own options and all overrides, including those of the ``args_file``.
-        content: merged content of the config files; includes the overrides after the check.
+        listed: config files as they were given.
+        files: the same, below them the one that they belong on top of.
+        texts: what was typed for the options of the config, by their ids.
+        typed: the same in MONAI's config language, so that it arrives as it was typed.
+        settings: MONAI's own options and all overrides, those of the ``args_file`` among them.
+        content: of the config files, put together; once checked, with the overrides.
     """
 
     own: Mapping[str, Any]
+    listed: list[str]
+    files: list[str]
     texts: Mapping[str, str]
     typed: Mapping[str, Any]
     settings: Mapping[str, Any]
@@ -134,9 +172,11 @@ class BundleCommand:
         own |= dict(zip(OWN, places, strict=False))
         texts = {name: text for name, text in options.items() if name not in OWN}
         settings = update_kwargs(own.get("args_file"), **own)
-        content = ConfigParser(ConfigParser.load_config_files(settings["config_file"]))
+        listed = [str(file) for file in ensure_tuple(settings["config_file"])]
+        files = with_base(listed)
+        content = ConfigParser(ConfigParser.load_config_files(files))
         typed = {name: _value(name, text, content) for name, text in texts.items()}
-        return cls(own, texts, typed, {**settings, **typed}, content)
+        return cls(own, listed, files, texts, typed, {**settings, **typed}, content)
 
     def check(self) -> None:
         """Check that the config has every option, and that the run has data.
@@ -154,6 +194,12 @@ class BundleCommand:
             isinstance(found, list) for found in lists
         ):
             raise OptionError(NO_DATA)
+        for old, new in moved(self.listed).items():
+            _logger.warning("%s has moved: give %s. The next version no longer has the old name.", old, new)
+
+    def is_run_otherwise(self) -> bool:
+        """Whether MONAI ran other values than were typed, or without the config file that others belong on top of."""
+        return self.files != self.listed or repr(self.typed) != repr(self.as_fire_reads())
 
     def as_fire_reads(self) -> dict[str, Any]:
         """The options as MONAI got them; Fire reads ``--no_max_pool`` without a value as ``_max_pool``."""
@@ -190,8 +236,28 @@ class BundleCommand:
         return {"save_execute_config": True, **settings["configs"]} if settings else {}
 
     def _files(self) -> str:
-        files = self.settings["config_file"]
-        return ", ".join(Path(file).name for file in ([files] if isinstance(files, str) else files))
+        return ", ".join(Path(file).name for file in self.files)
+
+
+def with_base(files: Sequence[str]) -> list[str]:
+    """Config files, the first of all the one that they say they belong on top of, unless it is among them.
+
+    Args:
+        files: paths, overlays last.
+
+    Returns:
+        Paths; the added file is in the folder of the first.
+    """
+    contents = map(ConfigParser.load_config_file, files)
+    bases = {str(content[ON_TOP_OF]) for content in contents if ON_TOP_OF in content}
+    missing = bases - {Path(file).name for file in files}
+    return [*(str(Path(files[0]).with_name(base)) for base in sorted(missing)), *files]
+
+
+def moved(files: Sequence[str]) -> dict[str, str]:
+    """Where overlays are that were given by their names of version 0.9, which had no folders."""
+    found = {file: next(Path(file).parent.glob(f"*/{Path(file).name}"), None) for file in files}
+    return {old: str(new) for old, new in found.items() if new is not None}
 
 
 def _value(name: str, text: str, content: ConfigParser) -> Any:

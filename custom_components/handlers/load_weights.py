@@ -51,8 +51,8 @@ class LoadWeights:
         if problem:
             raise ValueError(
                 f"Checkpoint {self.path} is of another architecture than the network: {problem}."
-                f"{self._told()} Give the overlay it was trained with (for example configs/unet.yaml), or another "
-                "--ckpt_path."
+                f"{self._told()} Give the overlay it was trained with (for example configs/networks/unet.yaml), or "
+                "another --ckpt_path."
             )
         self.network.load_state_dict(state)
         _logger.info("Weights loaded from %s", self.path)

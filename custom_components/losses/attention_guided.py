@@ -58,7 +58,7 @@ class AttentionGuidedLoss(_Loss):
         if "attention" not in prediction or target.get("infection") is None:
             raise ValueError(
                 "AttentionGuidedLoss needs `attention` and `infection`. Add infection masks, or train without the "
-                "attention loss: attention_weight 0 (configs/plain.yaml)."
+                "attention loss: attention_weight 0 (configs/networks/plain.yaml)."
             )
         attention = self.attention_loss(prediction["attention"], target["infection"], label)
         return classification + self.attention_weight * attention

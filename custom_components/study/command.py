@@ -50,7 +50,7 @@ def study(
         systems: some of plain_us, attention_us, attention_ss; all by default (covid_cap_bundle).
         networks: some of m, m_a, m_r, unet (these by default) and flexible_unet (covid_seg_bundle).
         overrides: numbers for every training and evaluation whose config has them, such as "{'epochs': 3}".
-        recipe: overlays on top of every training, such as "[dice_cross_entropy.yaml]"; or none (covid_seg_bundle).
+        recipe: overlays of every training, such as "[dice_cross_entropy.yaml]"; none by default (covid_seg_bundle).
         augmentation: with, without or both (default) (covid_seg_bundle).
         workers: runs at once; by default one for each GPU, or one.
         num_panels: most scans whose attention is drawn; 6 by default (covid_cap_bundle).

@@ -5,17 +5,20 @@ applied and exported without repeating them. A card contains no case names, only
 """
 
 import hashlib
+import inspect
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from custom_components.files.atomic import atomic_path
 from custom_components.files.digest import file_digest
 
 _logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SUFFIX = ".json"
 NETWORK, SETTINGS, WEIGHTS = "network", "settings", "weights_sha256"
@@ -112,6 +115,10 @@ class TrainedWith:
         """
         return next((card[NETWORK][name] for card in self.cards if name in card.get(NETWORK, {})), default)
 
+    def network_arguments(self) -> dict[str, Any]:
+        """All arguments of the network that the cards have."""
+        return {name: value for card in reversed(self.cards) for name, value in network_arguments(card).items()}
+
     def trained_on(self) -> set[str]:
         """Digests of the training cases of any of the weights, see :func:`case_digest`."""
         return set().union(*self._digests(TRAINED_ON))
@@ -135,6 +142,26 @@ class TrainedWith:
                         f"{file} was trained with {name} {value}, {first} with {other}. "
                         "Train both with the same settings to use them together."
                     )
+
+
+def network_as_trained(network: Callable[..., T], trained: TrainedWith, **arguments: Any) -> T:
+    """A network with the arguments that weights were trained with.
+
+    Args:
+        network: its class, whose own defaults count where no card has an argument.
+        trained: what the weights were trained with.
+        arguments: of the network; they win over those of the cards.
+
+    Returns:
+        The network, with its first weights.
+
+    Example:
+        >>> network_as_trained(lambda features=(32, 64), heads=4: (features, heads), TrainedWith(None), heads=1)
+        ((32, 64), 1)
+    """
+    known = inspect.signature(network).parameters
+    of_cards = {name: value for name, value in trained.network_arguments().items() if name in known}
+    return network(**{**of_cards, **arguments})
 
 
 def case_digest(case: Mapping[str, Any], key: str = "image") -> str:

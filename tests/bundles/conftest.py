@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from custom_components.command_line.bundle_command import with_base
 from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow, run
 from monai.utils.module import locate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+PHRASE = 85  # characters
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
@@ -28,7 +30,10 @@ class Bundle:
     small: dict[str, Any]
 
     def config_files(self, *names: str) -> list[str]:
-        return [str(self.folder / "configs" / name) for name in names]
+        """Paths of configs, overlays wherever they are; an evaluation comes with the training that it is on top of."""
+        configs = self.folder / "configs"
+        paths = [next(configs.glob(f"*/{name}"), configs / name) for name in names]
+        return with_base([str(path) for path in paths])
 
     def parser_of(self, *names: str) -> ConfigParser:
         parser = ConfigParser()
@@ -98,14 +103,6 @@ def nodes(config: Any) -> Iterator[Any]:
         yield from nodes(child)
 
 
-def steps_of(parser: ConfigParser, pipeline: str) -> list[dict[str, Any]]:
-    """The transforms of a pipeline in their order, where it is put together of named steps too."""
-    listed = parser[f"{pipeline}::transforms"]
-    if isinstance(listed, list):
-        return listed
-    return [step for name in re.findall(r"@(\w+)", listed) for step in parser[name]]
-
-
 def as_without_card(value: Any) -> Any:
     """A config's value where weights have no model.json: the default behind ``$@trained.get('name', ...)``."""
     if isinstance(value, dict):
@@ -130,11 +127,28 @@ def check_targets(parser: ConfigParser) -> None:
 
 
 def check_overlay(parser: ConfigParser, overlay: dict[str, Any], new: tuple[str, ...] = ()) -> None:
-    """An overlay overrides and never repeats; only what `new` ends with is its own."""
+    """An overlay overrides named entries and never repeats; only what `new` ends with is its own."""
     for key, value in overlay.items():
+        assert not re.search(r"[#:]\d", key), f"{key} is an item of a list by its number"
         own = key.startswith("+") or key.endswith(new)
         assert own or key in parser, f"{key} is new"
         assert own or value != parser.get(key), f"{key} repeats the config below it"
+
+
+def transforms_in(parser: ConfigParser, found: Any) -> list[dict[str, Any]]:
+    """Transforms that a config names, in order; those of a list, expression or reference in its place."""
+    if isinstance(found, str):
+        return [one for id_ in re.findall(r"@([\w#]+)", found) for one in transforms_in(parser, parser[id_])]
+    if isinstance(found, dict):
+        return transforms_in(parser, found["transforms"]) if found["_target_"] == "Compose" else [found]
+    return [one for part in found for one in transforms_in(parser, part)]
+
+
+def check_phrases(parser: ConfigParser) -> None:
+    """What a config computes is a phrase; what is longer is a function with a name and tests."""
+    texts = [node for node in nodes(parser.get()) if isinstance(node, str) and node.startswith("$")]
+    assert texts
+    assert [text for text in texts if len(text) > PHRASE] == []
 
 
 def knobs_of(config: Path) -> set[str]:

@@ -23,14 +23,14 @@ SEG, CAP = ROOT / "covid_seg_bundle/configs", ROOT / "covid_cap_bundle/configs"
 CONFIGS = {
     "seg train": (SEG / "train.yaml",),
     "seg multi-GPU": (SEG / "train.yaml", SEG / "multi_gpu_train.json"),
-    "seg evaluate": (SEG / "evaluate.yaml",),
+    "seg evaluate": (SEG / "train.yaml", SEG / "evaluate.yaml"),
     "seg inference": (SEG / "inference.json",),
     "cap train": (CAP / "train.yaml",),
     "cap multi-GPU": (CAP / "train.yaml", CAP / "multi_gpu_train.json"),
-    "cap evaluate": (CAP / "evaluate.yaml",),
-    "cap ensemble": (CAP / "evaluate.yaml", CAP / "ensemble.yaml"),
+    "cap evaluate": (CAP / "train.yaml", CAP / "evaluate.yaml"),
+    "cap ensemble": (CAP / "train.yaml", CAP / "evaluate.yaml", CAP / "ensemble.yaml"),
     "cap segment_train": (CAP / "segment_train.yaml",),
-    "cap segment_evaluate": (CAP / "segment_evaluate.yaml",),
+    "cap segment_evaluate": (CAP / "segment_train.yaml", CAP / "segment_evaluate.yaml"),
     "cap inference": (CAP / "inference.json",),
 }
 ONE_PROCESS = [name for name in CONFIGS if "GPU" not in name]
@@ -164,7 +164,7 @@ def test_expressions_and_references_are_resolved_but_for_folders_of_their_name(t
         ("network_def#features", "[8,16]"),
         ("optimizer#betas", "[0.8, 0.9]"),
         ("loss#weight", "[0.1, 1, 1, 1]"),
-        ("train#handlers#0#own", "output"),
+        ("init_own", "output"),
         ("cases#_disabled_", "True"),
         ("only_here", "2"),
         ("only#here", "2"),
@@ -212,7 +212,7 @@ def test_an_args_file_counts_and_is_checked_and_the_command_line_wins(bundle_lin
 @pytest.mark.parametrize("name", CONFIGS)
 def test_what_a_config_runs_begins_with_the_check(name):
     content = ConfigParser.load_config_files([str(file) for file in CONFIGS[name]])
-    assert content[verb_of(name)][0] == {"_target_": "custom_components.begin"}
+    assert content[verb_of(name)][0]["_target_"] == "custom_components.begin"
     assert content["run"] in (content[verb_of(name)], f"%{verb_of(name)}", f"@{verb_of(name)}")
 
 

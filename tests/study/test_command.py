@@ -59,7 +59,7 @@ def test_a_dry_run_lists_the_runs_and_touches_nothing(run, tmp_path, capsys):
     before = sorted(tmp_path.rglob("*"))
     assert run("covid_seg_bundle", data, tmp_path / "study", "--num_folds", "3", "--networks", "m", "--dry_run") == 0
     told = capsys.readouterr().out
-    assert "| group/m/augmented/fold_0/train | train.yaml, last_weights.yaml |" in told
+    assert "| group/m/augmented/fold_0/train | train.yaml, recipes/last_weights.yaml |" in told
     assert "24 runs, 0 of them finished; time left: not known yet." in told
     assert sorted(tmp_path.rglob("*")) == before
 

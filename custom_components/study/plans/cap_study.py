@@ -45,9 +45,9 @@ PLAIN, UNIFORM, SIZE_BALANCED = "plain_us", "attention_us", "attention_ss"
 
 # Systems that are trained, in the order of Table II: title, and the overlays on top of train.yaml.
 SYSTEMS = {
-    PLAIN: ("RN34 + US", ("plain.yaml",)),
+    PLAIN: ("RN34 + US", ("networks/plain.yaml",)),
     UNIFORM: ("Attention RN34 + US", ()),
-    SIZE_BALANCED: ("Attention RN34 + SS", ("size_balanced.yaml",)),
+    SIZE_BALANCED: ("Attention RN34 + SS", ("recipes/size_balanced.yaml",)),
 }
 ENSEMBLE_TITLE = "Attention RN34 + DS"
 
@@ -247,7 +247,7 @@ class CapStudy:
 
     def _evaluation(self, what: str, system: str, fold: int, data: StudyData) -> Run:
         training = self.training(system, fold)
-        run = self._run(f"{system}/fold_{fold}/{what}", EVALUATING, (EVALUATE,), data)
+        run = self._run(f"{system}/fold_{fold}/{what}", EVALUATING, (TRAIN, EVALUATE), data)
         places = {"ckpt_path": training.folder / self.weights, "output_dir": run.folder / "eval", **self._cache()}
         places = {"dataset_dir": data.root, **places}
         return replace(run, places=places, outputs=(PER_CASE, SUMMARY), needs=(training.name,))
@@ -258,7 +258,7 @@ class CapStudy:
         """What all runs have; those of one system and verb are of one kind."""
         system, _, what = name.split("/")
         overrides = self.overrides if given is None else given
-        own = overrides_for(overrides, [str(self.bundle / "configs" / file) for file in files])
+        own = overrides_for(overrides, [str(self.bundle / "configs" / file) for file in files], verb)
         folder, kind = self._folder(name), f"{system} {what}"
         return Run(name, kind, self.bundle, verb, files, folder, own, data=data.fingerprint.sha256)
 

@@ -16,8 +16,7 @@ from custom_components.study.runs.run import EVALUATE, LAST_WEIGHTS, TRAIN
 from custom_components.study.runs.study_folder import DATA_HASHES
 
 # Overlays of covid_seg_bundle that a study sets itself, or that are no way of training.
-NO_RECIPES = {TRAIN, EVALUATE, LAST_WEIGHTS, seg_study.NO_AUGMENTATION, "full_attention.yaml", "all_cases.yaml"}
-NO_RECIPES |= {"onnx_export.yaml"} | {name for _, own in seg_study.ALL_NETWORKS.values() for name in own}
+NO_RECIPES = {Path(name).name for name in (LAST_WEIGHTS, seg_study.NO_AUGMENTATION)} | {"all_cases.yaml"}
 
 
 def plan_cap_study(
@@ -91,7 +90,7 @@ def plan_seg_study(
     _check_outside(folder, "dataset_dir", dataset_dir)
     _one_of("protocol", protocol, (*both, seg_study.BOTH))
     _one_of("augmentation", augmentation, tuple(seg_study.AUGMENTATION))
-    overlays = sorted({path.name for path in (bundle / "configs").glob("*.yaml")} - NO_RECIPES)
+    overlays = sorted({path.name for path in (bundle / "configs" / seg_study.RECIPES).glob("*.yaml")} - NO_RECIPES)
     for name in _listed(recipe):
         _one_of("recipe", name, overlays)
     _check_folds_and_overrides(bundle, num_folds, overrides)
@@ -110,8 +109,8 @@ def plan_seg_study(
 
 # A config that only the bundle of this name has, and what plans its study.
 PLANNERS: dict[str, tuple[str, Callable[..., CapStudy | SegStudy]]] = {
-    "covid_cap_bundle": ("size_balanced.yaml", plan_cap_study),
-    "covid_seg_bundle": ("unet.yaml", plan_seg_study),
+    "covid_cap_bundle": ("recipes/size_balanced.yaml", plan_cap_study),
+    "covid_seg_bundle": ("networks/unet.yaml", plan_seg_study),
 }
 
 

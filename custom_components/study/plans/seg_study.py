@@ -35,14 +35,15 @@ GROUP, BOTH = "group", "both"
 # Networks in the order of Table II: title, and the overlays on top of train.yaml and evaluate.yaml.
 NETWORKS = {
     "m": ("M", ()),
-    "m_a": ("M-A", ("no_attention.yaml",)),
-    "m_r": ("M-R", ("no_resnext.yaml",)),
-    "unet": ("U-Net", ("unet.yaml",)),
+    "m_a": ("M-A", ("networks/no_attention.yaml",)),
+    "m_r": ("M-R", ("networks/no_resnext.yaml",)),
+    "unet": ("U-Net", ("networks/unet.yaml",)),
 }
 # Networks of others, trained and scored by the same configs where a study names them.
-PEERS = {"flexible_unet": ("FlexibleUNet", ("flexible_unet.yaml",))}
+PEERS = {"flexible_unet": ("FlexibleUNet", ("networks/flexible_unet.yaml",))}
 ALL_NETWORKS = {**NETWORKS, **PEERS}
-NO_AUGMENTATION = "no_augmentation.yaml"
+RECIPES = "recipes"
+NO_AUGMENTATION = f"{RECIPES}/no_augmentation.yaml"
 ARMS = {True: "augmented", False: "not_augmented"}
 AUGMENTATION = {"both": (True, False), "with": (True,), "without": (False,)}
 WEIGHTS = "models/last.pt"
@@ -95,7 +96,7 @@ class SegStudy:
         networks: which of ``ALL_NETWORKS``.
         num_folds: number of folds.
         overrides: numbers of the configs.
-        recipe: overlays on top of every training's train.yaml, such as ``dice_cross_entropy.yaml``.
+        recipe: overlays of ``recipes`` on top of every training's train.yaml, such as ``dice_cross_entropy.yaml``.
         augmentation: whether networks are trained with augmentation, without, or both.
 
     Raises:
@@ -145,7 +146,8 @@ class SegStudy:
     def training(self, arm: Arm) -> Run:
         """Train a network on all folds but one."""
         augmentation = () if arm.augmented else (NO_AUGMENTATION,)
-        files = (TRAIN, *ALL_NETWORKS[arm.network][1], *self.recipe, *augmentation, LAST_WEIGHTS)
+        recipe = (f"{RECIPES}/{name}" for name in self.recipe)
+        files = (TRAIN, *ALL_NETWORKS[arm.network][1], *recipe, *augmentation, LAST_WEIGHTS)
         run = self._run(arm, "train", TRAINING, files)
         places = {"dataset_dir": self.data.root, "ckpt_dir": run.folder / "models"}
         return replace(
@@ -158,7 +160,7 @@ class SegStudy:
     def evaluation(self, arm: Arm) -> Run:
         """Score a network on the fold that it left out; pictures are drawn of one way of training alone."""
         training = self.training(arm)
-        run = self._run(arm, "evaluate", EVALUATING, (EVALUATE, *ALL_NETWORKS[arm.network][1]))
+        run = self._run(arm, "evaluate", EVALUATING, (TRAIN, EVALUATE, *ALL_NETWORKS[arm.network][1]))
         places = {"dataset_dir": self.data.root, "ckpt_path": training.folder / WEIGHTS}
         undrawn = {} if arm.augmented == self.augmentation[0] else {"overlay_slices": 0}
         return replace(
@@ -207,7 +209,7 @@ class SegStudy:
 
     def _run(self, arm: Arm, what: str, verb: str, files: tuple[str, ...]) -> Run:
         name, kind = f"{arm.name}/{what}", f"{arm.network} {ARMS[arm.augmented]} {what}"
-        chosen = overrides_for(self.overrides, [str(self.bundle / "configs" / file) for file in files])
+        chosen = overrides_for(self.overrides, [str(self.bundle / "configs" / file) for file in files], verb)
         own = {"fold": arm.fold, "num_folds": self.num_folds, "protocol": arm.protocol}
         folder, data = self.folder / RUNS / name, self.data.fingerprint.sha256
         return Run(name, kind, self.bundle, verb, files, folder, {**chosen, **own}, data=data)

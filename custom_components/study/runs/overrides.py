@@ -2,11 +2,14 @@
 
 import copy
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from custom_components.command_line.typed_words import did_you_mean
 from monai.bundle import ConfigParser
+from monai.bundle.reference_resolver import ReferenceResolver
 
 # What the study itself sets in each run.
 OWN = (
@@ -16,6 +19,8 @@ OWN = (
 )
 # Says where, not what: it has no part in what comes out.
 PLACES = ("cache_dir",)
+# Folders in a bundle's ``configs``.
+OVERLAYS = ("networks", "recipes")
 
 
 def config_content(config_paths: Sequence[str], overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -49,28 +54,50 @@ def check_overrides(overrides: Mapping[str, Any], configs: Sequence[Sequence[str
         if _top(key) in OWN:
             raise ValueError(f"overrides set {key!r}, which the study sets in each run. Leave it out.")
         if _top(key) not in known:
-            knobs = sorted(name for paths in configs for name, value in config_content(paths).items() if _plain(value))
+            names = sorted(name for paths in configs for name, value in config_content(paths).items() if _plain(value))
             raise ValueError(
-                f"overrides set {key!r}, which no config of the bundle has. Among those that can be set: "
-                f"{', '.join(dict.fromkeys(name for name in knobs if name not in OWN))}."
+                f"overrides set {key!r}, which no config of the bundle has.{did_you_mean(key, names, prefix='')} Among "
+                f"those that can be set: {', '.join(dict.fromkeys(name for name in names if name not in OWN))}."
             )
 
 
-def overrides_for(overrides: Mapping[str, Any], config_paths: Sequence[str]) -> dict[str, Any]:
-    """Those overrides that a config has an entry for; what one of its overlays sets, the overlay decides.
+def overrides_for(overrides: Mapping[str, Any], config_paths: Sequence[str], verb: str) -> dict[str, Any]:
+    """Those overrides that a run uses; what an overlay of a subfolder sets, the overlay decides.
 
     Args:
         overrides: by their ids.
-        config_paths: the files, overlays last.
+        config_paths: the files, overlays last: those of ``configs`` and those of its subfolders.
+        verb: what is run of them.
 
     Returns:
         Numbers by their ids, without places.
     """
-    base, *overlays = config_paths
+    overlays = [path for path in config_paths if Path(path).parent.name in OVERLAYS]
     decided = {_normal(key) for path in overlays for key in _entries(path)}
-    content = _entries(base)
-    chosen = {key: value for key, value in overrides.items() if _top(key) in content and _normal(key) not in decided}
+    used = used_entries(_loaded(tuple(config_paths)), verb)
+    chosen = {key: value for key, value in overrides.items() if _top(key) in used and _normal(key) not in decided}
     return {key: value for key, value in chosen.items() if key not in PLACES}
+
+
+def used_entries(content: Mapping[str, Any], verb: str) -> set[str]:
+    """Entries of a config that a run uses, by what refers to what.
+
+    Args:
+        content: of a config.
+        verb: what is run of it.
+
+    Example:
+        >>> sorted(used_entries({"epochs": 20, "seed": 0, "scored": {"by": "@seed"}, "run": ["$@scored"]}, "run"))
+        ['run', 'scored', 'seed']
+    """
+    parser = ConfigParser(json.loads(json.dumps(content, default=str).replace('"%', '"@')))  # macros refer too
+    used, asked = set(), [verb, "initialize"]
+    while asked:
+        id_ = asked.pop()
+        if id_ not in used and id_ in parser:
+            used.add(id_)
+            asked += ReferenceResolver.find_refs_in_config(parser[id_], id=id_)
+    return {_top(id_) for id_ in used}
 
 
 def knobs(content: Mapping[str, Any]) -> dict[str, Any]:

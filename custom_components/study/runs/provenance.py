@@ -13,7 +13,7 @@ import custom_components
 import torch
 from custom_components.files.digest import file_digest
 from custom_components.study.runs.fingerprints import DataFingerprint
-from custom_components.study.runs.overrides import PLACES, config_content, knobs
+from custom_components.study.runs.overrides import PLACES, config_content, knobs, used_entries
 from custom_components.study.runs.run import Run
 from custom_components.study.runs.runner import Outcome
 
@@ -94,8 +94,10 @@ def _configs(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _numbers(run: Run) -> dict[str, Any]:
-    """Knobs of a run, and what else was set for it."""
-    shown = {**knobs(config_content(run.config_paths, run.overrides)), **run.overrides}
+    """Knobs that a run uses, and what else was set for it."""
+    content = config_content(run.config_paths, run.overrides)
+    used = used_entries(content, run.verb)
+    shown = {**{key: value for key, value in knobs(content).items() if key in used}, **run.overrides}
     return _without_paths({key: value for key, value in shown.items() if key not in UNLISTED})
 
 

@@ -12,7 +12,7 @@ from fire.parser import DefaultParseValue
 TRAINING, EVALUATING, INFERENCE = "training", "evaluating", "run"
 
 # Of both bundles: configs, the folder of a study's runs, and what evaluations and trainings leave there.
-TRAIN, EVALUATE, LAST_WEIGHTS = "train.yaml", "evaluate.yaml", "last_weights.yaml"
+TRAIN, EVALUATE, LAST_WEIGHTS = "train.yaml", "evaluate.yaml", "recipes/last_weights.yaml"
 RUNS = "runs"
 PER_CASE, SUMMARY = "eval/per_case.csv", "eval/summary.json"
 CHECKPOINTS = "models/resume_checkpoint_epoch=*.pt"

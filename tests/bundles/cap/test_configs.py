@@ -14,11 +14,12 @@ from tests.bundles.conftest import (
     as_text,
     as_without_card,
     check_overlay,
+    check_phrases,
     check_targets,
     class_name,
     knobs_of,
     nodes,
-    steps_of,
+    transforms_in,
 )
 
 TRAIN = [
@@ -33,7 +34,7 @@ INFER = ("inference.json",)
 MULTI_GPU = ("train.yaml", "size_balanced.yaml", "multi_gpu_train.json")
 SEGMENT = [("segment_train.yaml",), ("segment_evaluate.yaml",)]  # located and run in test_segment.py
 PLACES = {
-    "train": ("train.yaml", "train::deterministic_transforms"),
+    "train": ("train.yaml", "train#deterministic_transforms"),
     "evaluate": ("evaluate.yaml", "preprocessing"),
     "inference": ("inference.json", "preprocessing"),
 }
@@ -63,13 +64,14 @@ def training(workflow_of, scans, cache_dir, tmp_path):
 
 def test_every_shipped_config_is_tested_here():
     tested = {name for names in (*TRAIN, EVALUATE, ENSEMBLE, INFER, MULTI_GPU, *SEGMENT) for name in names}
-    shipped = {path.name for path in (BUNDLE.folder / "configs").iterdir()}
+    shipped = {path.name for path in (BUNDLE.folder / "configs").rglob("*") if path.is_file()}
     assert shipped - tested == {"logging.conf", "metadata.json", "onnx_export.yaml"}  # the last in test_export.py
 
 
 @pytest.mark.parametrize("names", [*TRAIN, EVALUATE, ENSEMBLE, INFER, MULTI_GPU], ids=" ".join)
-def test_every_target_can_be_located(names):
+def test_every_target_can_be_located_and_every_expression_is_a_phrase(names):
     check_targets(parser_of(*names))
+    check_phrases(parser_of(*names))
 
 
 @pytest.mark.parametrize("names", TRAIN, ids=" ".join)
@@ -97,10 +99,9 @@ def test_an_evaluation_or_inference_is_made_and_has_all_properties(workflow_of, 
 def transforms_of(place: str) -> list[dict[str, Any]]:
     """What makes the network's input, in order."""
     file, where = PLACES[place]
-    parser = parser_of(file)
-    named = parser[where] if place == "train" else steps_of(parser, where)
-    listed = [inner for step in named for inner in step.get("transforms", [step])]
-    steps = [{**step} for step in listed if step["_target_"] not in INFERENCE_ALONE]
+    steps = [
+        {**step} for step in transforms_in(parser_of(file), f"@{where}") if step["_target_"] not in INFERENCE_ALONE
+    ]
     for step in steps:
         step.pop("allow_missing_keys", None)
     return [step for step in steps if step["_target_"] != "SelectItemsd"]
@@ -160,12 +161,18 @@ def test_a_number_is_the_same_in_all_configs(key, configs):
     assert others == [first] * (len(configs) - 1)
 
 
-def test_validation_scores_as_the_evaluation_does():
-    train, evaluate = parser_of("train.yaml"), parser_of("evaluate.yaml")
-    assert train["validate::inferer"] == evaluate["inferer"]
-    assert train["validate::postprocessing"] == evaluate["postprocessing"]
-    assert list(train["validate::key_metric"].values()) == list(evaluate["key_metric"].values())
-    assert train["val_batch_size"] == evaluate["batch_size"]
+@pytest.mark.parametrize("name", ["evaluate.yaml", "segment_evaluate.yaml"])
+def test_an_evaluation_never_repeats_the_training_that_it_is_on_top_of(name):
+    train, evaluate = (ConfigParser.load_config_file(config_files(name)[k]) for k in (0, 1))
+    assert {key for key, value in evaluate.items() if value == train.get(key)} == {"bundle_root"}
+
+
+@pytest.mark.parametrize(("train", "evaluate"), [("train.yaml", "evaluate.yaml"), [name for (name,) in SEGMENT]])
+def test_a_card_has_all_that_an_evaluation_asks_of_it(train, evaluate):
+    asked = {name for name, value in parser_of(evaluate).get().items() if "trained.get(" in str(value)}
+    parser = parser_of(train)
+    settings = parser["model_card"]["settings"]
+    assert asked == set(parser["settings"] if settings == "@settings" else settings)
 
 
 def test_a_branch_is_the_network_that_was_trained():
@@ -194,7 +201,7 @@ OVERLAYS = {
 @pytest.mark.parametrize("names", OVERLAYS, ids=" ".join)
 def test_an_overlay_overrides_and_never_repeats(names):
     base, overlay = names
-    check_overlay(parser_of(base), ConfigParser.load_config_file(config_files(overlay)[0]), OVERLAYS[names])
+    check_overlay(parser_of(base), ConfigParser.load_config_file(config_files(overlay)[-1]), OVERLAYS[names])
 
 
 def learning_rates(get, epochs: int) -> list[float]:

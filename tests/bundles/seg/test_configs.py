@@ -1,20 +1,28 @@
-import inspect
 import json
 from typing import Any
 
 import pytest
 import torch
-from custom_components.networks.residual_attention_unet import ResidualAttentionUNet
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
 from custom_components.weights.model_card import network_arguments, read_card
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
-from tests.bundles.conftest import as_without_card, check_overlay, check_targets, class_name, knobs_of, nodes, steps_of
-from tests.bundles.seg.conftest import BUNDLE, SMALL, parser_of
+from tests.bundles.conftest import (
+    as_without_card,
+    check_overlay,
+    check_phrases,
+    check_targets,
+    class_name,
+    knobs_of,
+    nodes,
+    transforms_in,
+)
+from tests.bundles.seg.conftest import BUNDLE, SMALL, config_files, parser_of
 
 ABLATIONS = ("no_attention.yaml", "no_resnext.yaml", "unet.yaml", "full_attention.yaml")
 RECIPES = (
+    "body_and_lungs.yaml",
     "no_augmentation.yaml",
     "strong_augmentation.yaml",
     "dice_cross_entropy.yaml",
@@ -35,7 +43,7 @@ TRAINING_OVERLAYS = (
 TRAIN = [
     ("train.yaml",),
     *(("train.yaml", overlay) for overlay in TRAINING_OVERLAYS),
-    ("train.yaml", *RECIPES[1:], "last_weights.yaml"),
+    ("train.yaml", *RECIPES[2:], "last_weights.yaml"),
 ]
 EVALUATE = [("evaluate.yaml",), *(("evaluate.yaml", overlay) for overlay in NETWORKS)]
 INFER = [("inference.json",), *(("inference.json", overlay) for overlay in NETWORKS)]
@@ -56,13 +64,14 @@ def small(names: tuple[str, ...]) -> dict[str, Any]:
 
 def test_every_shipped_config_is_tested_here():
     tested = {name for names in (*TRAIN, *EVALUATE, *INFER, MULTI_GPU) for name in names}
-    shipped = {path.name for path in (BUNDLE.folder / "configs").iterdir()}
+    shipped = {path.name for path in (BUNDLE.folder / "configs").rglob("*") if path.is_file()}
     assert shipped - tested == {"logging.conf", "metadata.json", "onnx_export.yaml"}  # the last in test_export.py
 
 
 @pytest.mark.parametrize("names", [*TRAIN, *EVALUATE, *INFER, MULTI_GPU], ids=" ".join)
-def test_every_target_can_be_located(names):
+def test_every_target_can_be_located_and_every_expression_is_a_phrase(names):
     check_targets(parser_of(*names))
+    check_phrases(parser_of(*names))
 
 
 @pytest.mark.parametrize("names", TRAIN, ids=" ".join)
@@ -96,10 +105,7 @@ def image_transforms(place: str) -> list[dict[str, Any]]:
     """What happens to the image, in order; modes and keys of labels beside it do not matter."""
     file, where = PLACES[place]
     found = []
-    parser = parser_of(file)
-    steps = parser[where] if place == "train" else steps_of(parser, where)
-    listed = [inner for step in steps for inner in step.get("transforms", [step])]
-    for transform in listed:
+    for transform in transforms_in(parser_of(file), f"@{where}".replace("::", "#")):
         keys = transform["keys"] if isinstance(transform["keys"], list) else [transform["keys"]]
         if "image" in keys and transform["_target_"] != "CopyItemsd":  # the copy feeds the report
             mode = transform.get("mode")
@@ -117,17 +123,8 @@ def test_the_image_is_prepared_as_in_training(place):
     assert image_transforms(place) == expected
 
 
-def as_default_arguments(kind):
-    parameters = inspect.signature(kind).parameters
-    return {
-        name: list(found.default) if isinstance(found.default, tuple) else found.default
-        for name, found in parameters.items()
-    }
-
-
-OF_WEIGHTS = ("network_def", "spatial_size")
+OF_WEIGHTS = ("spatial_size", "body_crop", "within_lungs", "smallest_lesion")
 SHARED = [
-    "network_def",
     "spatial_size",
     "window_hu",
     "body_crop",
@@ -144,33 +141,20 @@ def test_a_number_is_the_same_in_all_configs(key):
     train, evaluate, inference = (
         as_without_card(parser_of(name)[key]) for name in ("train.yaml", "evaluate.yaml", "inference.json")
     )
-    if key == "network_def":
-        defaults = as_default_arguments(ResidualAttentionUNet)
-        assert evaluate == {**{name: defaults[name] for name in evaluate if name in defaults}, **train}
-    else:
-        assert train == evaluate
+    assert train == evaluate
     if key not in OF_WEIGHTS:
         assert evaluate == inference
 
 
-def test_inference_has_the_network_and_the_size_of_the_weights_that_come_with_the_bundle():
+def test_inference_has_the_network_and_the_numbers_of_the_weights_that_come_with_the_bundle():
     """`monai.bundle.load` parses it where no card is found, and leaves out weights that do not fit."""
     card, inference = read_card(BUNDLE.folder / "models" / "model.pt"), parser_of("inference.json")
-    network, evaluated = (as_without_card(parser["network_def"]) for parser in (inference, parser_of("evaluate.yaml")))
-    trained = network_arguments(card)
+    network, trained = as_without_card(inference["network_def"]), network_arguments(card)
     assert {name: network[name] for name in trained} == trained
-    assert network.keys() == evaluated.keys()
-    assert as_without_card(inference["spatial_size"]) == card["settings"]["spatial_size"]
+    assert {name: as_without_card(inference[name]) for name in card["settings"]} == card["settings"]
 
 
-def test_validation_scores_as_the_evaluation_does():
-    train, evaluate, inference = parser_of("train.yaml"), parser_of("evaluate.yaml"), parser_of("inference.json")
-    expected = json.loads(json.dumps(evaluate["postprocessing"]).replace("@preprocessing", "@validate#preprocessing"))
-    assert train["validate::postprocessing"] == expected
-    assert train["validate::inferer"] == evaluate["inferer"]
-    of_volumes, of_slices = inference["inferer::inferer::inferer::inferer"], evaluate["inferer::inferer::inferer"]
-    assert {**of_volumes, "progress": None} == {**of_slices, "progress": None}
-    assert list(train["validate::key_metric"].values()) == list(evaluate["key_metric"].values())
+OF_THE_WEIGHTS = {"body_crop": True, "within_lungs": True, "smallest_lesion": 0.0004}
 
 
 @pytest.mark.parametrize("knobs", [{}, {"within_lungs": False}, {"body_crop": False, "smallest_lesion": 0.01}])
@@ -183,7 +167,7 @@ def test_inference_makes_of_an_output_what_the_evaluation_does(volume, tmp_path,
     logits = torch.nn.functional.interpolate(noise[None], (48, 48, noise.shape[-1]), mode="trilinear")[0]
     for name in ("evaluate.yaml", "inference.json"):
         parser = parser_of(name)
-        parser.update({"spatial_size": [48, 48], "output_dir": str(tmp_path), **knobs})
+        parser.update({"spatial_size": [48, 48], "output_dir": str(tmp_path), **OF_THE_WEIGHTS, **knobs})
         case = {"image": str(path), **({"label": str(tmp_path / "label.nii.gz")} if name == "evaluate.yaml" else {})}
         item = parser.get_parsed_content("preprocessing")(case)
         item["pred"] = MetaTensor(logits.clone()).copy_meta_from(item["image"])
@@ -193,9 +177,19 @@ def test_inference_makes_of_an_output_what_the_evaluation_does(volume, tmp_path,
     assert torch.equal(found["inference.json"].affine, found["evaluate.yaml"].affine)
 
 
-@pytest.mark.parametrize("key", ["protocol", "num_folds", "border", "seed"])
-def test_the_folds_of_an_evaluation_are_those_of_the_training(key):
-    assert parser_of("train.yaml")[key] == parser_of("evaluate.yaml")[key]
+def test_a_card_has_all_that_an_evaluation_asks_of_it():
+    asked = {name for name, value in parser_of("evaluate.yaml").get().items() if "trained.get(" in str(value)}
+    assert asked == set(parser_of("train.yaml")["model_card"]["settings"])
+
+
+def test_without_a_card_the_network_of_the_training_is_evaluated():
+    train, evaluate = parser_of("train.yaml"), parser_of("evaluate.yaml")
+    assert evaluate.get_parsed_content("network_def").definition == train.get_parsed_content("network_def").definition
+
+
+def test_an_evaluation_never_repeats_the_training_that_it_is_on_top_of():
+    train, evaluate = (ConfigParser.load_config_file(config_files("evaluate.yaml")[k]) for k in (0, 1))
+    assert {name for name, value in evaluate.items() if value == train.get(name)} == {"bundle_root"}
 
 
 def test_the_inference_config_stands_alone():
@@ -205,10 +199,8 @@ def test_the_inference_config_stands_alone():
 
 @pytest.mark.parametrize("name", [*TRAINING_OVERLAYS, "multi_gpu_train.json"])
 def test_an_overlay_overrides_and_never_repeats(name):
-    overlay = ConfigParser.load_config_file(BUNDLE.folder / "configs" / name)
-    check_overlay(
-        parser_of("train.yaml"), overlay, new=("#sampler", "finalize", "#zero_init_attention", "#own", "#half")
-    )
+    overlay = ConfigParser.load_config_file(config_files(name)[0])
+    check_overlay(parser_of("train.yaml"), overlay, new=("#sampler", "finalize", "#zero_init_attention", "patch_size"))
 
 
 def test_the_papers_numbers_are_the_defaults(workflow_of, slices, tmp_path):
@@ -240,9 +232,9 @@ KNOBS = {
     "protocol": ("paper", lambda get: get("split")["protocol"].split()[0], "paper"),
     "seed": (7, lambda get: get("split")["seed"], 7),
     "val_interval": (4, lambda get: get("train#handlers")[1].interval, 4),
-    "body_crop": (False, lambda get: class_name(get("train#deterministic_transforms")[6]), "Resized"),
+    "body_crop": (True, lambda get: class_name(get("train#deterministic_transforms")[6]), "CropForegroundd"),
     "flip_axes": ([0], lambda get: get("validate#inferer").inferer.axes, (0,)),
-    "within_lungs": (False, lambda get: class_name(get("validate#postprocessing").transforms[-2]), "AsDiscreted"),
+    "within_lungs": (True, lambda get: class_name(get("validate#postprocessing").transforms[-2]), "LesionsInLungsd"),
     "smallest_lesion": (0.1, lambda get: get("validate#postprocessing").transforms[-1].smallest, 0.1),
     "init_path": ("weights.pt", lambda get: class_name(get("train#handlers")[0]), "LoadWeights"),
     "window_hu": ([-1000, 500], lambda get: get("train#deterministic_transforms")[5].scaler.a_max, 500),
@@ -275,7 +267,9 @@ def workflow_get(workflow):
 
 def test_every_knob_of_the_training_is_among_those():
     knobs = knobs_of(BUNDLE.folder / "configs" / "train.yaml")
-    assert knobs - set(KNOBS) == {"imports", "bundle_root", "dataset_dir", "ckpt_dir", "output_dir", "border"}
+    by_recipes = {"init_own", "half_weights"}  # run in test_recipes.py
+    places = {"bundle_root", "dataset_dir", "ckpt_dir", "output_dir"}
+    assert knobs - set(KNOBS) == {"imports", *places, "border", *by_recipes}
 
 
 def test_border_can_be_set_where_no_groups_are_known(workflow_of, slices, tmp_path):

@@ -66,14 +66,14 @@ def test_without_a_test_set_there_is_none_to_score(study):
 @pytest.mark.parametrize(
     ("system", "overlays", "weight", "sampler"),
     [
-        ("plain_us", ("plain.yaml",), 0, "torch.utils.data.DistributedSampler"),
+        ("plain_us", ("networks/plain.yaml",), 0, "torch.utils.data.DistributedSampler"),
         ("attention_us", (), 0.3, "torch.utils.data.DistributedSampler"),
-        ("attention_ss", ("size_balanced.yaml",), 0.3, "custom_components.SizeBalancedSampler"),
+        ("attention_ss", ("recipes/size_balanced.yaml",), 0.3, "custom_components.SizeBalancedSampler"),
     ],
 )
 def test_a_system_is_trained_with_its_overlay(study, system, overlays, weight, sampler):
     run = by_name(study())[f"{system}/fold_1/train"]
-    assert run.config_files == ("train.yaml", *overlays, "last_weights.yaml")
+    assert run.config_files == ("train.yaml", *overlays, "recipes/last_weights.yaml")
     content = config_content(run.config_paths, run.overrides)
     assert (content["attention_weight"], content["train"]["sampler"]["_target_"]) == (weight, sampler)
     assert (content["fold"], content["epochs"], content["grid"]) == (1, 3, [8, 20, 16])
@@ -110,7 +110,7 @@ def test_the_papers_protocol_keeps_the_best_epoch_and_says_so(study):
     planned = study(protocol=PAPER)
     runs = by_name(planned)
     run = runs["plain_us/fold_0/train"]
-    assert run.config_files == ("train.yaml", "plain.yaml")
+    assert run.config_files == ("train.yaml", "networks/plain.yaml")
     assert (run.outputs[0], run.disposable) == ("models/model.pt", ("models/resume_checkpoint_epoch=*.pt",))
     assert runs["plain_us/fold_0/evaluate"].places["ckpt_path"] == run.folder / "models/model.pt"
     assert "these scores are optimistic" in planned.words()[planned.protocol]

