@@ -124,7 +124,7 @@ def chain(slices: Path, output: Path, block: int | str, start: Path | None, more
         yield training(configs, weights, {**own, **COMMON, **WEIGHT, **options, **long, **begin, **asked})
     if block != ALL:
         scored = {**own, "ckpt_path": weights, "output_dir": place / "eval"}
-        yield Step("evaluating", ("evaluate.yaml",), place / "eval" / "summary.json", scored)
+        yield Step("evaluating", ("train.yaml", "evaluate.yaml"), place / "eval" / "summary.json", scored)
 
 
 def training(configs: Sequence[str], weights: Path, options: Mapping[str, Any]) -> Step:

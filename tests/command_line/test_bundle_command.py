@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from custom_components.command_line import bundle_command
-from custom_components.command_line.bundle_command import begin, command_words, in_language
+from custom_components.command_line.bundle_command import begin, command_words, in_language, with_base
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser, run
@@ -309,3 +309,64 @@ def _logging_as_before():
     with warnings.catch_warnings():
         yield
     logger.setLevel(level)
+
+
+def configs_in(folder: Path) -> tuple[Path, Path]:
+    """A training, and an evaluation on top of it that has no entry of its own for the seed."""
+    begin_it = {"_target_": "custom_components.begin"}
+    base = {"seed": 4, "dataset_dir": "x", "initialize": ["$print('initialized:', @seed)"]}
+    top = {"on_top_of": "base.json", "fold": None, "probe": [begin_it, "$print('arrived: ', repr([@seed, @fold]))"]}
+    for name, content in {"base.json": base, "top.json": top}.items():
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    return folder / "base.json", folder / "top.json"
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_config_that_is_on_top_of_another_is_run_on_it_also_when_it_is_given_alone(
+    bundle_line, tmp_path, capsys, both
+):
+    base, top = configs_in(tmp_path)
+    listed = str([str(base), str(top)]) if both else top
+    assert bundle_line("run", "probe", "--config_file", listed, "--logging_file=False", "--fold", "2") == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("initialized", "arrived"))]
+    assert told == ["initialized: 4", "arrived:  [4, 2]"]
+
+
+def test_what_neither_of_two_configs_has_is_refused(bundle_line, tmp_path, caplog):
+    _, top = configs_in(tmp_path)
+    assert bundle_line("run", "probe", "--config_file", top, "--logging_file=False", "--sed", "2") == 2
+    assert caplog.messages[-1] == "--sed is not in base.json, top.json. Did you mean --seed?"
+
+
+def test_the_file_below_is_added_where_it_is_missing(tmp_path):
+    base, top = map(str, configs_in(tmp_path))
+    assert with_base([top]) == [base, top]
+    assert with_base([base, top]) == [base, top]
+    assert with_base([base]) == [base]
+
+
+def test_the_old_name_of_an_overlay_is_warned_of(typed, caplog):
+    assert typed((*TRAIN, SEG / "unet.yaml"), "@network_def#encoder", overlay={}) is not None
+    (told,) = [text for text in caplog.messages if "has moved" in text]
+    assert told.startswith(f"{SEG / 'unet.yaml'} has moved: give {SEG / 'networks/unet.yaml'}. ")
+    caplog.clear()
+    typed((*TRAIN, SEG / "networks/unet.yaml"), "@seed")
+    assert [text for text in caplog.messages if "has moved" in text] == []
+
+
+@pytest.mark.parametrize("bundle", [SEG, CAP], ids=["seg", "cap"])
+def test_every_overlay_has_its_old_name_too(bundle):
+    overlays = [path for path in bundle.glob("*/*.yaml") if path.name != "body_and_lungs.yaml"]  # a new one
+    assert overlays
+    for path in overlays:
+        assert (bundle / path.name).read_bytes() == path.read_bytes()
+
+
+def test_switches_and_folders_are_checked_where_they_are_given(tmp_path):
+    with pytest.raises(ValueError, match="amp is the word 'false'"):
+        begin(switches={"amp": "false"}, output_dir=tmp_path / "out")
+    with pytest.raises(ValueError, match="resume is the word 'no'"):
+        begin(ckpt_dir=tmp_path / "out", resume="no")
+    assert list(tmp_path.iterdir()) == []
+    begin(switches={"amp": True}, output_dir=tmp_path / "out", ckpt_dir=tmp_path / "models")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "out"]

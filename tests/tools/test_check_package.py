@@ -93,7 +93,7 @@ def test_a_property_under_another_name_is_noticed(package):
     path = Path(package.inference)
     write(path, re.sub(rb'"(@?)preprocessing"', rb'"\1my_preprocessing"', path.read_bytes()))
     with pytest.raises(ValueError, match=r"configs/inference\.json has no preprocessing"):
-        package.properties(("inference.json",))
+        package.properties([("inference.json",)])
 
 
 def test_a_network_of_other_channels_than_the_metadata_say_is_noticed(package):

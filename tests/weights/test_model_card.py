@@ -9,6 +9,7 @@ from custom_components.weights.model_card import (
     card_path,
     case_digest,
     data_facts,
+    network_as_trained,
     read_card,
     scored_cases,
     write_card,
@@ -153,3 +154,15 @@ def test_two_trainings_score_together_what_validated_both(cases, weights, traine
     write_card(other, {**CONTENT, **facts})
     both = TrainedWith([weights, other])
     assert scored_cases(split_of(cases), both)["cases"] == cases[2:3]
+
+
+def test_a_network_has_the_arguments_of_the_card_that_it_knows_and_those_that_are_given(tmp_path):
+    weights = tmp_path / "model.pt"
+    weights.write_bytes(b"weights")
+    write_card(weights, {"network": {"_target_": "package.Network", "features": [8, 16], "heads": 4, "unknown": 1}})
+
+    def network(features=(1,), heads=1, rounds=2):
+        return features, heads, rounds
+
+    made = network_as_trained(network, TrainedWith(weights), heads=7)
+    assert made == ([8, 16], 7, 2)

@@ -167,7 +167,7 @@ def test_a_checkpoint_of_another_architecture_is_told(message_of, data, trained,
     assert re.search(
         r"^Checkpoint .*model.pt is of another architecture than the network: unknown: \d+ \(.*\)\. "
         r"It was trained with features \[.*\], encoder resnext, attention lsh, .*\. "
-        r"Give the overlay it was trained with \(for example configs/unet.yaml\), or another --ckpt_path.$",
+        r"Give the overlay it was trained with \(for example configs/networks/unet.yaml\), or another --ckpt_path.$",
         message,
     )
 

@@ -163,7 +163,8 @@ def test_the_card_tells_all_that_using_the_model_needs(trained):
     card = json.loads(trained.model.with_suffix(".json").read_text(encoding="utf-8"))
     assert card["network"]["features"] == SMALL["network_def#features"]
     assert card["network"]["num_heads"] == SMALL["network_def#num_heads"]
-    assert card["settings"] == {"spatial_size": [48, 48], "window_hu": [-1350, 150], "body_crop": True}
+    paper = {"body_crop": False, "within_lungs": False, "smallest_lesion": 0}
+    assert card["settings"] == {"spatial_size": [48, 48], "window_hu": [-1350, 150], **paper}
     assert card["score"]["value"] == pytest.approx(
         max(dice for _, dice in scalars(trained.output_dir, "val_mean_dice"))
     )

@@ -1,4 +1,4 @@
-"""The overlays beside the paper's recipe."""
+"""The recipes on top of the paper's."""
 
 import json
 from collections import Counter
@@ -11,7 +11,7 @@ from tests.bundles.seg.conftest import GOLDEN, SMALL, TRAINING
 
 PATCH = [24, 20]
 RECIPE = ("strong_augmentation.yaml", "lesion_patches.yaml", "dice_cross_entropy.yaml", "cosine_schedule.yaml")
-PATCHES = {"train#random_transforms#8#spatial_size": PATCH}  # the eight random transforms come before it
+PATCHES = {"patch_size": PATCH}
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_what_is_drawn_differs_in_place_and_contrast_and_has_no_other_label(batc
 
 def test_the_recipe_learns(bundle, slices, tmp_path):
     folders = {"dataset_dir": slices, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
-    patches = {"train#random_transforms#8#spatial_size": [40, 40]}
+    patches = {"patch_size": [40, 40]}
     bundle.run(["train.yaml", *RECIPE], "training", **{**TRAINING, **folders, **patches})
     losses = [loss for _, loss in scalars(folders["output_dir"], "train_loss")]
     assert sum(losses[-20:]) < 0.65 * sum(losses[:20])
