@@ -311,7 +311,7 @@ def _nearest(array: np.ndarray, axis: int, position: np.ndarray) -> np.ndarray:
 def _volume(item: Mapping[Hashable, Any], key: str, case: str) -> MetaTensor:
     volume = item.get(key)
     if volume is None:
-        raise ValueError(f"Case {case}: {key} is missing. Give it in the datalist, masks by a segmentation.")
+        raise ValueError(f"Case {case}: {key} is missing. Add it to the datalist, or segment the masks first.")
     if not isinstance(volume, MetaTensor):
         raise ValueError(f"Case {case}: {key} has no affine. Load it with LoadImaged.")
     if volume.ndim != 4 or volume.shape[0] != 1:

@@ -102,7 +102,7 @@ def latest_checkpoint(folder: str | Path, prefix: str = "resume") -> Path | None
         reason = _unreadable(epochs[epoch])
         if reason is None:
             return epochs[epoch]
-        broken = broken or f"Cannot resume from checkpoint {epochs[epoch]}: {reason}."
+        broken = broken or f"Checkpoint {epochs[epoch]} cannot be resumed from: {reason}."
         _logger.warning("Checkpoint %s cannot be read (%s): using the previous one.", epochs[epoch], reason)
     if broken:
         raise ValueError(f"{broken} Delete the file if it is broken, or use a new --ckpt_dir.")

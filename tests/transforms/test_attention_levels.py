@@ -113,7 +113,7 @@ def test_a_missing_map_is_named():
 
 def test_maps_of_two_grids_are_refused():
     item = {**maps(0.5, case_id="covid_017"), "attention_ss": torch.ones(1, 2, 4, 3)}
-    message = r"Case covid_017: attention_us has shape \(1, 2, 3, 4\), attention_ss \(1, 2, 4, 3\).*\(Invertd\)"
+    message = r"Case covid_017: attention_us has shape \(1, 2, 3, 4\), attention_ss \(1, 2, 4, 3\).*apply Invertd"
     with pytest.raises(ValueError, match=message):
         AttentionLevelsd()(item)
 
@@ -122,7 +122,9 @@ def test_maps_of_two_grids_are_refused():
 def test_what_is_no_attention_is_refused(value):
     item = maps(0.5, case_id="covid_017")
     item["attention_us"][0, 1, 1, 1] = value
-    with pytest.raises(ValueError, match=r"Case covid_017: 'attention_us' runs from .* Expected attention from 0 to 1"):
+    with pytest.raises(
+        ValueError, match=r"Case covid_017: 'attention_us' ranges from .* Expected attention from 0 to 1"
+    ):
         AttentionLevelsd()(item)
 
 

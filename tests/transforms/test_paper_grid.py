@@ -402,7 +402,7 @@ def test_further_masks_may_be_missing_unless_they_must_be_there(infection):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("lung", None, "lung is missing. Give it in the datalist"),
+        ("lung", None, "lung is missing. Add it to the datalist"),
         ("image", None, "image is missing"),
         ("image", torch.zeros(1, 7, 8, 6), "image has no affine. Load it with LoadImaged"),
         ("image", MetaTensor(torch.zeros(2, 7, 8, 6)), r"image has shape \(2, 7, 8, 6\). Expected one volume \(1, X"),

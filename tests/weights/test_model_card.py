@@ -143,7 +143,7 @@ def test_cases_that_were_trained_on_are_refused(cases, trained, tmp_path, chosen
 def test_their_scores_are_called_those_of_training_data(cases, trained, caplog):
     scored = scored_cases(split_of(cases), trained, score_trained_cases=True)
     assert scored == {"cases": cases, "protocol": "training data (2 of 5 cases were used in training); all cases"}
-    assert "no scores of unseen cases" in caplog.text
+    assert "not scores of unseen cases" in caplog.text
 
 
 def test_two_trainings_score_together_what_validated_both(cases, weights, trained, tmp_path):

@@ -31,7 +31,7 @@ KINDS = {
     "left": (HU, LUNG & (X >= 25), ("100 % of it lies in the left half of the body",)),
     "outside": (HU, beside(LUNG), ("9 % of it lies outside the body",)),
     "dense": (
-        np.where(LUNG, -300.0, HU), LUNG, ("its median is -300 HU, expected below -500 HU",)
+        np.where(LUNG, -300.0, HU), LUNG, ("its median is -300 HU, expected below -500 HU for aerated lung",)
     ),
     "empty": (HU, LUNG & False, ()),
 }  # fmt: skip

@@ -92,7 +92,7 @@ def test_lung_mask_and_image_are_a_must(key):
     item = {**scan(), "case_id": "covid_017"}
     remedy = ", or segment the lungs first" if key == "lung" else ""
 
-    refused({**item, key: None}, f"{key} is missing. Give it in the datalist{remedy}[.]$")
+    refused({**item, key: None}, f"{key} is missing. Add it to the datalist{remedy}[.]$")
     refused({name: value for name, value in item.items() if name != key}, f"{key} is missing")
 
 
@@ -211,7 +211,7 @@ def test_the_case_id_of_the_datalist_names_the_case():
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
 def test_a_share_that_is_none_is_refused_at_once(share):
-    with pytest.raises(ValueError, match=r"max_outside is .* Expected a share of the infection, 0 to 1"):
+    with pytest.raises(ValueError, match=r"max_outside is .* Expected a fraction of the infection, 0 to 1"):
         CheckScand(max_outside=share)
 
 
