@@ -107,7 +107,7 @@ bench: $(STAMP)  ## measure time and memory of the networks and of LSH attention
 	$(BIN)/python docs/bench_attention_resnet.py
 	$(BIN)/python docs/bench_paper_grid.py
 
-mutations: $(STAMP)  ## do the tests notice mistakes in the science? (half an hour): [ONLY=word, such as lsh]
+mutations: $(STAMP)  ## do the tests notice mistakes in the science? (15 minutes): [ONLY=word, such as lsh]
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutations --only "$(ONLY)"
 
 docs: $(STAMP)  ## write the documentation site to build/site; a broken link is an error
