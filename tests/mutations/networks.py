@@ -69,11 +69,8 @@ DUAL_SAMPLING = mutations_of(
     ("logits averaged", "return positive - negative", "return weight * logit_us + (1 - weight) * logit_ss"),
     ("an unknown ratio has a verdict", "return torch.where(torch.isnan(ratio), ratio, weight)", "return weight"),
     ("the threshold itself is CAP", ">= self.decision_threshold", "> self.decision_threshold"),
-    (
-        "other weights by default",
-        "        weights: tuple[float, float] = (0.35, 0.96),\n",
-        "        weights: tuple[float, float] = (0.96, 0.35),\n",
-    ),
+    ("other weights", "PAPER_WEIGHTS = (0.35, 0.96)", "PAPER_WEIGHTS = (0.96, 0.35)"),
+    ("other thresholds", "PAPER_THRESHOLDS = (0.001, 0.030)", "PAPER_THRESHOLDS = (0.005, 0.030)"),
     ("attention of the other branch", '"attention_ss": ss["attention"]', '"attention_ss": us["attention"]'),
 )
 

@@ -6,12 +6,12 @@ from tests.mutations.mutation import mutations_of
 
 FOLDS = mutations_of(
     "datalists/folds.py",
-    "datalists/test_folds.py datalists/test_hold_out.py",
+    "datalists/test_folds.py",
     ("a patient in two folds passes", 'len({scan["fold"] for scan in own}) > 1', 'len({scan["fold"] for scan in own}) > 2'),
     ("the smallest patients first", "key=lambda name: -len(own[name])", "key=lambda name: len(own[name])"),
     ("not spread by size group", 'for key in ("group", "label") for scan', 'for key in ("label",) for scan'),
-    ("a classifier trains on its validation fold", "for scan, own in pairs if own != fold", "for scan, own in pairs if own != -1"),
-    ("all folds but one validate", '(scan["fold"] == fold) is held', '(scan["fold"] != fold) is held'),
+    ("the validation fold trains", "for scan, own in pairs if own != fold", "for scan, own in pairs if own != -1"),
+    ("all folds validate", "for scan, own in pairs if own == fold", "for scan, own in pairs if own != -1"),
     ("a fold of one class passes", "if not counts[COVID] or not counts[CAP]:", "if not counts[COVID] and not counts[CAP]:"),
 ) + mutations_of(
     "datalists/split.py",
@@ -32,13 +32,13 @@ METRICS = (
         ("a class that is nowhere scores 0", "scores[:, 1:].nanmean(dim=0)", "scores[:, 1:].nan_to_num().mean(dim=0)"),
         ("recall for precision", "counts[..., PREDICTED].clamp(min=1)", "counts[..., ACTUAL].clamp(min=1)"),
         ("hits count as errors", "- 2 * counts[..., TRUE_POSITIVE]\n", "- counts[..., TRUE_POSITIVE]\n"),
-        ("the best cases for the worst", "scored[:_WORST_CASES]", "scored[-_WORST_CASES:]"),
+        ("the best cases for the worst", "worst[:_WORST_CASES]", "worst[-_WORST_CASES:]"),
     )
     + mutations_of(
         "metrics/classification_scores.py",
         "metrics/test_classification_scores.py",
-        ("sensitivity of CAP", '"sensitivity": _share(called[covid] == COVID)', '"sensitivity": _share(called[cap] == CAP)'),
-        ("precision for specificity", '"specificity": _share(called[cap] == CAP)', '"specificity": _share(actual[called == CAP] == CAP)'),
+        ("sensitivity of CAP", '"sensitivity": right[covid]', '"sensitivity": right[cap]'),
+        ("precision for specificity", '"specificity": right[cap]', '"specificity": right[called == CAP]'),
         ("a probability at the threshold is CAP", "(score >= threshold)", "(score > threshold)"),
         ("F1 of COVID-19 alone", 'average="macro"', 'average="binary"'),
         ("AUC of the calls", "roc_auc_score(actual, score)", "roc_auc_score(actual, called)"),
@@ -49,10 +49,10 @@ METRICS = (
     + mutations_of(
         "metrics/mask_scores.py",
         "metrics/test_mask_scores.py",
-        ("infected lung is no lung", "[(labels >= value)[None, None]", "[(labels == value)[None, None]"),
-        ("spacing in the order z, y, x", "spacing=list(spacing_mm)", "spacing=list(spacing_mm)[::-1]"),
-        ("volumes exchanged", "round(ml[1], 6)", "round(ml[0], 6)"),
-        ("mm3 for ml", "np.prod(spacing_mm)) / 1000", "np.prod(spacing_mm))"),
+        ("infected lung is no lung", "((labels >= value)[None, None]", "((labels == value)[None, None]"),
+        ("spacing in the order z, y, x", '"spacing": list(spacing_mm)', '"spacing": list(spacing_mm)[::-1]'),
+        ("volumes exchanged", '(("true", true), ("pred", pred))', '(("true", pred), ("pred", true))'),
+        ("mm3 for ml", "math.prod(spacing_mm) / 1000, 6", "math.prod(spacing_mm), 6"),
     )
 )  # fmt: skip
 

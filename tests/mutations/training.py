@@ -62,8 +62,9 @@ SIZES = (
         "test_infection_size.py",
         ("3.0 % of COVID-19 is small", "ratio < COVID_SMALL_BELOW", "ratio <= COVID_SMALL_BELOW"),
         ("0.1 % of CAP is large", "ratio > CAP_LARGE_ABOVE", "ratio >= CAP_LARGE_ABOVE"),
-        ("0.5 % is in the lower band", "if ratio < 0.005 else", "if ratio <= 0.005 else"),
-        ("3.0 % is in the upper band", "if ratio <= 0.030 else", "if ratio < 0.030 else"),
+        ("0.5 % is in the lower band", "if ratio < low else", "if ratio <= low else"),
+        ("3.0 % is in the upper band", "if ratio <= high else", "if ratio < high else"),
+        ("bands of the groups", "BAND_BORDERS = (0.005, 0.030)", "BAND_BORDERS = (0.001, 0.030)"),
         ("a lung of infection is no ratio", "if not 0 <= ratio <= 1:", "if not 0 <= ratio < 1:"),
     )
     + mutations_of(
