@@ -83,8 +83,11 @@ def test_the_training_has_what_monai_and_its_tools_ask_for(scans, tmp_path):
 
 def test_both_configs_have_the_same_network_and_grid():
     train, evaluate = BUNDLE.parser_of(TRAIN), BUNDLE.parser_of(EVALUATE)
-    for key in ("network_def", "spacing_mm", "window_hu", "patch_size", "window_overlap"):
+    for key in ("spacing_mm", "window_hu", "patch_size", "window_overlap"):
         assert train.get(key) == as_without_card(evaluate.get(key))
+    channels = ("spatial_dims", "in_channels", "out_channels")
+    assert [train["network_def"][name] for name in channels] == [evaluate["network_def"][name] for name in channels]
+    assert evaluate["network_def"]["network"]["_target_"] == train["network_def"]["_target_"]
     assert tuple(train.get("spacing_mm")) == SPACING_MM
     assert (tuple(train.get("patch_size")), train.get("window_overlap")) == (PATCH_SIZE, OVERLAP)
     assert tuple(train.get("window_hu")) == WINDOW_HU
