@@ -40,7 +40,7 @@ def installed(tmp_path_factory) -> Path:
 def test_the_wheel_holds_package_configs_and_weights_once_each(installed):
     files = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()}
     assert files >= WEIGHTS
-    assert {"covid_cap_bundle/configs/inference.json", "custom_components/reports/report.html.j2"} <= files
+    assert {"covid_cap_bundle/configs/inference.json", "custom_components/reports/scan/report.html.j2"} <= files
     assert not [
         name for name in files if "bundle/custom_components" in name or name.endswith("cap_bundle/models/model.pt")
     ]
