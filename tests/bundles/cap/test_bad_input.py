@@ -261,7 +261,7 @@ def test_an_unwritable_folder_is_refused_before_any_data_are_read(training_messa
     spoil("mask elsewhere", data)
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     message = training_message(data, **{folder: tmp_path / "file" / "below"})
-    assert re.search(r"^Output folder .*/file/below cannot be written to \(Not a directory\). Name another", message)
+    assert re.search(r"^Output folder .*/file/below cannot be written to \(Not a directory\). Choose another", message)
 
 
 SCORED = {"score_trained_cases": True}

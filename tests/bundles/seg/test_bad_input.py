@@ -150,7 +150,7 @@ def test_an_unwritable_folder_is_refused_before_any_data_are_read(training_messa
     spoil("mask missing", data)
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     message = training_message(data, **{folder: tmp_path / "file" / "below"})
-    assert re.search(r"^Output folder .*/file/below cannot be written to \(Not a directory\). Name another", message)
+    assert re.search(r"^Output folder .*/file/below cannot be written to \(Not a directory\). Choose another", message)
 
 
 @pytest.mark.parametrize("config", ["evaluate.yaml", "inference.json"])
