@@ -15,10 +15,10 @@ MAX_WORKERS = 8
 
 
 class EachSliceInferer(Inferer):
-    """Runs another inferer on each slice of a volume alone: on a CPU one slice a core, as many at once as it has.
+    """Run another inferer on each slice of a volume; on a CPU one slice per core, in parallel.
 
-    A slice is always computed by one core, so that the result does not depend on how many there are. On any other
-    device the inferer gets the whole volume.
+    Each slice is computed by one core, so the result does not depend on the number of cores. On any other device the
+    inferer gets the whole volume.
 
     Args:
         inferer: the inferer to run, such as MONAI's ``SliceInferer``; a copy of it runs each slice.

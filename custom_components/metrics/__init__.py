@@ -1,1 +1,1 @@
-"""Scores of cases and of data sets."""
+"""Metrics of cases and data sets."""

@@ -1,4 +1,4 @@
-"""Numbers of one diagnosed case: probabilities of COVID-19 and infection ratio, each checked."""
+"""Checked numbers of one case: probabilities of COVID-19 and infection ratio."""
 
 import math
 from collections.abc import Mapping
@@ -7,21 +7,21 @@ from typing import Any
 import torch
 from custom_components.infection_size import check_ratio
 
-_TOLERANCE = 0.01  # of a probability: half precision has the logits to about this
+_TOLERANCE = 0.01  # tolerance of a probability: accuracy of logits in half precision
 
 
 def final_probability(item: Mapping[str, Any], name: str) -> float | None:
-    """Final probability of COVID-19 of a case, from its ``logit``.
+    """Compute the final probability of COVID-19 of a case from its ``logit``.
 
     Args:
         item: the case.
         name: its name, for messages.
 
     Returns:
-        As :func:`covid_probability`; None for the logit NaN of a case of unknown ratio, for which Eq. 5 has no weight.
+        As :func:`covid_probability`; None for a NaN logit with unknown ratio, for which Eq. 5 has no weight.
 
     Raises:
-        ValueError: when there is no such logit.
+        ValueError: if there is no such logit.
     """
     logit = item.get("logit")
     no_weight = logit is not None and known_ratio(item, name) is None and bool(torch.as_tensor(logit).isnan().all())
@@ -29,54 +29,54 @@ def final_probability(item: Mapping[str, Any], name: str) -> float | None:
 
 
 def covid_probability(item: Mapping[str, Any], key: str, name: str) -> float:
-    """Probability of COVID-19 of a case, from a logit.
+    """Compute the probability of COVID-19 of a case from a logit.
 
     Args:
         item: the case.
-        key: where its logit is, one number of any shape.
+        key: key of its logit, one number of any shape.
         name: the case's name, for messages.
 
     Returns:
         The sigmoid, in float64.
 
     Raises:
-        ValueError: when there is not one finite number.
+        ValueError: if it is not one finite number.
 
     Example:
         >>> covid_probability({"logit": torch.zeros(1)}, "logit", "012")
         0.5
     """
     if item.get(key) is None:
-        raise ValueError(f"Case {name} has no {key!r}. Expected the network's output there: one logit, of COVID-19.")
+        raise ValueError(f"Case {name} has no {key!r}. Expected the network's output: one logit of COVID-19.")
     logit = torch.as_tensor(item[key]).detach().double().cpu()
     if logit.numel() != 1:
-        raise ValueError(f"Case {name}: {key!r} has shape {tuple(logit.shape)}. Expected one logit, that of COVID-19.")
+        raise ValueError(f"Case {name}: {key!r} has shape {tuple(logit.shape)}. Expected one logit of COVID-19.")
     if not torch.isfinite(logit).item():
         raise ValueError(
-            f"Case {name}: {key!r} is {logit.item()}. Expected a finite number: check the weights that were loaded, "
-            "and try without mixed precision."
+            f"Case {name}: {key!r} is {logit.item()}. Expected a finite number: check the loaded weights and "
+            "try without mixed precision."
         )
     return torch.sigmoid(logit).item()
 
 
 def check_weighting(name: str, weight_us: float, p_us: float, p_ss: float, p_final: float) -> None:
-    """Refuse a final probability that Eq. 5 does not give: P_final = w P_US + (1 - w) P_SS.
+    """Check a final probability against Eq. 5: P_final = w P_US + (1 - w) P_SS.
 
     Args:
         name: the case's name, for the message.
         weight_us: w, the weight of the uniform branch.
         p_us: probability of COVID-19 of the uniform branch.
-        p_ss: that of the size-balanced branch.
-        p_final: that of both together.
+        p_ss: probability of the size-balanced branch.
+        p_final: final probability.
 
     Raises:
-        ValueError: when they differ by more than half precision explains.
+        ValueError: if they differ by more than the half-precision tolerance.
     """
     expected = weight_us * p_us + (1 - weight_us) * p_ss
     if abs(expected - p_final) > _TOLERANCE:
         raise ValueError(
             f"Case {name}: P_final is {p_final:.3f}, but Eq. 5 gives {expected:.3f} from the probabilities of the "
-            "branches. Give the report the weights and ratio_thresholds of the network, and both the same ratio."
+            "branches. Use the network's weights, ratio_thresholds and ratio in the report."
         )
 
 
@@ -84,11 +84,11 @@ def known_ratio(item: Mapping[str, Any], name: str) -> float | None:
     """Infection volume / lung volume of a case.
 
     Args:
-        item: the case, ``ratio`` in it.
+        item: the case with ``ratio``.
         name: the case's name, for messages.
 
     Returns:
-        The ratio, 0 to 1; None when it is unknown: not there, None or NaN.
+        The ratio, 0 to 1; None if unknown (missing, None or NaN).
 
     Raises:
         ValueError: when it is not between 0 and 1.

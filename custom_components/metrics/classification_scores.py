@@ -10,7 +10,7 @@ from custom_components.infection_size import CAP, CLASS_NAMES, COVID, RATIO_BAND
 from numpy.typing import ArrayLike
 from sklearn.metrics import f1_score, roc_auc_score
 
-# Columns of a case that hold a probability of COVID-19: the final one, and those of the two branches.
+# Columns with a probability of COVID-19: final, and of each branch.
 PREDICTORS = ("probability", "p_us", "p_ss")
 
 _LABELS = {name: label for label, name in CLASS_NAMES.items()}
@@ -19,10 +19,10 @@ _LABELS = {name: label for label, name in CLASS_NAMES.items()}
 def classification_scores(
     labels: ArrayLike, probabilities: ArrayLike, threshold: float = 0.5
 ) -> dict[str, int | float | None]:
-    """Scores of a two-class diagnosis; COVID-19 is the positive class.
+    """Compute the scores of a two-class diagnosis; COVID-19 is the positive class.
 
-    A case is called COVID-19 when its probability is at least ``threshold``. The F1 is the mean of the F1 of COVID-19
-    and that of CAP, which is the one the paper prints.
+    A case is classified as COVID-19 if its probability is at least ``threshold``. The F1 is the mean of the F1 of
+    COVID-19 and of CAP, as in the paper.
 
     Args:
         labels: 1 for COVID-19, 0 for CAP, shape (N,).
@@ -31,11 +31,11 @@ def classification_scores(
 
     Returns:
         The counts ``n``, ``n_covid`` and ``n_cap``, and ``auc``, ``accuracy``, ``sensitivity``, ``specificity`` and
-        ``macro_f1``. A score is None where it is not defined: all without cases, sensitivity without COVID-19,
-        specificity without CAP, AUC and macro-F1 without both.
+        ``macro_f1``. Undefined scores are None: all without cases, sensitivity without COVID-19, specificity
+        without CAP, AUC and macro-F1 with one class.
 
     Raises:
-        ValueError: when shapes, labels, probabilities or threshold are not those.
+        ValueError: if shapes, labels, probabilities or threshold are not valid.
 
     Example:
         >>> scores = classification_scores([1, 1, 0, 0], [0.9, 0.5, 0.6, 0.1])
@@ -61,21 +61,21 @@ def classification_scores(
 
 
 def attention_overlap(attention: ArrayLike, mask: ArrayLike, level: float = 0.5) -> float:
-    """Dice of an attention map, cut at a level, and the infection.
+    """Dice of a thresholded attention map and the infection mask.
 
-    The soft mask T(A) = sigmoid(alpha (A - beta)) of Eq. 2 is 0.5 where A = beta, so that its default level is the
-    paper's threshold on the attention itself.
+    The soft mask T(A) = sigmoid(alpha (A - beta)) of Eq. 2 is 0.5 where A = beta, so the default level equals the
+    paper's threshold on the attention.
 
     Args:
         attention: values in [0, 1], any shape.
         mask: infection, not 0 inside, same shape.
-        level: what counts as attended: values of at least this.
+        level: threshold: values of at least this count as attended.
 
     Returns:
-        Dice in [0, 1]; NaN when the mask is empty.
+        Dice in [0, 1]; NaN if the mask is empty.
 
     Raises:
-        ValueError: when the shapes differ, or a value is NaN or infinite.
+        ValueError: if the shapes differ, or a value is NaN or infinite.
 
     Example:
         >>> attention_overlap([0.9, 0.5, 0.4, 0.0], [1, 0, 0, 0])
@@ -83,12 +83,12 @@ def attention_overlap(attention: ArrayLike, mask: ArrayLike, level: float = 0.5)
     """
     values, inside = _array(attention), _array(mask)
     if not (np.isfinite(values).all() and np.isfinite(inside).all()):
-        raise ValueError("Attention or infection holds NaN or infinite values. Check the weights that were loaded.")
+        raise ValueError("Attention or infection contains NaN or infinite values. Check the loaded weights.")
     attended, infected = values >= level, inside != 0
     if attended.shape != infected.shape:
         raise ValueError(
             f"Expected attention and infection on one grid, got {attended.shape} and {infected.shape}. "
-            "Resample the mask with the image, or bring the attention back to the mask's grid."
+            "Resample the mask with the image, or map the attention back to the mask's grid."
         )
     if not infected.any():
         return math.nan
@@ -96,23 +96,23 @@ def attention_overlap(attention: ArrayLike, mask: ArrayLike, level: float = 0.5)
 
 
 def summarize_classification(rows: Sequence[Mapping[str, Any]], threshold: float = 0.5) -> dict[str, Any]:
-    """All scores of a set of cases, in the form of ``summary.json``.
+    """Compute all scores of a set of cases in the format of ``summary.json``.
 
-    A case without final probability (its ratio is unknown, so that Eq. 5 has no weight for it) is counted in
-    ``cases_without_probability`` and is in none of the final scores.
+    A case without final probability (its ratio is unknown, so Eq. 5 has no weight) is counted in
+    ``cases_without_probability`` and excluded from the final scores.
 
     Args:
-        rows: of each case ``label`` (``covid`` or ``cap``), ``probability``, ``ratio_band`` and ``size_group``, and
-            when they are there ``p_us``, ``p_ss`` and ``attention_dice``; None where unknown.
-        threshold: a case is called COVID-19 when its probability is at least this.
+        rows: for each case ``label`` (``covid`` or ``cap``), ``probability``, ``ratio_band``, ``size_group`` and
+            optionally ``p_us``, ``p_ss`` and ``attention_dice``; None if unknown.
+        threshold: a case is classified as COVID-19 if its probability is at least this.
 
     Returns:
-        Counts, and the scores of :func:`classification_scores` ``overall``, ``by_ratio`` and ``by_size_group``; in
-        ``branches`` the same for ``p_us`` and ``p_ss``; in ``attention_dice`` the mean over the COVID-19 cases that
-        have one. None where there is nothing to score.
+        Counts, and the scores of :func:`classification_scores` ``overall``, ``by_ratio`` and ``by_size_group``;
+        ``branches`` has the same for ``p_us`` and ``p_ss``; ``attention_dice`` is the mean over the COVID-19 cases
+        with a value. None if there is nothing to score.
 
     Raises:
-        ValueError: when a label or probability is none.
+        ValueError: if a label or probability is not valid.
 
     Example:
         >>> row = {"label": "covid", "probability": 0.7, "ratio_band": "< 0.005", "size_group": "covid_small"}
@@ -136,7 +136,7 @@ def summarize_classification(rows: Sequence[Mapping[str, Any]], threshold: float
 def labels_and_probabilities(
     rows: Iterable[Mapping[str, Any]], predictor: str = PREDICTORS[0]
 ) -> tuple[list[int], list[float]]:
-    """Labels and probabilities of the cases that have this probability.
+    """Labels and probabilities of the cases with this probability.
 
     Args:
         rows: as for :func:`summarize_classification`.

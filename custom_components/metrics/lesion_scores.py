@@ -13,16 +13,16 @@ from monai.metrics import CumulativeIterationMetric
 # Rows of a case's counts: label values 0, 1, 2, 3.
 SCORE_CLASSES = ("background", *LESION_CLASSES)
 
-# Columns of a class's counts: pixels right, pixels predicted, pixels in the truth, pixels that count at all.
+# Columns of a class's counts: true positive, predicted, actual and all counted pixels.
 TRUE_POSITIVE, PREDICTED, ACTUAL, COUNTED = range(4)
 
-_WORST_CASES = 5  # those to look at first: lowest mean Dice over the lesion classes they have
+_WORST_CASES = 5  # worst cases: lowest mean Dice over their lesion classes
 
 
 def dice(counts: torch.Tensor) -> torch.Tensor:
     """Dice 2 TP / (predicted + actual) from pixel counts.
 
-    NaN when the class is in neither truth nor prediction; hence 0 when it is in only one of them.
+    NaN if the class is in neither truth nor prediction; 0 if it is in only one of them.
 
     Args:
         counts: pixel counts, shape (..., 4) in the order true positive, predicted, actual, counted.
@@ -41,9 +41,9 @@ def dice(counts: torch.Tensor) -> torch.Tensor:
 def precision(counts: torch.Tensor) -> torch.Tensor:
     """Precision TP / (TP + FP) from pixel counts.
 
-    Where nothing is predicted the quotient is 0 / 0. When the truth has the class it is then 0 (scikit-learn's
-    ``zero_division=0``: a missed lesion is no success); when the truth is empty too it is NaN
-    (``zero_division=nan``), so that the same cases are averaged as for Dice.
+    Without predicted pixels the quotient is 0 / 0. It is set to 0 if the truth has the class (scikit-learn's
+    ``zero_division=0``: a missed lesion is not a success) and to NaN if the truth is empty too
+    (``zero_division=nan``), so the same cases are averaged as for Dice.
 
     Args:
         counts: pixel counts, shape (..., 4) in the order true positive, predicted, actual, counted.
@@ -63,7 +63,7 @@ def precision(counts: torch.Tensor) -> torch.Tensor:
 def accuracy(counts: torch.Tensor) -> torch.Tensor:
     """Accuracy (TP + TN) / counted of each class against the rest, from pixel counts.
 
-    NaN when the class is in neither truth nor prediction, so that the same cases are averaged as for Dice.
+    NaN if the class is in neither truth nor prediction, so the same cases are averaged as for Dice.
 
     Args:
         counts: pixel counts, shape (..., 4) in the order true positive, predicted, actual, counted.
@@ -81,43 +81,43 @@ def accuracy(counts: torch.Tensor) -> torch.Tensor:
 
 
 def class_means(scores: torch.Tensor) -> torch.Tensor:
-    """Mean over the cases, NaN left out, of each lesion class, shape (3,); of scores (cases, 4), background first."""
+    """Mean over cases, ignoring NaN, for each lesion class, shape (3,); scores are (cases, 4), background first."""
     return scores[:, 1:].nanmean(dim=0)
 
 
 def mean_lesion_dice(counts: torch.Tensor) -> torch.Tensor:
-    """The headline: mean over the lesion classes of the per-class mean over cases of Dice.
+    """Main score: mean over lesion classes of the mean Dice over cases.
 
     Args:
         counts: pixel counts, shape (cases, 4, 4).
 
     Returns:
-        Scalar in [0, 1]; a class that no case has is left out; NaN when none has any.
+        Scalar in [0, 1]; classes without cases are excluded; NaN if no case has any lesion class.
     """
     return class_means(dice(counts)).nanmean()
 
 
 def summarize_lesions(counts: torch.Tensor, case_ids: Sequence[str]) -> dict[str, Any]:
-    """All scores of a set of cases, in the form of ``summary.json``.
+    """Compute all scores of a set of cases in the format of ``summary.json``.
 
-    ``dice``, ``accuracy`` and ``precision`` are means over cases, ``mean`` being the mean of the three lesion classes.
-    ``pooled`` adds up the pixels of all cases first and counts the background as a class, which is how the figures of
-    the paper can come about: large lesions and the background dominate it.
+    ``dice``, ``accuracy`` and ``precision`` are means over cases; ``mean`` is the mean of the three lesion classes.
+    ``pooled`` sums the pixels of all cases first and includes the background class, which may explain the numbers in
+    the paper: large lesions and the background dominate it.
 
     Args:
         counts: pixel counts, shape (cases, 4, 4).
         case_ids: name of each case.
 
     Returns:
-        Plain numbers and strings; None where there is nothing to average.
+        Plain numbers and strings; None if there is nothing to average.
 
     Raises:
-        ValueError: when there are not as many names as cases.
+        ValueError: if the number of names differs from the number of cases.
     """
     if len(case_ids) != len(counts):
         raise ValueError(
             f"Expected one name for each of the {len(counts)} scored cases, got {len(case_ids)}. "
-            "Score and name the same cases."
+            "Give one name per scored case."
         )
     has_class = (counts[..., ACTUAL] > 0).sum(dim=0)
     pooled = counts.sum(dim=0)
@@ -136,10 +136,10 @@ def summarize_lesions(counts: torch.Tensor, case_ids: Sequence[str]) -> dict[str
 
 
 class LesionScores(CumulativeIterationMetric):
-    """Counts, per case and class, the pixels from which all lesion scores follow.
+    """Count pixels per case and class; all lesion scores are computed from these counts.
 
-    Pixels whose true label is 255 (ignore) are left out of every count. ``get_buffer()`` gives the counts, shape
-    (cases, 4, 4); ``aggregate()`` the mean lesion Dice. Attach with
+    Pixels with true label 255 (ignore) are excluded. ``get_buffer()`` returns the counts, shape (cases, 4, 4);
+    ``aggregate()`` returns the mean lesion Dice. Attach with
     ``monai.handlers.IgniteMetricHandler(metric_fn=LesionScores(), output_transform=from_engine(["pred", "label"]))``.
 
     Example:
@@ -151,7 +151,7 @@ class LesionScores(CumulativeIterationMetric):
     """
 
     def aggregate(self) -> torch.Tensor:
-        """Mean lesion Dice of all cases so far (of all processes); NaN when there are none."""
+        """Mean lesion Dice over all cases so far (all processes); NaN without cases."""
         counts = self.get_buffer()
         return torch.tensor(torch.nan) if counts is None else mean_lesion_dice(counts)
 
@@ -167,16 +167,16 @@ class LesionScores(CumulativeIterationMetric):
             Counts, int64, shape (B, 4, 4).
 
         Raises:
-            ValueError: when shapes or values are not those.
+            ValueError: if shapes or values are not valid.
         """
         if y is None:
-            raise ValueError("LesionScores needs the true label map. Give `label` beside `pred`.")
+            raise ValueError("LesionScores needs the true label map. Pass `label` with `pred`.")
         case = case_prefix(y) or case_prefix(y_pred)
         predicted, actual = _label_map(y_pred, "prediction", case), _label_map(y, "truth", case)
         if predicted.shape != actual.shape:
             raise ValueError(
                 f"{case}prediction has shape {tuple(predicted.shape[1:])}, truth {tuple(actual.shape[1:])}. "
-                "Bring both to one grid before they are scored (Invertd, or the same resize)."
+                "Bring both to one grid before scoring (Invertd, or the same resize)."
             )
         return torch.stack([_count(p, a) for p, a in zip(predicted, actual.to(predicted.device), strict=True)])
 
@@ -192,7 +192,7 @@ def _count(predicted: torch.Tensor, actual: torch.Tensor) -> torch.Tensor:
 
 
 def _label_map(labels: torch.Tensor, name: str, case: str) -> torch.Tensor:
-    """Integer label map (B, ...) of a label map (B, 1, ...) or a one-hot (B, 4, ...), its values checked."""
+    """Convert a label map (B, 1, ...) or one-hot (B, 4, ...) to a checked integer label map (B, ...)."""
     labels = labels.as_tensor() if isinstance(labels, MetaTensor) else labels
     classes = len(SCORE_CLASSES)
     if labels.shape[1] == classes:
@@ -207,7 +207,7 @@ def _label_map(labels: torch.Tensor, name: str, case: str) -> torch.Tensor:
         also = f" or {IGNORE_LABEL} (ignore)" if name == "truth" else ""
         raise ValueError(
             f"{case}{name} has value {labels[wrong][0].item():g} at {int(wrong.sum())} pixels. "
-            f"Expected 0, 1, 2, 3{also}. Check the label map, and that it was resampled with nearest neighbours."
+            f"Expected 0, 1, 2, 3{also}. Check the label map and resample it with nearest neighbours."
         )
     return labels[:, 0].long()
 

@@ -6,30 +6,30 @@ import torch
 from custom_components.labels import INFECTION, LUNG
 from monai.metrics import compute_dice, compute_surface_dice
 
-# Which label values make each mask: infected lung is lung.
+# Label values of each mask: infected lung counts as lung.
 MASKS = {"lung": LUNG, "infection": INFECTION}
 
 
 def mask_scores(
     predicted: torch.Tensor, truth: torch.Tensor, spacing_mm: Sequence[float], tolerance_mm: Mapping[str, float]
 ) -> dict[str, float | None]:
-    """Dice, surface Dice and volumes of lungs and infection of one scan.
+    """Compute Dice, surface Dice and volumes of lungs and infection of one scan.
 
-    Dice is ``2 |P and T| / (|P| + |T|)``; surface Dice the share of both surfaces that lies within a tolerance of the
-    other, in mm (Nikolov et al. 2018, MONAI's ``compute_surface_dice``). Infected lung counts as lung.
+    Dice is ``2 |P and T| / (|P| + |T|)``; surface Dice is the fraction of both surfaces within a tolerance in mm of
+    the other (Nikolov et al. 2018, MONAI's ``compute_surface_dice``). Infected lung counts as lung.
 
     Args:
         predicted: label map, 0 background, 1 lung, 2 infection, shape (X, Y, Z).
         truth: label map, same shape.
         spacing_mm: voxel size along x, y, z.
-        tolerance_mm: of the surface Dice, of ``lung`` and of ``infection``.
+        tolerance_mm: tolerance of the surface Dice for ``lung`` and ``infection``.
 
     Returns:
-        ``dice_lung``, ``surface_dice_lung``, ``ml_lung_true``, ``ml_lung_pred`` and the same of infection. Where a mask
-        is empty in both, both scores are None; where it is in the prediction alone, Dice is None and surface Dice 0.
+        ``dice_lung``, ``surface_dice_lung``, ``ml_lung_true``, ``ml_lung_pred`` and the same for infection. If a
+        mask is empty in both, both scores are None; if only the truth is empty, Dice is None and surface Dice 0.
 
     Raises:
-        ValueError: when the shapes differ, or a label is NaN or infinite.
+        ValueError: if the shapes differ, or a label is NaN or infinite.
 
     Example:
         >>> label = torch.zeros(6, 7, 8)
@@ -45,7 +45,7 @@ def mask_scores(
         )
     for what, labels in (("prediction", predicted), ("truth", truth)):
         if not torch.isfinite(labels).all():
-            raise ValueError(f"The {what} holds labels that are NaN or infinite. Expected 0, 1 and 2.")
+            raise ValueError(f"The {what} contains NaN or infinite labels. Expected 0, 1 and 2.")
     scores: dict[str, float | None] = {}
     for name, value in MASKS.items():
         pred, true = ((labels >= value)[None, None] for labels in (predicted, truth))

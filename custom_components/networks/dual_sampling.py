@@ -105,7 +105,7 @@ class DualSamplingNet(nn.Module):
         super().__init__()
         _check_fractions(weights=weights, ratio_thresholds=ratio_thresholds, decision_threshold=(decision_threshold,))
         if ratio_thresholds[0] > ratio_thresholds[1]:
-            raise ValueError(f"ratio_thresholds are {tuple(ratio_thresholds)}. Expected the lower one first.")
+            raise ValueError(f"ratio_thresholds are {tuple(ratio_thresholds)}. Expected the lower threshold first.")
         self.uniform = AttentionResNet() if uniform is None else uniform
         self.size_balanced = AttentionResNet() if size_balanced is None else size_balanced
         self.weights = (float(weights[0]), float(weights[1]))
@@ -173,7 +173,7 @@ class DualSamplingNet(nn.Module):
         if ratio is not None:
             return x, ratio.to(x.device)
         if x.shape[1] != 2:
-            raise ValueError("Expected two channels, scan and infection ratio, or the ratio as an argument.")
+            raise ValueError("Expected two channels (scan and infection ratio), or one channel and the argument ratio.")
         return x[:, :1], x[:, 1, 0, 0, 0]
 
 

@@ -240,6 +240,6 @@ def _check_switch(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 def _check_features(features: Sequence[int], cardinality: int) -> None:
     if len(features) < 2 or any(below != 2 * above for above, below in pairwise(features)):
-        raise ValueError(f"features must be two or more widths, each twice the one before, got {tuple(features)}.")
+        raise ValueError(f"features must be two or more widths, each twice the previous one, got {tuple(features)}.")
     if features[0] % cardinality:
         raise ValueError(f"cardinality {cardinality} must divide the first of features, {features[0]}.")

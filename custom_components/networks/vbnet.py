@@ -234,11 +234,13 @@ def _check(
     features: Sequence[int], convolutions: Sequence[int], bottleneck_from: int, bottleneck_ratio: int, norm: str
 ) -> None:
     if len(features) < 2 or min(features) < 1 or any(2 * upper != lower for upper, lower in pairwise(features)):
-        raise ValueError(f"features are {list(features)}. Expected at least two, each twice the one above: [16, 32].")
+        raise ValueError(
+            f"features are {list(features)}. Expected at least two, each twice the previous one: [16, 32]."
+        )
     if len(convolutions) != len(features) - 1 or min(convolutions) < 1:
         raise ValueError(
             f"convolutions are {list(convolutions)} and features {list(features)}. Expected a number of 1 or more for "
-            f"each level below the first, {len(features) - 1} in all."
+            f"each level below the first: {len(features) - 1} numbers."
         )
     reduced = [channels for channels in features if channels >= bottleneck_from]
     if bottleneck_ratio < 1 or any(channels % bottleneck_ratio for channels in reduced):

@@ -1,4 +1,4 @@
-"""The figures of a case: lesions and masks beside the truth, and where a classifier looked."""
+"""Figures of a case: lesions and masks next to the truth, and the attention of a classifier."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,7 +21,7 @@ from custom_components.pictures.sheet import draw_sheet, swatch
 from custom_components.pictures.slices import most_affected, window_to_grey
 from PIL import Image
 
-# Share of the colour of a lesion, whose class is shown, and of the infection, below which the CT is.
+# Opacity of lesion colours and of the infection tint over the CT.
 LESION_OPACITY, INFECTION_OPACITY = 0.65, 0.35
 
 _MASK_COLOURS = (LUNG_COLOUR, INFECTION_COLOUR)  # of label values 1 and 2
@@ -29,7 +29,7 @@ _MIN_PX, _MAX_PX = 384, 640  # of the longer side of a panel
 
 
 def lesion_words(lesion: str) -> str:
-    """Name of a lesion class as texts have it.
+    """Name of a lesion class in running text.
 
     Example:
         >>> lesion_words("ground_glass"), lesion_words("pleural_effusion")
@@ -39,7 +39,7 @@ def lesion_words(lesion: str) -> str:
 
 
 def outlined_masks(grey: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """A slice with the outlines of lungs and infection, and the infection tinted.
+    """Draw the outlines of lungs and infection on a slice and tint the infection.
 
     Args:
         grey: in [0, 1], shape (H, W).
@@ -52,7 +52,7 @@ def outlined_masks(grey: np.ndarray, label: np.ndarray) -> np.ndarray:
     return blend(grey, label, np.where(lines, 1.0, INFECTION_OPACITY * (label == INFECTION)), _MASK_COLOURS)
 
 
-# How a label map lies over a slice: what draws it, and the legend.
+# Overlay of a label map: drawing function and legend.
 LESIONS = partial(blend, opacity=LESION_OPACITY), {lesion_words(name): swatch(c) for name, c in LESION_COLOURS.items()}
 MASKS = outlined_masks, {"lung": swatch(LUNG_COLOUR, is_filled=False), "infection": swatch(INFECTION_COLOUR)}
 
@@ -64,17 +64,17 @@ def draw_slice(
     pixel_mm: Sequence[float] = (1.0, 1.0),
     layer: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], Mapping[str, np.ndarray]] = LESIONS,
 ) -> Image.Image:
-    """Draw a slice in the manner of Fig. 5 of Chen et al. 2020: the CT, beside it each label map over the CT.
+    """Draw a slice as in Fig. 5 of Chen et al. 2020: the CT, then each label map over the CT.
 
     Args:
         image_hu: CT slice in HU, shape (X, Y), x to the patient's left, y to posterior.
         labels: name to label map, shape (X, Y); one panel each.
-        title: text above.
+        title: title of the figure.
         pixel_mm: pixel size along x and y.
-        layer: what the label maps hold, ``LESIONS`` or ``MASKS``.
+        layer: type of the label maps, ``LESIONS`` or ``MASKS``.
 
     Returns:
-        RGB image, the patient's right on the viewer's left, anterior up, in true proportion.
+        RGB image, the patient's right on the viewer's left, anterior up, with correct aspect ratio.
 
     Raises:
         ValueError: when a label map is not on the grid of the image.
@@ -82,8 +82,8 @@ def draw_slice(
     for name, label in labels.items():
         if image_hu.ndim != 2 or label.shape != image_hu.shape:
             raise ValueError(
-                f"Expected a slice (X, Y) and {name} on one grid, got {image_hu.shape} and {label.shape}. Pick one "
-                "slice, on one grid."
+                f"Expected a slice (X, Y) and {name} on one grid, got {image_hu.shape} and {label.shape}. Select one "
+                "slice and resample both to one grid."
             )
     over, legend = layer
     sides_mm = np.array(image_hu.shape) * pixel_mm
@@ -101,11 +101,11 @@ def draw_attention(
     lung: np.ndarray | None = None,
     infection: np.ndarray | None = None,
 ) -> Image.Image:
-    """Draw an axial and a coronal view of what a classifier attended to, in the manner of Fig. 5 of Ouyang et al. 2020.
+    """Draw an axial and a coronal view of a classifier's attention, as in Fig. 5 of Ouyang et al. 2020.
 
-    The first column is the CT in the lung window with the contours of lung and infection, then comes a column for each
-    attention map, with the outline of attention of one half. Shown are the slices of :func:`most_affected`, by the
-    first attention map.
+    The first column is the CT in the lung window with the contours of lung and infection; then one column per
+    attention map with the outline at attention 0.5. The slices are those of :func:`most_affected` for the first
+    attention map.
 
     All arrays have the shape (X, Y, Z), x to the patient's left, y to posterior, z to superior.
 
@@ -118,7 +118,7 @@ def draw_attention(
         infection: infection mask, not 0 inside.
 
     Returns:
-        RGB image, the patient's right on the viewer's left, in true proportion and one scale.
+        RGB image, the patient's right on the viewer's left, with correct aspect ratio and one scale.
 
     Raises:
         ValueError: when an array is not on the grid of the CT, or an attention is not in [0, 1].
@@ -162,14 +162,14 @@ def _check_arrays(
         if image_hu.ndim != 3 or (array is not None and array.shape != image_hu.shape):
             raise ValueError(
                 f"Expected CT and {name} on one grid (X, Y, Z), got {image_hu.shape} and "
-                f"{None if array is None else array.shape}. Bring {name} back to the grid of the CT (Invertd)."
+                f"{None if array is None else array.shape}. Map {name} back to the grid of the CT (Invertd)."
             )
     for name, array in attention.items():
         check_attention(array, f"Attention {name!r}")
 
 
 def _px_per_mm(fine_mm: float, longest_mm: float) -> float:
-    """Scale at which no pixel of the slice is lost, and small slices are large enough to look at."""
+    """Scale that keeps every pixel of the slice and enlarges small slices."""
     return max(1 / fine_mm, _MIN_PX / longest_mm)
 
 

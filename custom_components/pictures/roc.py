@@ -10,23 +10,23 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from sklearn.metrics import roc_curve
 
-TITLE_WIDTH = 50  # characters, so that a long one is not cut
+TITLE_WIDTH = 50  # maximum number of characters
 _LINES = (("#0072b2", "-"), ("#d55e00", "--"), ("#009e73", ":"), ("#cc79a7", "-."))  # Okabe and Ito 2008
 
 
 def draw_roc(probabilities: Mapping[str, tuple[ArrayLike, ArrayLike]], title: str = "") -> Image.Image:
-    """Draw ROC curves, COVID-19 being the positive class, with the AUC of each in the legend.
+    """Draw ROC curves with COVID-19 as the positive class and the AUC of each in the legend.
 
     Args:
         probabilities: name of a curve to the labels (1 COVID-19, 0 CAP) and probabilities of its cases, each of shape
-            (N,); N may differ from curve to curve.
-        title: text above.
+            (N,); N may differ between curves.
+        title: title of the figure.
 
     Returns:
         RGB image, 960 x 960 pixels.
 
     Raises:
-        ValueError: when the cases of a curve are of one class only, so that it has none.
+        ValueError: if the cases of a curve have only one class.
     """
     figure = Figure(figsize=(6, 6), dpi=160, layout="constrained")
     axes = figure.add_subplot()
@@ -49,6 +49,6 @@ def _legend(name: str, labels: ArrayLike, scores: ArrayLike) -> str:
     if result["auc"] is None:
         raise ValueError(
             f"ROC curve {name!r} has {result['n_covid']} COVID-19 and {result['n_cap']} CAP cases. "
-            "Expected both classes: evaluate a set that has them."
+            "Expected both classes: evaluate a data set with both."
         )
     return f"{name}: AUC {result['auc']:.3f} ({result['n_covid']} COVID-19, {result['n_cap']} CAP)"

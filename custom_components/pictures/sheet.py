@@ -16,7 +16,7 @@ _SWATCH_PX = FONT_PX + 1
 
 
 def short_name(case_id: str, most: int = 40) -> str:
-    """Name of a case, as long as a title has room for; of a longer one, such as a UID, the end.
+    """Shorten the name of a case to fit a title; a long one, such as a UID, keeps its end.
 
     Example:
         >>> short_name("covid_003"), short_name("1.2.826.0.1.3680043.8.498.81328250012993076616411464724380109228")
@@ -26,11 +26,11 @@ def short_name(case_id: str, most: int = 40) -> str:
 
 
 def swatch(colour: tuple[int, int, int], is_filled: bool = True) -> np.ndarray:
-    """A square of the legend, or the frame of one.
+    """Draw a legend sample: a filled square or a frame.
 
     Args:
         colour: RGB 0..255.
-        is_filled: whether areas have this colour, not outlines.
+        is_filled: True for areas, False for outlines.
     """
     square = np.zeros((_SWATCH_PX, _SWATCH_PX, 3))
     square[:] = np.array(colour) / 255
@@ -42,13 +42,13 @@ def swatch(colour: tuple[int, int, int], is_filled: bool = True) -> np.ndarray:
 def draw_sheet(
     rows: Mapping[str, Mapping[str, np.ndarray]], title: str, legend: Mapping[str, np.ndarray]
 ) -> Image.Image:
-    """Lay panels out below a title and the name of each column, and a legend below them.
+    """Arrange panels with a title, column names and a legend.
 
     Args:
         rows: letters of the patient's sides, as for :func:`mark_sides`, to a row of panels: name to picture, RGB in
-            [0, 1], shape (H, W, 3), one size a row and one width in all.
-        title: text above.
-        legend: text to the sample before it, RGB in [0, 1], shape (H, W, 3).
+            [0, 1], shape (H, W, 3); one size per row and the same width in all rows.
+        title: title of the sheet.
+        legend: text to its sample, RGB in [0, 1], shape (H, W, 3).
 
     Returns:
         RGB image, as wide as its panels, title and legend need.
@@ -76,7 +76,7 @@ def draw_sheet(
 
 
 def _legend(samples: Mapping[str, np.ndarray], font: Any) -> Image.Image:
-    """Each sample and, after it, its text, on one line."""
+    """Draw samples and texts of the legend on one line."""
     lefts = [0]
     for text, sample in samples.items():
         lefts.append(lefts[-1] + sample.shape[1] + 5 + math.ceil(font.getlength(text)) + 2 * MARGIN_PX)
@@ -92,7 +92,7 @@ def mark_sides(panel: Image.Image, sides: str, font: Any) -> None:
 
     Args:
         panel: picture to write on.
-        sides: letters of the left and the right edge, and of the upper and the lower one when there are four.
+        sides: letters of the left and right edge and, with four letters, the upper and lower edge.
         font: font of the letters.
     """
     (width, height), draw = panel.size, ImageDraw.Draw(panel)

@@ -1,4 +1,4 @@
-"""Which slices of a scan are shown, and as which grey."""
+"""Selection of slices to show and the CT window."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from custom_components.labels import LUNG_WINDOW_HU
 
 
 def window_to_grey(image_hu: np.ndarray, window_hu: tuple[float, float] = LUNG_WINDOW_HU) -> np.ndarray:
-    """CT in the lung window as grey.
+    """Map CT intensities to grey in the lung window.
 
     Args:
         image_hu: CT in HU, any shape.
-        window_hu: HU shown black and HU shown white.
+        window_hu: HU shown as black and as white.
 
     Returns:
         Grey in [0, 1], float32, same shape.
@@ -27,16 +27,16 @@ def window_to_grey(image_hu: np.ndarray, window_hu: tuple[float, float] = LUNG_W
 def slices_to_show(
     lesion_pixels: np.ndarray, spacing_mm: float, max_slices: int = 6, gap_mm: float = 10.0
 ) -> list[int]:
-    """Choose the slices with most lesion that lie apart.
+    """Select the slices with most lesion pixels at a minimum distance.
 
     Args:
         lesion_pixels: lesion pixels of each slice, shape (Z,).
         spacing_mm: distance between neighbouring slices.
-        max_slices: how many at most.
-        gap_mm: least distance between two of them.
+        max_slices: maximum number of slices.
+        gap_mm: minimum distance between two slices.
 
     Returns:
-        Slice indices in order; the middle slice when there is no lesion at all.
+        Slice indices in order; the middle slice if there is no lesion.
 
     Example:
         >>> slices_to_show(np.array([0, 9, 8, 7, 1, 0]), spacing_mm=5.0)
@@ -55,12 +55,12 @@ def slices_to_show(
 def most_affected(
     shape: Sequence[int], infection: np.ndarray | None, attention: np.ndarray | None, lung: np.ndarray | None
 ) -> tuple[int, int]:
-    """Choose the axial and the coronal slice with most infection.
+    """Select the axial and the coronal slice with most infection.
 
-    Without any, those with most attention inside the lungs, or anywhere; without that, those with most lung.
+    Without infection: most attention inside the lungs, or anywhere; without attention: most lung.
 
     Args:
-        shape: (X, Y, Z), whose middle is taken when there is nothing of these.
+        shape: (X, Y, Z); the middle slices are used if there is neither.
         infection: mask, shape (X, Y, Z), or None.
         attention: not negative, shape (X, Y, Z), or None.
         lung: mask, shape (X, Y, Z), or None.

@@ -48,7 +48,7 @@ def infection_percent(label: np.ndarray, lung: np.ndarray) -> float:
         Percent, 0 to 100; NaN when the lung mask is empty.
 
     Raises:
-        ValueError: when the shapes differ.
+        ValueError: if the shapes differ.
 
     Example:
         >>> infection_percent(np.array([1, 0, 2, 0, 3, 255]), np.array([1, 1, 1, 1, 0, 1]))

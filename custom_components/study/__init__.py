@@ -1,4 +1,4 @@
-"""Statistics of a study, and the search of its ensemble. Names are imported when they are first asked for."""
+"""Statistics of a study and the search of its ensemble. Names are imported at first access."""
 
 import importlib
 from typing import Any

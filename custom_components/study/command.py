@@ -1,4 +1,4 @@
-"""``python -m custom_components study``: the papers' experiments, folds in, tables and figures out."""
+"""``python -m custom_components study``: run a paper's experiments and write its tables and figures."""
 
 import logging
 import signal
@@ -36,32 +36,32 @@ def study(
     keep_checkpoints: bool = False,
     dry_run: bool = False,
 ) -> str | None:
-    """Run a paper's experiments: cross-validation of its systems, then the paper's tables and figures of the scores.
+    """Run a paper's experiments: cross-validate its systems, then write the paper's tables and figures.
 
-    Finished runs are kept: a study that was stopped goes on with the same command.
+    Finished runs are kept: the same command resumes a stopped study.
 
     Args:
-        bundle: covid_cap_bundle or covid_seg_bundle, or the folder of one.
-        dataset_dir: as the bundle's training takes it.
-        output_dir: folder of the study, outside the data.
-        test_dir: datalist of other patients, scored by the models of all folds (covid_cap_bundle).
+        bundle: covid_cap_bundle or covid_seg_bundle, or the path of one.
+        dataset_dir: data set in the form that the bundle's training expects.
+        output_dir: folder of the study, outside the data set.
+        test_dir: datalist of other patients, scored by all fold models (covid_cap_bundle).
         protocol: nested (default) or paper for covid_cap_bundle; group, paper or both (default) for covid_seg_bundle.
-        num_folds: 10 by default (covid_seg_bundle); those of the datalist (covid_cap_bundle).
-        systems: some of plain_us, attention_us, attention_ss; all by default (covid_cap_bundle).
-        networks: some of m, m_a, m_r, unet (these by default) and flexible_unet (covid_seg_bundle).
-        overrides: numbers for every training and evaluation whose config has them, such as "{'epochs': 3}".
-        recipe: overlays of every training, such as "[dice_cross_entropy.yaml]"; none by default (covid_seg_bundle).
-        augmentation: with, without or both (default) (covid_seg_bundle).
-        workers: runs at once; by default one for each GPU, or one.
-        num_panels: most scans whose attention is drawn; 6 by default (covid_cap_bundle).
-        resume_runs: go on with an interrupted training from its checkpoint, in place of starting it anew.
-        keep_checkpoints: keep what no run needs any more.
-        dry_run: list the runs and the time they may take, and do nothing.
+        num_folds: number of folds; 10 by default (covid_seg_bundle), or that of the datalist (covid_cap_bundle).
+        systems: one or more of plain_us, attention_us, attention_ss; all by default (covid_cap_bundle).
+        networks: one or more of m, m_a, m_r, unet (these by default) and flexible_unet (covid_seg_bundle).
+        overrides: config values for every run that uses them, such as "{'epochs': 3}".
+        recipe: overlays for every training, such as "[dice_cross_entropy.yaml]"; none by default (covid_seg_bundle).
+        augmentation: train with augmentation, without, or both (default) (covid_seg_bundle).
+        workers: number of parallel runs; by default one per GPU, or one on the CPU.
+        num_panels: maximum number of scans whose attention is drawn; 6 by default (covid_cap_bundle).
+        resume_runs: resume an interrupted training from its checkpoint instead of restarting it.
+        keep_checkpoints: keep checkpoints that no run needs any more.
+        dry_run: only list the runs and the estimated time.
     """
     check_flags(resume_runs=resume_runs, keep_checkpoints=keep_checkpoints, dry_run=dry_run)
     folder = Path(output_dir).expanduser().absolute()
     environments = worker_environments(workers)
-    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every font of every PDF
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every font of every PDF
     with _stopping():
         plan = plan_study(
             bundle, folder, dataset_dir, keep_hashes=not dry_run, test_dir=test_dir, protocol=protocol,
@@ -81,18 +81,18 @@ def study(
 
 def _conclude(outcome: Outcome, folder: Path) -> None:
     _logger.info(
-        "%d runs are finished, %d of them before. Report: %s",
+        "%d runs finished, %d of them earlier. Report: %s",
         len(outcome.seconds), len(outcome.before), folder / "report.html",
     )  # fmt: skip
     if outcome.failed:
         reasons = "".join(f"\n  {run.name}: {run.reason}" for run in outcome.failed)
-        _logger.error("%d runs are not finished, and the report is without them:%s", len(outcome.failed), reasons)
+        _logger.error("%d runs did not finish and are missing from the report:%s", len(outcome.failed), reasons)
         raise SystemExit(1)
 
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the study with one sentence."""
+    """End the study with one log line on Ctrl-C and SIGTERM."""
     earlier = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with ended_by_ctrl_c():

@@ -1,4 +1,4 @@
-"""Conduct a study: execute its runs, collect what they found, and report it, whatever failed."""
+"""Execute the runs of a study, collect their results and write the report, even if some runs failed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,11 +17,11 @@ from custom_components.study.runs.runner import Outcome, Runner
 
 
 class Study(Protocol):
-    """What is planned for a bundle, and how its results are reported."""
+    """Planned runs of a bundle and the report of their results."""
 
     @property
     def folder(self) -> Path:
-        """Of the study."""
+        """Output folder of the study."""
 
     @property
     def bundle(self) -> Path:
@@ -29,20 +29,20 @@ class Study(Protocol):
 
     @property
     def data_sets(self) -> Mapping[str, StudyData]:
-        """What is read, by what it is for."""
+        """Data sets of the study, by purpose."""
 
     @property
     def later_words(self) -> str:
-        """What the later runs will do; empty when that is nothing."""
+        """Description of the later runs; empty if there are none."""
 
     def words(self) -> Mapping[str, str]:
-        """The protocols in words, by their names."""
+        """Description of each protocol, by name."""
 
     def runs(self) -> list[Run]:
-        """What can be planned from the data alone."""
+        """Runs that can be planned before any result exists."""
 
     def later_runs(self, outcome: Outcome) -> list[Run]:
-        """What is planned from the scores of the finished runs."""
+        """Runs planned from the scores of the finished runs."""
 
     def report(self, outcome: Outcome, resamples: int = RESAMPLES) -> Report:
         """Tables and figures of the finished runs."""
@@ -54,15 +54,15 @@ def conduct(
     """Execute the runs of a study and report their results.
 
     Args:
-        study: what is planned.
-        runner: executes it.
-        settings: of the study, for its provenance.
-        resamples: of every bootstrap.
+        study: planned runs and their report.
+        runner: executes the runs.
+        settings: options of the study, recorded in its provenance.
+        resamples: number of bootstrap resamples.
 
     Returns:
-        What became of the runs.
+        Outcome of the runs.
     """
-    (study.folder / HTML_NAME).unlink(missing_ok=True)  # of an earlier state: where it is, the study is complete
+    (study.folder / HTML_NAME).unlink(missing_ok=True)  # an old report would mark the study as complete
     code, runs = code_state(), study.runs()
     hashes = run_hashes(runs, code)
     outcome = runner.execute(runs, hashes)
@@ -71,15 +71,15 @@ def conduct(
     if later:
         runner.execute(later, hashes, outcome)
     data = {name: own.fingerprint for name, own in study.data_sets.items()}
-    told = {**(settings or {}), "protocol": dict(study.words())}
-    made_with = provenance([*runs, *later], hashes, outcome, data, told, code)
+    options = {**(settings or {}), "protocol": dict(study.words())}
+    made_with = provenance([*runs, *later], hashes, outcome, data, options, code)
     report = study.report(replace(outcome, failed=_without_places(outcome.failed, study)), resamples)
     write_study(report, made_with, study.folder)
     return outcome
 
 
 def plan_text(study: Study, workers: int) -> str:
-    """The runs of a study as Markdown, with those that are finished, and the time that the others may take."""
+    """List the runs of a study as Markdown, with finished runs and the estimated time for the others."""
     runs = study.runs()
     hashes = run_hashes(runs, code_state())
     finished = {run.name: finished_seconds(run, hashes[run.name]) for run in runs}
@@ -88,13 +88,13 @@ def plan_text(study: Study, workers: int) -> str:
     left_s = seconds_left(waiting, seconds, {run.name: run.kind for run in runs}, workers)
     states = {name: f"finished in {value:.0f} s" for name, value in seconds.items()}
     rows = [f"| {run.name} | {', '.join(run.config_files)} | {states.get(run.name, '')} |" for run in runs]
-    counts = f"{len(runs)} runs, {len(seconds)} of them finished; time left: {in_words(left_s) if waiting else 'none'}."
+    counts = f"{len(runs)} runs, {len(seconds)} finished; time left: {in_words(left_s) if waiting else 'none'}."
     later = [study.later_words] if study.later_words else []
     return "\n".join(["| run | configs | |", "|---|---|---|", *rows, "", counts, *later])
 
 
 def _without_places(failed: Sequence[FailedRun], study: Study) -> list[FailedRun]:
-    """Reasons of failures without the folders of this machine."""
+    """Replace folders of this machine in the failure reasons."""
     data = {str(own.root): "<data>" for own in study.data_sets.values()}
     found = []
     for run in failed:

@@ -107,7 +107,7 @@ def test_a_scan_without_ratio_is_refused(network):
     ("options", "message"),
     [
         ({"weights": (0.35, 1.96)}, r"weights is \[0.35, 1.96\]. Expected numbers in"),
-        ({"ratio_thresholds": (0.03, 0.001)}, "Expected the lower one first"),
+        ({"ratio_thresholds": (0.03, 0.001)}, "Expected the lower threshold first"),
         ({"decision_threshold": -0.5}, "decision_threshold is"),
     ],
 )

@@ -97,9 +97,9 @@ def test_channels_last_gives_nearly_the_same():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"features": (4, 8, 12)}, "each twice the one above"),
+        ({"features": (4, 8, 12)}, "each twice the previous one"),
         ({"features": (4,), "convolutions": ()}, "at least two"),
-        ({"convolutions": (1, 2, 3)}, r"2 in all"),
+        ({"convolutions": (1, 2, 3)}, "first: 2 numbers"),
         ({"convolutions": (1, 0)}, "1 or more"),
         ({"bottleneck_ratio": 3}, "Expected a divisor"),
         ({"norm": "layer"}, "norm is 'layer'. Expected one of: instance, batch"),

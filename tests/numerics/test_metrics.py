@@ -89,12 +89,12 @@ def test_masks_and_maps_that_hold_no_numbers_are_refused(value):
     wrong = mask.clone()
     wrong[2, 0] = value
     tolerance_mm = {"lung": 1.0, "infection": 1.0}
-    with pytest.raises(ValueError, match="The prediction holds labels that are NaN or infinite"):
+    with pytest.raises(ValueError, match="The prediction contains NaN or infinite labels"):
         mask_scores(wrong, mask, (1.0, 1.5, 2.0), tolerance_mm)
-    with pytest.raises(ValueError, match="The truth holds labels that are NaN or infinite"):
+    with pytest.raises(ValueError, match="The truth contains NaN or infinite labels"):
         mask_scores(mask, wrong, (1.0, 1.5, 2.0), tolerance_mm)
     for attention, infection in ((wrong, mask), (mask, wrong)):
-        with pytest.raises(ValueError, match="Attention or infection holds NaN or infinite values"):
+        with pytest.raises(ValueError, match="Attention or infection contains NaN or infinite values"):
             attention_overlap(attention, infection)
     with pytest.raises(ValueError, match=r"prediction has value -?(nan|inf) at 5 pixels"):
         LesionScores()(wrong[None, None], mask[None, None])

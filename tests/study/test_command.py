@@ -60,14 +60,14 @@ def test_a_dry_run_lists_the_runs_and_touches_nothing(run, tmp_path, capsys):
     assert run("covid_seg_bundle", data, tmp_path / "study", "--num_folds", "3", "--networks", "m", "--dry_run") == 0
     told = capsys.readouterr().out
     assert "| group/m/augmented/fold_0/train | train.yaml, recipes/last_weights.yaml |" in told
-    assert "24 runs, 0 of them finished; time left: not known yet." in told
+    assert "24 runs, 0 finished; time left: not known yet." in told
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_failed_runs_are_named_and_give_status_1(run, conducted, tmp_path, caplog):
     conducted[0].failed = [FailedRun("m/fold_0/train", "Case 012: label has value 7.")]
     assert run("covid_seg_bundle", write_slices(tmp_path / "set"), tmp_path / "study", "--num_folds", "3") == 1
-    assert "1 runs are not finished" in caplog.text
+    assert "1 runs did not finish" in caplog.text
     assert "m/fold_0/train: Case 012: label has value 7." in caplog.text
 
 
@@ -84,7 +84,7 @@ def test_a_signal_ends_the_study_with_its_status_and_says_how_to_go_on(run, monk
     ("words", "status", "message"),
     [
         (("--dry_run", "yes"), 2, "dry_run is 'yes'. Expected True or False"),
-        (("--num_panels", "2"), 1, "num_panels is not an option of a study of covid_seg_bundle"),
+        (("--num_panels", "2"), 1, "Option num_panels is not supported for a study of covid_seg_bundle"),
         (("--num_folds", "1"), 1, "num_folds is 1. Expected a whole number, 2 or more"),
         (("--workers", "0"), 1, "workers is 0. Expected a whole number, 1 or more"),
         (("--num_folds", "3a"), 2, "num_folds is '3a'. Expected a whole number"),
@@ -103,7 +103,7 @@ def test_a_folder_of_other_files_is_refused(run, tmp_path, caplog):
     folder.mkdir()
     (folder / "chapter.txt").touch()
     assert run("covid_seg_bundle", data, folder, "--num_folds", "3") == 1
-    assert "holds files that are no study" in caplog.text
+    assert "contains files that are not a study" in caplog.text
     assert [path.name for path in folder.iterdir()] == ["chapter.txt"]
 
 

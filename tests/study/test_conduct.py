@@ -140,6 +140,6 @@ def test_the_plan_tells_what_is_finished_and_the_time_left(study):
         "| plain_us/fold_0/train | train.yaml, networks/plain.yaml, recipes/last_weights.yaml | finished in 1800 s |"
         in text
     )
-    assert "18 runs, 2 of them finished; time left: 2 h 4 min." in text  # 8 trainings and 8 evaluations, two at once
-    assert text.endswith("Then attention figures of up to 3 scans, chosen among the scores.")
+    assert "18 runs, 2 finished; time left: 2 h 4 min." in text  # 8 trainings and 8 evaluations, two at once
+    assert text.endswith("Then attention figures of up to 3 scans, selected by their scores.")
     assert "attention figures" not in plan_text(replace(study, num_panels=0), workers=2)

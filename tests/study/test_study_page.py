@@ -25,7 +25,7 @@ def test_a_command_of_the_page_is_planned_as_written(line, tmp_path, monkeypatch
     words = [str(places.get(word, word)) for word in shlex.split(line)[3:]]
     monkeypatch.setattr(sys, "argv", ["custom_components", *words, *([] if "--dry_run" in words else ["--dry_run"])])
     main()
-    assert " runs, 0 of them finished; time left: not known yet." in capsys.readouterr().out
+    assert " runs, 0 finished; time left: not known yet." in capsys.readouterr().out
 
 
 def test_the_page_has_commands_of_both_bundles_and_of_make():

@@ -107,7 +107,7 @@ def hash_vectors(vectors: torch.Tensor, rotations: torch.Tensor, num_buckets: in
         ValueError: for half-precision vectors.
     """
     if vectors.dtype != torch.float32 and vectors.dtype != torch.float64:
-        raise ValueError("Hashing needs float32 or float64 vectors. Cast them first, outside of autocast.")
+        raise ValueError("Hashing needs float32 or float64 vectors. Cast them to float32 outside of autocast.")
     first, second = bucket_factors(num_buckets)
     vectors = vectors.detach()
     table = rotations.to(device=vectors.device, dtype=vectors.dtype)

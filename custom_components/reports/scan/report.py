@@ -38,6 +38,6 @@ def write_report(findings: ScanFindings, folder: str | Path) -> tuple[Path, Path
     page = render_page(report, scan)
     target = writable_folder(folder)
     with atomic_path(target / HTML_NAME) as path:
-        path.write_text(page, encoding="utf-8", errors="replace")  # a file's name may hold what Unicode does not
+        path.write_text(page, encoding="utf-8", errors="replace")  # a file name may contain invalid Unicode
     write_json(target / JSON_NAME, report)
     return target / JSON_NAME, target / HTML_NAME

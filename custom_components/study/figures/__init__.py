@@ -1,1 +1,1 @@
-"""Figures of a study: of its results, or of its tables."""
+"""Figures of a study, drawn from its results or its tables."""

@@ -12,14 +12,14 @@ from custom_components.study.tables.interval_tables import GROUP_METRICS
 from custom_components.study.tables.model_scores import METRICS, SET_TITLES, missing_note, score_cell
 from custom_components.study.tables.table import Table, joined_notes, levels
 
-# Pictures beside each other: each holds several panels, whose letters must be legible in print.
+# Pictures per row: each has several panels, whose text must be legible in print.
 _COLUMNS = 1
 
 
 def draw_auc_folds(results: ClassificationResults) -> Drawing:
-    """Draw the scores of each fold's model.
+    """Draw the scores of each fold model.
 
-    A row a set and a panel a score.
+    One row per set, one panel per score.
     """
     rows = [
         {"panel_row": SET_TITLES[name], "panel": title, "system": system, "fold": fold, "value": value}
@@ -29,22 +29,22 @@ def draw_auc_folds(results: ClassificationResults) -> Drawing:
         for fold, value in _by_fold(results, name, system, metric)
     ]
     note = joined_notes(
-        "A point is the model of one fold, scored on the fold it left out (TV set) or on the whole test set; the bar "
-        "is their mean. Folds without a score have no point.",
+        "Each point is the model of one fold, scored on its validation fold (TV set) or on the whole test set; the bar "
+        "is the mean. Folds without a score have no point.",
         missing_note(results),
     )
-    return draw_fold_dots(pd.DataFrame(rows), "folds", "Scores of the single folds", note)
+    return draw_fold_dots(pd.DataFrame(rows), "folds", "Scores of each fold", note)
 
 
 def draw_subgroups(name: str, table: Table) -> Drawing:
-    """Draw the scores of a table of groups.
+    """Draw the scores of a subgroup table.
 
     Args:
-        name: of the set.
-        table: of :func:`custom_components.study.tables.interval_tables.subgroup_tables`.
+        name: name of the set.
+        table: result of :func:`custom_components.study.tables.interval_tables.subgroup_tables`.
 
     Returns:
-        The figure, a panel a score.
+        The figure, one panel per score.
     """
     metrics = [METRICS[metric] for metric in GROUP_METRICS]
     rows = []
@@ -53,21 +53,21 @@ def draw_subgroups(name: str, table: Table) -> Drawing:
         label = f"{group} ({row['COVID-19']} / {row['CAP']})"
         for metric in metrics:
             rows.append({"heading": heading, "group": label, "metric": metric, **limits_of(row[metric])})
-    note = "In brackets: scans with COVID-19 / CAP. Dotted: all scans. Groups of one class have no AUC. "
+    note = "In brackets: scans with COVID-19 / CAP. Dotted line: all scans. Groups with one class have no AUC. "
     return draw_forest(pd.DataFrame(rows), metrics, f"subgroups_{name}", table.title, note + table.note)
 
 
 def draw_attention_sheets(results: ClassificationResults) -> Iterator[Drawing]:
-    """Draw the attention of single scans: those that were called rightly, and failures (Fig. 5 and 6)."""
+    """Draw attention figures of correctly classified scans and of failures (Fig. 5 and 6)."""
     called = [_picture(results, case_id) for case_id in _in_order(results)]
     rightly = [picture for picture, is_right in called if is_right is not False]
     wrongly = [picture for picture, is_right in called if is_right is False]
     note = (
-        "Axial and coronal view. Above each: class, size of the infection and probability of COVID-19, on a test set "
-        "its mean over the models of the folds."
+        "Axial and coronal view. Above each: class, size of the infection and probability of COVID-19 (test set: mean "
+        "over the fold models)."
     )
     yield from draw_contact_sheets("attention", "Where the networks looked", note, rightly, _COLUMNS)
-    yield from draw_contact_sheets("failures", "Failures: scans called wrongly", note, wrongly, _COLUMNS)
+    yield from draw_contact_sheets("failures", "Failures: misclassified scans", note, wrongly, _COLUMNS)
 
 
 def _by_fold(results: ClassificationResults, name: str, system: str, metric: str) -> Iterator[tuple[int, float]]:
@@ -77,7 +77,7 @@ def _by_fold(results: ClassificationResults, name: str, system: str, metric: str
 
 
 def _in_order(results: ClassificationResults) -> list[str]:
-    """Scans that have a picture, COVID-19 first, from small to large infections."""
+    """Scans with a picture: COVID-19 first, then by infection size, ascending."""
     there = [case_id for case_id, path in results.panels.items() if path.is_file()]
     shown = results.cases[results.cases["case_id"].isin(there)]
     order = shown.sort_values(["label", "ratio", "case_id"], ascending=[False, True, True])
@@ -85,7 +85,7 @@ def _in_order(results: ClassificationResults) -> list[str]:
 
 
 def _picture(results: ClassificationResults, case_id: str) -> tuple[Picture, bool | None]:
-    """The picture with its caption, and whether the last system that has a probability called it rightly."""
+    """Picture with caption, and whether the last system with a probability classified the scan correctly."""
     case = results.cases[results.cases["case_id"] == case_id].iloc[0]
     rows = results.scans[(results.scans["case_id"] == case_id) & (results.scans["set"] == case["set"])]
     means = rows.groupby("system")["probability"].mean().reindex(results.systems).dropna()

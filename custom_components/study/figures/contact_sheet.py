@@ -1,4 +1,4 @@
-"""Pictures of single cases side by side, each with a caption."""
+"""Contact sheets: pictures of cases side by side, each with a caption."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from custom_components.study.figures.drawing import WIDTH_MM, Drawing, hide_all,
 from matplotlib.axes import Axes
 from PIL import Image
 
-# Of a page, without margins and the figure's own caption.
+# Page size without margins and the figure's caption.
 _PAGE_MM = 225.0
 _CAPTION_MM = 9.0
 _PX_PER_MM = 8.0
@@ -22,8 +22,8 @@ class Picture:
     """One picture of a sheet.
 
     Args:
-        path: PNG.
-        caption: what it shows; never who.
+        path: PNG file.
+        caption: description, without patient identity.
     """
 
     path: Path
@@ -31,14 +31,14 @@ class Picture:
 
 
 def draw_contact_sheets(name: str, title: str, note: str, pictures: Sequence[Picture], columns: int) -> list[Drawing]:
-    """Draw pictures in reading order, as many a sheet as a page has room for.
+    """Draw pictures in reading order, as many per sheet as fit on a page.
 
     Args:
-        name: of the files; sheets after the first get a number.
-        title: what they show.
-        note: what is to be known of them.
+        name: file name; sheets after the first get a number.
+        title: title of the sheets.
+        note: explanatory note.
         pictures: the pictures.
-        columns: pictures beside each other.
+        columns: pictures per row.
 
     Returns:
         The sheets; none without pictures.

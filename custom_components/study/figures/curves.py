@@ -1,4 +1,4 @@
-"""ROC curves of a study's systems (Fig. 4 of Ouyang et al. 2020), and their reliability curves."""
+"""ROC curves (Fig. 4 of Ouyang et al. 2020) and reliability curves of a study's systems."""
 
 import math
 
@@ -22,16 +22,16 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 _COLUMNS = 3
 _ROC_ROW_MM, _RELIABILITY_ROW_MM = 62.0, 56.0
-# Area in square points of a bin that holds all cases, and the least that can be seen.
+# Marker area in square points for a bin with all cases, and the minimum visible area.
 _MARKER, _LEAST_MARKER = 130.0, 8.0
 _TICKS = (0, 0.25, 0.5, 0.75, 1)
 
 
 @print_style()
 def draw_roc_panels(results: ClassificationResults) -> Drawing:
-    """Draw ROC curves: panel A of all validation folds together, then one for each fold's model.
+    """Draw ROC curves: panel A for all validation folds pooled, then one panel per fold model.
 
-    The models of the folds are shown on the test set where there is one, else on the fold that each has left out.
+    The fold models are shown on the test set if there is one, otherwise on their validation folds.
     """
     scans, systems = results.scans, results.systems
     has_test = bool((scans["set"] == TEST).any())
@@ -51,15 +51,15 @@ def draw_roc_panels(results: ClassificationResults) -> Drawing:
     return Drawing(
         "roc",
         "ROC curves",
-        "COVID-19 is the positive class. Panel A joins the folds: each scan has the "
-        "probability of the model that left it out. Scans without a probability are left out.",
+        "COVID-19 is the positive class. Panel A pools the folds: each scan has the "
+        "probability of the model that was not trained on it. Scans without a probability are excluded.",
         figure,
     )
 
 
 @print_style()
 def draw_reliability(results: ClassificationResults) -> Drawing:
-    """Draw how often the predicted probability of COVID-19 comes true, a panel for each set and system."""
+    """Draw reliability curves of the predicted probability of COVID-19, one panel per set and system."""
     sets, systems = results.sets, results.systems
     figure = new_figure(_RELIABILITY_ROW_MM * len(sets))
     grid = figure.subplots(len(sets), len(systems), squeeze=False, sharex=True, sharey=True)
@@ -69,13 +69,13 @@ def draw_reliability(results: ClassificationResults) -> Drawing:
             _draw_reliability(axes, known, joined=name == sets[0], place=place)
             axes.set_title(f"{SET_TITLES[name]}\n{system}", loc="left")
     figure.supxlabel("predicted probability of COVID-19", fontsize="medium")
-    figure.supylabel("share of scans with COVID-19", fontsize="medium")
+    figure.supylabel("fraction of scans with COVID-19", fontsize="medium")
     return Drawing(
         "reliability",
         "Reliability curves",
-        f"Scans in {NUM_BINS} bins of equal width of the predicted probability; the area of a point is the share of "
-        "scans in its bin. On the grey line probabilities come true. Folds are joined in cross-validation; on a test "
-        "set each line is the model of one fold.",
+        f"Scans in {NUM_BINS} bins of equal width of the predicted probability; the area of a point is the fraction of "
+        "scans in its bin. Grey line: perfect calibration. Cross-validation: folds pooled; test set: one line per fold "
+        "model.",
         figure,
     )
 

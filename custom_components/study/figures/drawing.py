@@ -1,4 +1,4 @@
-"""A figure of a study: how it looks in print, and its files."""
+"""Figure of a study: print style and files."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -12,10 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
-# Width of a figure that spans both columns of a journal's page.
+# Width of a figure across both columns of a journal page.
 WIDTH_MM = 180.0
 
-# Colour (Okabe and Ito 2008), line and marker of the systems, in their order: each alone tells them apart.
+# Colour (Okabe and Ito 2008), line and marker of each system, in order; each property alone is distinctive.
 LOOKS = (
     ("#0072b2", "-", "o"),
     ("#d55e00", "--", "s"),
@@ -36,19 +36,19 @@ _STYLE: dict[Any, Any] = {
     "legend.fontsize": 7,
     "legend.frameon": False,
     "lines.linewidth": 1.4,
-    "pdf.fonttype": 42,  # letters stay letters
-    "text.parse_math": False,  # a site may be called "$"
+    "pdf.fonttype": 42,  # embed text as text
+    "text.parse_math": False,  # a site name may contain "$"
 }
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure as it stands in a paper.
+    """Figure as printed in a paper.
 
     Args:
-        name: of its files.
-        title: what it shows.
-        note: what is to be known of it.
+        name: file name.
+        title: title of the figure.
+        note: explanatory note.
         figure: the figure.
     """
 
@@ -60,17 +60,17 @@ class Drawing:
 
 @contextmanager
 def print_style() -> Iterator[None]:
-    """Letters and lines that can be read at print size; also as a decorator of a function that draws."""
+    """Matplotlib style legible at print size; also usable as a decorator."""
     with matplotlib.rc_context(_STYLE):
         yield
 
 
 def new_figure(height_mm: float, width_mm: float = WIDTH_MM) -> Figure:
-    """An empty figure without any global state.
+    """Create an empty figure without global matplotlib state.
 
     Args:
-        height_mm: in print.
-        width_mm: in print.
+        height_mm: printed height.
+        width_mm: printed width.
 
     Returns:
         The figure.
@@ -79,31 +79,31 @@ def new_figure(height_mm: float, width_mm: float = WIDTH_MM) -> Figure:
 
 
 def look_of(index: int) -> dict[str, Any]:
-    """Colour and line of the system at this place."""
+    """Colour and line style of the system at this position."""
     colour, line, _ = LOOKS[index % len(LOOKS)]
     return {"color": colour, "linestyle": line}
 
 
 def marker_of(index: int) -> dict[str, Any]:
-    """Colour and marker of the system at this place, without line."""
+    """Colour and marker of the system at this position, without line."""
     colour, _, marker = LOOKS[index % len(LOOKS)]
     return {"color": colour, "marker": marker, "linestyle": "none"}
 
 
 def say_empty(axes: Axes, text: str) -> None:
-    """Write into a panel that has nothing to show why it has not."""
+    """Write into an empty panel why it is empty."""
     axes.set(xticks=[], yticks=[])
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="0.35", wrap=True)
 
 
 def hide_all(panels: Sequence[Axes]) -> None:
-    """Take away the panels of a grid that are left over."""
+    """Hide unused panels of a grid."""
     for axes in panels:
         axes.set_axis_off()
 
 
 def drawing_files(drawing: Drawing) -> dict[str, bytes]:
-    """Contents of the files of a figure, by their names; the same figure gives the same bytes.
+    """File name to content of a figure's files; deterministic byte by byte.
 
     Args:
         drawing: the figure.

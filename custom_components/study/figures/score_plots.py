@@ -1,4 +1,4 @@
-"""Scores as points: of groups of cases with their intervals, and of single folds beside their mean."""
+"""Dot plots of scores: groups with intervals, and folds with their mean."""
 
 from collections.abc import Sequence
 
@@ -11,24 +11,24 @@ from matplotlib.axes import Axes
 _LINE_MM, _FRAME_MM = 4.6, 22.0
 _MOST_LETTERS = 34
 _ROW_MM = 58.0
-_SPREAD = 0.24  # of the dots of one system, of the distance to the next
+_SPREAD = 0.24  # spread of one system's dots relative to the distance between systems
 
 
 @print_style()
 def draw_forest(
     scores: pd.DataFrame, metrics: Sequence[str], name: str, title: str, note: str, axis: str = ""
 ) -> Drawing:
-    """Draw a line a group and a panel a metric; where a group has no score the line stays empty.
+    """Draw a forest plot with one line per group and one panel per metric; a group without score has an empty line.
 
     Args:
-        scores: ``group`` (its title), ``metric``, ``value``, ``low`` and ``high`` (NaN where not defined) and
-            ``heading`` (of the column that the groups are of), in the order of drawing. The first group is that of
-            all cases; its value is drawn through.
+        scores: ``group`` (title), ``metric``, ``value``, ``low`` and ``high`` (NaN if undefined) and ``heading``
+            (column that defines the groups), in drawing order. The first group contains all cases; its value is drawn
+            as a line through all groups.
         metrics: titles of the panels.
-        name: of the files.
-        title: what is shown.
-        note: what is to be known of it.
-        axis: what the horizontal axes measure, where the panels' titles do not say it.
+        name: file name.
+        title: title of the figure.
+        note: explanatory note.
+        axis: label of the horizontal axes, if the panel titles do not give it.
 
     Returns:
         The figure.
@@ -48,20 +48,20 @@ def draw_forest(
 
 
 def limits_of(cell: Cell) -> dict[str, float]:
-    """What :func:`draw_forest` draws of a cell."""
+    """Value and interval of a cell for :func:`draw_forest`."""
     return {"value": cell.value, "low": cell.low, "high": cell.high}
 
 
 @print_style()
 def draw_fold_dots(scores: pd.DataFrame, name: str, title: str, note: str) -> Drawing:
-    """Draw a dot a fold and a bar at their mean.
+    """Draw one dot per fold and a bar at the mean.
 
     Args:
-        scores: ``panel_row`` and ``panel`` (titles), ``system``, ``fold`` and ``value``, in the order of drawing; NaN
-            where a fold has none.
-        name: of the files.
-        title: what is shown.
-        note: what is to be known of it.
+        scores: ``panel_row`` and ``panel`` (titles), ``system``, ``fold`` and ``value`` (NaN if missing), in drawing
+            order.
+        name: file name.
+        title: title of the figure.
+        note: explanatory note.
 
     Returns:
         The figure.
@@ -82,7 +82,7 @@ def draw_fold_dots(scores: pd.DataFrame, name: str, title: str, note: str) -> Dr
 
 
 def _lines(scores: pd.DataFrame) -> tuple[list[tuple[str, bool]], dict[tuple[str, str], int]]:
-    """Texts of the lines with whether they are headings, and the line of each group."""
+    """Line texts with whether each is a heading, and the line of each group."""
     labels: list[tuple[str, bool]] = []
     places: dict[tuple[str, str], int] = {}
     for heading, groups in scores.groupby("heading", sort=False):

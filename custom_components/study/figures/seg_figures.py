@@ -15,12 +15,12 @@ from custom_components.study.tables.network_tables import AUGMENTATION, AUGMENTE
 from custom_components.study.tables.table import Cell, Table, joined_notes
 
 _MEAN = "mean of the classes"
-# Pictures beside each other: each holds several panels, whose letters must be legible in print.
+# Pictures per row: each has several panels, whose text must be legible in print.
 _COLUMNS = 1
 _MOST_CASES = 3
 _CHOICE = (
     f"Up to {_MOST_CASES} cases, evenly spread from the best to the worst Dice of the first network under the first "
-    "protocol. Networks trained {way}; each case by the network that left it out."
+    "protocol. Networks trained {way}; each case predicted by a network not trained on it."
 )
 
 
@@ -29,7 +29,7 @@ def draw_dice_folds(results: SegmentationResults, tables: dict[str, Table]) -> D
 
         tables: those of :func:`custom_components.study.tables.lesion_tables.lesion_fold_table`, by protocol.
 
-    A row a protocol and a panel for training with and without augmentation.
+    One row per protocol, one panel each for training with and without augmentation.
     """
     rows = [
         {"panel_row": f"Dice (protocol {protocol})", "panel": title, "system": network, "fold": fold, "value": value}
@@ -40,11 +40,11 @@ def draw_dice_folds(results: SegmentationResults, tables: dict[str, Table]) -> D
     ]
     words = " ".join(f"{name}: {text}" for name, text in results.protocols.items())
     note = joined_notes(
-        "A point is the mean lesion Dice of one fold, the bar the mean over folds.",
+        "Each point is the mean lesion Dice of one fold; the bar is the mean over folds.",
         words,
         scored_note(results, list(results.protocols)),
     )
-    return draw_fold_dots(pd.DataFrame(rows), "folds", "Dice of the single folds", note)
+    return draw_fold_dots(pd.DataFrame(rows), "folds", "Dice of each fold", note)
 
 
 def draw_lesions(results: SegmentationResults, networks: dict[str, Table], lesions: dict[str, Table]) -> Drawing:
@@ -53,7 +53,7 @@ def draw_lesions(results: SegmentationResults, networks: dict[str, Table], lesio
         networks: Table II by protocol.
         lesions: tables of :func:`custom_components.study.tables.lesion_tables.lesion_table` by protocol.
 
-    A panel for each protocol and training.
+    One panel per protocol and augmentation.
     """
     rows = [
         {"heading": heading, "group": network, "metric": f"{protocol}\n{title.lower()}", **limits_of(cell)}
@@ -64,7 +64,7 @@ def draw_lesions(results: SegmentationResults, networks: dict[str, Table], lesio
         for cell in [_dice_cell(networks[protocol], lesions[protocol], heading, network, augmented)]
     ]
     note = joined_notes(
-        "Dotted: the mean of the first network. A class that no case has is left out.",
+        "Dotted line: mean of the first network. Classes that no case has are excluded.",
         next(iter(networks.values())).note,
     )
     scores = pd.DataFrame(rows)
@@ -72,9 +72,9 @@ def draw_lesions(results: SegmentationResults, networks: dict[str, Table], lesio
 
 
 def draw_overlay_sheets(results: SegmentationResults) -> Iterator[Drawing]:
-    """Draw the overlays of single cases, each network's beside each other (Fig. 5).
+    """Draw overlays of cases, with the networks side by side (Fig. 5).
 
-    Sheets, those of one protocol after those of another.
+    Sheets, one protocol after another.
     """
     shown = {key: path for key, path in results.overlays.items() if path.is_file()}
     chosen = _chosen(results, {case_id for _, _, case_id in shown})
@@ -96,7 +96,7 @@ def _titles(results: SegmentationResults) -> list[tuple[bool, str]]:
 
 
 def _chosen(results: SegmentationResults, case_ids: set[str]) -> list[str]:
-    """Cases to show: evenly spread over the ranks of the mean Dice of the first network, from best to worst."""
+    """Select cases evenly over the ranks of the first network's mean Dice, best to worst."""
     scores = results.scores_of(results.networks[0], results.augmentation[0], next(iter(results.protocols)))
     known = scores[scores["case_id"].isin(case_ids)].dropna(subset="dice")
     means = known.groupby("case_id")["dice"].mean().reset_index()

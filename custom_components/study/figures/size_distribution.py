@@ -1,4 +1,4 @@
-"""How large infections are in both classes (Fig. 1 of Ouyang et al. 2020)."""
+"""Distribution of infection sizes in both classes (Fig. 1 of Ouyang et al. 2020)."""
 
 import numpy as np
 import pandas as pd
@@ -8,18 +8,18 @@ from custom_components.study.results.study_results import CLASS_TITLES
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-# Edges of the bars; all scans below the first share one bar. The borders of the paper's groups are among them.
+# Bin edges, including the limits of the paper's groups; all scans below the first edge share one bar.
 _EDGES = (*(factor * power for power in (1e-4, 1e-3, 1e-2, 1e-1) for factor in (1, 2, 3, 5)), 1.0)
 _HEIGHT_MM = 75.0
 
 
 @print_style()
 def draw_size_distribution(cases: pd.DataFrame, sets: dict[str, str]) -> Drawing:
-    """Draw how many scans have an infection of which size: COVID-19 upwards, CAP downwards.
+    """Draw a histogram of infection sizes: COVID-19 upwards, CAP downwards.
 
     Args:
-        cases: of the study: ``set``, ``label``, ``ratio``.
-        sets: name to title of the sets, a panel each.
+        cases: cases of the study: ``set``, ``label``, ``ratio``.
+        sets: name to title of each set; one panel per set.
 
     Returns:
         The figure.
@@ -36,8 +36,9 @@ def draw_size_distribution(cases: pd.DataFrame, sets: dict[str, str]) -> Drawing
     return Drawing(
         "size_distribution",
         "Sizes of the infections",
-        f"Volume of the infection as a share of the lungs. The leftmost bar holds all below {100 * _EDGES[0]:g} %; "
-        f"dotted lines are the borders of the ratio groups. {unknown} scans of unknown ratio are left out.",
+        f"Infection volume as a fraction of the lung volume. The leftmost bar contains all scans below "
+        f"{100 * _EDGES[0]:g} %; dotted lines are the limits of the ratio groups. {unknown} scans with unknown ratio "
+        "are excluded.",
         figure,
     )
 

@@ -1,1 +1,1 @@
-"""What each study runs and collects."""
+"""Runs of each study and collection of their results."""

@@ -24,17 +24,17 @@ THRESHOLD = 0.5
 
 
 def choose_panels(results: ClassificationResults, count: int) -> list[str]:
-    """Choose scans to show: half of them correct COVID-19 scans, half failures.
+    """Select scans to show: half correctly classified COVID-19 scans, half failures.
 
-    Correct ones are taken in turn from the bands of the infection ratio, small to large; of a band, and of the
-    failures, those come first whose probability is the most decided, COVID-19 before CAP among the failures.
+    Correct scans are taken from each band of the infection ratio in turn, small to large. Within a band, and among the
+    failures, scans with the most confident probability come first; among the failures, COVID-19 before CAP.
 
     Args:
-        results: with the predictions of the ensemble, the last system.
-        count: most scans to choose.
+        results: must include predictions of the ensemble, the last system.
+        count: maximum number of scans.
 
     Returns:
-        Case ids, correct ones first; fewer where there are no more.
+        Case ids, correct scans first; fewer than ``count`` if not enough scans exist.
     """
     found = results.predictions[results.predictions["set"] == TV].dropna(subset="probability")
     own = found.loc[found["system"] == results.systems[-1], ["case_id", "probability"]]
@@ -49,16 +49,16 @@ def choose_panels(results: ClassificationResults, count: int) -> list[str]:
 
 
 def panel_run(run: Run, scans: Mapping[str, Mapping[str, Any]], rule: pd.Series, weights: Mapping[str, Path]) -> Run:
-    """Plan the inference that draws the attention of scans.
+    """Plan the inference run that draws attention figures.
 
     Args:
-        run: the bundle's inference.
-        scans: to show, by the names of their images.
-        rule: of the ensemble, a row of ``results.ensemble``.
-        weights: of ``uniform``, ``size_balanced`` and, where it is trained, ``plain``.
+        run: the bundle's inference run.
+        scans: scans to show, by image name.
+        rule: ensemble rule, a row of ``results.ensemble``.
+        weights: weights files of ``uniform``, ``size_balanced`` and, if trained, ``plain``.
 
     Returns:
-        The run. What it reads is there while it runs: a datalist, and both branches as one file of weights.
+        The run. Its input files (a datalist and one weights file with both branches) exist only while it runs.
     """
     given = run.folder.parent / INPUT
     places = {"dataset_dir": given / DATALIST, "ckpt_path": given / WEIGHTS, "output_dir": run.folder / "eval"}
@@ -74,12 +74,12 @@ def panel_run(run: Run, scans: Mapping[str, Mapping[str, Any]], rule: pd.Series,
 
 
 def panel_path(name: str) -> str:
-    """Where the inference draws the attention of a scan, below the run's folder, by the name of its image."""
+    """Path of a scan's attention figure relative to the run's folder, from the image name."""
     return f"eval/{name}/{name}_attention.png"
 
 
 def branch_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides of a training for the inference, whose network has it as two branches, with the plain one beside them.
+    """Translate training overrides to inference, whose network has two branches and the plain network.
 
     Example:
         >>> branch_overrides({"network_def#alpha": 50, "grid": [8, 20, 16]})
@@ -108,7 +108,7 @@ def _inputs(places: Mapping[str, Path], scans: list[Mapping[str, Any]], weights:
 
 
 def _in_turn(scans: pd.DataFrame) -> list[str]:
-    """Case ids, one of each band of the ratio after the other."""
+    """Case ids, one from each ratio band in turn."""
     bands = scans["ratio"].map(ratio_band)
     columns = [scans.loc[bands == band, "case_id"].tolist() for band in RATIO_BANDS]
     longest = max(map(len, columns), default=0)

@@ -59,20 +59,20 @@ PREDICTION_COLUMNS = {
 
 @dataclass(frozen=True)
 class CapStudy:
-    """Cross-validation of the classifiers, and their models on a test set.
+    """Cross-validation of the classifiers; the fold models are also scored on a test set.
 
     Args:
         bundle: folder of covid_cap_bundle.
-        folder: of the study.
-        data: scans of the folds.
+        folder: output folder of the study.
+        data: cross-validation scans.
         test: scans of other patients; None without a test set.
-        protocol: ``nested``, which chooses nothing on what it reports, or ``paper``.
-        systems: which of ``SYSTEMS``.
-        overrides: numbers of the configs.
-        num_panels: most scans whose attention is drawn.
+        protocol: ``nested`` (nothing is selected on the reported scores) or ``paper``.
+        systems: subset of ``SYSTEMS``.
+        overrides: config values.
+        num_panels: maximum number of scans whose attention is drawn.
 
     Raises:
-        ValueError: when a fold cannot be used, or a patient is in both sets.
+        ValueError: if a fold is not usable or a patient is in both sets.
     """
 
     bundle: Path
@@ -92,40 +92,39 @@ class CapStudy:
 
     @property
     def folds(self) -> list[int]:
-        """Those of the datalist."""
+        """Folds of the datalist."""
         return sorted({scan["fold"] for scan in self.data.cases})
 
     @property
     def data_sets(self) -> dict[str, StudyData]:
-        """What the study reads, by what it is for."""
+        """Data sets of the study, by purpose."""
         return {"folds": self.data} if self.test is None else {"folds": self.data, TEST: self.test}
 
     @property
     def has_ensemble(self) -> bool:
-        """Whether both branches of the ensemble are trained."""
+        """Whether the study trains both branches of the ensemble."""
         return {UNIFORM, SIZE_BALANCED} <= set(self.systems)
 
     @property
     def weights(self) -> str:
-        """The weights of a training that are scored."""
+        """File name of the weights that are scored."""
         return "models/model.pt" if self.protocol == PAPER else "models/last.pt"
 
     def words(self) -> dict[str, str]:
-        """The protocol in words, by its name."""
+        """Description of the protocol, by name."""
         count = len(self.folds)
-        folds = f"{count} folds by patient, those of the datalist. Each scan is scored by the model that left it out."
+        folds = f"{count} folds by patient, from the datalist. Each scan is scored by a model not trained on it."
         how = {
-            PAPER: "As in the paper, a model is that of the epoch with the best AUC on the fold that it is then scored "
-            "on, and the ensemble's weights and thresholds were searched on the predictions that are then reported: "
-            "these scores are optimistic.",
-            NESTED: "A model is that of its last epoch, so that nothing was chosen on the fold that it is scored on. "
-            "The ensemble's weights and thresholds for a fold were searched on the predictions of the other folds, "
-            "those for the test set on the predictions of all folds.",
+            PAPER: "As in the paper, each model is the epoch with the best AUC on the fold it is scored on, and the "
+            "ensemble's weights and thresholds were searched on the reported predictions: these scores are optimistic.",
+            NESTED: "Each model is the last epoch: nothing was selected on the fold it is scored on. "
+            "The ensemble's weights and thresholds for a fold were searched on the predictions of the other folds; "
+            "those for the test set, on the predictions of all folds.",
         }
         return {self.protocol: f"{folds} {how[self.protocol]}"}
 
     def runs(self) -> list[Run]:
-        """Trainings first of each system and fold, then what is scored with it."""
+        """For each system and fold: the training, then its evaluations."""
         return [run for system in self.systems for fold in self.folds for run in self._of_fold(system, fold)]
 
     def training(self, system: str, fold: int) -> Run:
@@ -147,24 +146,24 @@ class CapStudy:
         )
 
     def evaluation(self, system: str, fold: int) -> Run:
-        """Score a model on the fold that it left out."""
+        """Score a model on its validation fold."""
         run = self._evaluation("evaluate", system, fold, self.data)
         return replace(run, overrides={**run.overrides, "fold": fold})
 
     def test_evaluation(self, system: str, fold: int) -> Run:
         """Score a model on the test set."""
         if self.test is None:
-            raise ValueError("The study has no test set. Give one with --test_dir.")
+            raise ValueError("The study has no test set. Set one with --test_dir.")
         return self._evaluation(TEST, system, fold, self.test)
 
     def collect(self, outcome: Outcome) -> ClassificationResults:
-        """Results of those runs that are finished.
+        """Collect the results of the finished runs.
 
         Args:
-            outcome: what became of the runs.
+            outcome: outcome of the runs.
 
         Returns:
-            The results. A run that did not finish has no predictions, and is among the failed ones.
+            The results. A run that did not finish has no predictions and is listed as failed.
         """
         sets = {TV: self.data} if self.test is None else {TV: self.data, TEST: self.test}
         cases = pd.concat([_scans(data, name) for name, data in sets.items()], ignore_index=True)
@@ -184,21 +183,21 @@ class CapStudy:
         return replace(results, panels=self.panels(results))
 
     def later_runs(self, outcome: Outcome) -> list[Run]:
-        """The inference of the scans whose attention is drawn, by the models that left them out."""
+        """Inference runs for the attention figures, by models not trained on these scans."""
         return self.panel_runs(self.collect(outcome))
 
     @property
     def later_words(self) -> str:
-        """What :meth:`later_runs` will do, in words; empty when that is nothing."""
-        shown = f"Then attention figures of up to {self.num_panels} scans, chosen among the scores."
+        """Description of the :meth:`later_runs`; empty if there are none."""
+        shown = f"Then attention figures of up to {self.num_panels} scans, selected by their scores."
         return shown if self.has_ensemble and self.num_panels else ""
 
     def report(self, outcome: Outcome, resamples: int = RESAMPLES) -> Report:
-        """Tables and figures of the runs that are finished."""
+        """Tables and figures of the finished runs."""
         return cap_report(self.collect(outcome), resamples)
 
     def panel_runs(self, results: ClassificationResults) -> list[Run]:
-        """The inference of the scans to show: a run for each fold that has any, none without ensemble."""
+        """One inference run per fold with scans to show; none without an ensemble."""
         systems = {"uniform": UNIFORM, "size_balanced": SIZE_BALANCED, "plain": PLAIN}
         runs = []
         for fold, scans, rule in self._shown(results):
@@ -211,7 +210,7 @@ class CapStudy:
         return runs
 
     def _shown(self, results: ClassificationResults) -> list[tuple[int, dict[str, Mapping[str, Any]], pd.Series]]:
-        """Folds that have scans to show and a rule: these scans by the names of their images, and the rule."""
+        """For each fold with scans to show and a rule: the scans by image name, and the rule."""
         if not self.has_ensemble or results.ensemble.empty:
             return []
         chosen, by_fold = set(choose_panels(results, self.num_panels)), defaultdict[int, dict[str, Any]](dict)
@@ -223,7 +222,7 @@ class CapStudy:
         return [(fold, by_fold[fold], rules[fold]) for fold in sorted(by_fold) if fold in rules]
 
     def panels(self, results: ClassificationResults) -> dict[str, Path]:
-        """Attention figures that were drawn, by case id; also of a run that failed at another scan."""
+        """Attention figures by case id, including those of a run that failed at a later scan."""
         paths = {
             scan["case_id"]: self._folder(_panel_name(fold)) / panel_path(name)
             for fold, scans, _ in self._shown(results)
@@ -255,7 +254,7 @@ class CapStudy:
     def _run(
         self, name: str, verb: str, files: tuple[str, ...], data: StudyData, given: Mapping[str, Any] | None = None
     ) -> Run:
-        """What all runs have; those of one system and verb are of one kind."""
+        """Build a run with the common settings; runs of one system and verb share a kind."""
         system, _, what = name.split("/")
         overrides = self.overrides if given is None else given
         own = overrides_for(overrides, [str(self.bundle / "configs" / file) for file in files], verb)
@@ -270,19 +269,19 @@ class CapStudy:
 
 
 def check_test_set(data: StudyData, test: StudyData) -> None:
-    """Refuse a test set that holds patients, or scans, of the folds.
+    """Check that the test set shares no patient or scan with the folds.
 
     Raises:
-        ValueError: with the number of patients and some of their cases.
+        ValueError: if it does; the message gives the number of patients and some cases.
     """
     known = {scan["patient_id"] for scan in data.cases}
     shared = [scan for scan in test.cases if scan["patient_id"] in known]
     if shared:
         patients = len({scan["patient_id"] for scan in shared})
         raise ValueError(
-            f"{patients} patients of the test set are in the folds too; their cases there: "
-            f"{shorten([scan['case_id'] for scan in shared])}. Take them out of one of the sets or, if they are other "
-            "people, give them a patient_id of their own (without one, the case_id counts as the patient)."
+            f"{patients} patients of the test set are also in the folds; their test cases: "
+            f"{shorten([scan['case_id'] for scan in shared])}. Remove them from one of the sets or, if they are "
+            "different people, give them different patient_ids (without one, the case_id is the patient_id)."
         )
 
 

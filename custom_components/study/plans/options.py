@@ -1,4 +1,4 @@
-"""What a user asks of a study, checked, and the study that it makes."""
+"""Check the options of a study and plan it."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from custom_components.study.runs.overrides import check_overrides
 from custom_components.study.runs.run import EVALUATE, LAST_WEIGHTS, TRAIN
 from custom_components.study.runs.study_folder import DATA_HASHES
 
-# Overlays of covid_seg_bundle that a study sets itself, or that are no way of training.
+# Overlays of covid_seg_bundle that a study sets itself or that are not training recipes.
 NO_RECIPES = {Path(name).name for name in (LAST_WEIGHTS, seg_study.NO_AUGMENTATION)} | {"all_cases.yaml"}
 
 
@@ -32,13 +32,12 @@ def plan_cap_study(
     overrides: Mapping[str, Any] | None = None,
     num_panels: int = 6,
 ) -> CapStudy:
-    """Read the scans and plan a study of covid_cap_bundle; options as :class:`CapStudy` and the verb describe them.
+    """Read the scans and plan a study of covid_cap_bundle; see :class:`CapStudy` and ``study`` for the options.
 
-    With ``keep_hashes`` the hashes of the data's files are kept in the study's folder. ``num_folds`` has to be that of
-    the datalist.
+    ``keep_hashes`` stores the hashes of the data files in the study folder. ``num_folds`` must match the datalist.
 
     Raises:
-        ValueError: naming the option, what was expected and what came; when the data cannot be used.
+        ValueError: if an option is not valid or the data cannot be used.
     """
     for name, place in {"dataset_dir": dataset_dir, "test_dir": test_dir}.items():
         _check_outside(folder, name, place)
@@ -50,8 +49,8 @@ def plan_cap_study(
     folds = len({scan["fold"] for scan in data.cases})
     if num_folds not in (None, folds):
         raise ValueError(
-            f"The datalist has {folds} folds and num_folds is {num_folds}. Build it with build_datalist "
-            f"--num_folds {num_folds}, or leave --num_folds out."
+            f"The datalist has {folds} folds, but num_folds is {num_folds}. Build the datalist with build_datalist "
+            f"--num_folds {num_folds}, or omit --num_folds."
         )
     return CapStudy(
         bundle=bundle,
@@ -78,13 +77,12 @@ def plan_seg_study(
     recipe: Sequence[str] | str = (),
     augmentation: str = "both",
 ) -> SegStudy:
-    """Read the cases and plan a study of covid_seg_bundle; options as :class:`SegStudy` and the verb describe them.
+    """Read the cases and plan a study of covid_seg_bundle; see :class:`SegStudy` and ``study`` for the options.
 
-    With ``keep_hashes`` the hashes of the data's files are kept in the study's folder. The paper has 10 folds (Sec.
-    III-C).
+    ``keep_hashes`` stores the hashes of the data files in the study folder. The paper uses 10 folds (Sec. III-C).
 
     Raises:
-        ValueError: naming the option, what was expected and what came; when the data cannot be used.
+        ValueError: if an option is not valid or the data cannot be used.
     """
     both = (seg_study.GROUP, PAPER)
     _check_outside(folder, "dataset_dir", dataset_dir)
@@ -107,7 +105,7 @@ def plan_seg_study(
     )
 
 
-# A config that only the bundle of this name has, and what plans its study.
+# By bundle name: a config file that only this bundle has, and the function that plans its study.
 PLANNERS: dict[str, tuple[str, Callable[..., CapStudy | SegStudy]]] = {
     "covid_cap_bundle": ("recipes/size_balanced.yaml", plan_cap_study),
     "covid_seg_bundle": ("networks/unet.yaml", plan_seg_study),
@@ -120,14 +118,14 @@ def plan_study(
     """Plan the study of a bundle.
 
     Args:
-        bundle: its name, or its folder.
-        folder: of the study.
-        dataset_dir: as the bundle's training takes it.
-        keep_hashes: whether the hashes of the data's files are kept in the study's folder.
-        options: of :func:`plan_cap_study` or :func:`plan_seg_study`; None leaves the default.
+        bundle: name or path of the bundle.
+        folder: output folder of the study.
+        dataset_dir: data set in the form that the bundle's training expects.
+        keep_hashes: whether to store the hashes of the data files in the study folder.
+        options: options of :func:`plan_cap_study` or :func:`plan_seg_study`; None keeps the default.
 
     Raises:
-        ValueError: when it is none of the two bundles, or an option is not one of its study.
+        ValueError: if it is neither of the two bundles, or an option is not supported.
     """
     place = bundle_folder(bundle)
     plan = next(plan for mark, plan in PLANNERS.values() if (place / "configs" / mark).is_file())
@@ -135,26 +133,26 @@ def plan_study(
     known = inspect.signature(plan).parameters
     for name in given:
         if name not in known:
-            raise ValueError(f"{name} is not an option of a study of {place.name}. Leave it out.")
+            raise ValueError(f"Option {name} is not supported for a study of {place.name}. Remove it.")
     return plan(place, folder, dataset_dir, keep_hashes, **given)
 
 
 def bundle_folder(name: str) -> Path:
-    """Folder of a bundle, by its path or by its name.
+    """Find the folder of a bundle from its path or name.
 
     Raises:
-        ValueError: when it is none of the two bundles.
+        ValueError: if it is neither of the two bundles.
     """
     given = Path(name).expanduser()
     place = given.absolute() if (given / "configs" / TRAIN).is_file() else find_bundle(given.name)
     if place is None or not any((place / "configs" / mark).is_file() for mark, _ in PLANNERS.values()):
-        raise ValueError(f"bundle is {name!r}. Expected {' or '.join(PLANNERS)}, or the folder of one.")
+        raise ValueError(f"bundle is {name!r}. Expected {' or '.join(PLANNERS)}, or the path of such a bundle.")
     return place
 
 
 def _check_outside(folder: Path, name: str, place: str | None) -> None:
     if place and Path(place).is_dir() and folder.resolve().is_relative_to(Path(place).resolve()):
-        raise ValueError(f"output_dir lies in {name}. Name a folder outside, so that results are not read.")
+        raise ValueError(f"output_dir is inside {name}. Choose a folder outside, so that results are not read as data.")
 
 
 def _check_folds_and_overrides(bundle: Path, num_folds: int | None, overrides: Mapping[str, Any] | None) -> None:
@@ -170,12 +168,12 @@ def _listed(names: Sequence[str] | str) -> tuple[str, ...]:
 
 
 def _chosen(option: str, names: Sequence[str] | str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The named ones, in their usual order."""
+    """Selected names in the order of ``known``."""
     listed = _listed(names)
     for name in listed:
         _one_of(option, name, known)
     if not listed:
-        raise ValueError(f"{option} names none. Expected some of: {', '.join(known)}.")
+        raise ValueError(f"{option} is empty. Expected one or more of: {', '.join(known)}.")
     return tuple(name for name in known if name in listed)
 
 

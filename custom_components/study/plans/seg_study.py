@@ -39,7 +39,7 @@ NETWORKS = {
     "m_r": ("M-R", ("networks/no_resnext.yaml",)),
     "unet": ("U-Net", ("networks/unet.yaml",)),
 }
-# Networks of others, trained and scored by the same configs where a study names them.
+# Additional networks, trained and scored with the same configs if selected.
 PEERS = {"flexible_unet": ("FlexibleUNet", ("networks/flexible_unet.yaml",))}
 ALL_NETWORKS = {**NETWORKS, **PEERS}
 RECIPES = "recipes"
@@ -59,13 +59,13 @@ SCORE_COLUMNS = {
 
 @dataclass(frozen=True)
 class Arm:
-    """One cell of the study: a network that is trained in one way and scored by one protocol.
+    """One training of the study: protocol, network, augmentation and fold.
 
     Args:
         protocol: ``group`` or ``paper``.
         network: one of ``ALL_NETWORKS``.
-        augmented: whether its training augments.
-        fold: that is left out.
+        augmented: whether it is trained with augmentation.
+        fold: validation fold.
     """
 
     protocol: str
@@ -75,32 +75,32 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """Begins the names of its runs."""
+        """Prefix of its run names."""
         return f"{self.protocol}/{self.network}/{ARMS[self.augmented]}/fold_{self.fold}"
 
     @property
     def title(self) -> str:
-        """Of its network."""
+        """Title of its network."""
         return ALL_NETWORKS[self.network][0]
 
 
 @dataclass(frozen=True)
 class SegStudy:
-    """Cross-validation of the segmentation networks, by group and, beside it, by random slice.
+    """Cross-validation of the segmentation networks, split by group and, for comparison, by random slice.
 
     Args:
         bundle: folder of covid_seg_bundle.
-        folder: of the study.
-        data: cases.
+        folder: output folder of the study.
+        data: cases of the data set.
         protocols: ``group``, ``paper``, or both.
-        networks: which of ``ALL_NETWORKS``.
+        networks: subset of ``ALL_NETWORKS``.
         num_folds: number of folds.
-        overrides: numbers of the configs.
+        overrides: config values.
         recipe: overlays of ``recipes`` on top of every training's train.yaml, such as ``dice_cross_entropy.yaml``.
         augmentation: whether networks are trained with augmentation, without, or both.
 
     Raises:
-        ValueError: when the cases cannot make the folds, or two of a fold have images of one name.
+        ValueError: if the cases cannot be split into the folds, or two images of a fold have the same name.
     """
 
     bundle: Path
@@ -121,26 +121,26 @@ class SegStudy:
 
     @property
     def data_sets(self) -> dict[str, StudyData]:
-        """What the study reads, by what it is for."""
+        """Data sets of the study, by purpose."""
         return {"folds": self.data}
 
     def split(self, protocol: str, fold: int) -> dict[str, Any]:
-        """The cases of a fold, as the bundle splits them."""
+        """Split the cases for a fold as the bundle does."""
         config = config_content([str(self.bundle / "configs" / TRAIN)], self.overrides)
         own = {"border": config["border"], "seed": config["seed"]}
         return split_cases(list(self.data.cases), self.num_folds, fold, protocol, **own)  # type: ignore[arg-type]
 
     def words(self) -> dict[str, str]:
-        """The protocols in words, by their names."""
+        """Description of each protocol, by name."""
         return {protocol: self._words(protocol) for protocol in self.protocols}
 
     def arms(self) -> Iterator[Arm]:
-        """All cells, protocol by protocol."""
+        """All trainings, protocol by protocol."""
         for protocol, network, augmented in product(self.protocols, self.networks, self.augmentation):
             yield from (Arm(protocol, network, augmented, fold) for fold in range(self.num_folds))
 
     def runs(self) -> list[Run]:
-        """A training of each cell, and its score."""
+        """A training and an evaluation for each arm."""
         return [run for arm in self.arms() for run in (self.training(arm), self.evaluation(arm))]
 
     def training(self, arm: Arm) -> Run:
@@ -158,7 +158,7 @@ class SegStudy:
         )
 
     def evaluation(self, arm: Arm) -> Run:
-        """Score a network on the fold that it left out; pictures are drawn of one way of training alone."""
+        """Score a network on its validation fold; overlays are drawn for one augmentation setting only."""
         training = self.training(arm)
         run = self._run(arm, "evaluate", EVALUATING, (TRAIN, EVALUATE, *ALL_NETWORKS[arm.network][1]))
         places = {"dataset_dir": self.data.root, "ckpt_path": training.folder / WEIGHTS}
@@ -172,13 +172,13 @@ class SegStudy:
         )
 
     def collect(self, outcome: Outcome) -> SegmentationResults:
-        """Results of those runs that are finished.
+        """Collect the results of the finished runs.
 
         Args:
-            outcome: what became of the runs.
+            outcome: outcome of the runs.
 
         Returns:
-            The results. A run that did not finish has no scores, and is among the failed ones.
+            The results. A run that did not finish has no scores and is listed as failed.
         """
         finished = [arm for arm in self.arms() if outcome.has(self.evaluation(arm))]
         scores = pd.concat([pd.DataFrame(columns=list(SCORE_COLUMNS)), *map(self._scores, finished)])
@@ -195,16 +195,16 @@ class SegStudy:
         )
 
     def later_runs(self, outcome: Outcome) -> list[Run]:
-        """None: all that a report shows is made by the evaluations."""
+        """No runs: the evaluations produce everything in the report."""
         return []
 
     @property
     def later_words(self) -> str:
-        """What :meth:`later_runs` will do, in words: nothing."""
+        """Empty: there are no :meth:`later_runs`."""
         return ""
 
     def report(self, outcome: Outcome, resamples: int = RESAMPLES) -> Report:
-        """Tables and figures of the runs that are finished."""
+        """Tables and figures of the finished runs."""
         return seg_report(self.collect(outcome), resamples)
 
     def _run(self, arm: Arm, what: str, verb: str, files: tuple[str, ...]) -> Run:
@@ -217,12 +217,12 @@ class SegStudy:
     def _words(self, protocol: str) -> str:
         how = self.split(protocol, 0)["protocol"]
         return (
-            f"{self.num_folds} folds, {how}. Each case is scored by the model that left it out. A model is that of its "
-            "last epoch, so that nothing was chosen on the fold that it is scored on."
+            f"{self.num_folds} folds, {how}. Each case is scored by a model not trained on it. Each model is the "
+            "last epoch: nothing was selected on the fold it is scored on."
         )
 
     def _scores(self, arm: Arm) -> pd.DataFrame:
-        """Long table of a fold: a row for each case and lesion class."""
+        """Long table of a fold: one row per case and lesion class."""
         table = read_case_table(self.evaluation(arm).folder / PER_CASE)
         own: dict[str, Any] = {"network": arm.title, "augmented": arm.augmented, "protocol": arm.protocol}
         own |= {"fold": arm.fold, "case_id": table["case_id"].map(self._ids(arm))}
@@ -233,7 +233,7 @@ class SegStudy:
         return pd.concat(parts)
 
     def _ids(self, arm: Arm) -> dict[str, str]:
-        """Case ids of a fold by the names of the images, which evaluations name cases by."""
+        """Case ids of a fold by image name; evaluations identify cases by image name."""
         return {case_name(case["image"]): case["case_id"] for case in self.split(arm.protocol, arm.fold)["validation"]}
 
     def _overlays(self, arm: Arm) -> Iterator[tuple[tuple[str, str, str], Path]]:

@@ -1,4 +1,4 @@
-"""A data set of a study: its cases, what its datalist says of them beyond, and its fingerprint."""
+"""Data set of a study: cases, additional datalist columns and fingerprint."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from custom_components.datalists.split import PATH_KEYS as SLICE_PATHS
 from custom_components.phantom import phantom_dataset, phantom_scan_dataset
 from custom_components.study.runs.fingerprints import DataFingerprint, fingerprint
 
-# What a datalist says of a case is shown in tables, but for these, which can name a person.
+# Datalist columns are shown in tables, except these, which can identify a person.
 IDENTITY = frozenset(
     ("name", "patientname", "patientid", "birthdate", "patientbirthdate", "dateofbirth", "mrn", "accessionnumber")
 )
@@ -29,10 +29,10 @@ class StudyData:
 
     Args:
         root: the data set: a folder or a datalist.
-        cases: as ``list_scans`` or ``list_cases`` return them.
-        further: other columns of the datalist, one mapping a case.
-        path_keys: entries of a case that are files, or folders of files.
-        known: file that keeps the hashes of the data's files; None keeps none.
+        cases: cases from ``list_scans`` or ``list_cases``.
+        further: other columns of the datalist, one mapping per case.
+        path_keys: entries of a case that are files or folders.
+        known: file that caches the hashes of the data files; None disables the cache.
     """
 
     root: Path
@@ -43,7 +43,7 @@ class StudyData:
 
     @cached_property
     def fingerprint(self) -> DataFingerprint:
-        """Of the cases and their files, which are read when it is first asked for."""
+        """Fingerprint of the cases and their files; the files are read at first access."""
         return fingerprint(self.cases, self.path_keys, self.known)
 
 
@@ -52,10 +52,10 @@ def scan_data(dataset_dir: str | Path, known: Path | None = None) -> StudyData:
 
     Args:
         dataset_dir: as ``list_scans`` takes it, labelled.
-        known: file that keeps the hashes of the data's files; None keeps none.
+        known: file that caches the hashes of the data files; None disables the cache.
 
     Raises:
-        ValueError: as ``list_scans`` does.
+        ValueError: as for ``list_scans``.
     """
     root = Path(phantom_scan_dataset()) if str(dataset_dir) == PHANTOM else existing_root(dataset_dir)
     scans = list_scans(root)
@@ -68,10 +68,10 @@ def slice_data(dataset_dir: str | Path, known: Path | None = None) -> StudyData:
 
     Args:
         dataset_dir: as ``list_cases`` takes it, with masks.
-        known: file that keeps the hashes of the data's files; None keeps none.
+        known: file that caches the hashes of the data files; None disables the cache.
 
     Raises:
-        ValueError: as ``list_cases`` does.
+        ValueError: as for ``list_cases``.
     """
     root = Path(phantom_dataset()) if str(dataset_dir) == PHANTOM else existing_root(dataset_dir)
     cases = list_cases(root)
@@ -80,15 +80,15 @@ def slice_data(dataset_dir: str | Path, known: Path | None = None) -> StudyData:
 
 
 def further_columns(root: Path, cases: Sequence[Any], own: Sequence[str]) -> list[dict[str, Any]]:
-    """What a datalist says of each case beside the columns that the bundles read, and beside who the patient is.
+    """Additional datalist columns of each case: not read by the bundles and not identifying the patient.
 
     Args:
-        root: of the data set.
-        cases: as they were listed.
+        root: folder or datalist of the data set.
+        cases: listed cases.
         own: columns that the bundles read.
 
     Returns:
-        One mapping a case; empty ones without a datalist. Lists and objects become text, their JSON.
+        One mapping per case, empty without a datalist. Lists and objects are converted to JSON text.
     """
     path = datalist_file(root)
     if path is None:

@@ -1,4 +1,4 @@
-"""What the report of a study of covid_cap_bundle holds, in order."""
+"""Report of a covid_cap_bundle study: tables and figures in order."""
 
 from custom_components.study.figures.cap_figures import draw_attention_sheets, draw_auc_folds, draw_subgroups
 from custom_components.study.figures.curves import draw_reliability, draw_roc_panels
@@ -19,10 +19,10 @@ from custom_components.study.tables.system_tables import (
 
 
 def cap_report(results: ClassificationResults, resamples: int) -> Report:
-    """Make all tables and figures.
+    """Create all tables and figures.
 
     Raises:
-        ValueError: naming a case, when the results contradict themselves.
+        ValueError: if the results are inconsistent; the message names a case.
     """
     titles = {name: SET_TITLES[name] for name in results.sets}
     intervals = interval_table(results, resamples)
@@ -35,12 +35,12 @@ def cap_report(results: ClassificationResults, resamples: int) -> Report:
         Section("data", "Data", [demographics_table(results.cases, results.sets), sizes]),
         Section("systems", "Systems", [systems_table(results), roc, intervals]),
         Section("ratio", "By size of the infection", [ratio_table(results)]),
-        Section("pairs", "Systems in pairs", [comparison_table(results, resamples), *t_test]),
+        Section("pairs", "Pairwise comparison of systems", [comparison_table(results, resamples), *t_test]),
         Section("calibration", "Calibration", [calibration_table(results), reliability]),
         Section("groups", "By group of scans", forests),
         Section("folds", "Folds", [draw_auc_folds(results), fold_table(results)]),
         Section("ensemble", "Ensemble", [ensemble_table(results)]),
         Section("attention", "Attention", [attention_table(results, resamples), *sheets]),
     ]
-    title = "COVID-19 or community-acquired pneumonia: report of a study"
+    title = "COVID-19 or community-acquired pneumonia: study report"
     return Report(title, results.protocols, results.failed, sections)

@@ -1,4 +1,4 @@
-"""What the report of a study of covid_seg_bundle holds, in order."""
+"""Report of a covid_seg_bundle study: tables and figures in order."""
 
 from custom_components.study.figures.seg_figures import draw_dice_folds, draw_lesions, draw_overlay_sheets
 from custom_components.study.report.study_report import Report, Section
@@ -8,10 +8,10 @@ from custom_components.study.tables.network_tables import network_comparison_tab
 
 
 def seg_report(results: SegmentationResults, resamples: int) -> Report:
-    """Make all tables and figures.
+    """Create all tables and figures.
 
     Raises:
-        ValueError: naming a case, when the results contradict themselves.
+        ValueError: if the results are inconsistent; the message names a case.
     """
     networks = list(network_tables(results, resamples))
     ablations = dict(zip(results.protocols, networks[1::2], strict=True))
@@ -24,9 +24,9 @@ def seg_report(results: SegmentationResults, resamples: int) -> Report:
         Section("networks", "Networks", networks),
         Section("protocols", "Random slices", protocols),
         Section("lesions", "Lesion classes", [draw_lesions(results, ablations, lesions), *lesions.values()]),
-        Section("pairs", "Networks in pairs", [network_comparison_table(results, resamples)]),
+        Section("pairs", "Pairwise comparison of networks", [network_comparison_table(results, resamples)]),
         Section("folds", "Folds", [*dots, *folds.values()]),
         Section("overlays", "Segmented cases", list(draw_overlay_sheets(results))),
     ]
-    title = "Lesions of COVID-19 on chest CT: report of a study"
+    title = "COVID-19 lesions on chest CT: study report"
     return Report(title, results.protocols, results.failed, sections)

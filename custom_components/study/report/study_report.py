@@ -17,7 +17,7 @@ from custom_components.study.tables.table_files import table_files
 TABLES, FIGURES = "tables", "figures"
 HTML_NAME, PROVENANCE_NAME = "report.html", "provenance.json"
 
-# Resamples of every bootstrap.
+# Number of bootstrap resamples.
 RESAMPLES = 2000
 
 NOTICE = "Research use only. Not a medical device."
@@ -25,16 +25,16 @@ NOTICE = "Research use only. Not a medical device."
 # Key of the provenance under which the report's own files are listed.
 FILES_KEY = "report_files"
 
-_MOST_ENTRIES = 40  # of one list of the provenance that the page shows
+_MOST_ENTRIES = 40  # maximum number of list items from the provenance on the page
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with tables and figures.
+    """Section of the report: a heading with tables and figures.
 
     Args:
-        key: of links to it.
-        title: its heading.
+        key: target of links.
+        title: heading.
         blocks: tables and figures in order.
     """
 
@@ -45,13 +45,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """What the report of a study shows.
+    """Content of the report of a study.
 
     Args:
-        title: of the page.
-        protocols: in words, by their names.
+        title: title of the page.
+        protocols: protocol name to description.
         failed: runs that did not finish.
-        sections: in order; tables without rows are left out, then sections without blocks.
+        sections: sections in order; empty tables, then empty sections are omitted.
     """
 
     title: str
@@ -60,7 +60,7 @@ class Report:
     sections: Sequence[Section]
 
     def filled(self) -> list[Section]:
-        """The sections that have anything to show."""
+        """Sections that are not empty."""
         shown = [
             replace(section, blocks=[block for block in section.blocks if not _is_empty(block)])
             for section in self.sections
@@ -69,22 +69,22 @@ class Report:
 
 
 def write_study(report: Report, provenance: Mapping[str, Any], folder: str | Path) -> Path:
-    """Write ``tables/``, ``figures/``, ``provenance.json`` and last ``report.html``, which holds them all.
+    """Write ``tables/``, ``figures/``, ``provenance.json`` and, last, ``report.html``, which contains them all.
 
-    Everything is computed before the first file is written, and each file is there as a whole or not at all. Where
-    there is a ``report.html``, the folder is complete. Files that an earlier report of this folder had and this one
-    has not are removed; no others are touched. The same results give the same bytes.
+    Everything is computed before the first file is written, and each file is written atomically. If ``report.html``
+    exists, the folder is complete. Files of an earlier report that are not in this one are removed; other files are
+    not changed. The same results give the same bytes.
 
     Args:
-        report: of the study.
-        provenance: versions, configs, hashes, times: plain numbers, strings, None, lists and mappings.
-        folder: made when it does not exist.
+        report: content of the report.
+        provenance: versions, configs, hashes, times: numbers, strings, None, lists and mappings.
+        folder: output folder; created if missing.
 
     Returns:
         Path of ``report.html``.
 
     Raises:
-        ValueError: when provenance is no JSON, or when the folder cannot be written to.
+        ValueError: if the provenance is not valid JSON or the folder is not writable.
     """
     files: dict[str, str | bytes] = {}
     for block in (block for section in report.filled() for block in section.blocks):
@@ -125,14 +125,14 @@ def _is_empty(block: Table | Drawing) -> bool:
 
 
 def _unbroken(text: str) -> str:
-    """A number with its interval, which may break before the bracket alone."""
+    """Cell text that may break across lines only before its interval."""
     for sign in (" to ", " ± ", " = ", "< "):
         text = text.replace(sign, sign.replace(" ", "\N{NO-BREAK SPACE}"))
     return text
 
 
 def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Keys, joined by dots, and values of nested mappings; a long list is shortened and says so."""
+    """Dot-joined keys and values of nested mappings; long lists are shortened with a note."""
     for key, value in content.items():
         name = f"{before}{key}"
         if isinstance(value, Mapping):
@@ -150,7 +150,7 @@ def _check_json(content: Mapping[str, Any]) -> None:
         json.dumps(content, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"The provenance of the study is no JSON ({error}). Give plain numbers, strings, None, lists and mappings."
+            f"The provenance of the study is not valid JSON ({error}). Use numbers, strings, None, lists, mappings."
         ) from error
 
 
@@ -164,12 +164,12 @@ def _written(folder: Path, files: Mapping[str, str | bytes], listed: Mapping[str
         (folder / name).unlink(missing_ok=True)
     write_json(folder / PROVENANCE_NAME, listed)
     with atomic_path(folder / HTML_NAME) as path:
-        path.write_text(page, encoding="utf-8", errors="replace")  # a file's name may hold what Unicode does not
+        path.write_text(page, encoding="utf-8", errors="replace")  # a file name may contain invalid Unicode
     return folder / HTML_NAME
 
 
 def _earlier_files(folder: Path) -> set[str]:
-    """Tables and figures of an earlier report in this folder, as its provenance lists them."""
+    """Tables and figures of an earlier report in this folder, from its provenance."""
     try:
         names = json.loads((folder / PROVENANCE_NAME).read_text(encoding="utf-8"))[FILES_KEY]
         parts = {name: Path(name).parts for name in names}

@@ -1,1 +1,1 @@
-"""What the runs of a study found, as tables of cases."""
+"""Results of a study's runs as tables of cases."""

@@ -1,4 +1,4 @@
-"""The dual-sampling ensemble of a study: searched on out-of-fold predictions, applied to those that it did not see."""
+"""Dual-sampling ensemble of a study: searched on out-of-fold predictions, applied to held-out predictions."""
 
 import math
 from dataclasses import dataclass
@@ -17,16 +17,15 @@ _CASE = ["set", "case_id"]
 
 @dataclass(frozen=True)
 class EnsembleOutcome:
-    """What the search found, and what the ensemble predicts.
+    """Rules found by the search and predictions of the ensemble.
 
     Args:
-        ensemble: as in ``ClassificationResults``: one row for each ``set``
-            and ``fold``, with ``w_outside``, ``w_inside``, ``low``, ``high`` and ``auc``; and ``n`` and
-            ``n_left_out``, the scans of the search and those without ratio or probability. NaN where the scans to be
-            searched on were of one class, or none.
-        predictions: as there: ``system``, ``set``, ``fold``, ``case_id``, ``probability`` and ``attention_dice``
-            (NaN: the ensemble has two maps, no map of its own). The probability is NaN where the scan's ratio or a
-            branch's probability is unknown, or no rule was found.
+        ensemble: as in ``ClassificationResults``: one row per ``set`` and ``fold`` with ``w_outside``, ``w_inside``,
+            ``low``, ``high``, ``auc``, ``n`` (scans of the search) and ``n_left_out`` (scans without ratio or
+            probability). NaN if the search had no scans or only one class.
+        predictions: as in ``ClassificationResults``: ``system``, ``set``, ``fold``, ``case_id``, ``probability`` and
+            ``attention_dice`` (always NaN: the ensemble has no single attention map). The probability is NaN if the
+            scan's ratio or a branch's probability is unknown, or no rule was found.
     """
 
     ensemble: pd.DataFrame
@@ -41,27 +40,27 @@ def nested_ensemble(
     title: str,
     protocol: SearchProtocol = "nested",
 ) -> EnsembleOutcome:
-    """Search Eq. 5's weights and thresholds, and predict with them.
+    """Search the weights and thresholds of Eq. 5 and predict with them.
 
-    Each scan of cross-validation has one out-of-fold prediction of either branch. For fold k the rule is searched on
-    the scans of the other folds, so that no label of fold k takes part in what is reported of it. For the test set it
-    is searched on all folds; then each fold's pair of models predicts with it. ``paper`` searches on all folds and
-    reports the same folds, as the paper does: its AUC there is optimistic.
+    In cross-validation each scan has one out-of-fold prediction per branch. For fold k the rule is searched on the
+    other folds, so the reported scores of fold k use none of its labels. For the test set the rule is searched on all
+    folds and applied to each fold's pair of models. ``paper`` searches and reports on all folds, as the paper does:
+    its AUC is optimistic.
 
     Args:
-        cases: one row a scan with ``set``, ``case_id``, ``label`` and ``ratio``.
-        predictions: one row for each ``system``, ``set``, ``fold`` (of the model) and ``case_id``, with
-            ``probability``. A scan or model that one of the branches lacks has no ensemble.
-        uniform: the system with uniform sampling.
-        size_balanced: the system with size-balanced sampling.
-        title: of the ensemble, its ``system`` in what is returned.
+        cases: one row per scan with ``set``, ``case_id``, ``label`` and ``ratio``.
+        predictions: one row per ``system``, ``set``, ``fold`` (of the model) and ``case_id``, with ``probability``.
+            Scans and models that one branch lacks have no ensemble prediction.
+        uniform: name of the system with uniform sampling.
+        size_balanced: name of the system with size-balanced sampling.
+        title: name of the ensemble, used as ``system`` in the result.
         protocol: ``nested`` or ``paper``.
 
     Returns:
         Rules and predictions, in the order of sets, folds and case ids.
 
     Raises:
-        ValueError: when the protocol, a label or a probability is not valid, or a prediction is there twice.
+        ValueError: if the protocol, a label or a probability is not valid, or a prediction occurs twice.
 
     Example:
         >>> cases = pd.DataFrame({"set": "tv", "case_id": list("abcd"), "label": [1, 0, 1, 0], "ratio": 0.01})
@@ -92,14 +91,16 @@ def nested_ensemble(
 
 
 def _pairs(cases: pd.DataFrame, predictions: pd.DataFrame, uniform: str, size_balanced: str) -> pd.DataFrame:
-    """Both branches' probabilities of each scan and model, with label and ratio; cross-validation first."""
+    """Probabilities of both branches for each scan and model, with label and ratio; cross-validation first."""
     keys = [*_MODEL, "case_id"]
     branches = []
     for column, system in (("p_us", uniform), ("p_ss", size_balanced)):
         own = predictions.loc[predictions["system"] == system, [*keys, "probability"]]
         twice = own[own.duplicated(keys)]
         if len(twice):
-            raise ValueError(f"Case {twice['case_id'].iloc[0]} has two predictions of {system} by one model.")
+            raise ValueError(
+                f"Case {twice['case_id'].iloc[0]} has two predictions of {system} by the same model. Expected one."
+            )
         branches.append(own.rename(columns={"probability": column}))
     both = branches[0].merge(branches[1], on=keys).merge(cases[[*_CASE, "label", "ratio"]], on=_CASE)
     return both.sort_values(keys, key=lambda column: column == TEST if column.name == "set" else column)

@@ -1,4 +1,4 @@
-"""What a study found, in long tables: what its runs give, and what its tables, figures and report are made of."""
+"""Results of a study in long tables: input of its tables, figures and report."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,13 +8,13 @@ import pandas as pd
 from custom_components.files.report_files import unquoted
 from custom_components.infection_size import CAP, COVID, ratio_band
 
-# Cross-validation's own cases, and those of a test set that no fold trained on.
+# Cross-validation cases, and test cases that no fold was trained on.
 TV, TEST = "tv", "test"
 CLASS_TITLES = {COVID: "COVID-19", CAP: "CAP"}
-# The protocol by which a paper scored itself; both bundles have one of this name.
+# Protocol of the papers; both bundles have one with this name.
 PAPER = "paper"
 
-# Columns that say what a scan is, where its files are and what was predicted; all others can be looked at as groups.
+# Columns with identity, files and predictions of a scan; all other columns can define subgroups.
 OWN_COLUMNS = (
     *("set", "case_id", "patient_id", "label", "ratio", "ratio_band", "fold", "group"),
     *("image", "lung", "infection", "system", "probability", "attention_dice"),
@@ -28,8 +28,8 @@ class FailedRun:
     """A run that did not finish.
 
     Args:
-        name: of the run, such as ``attention_us/fold_2/train``.
-        reason: the last line of its error, without names of patients.
+        name: name of the run, such as ``attention_us/fold_2/train``.
+        reason: last line of its error, without patient names.
     """
 
     name: str
@@ -41,19 +41,18 @@ class ClassificationResults:
     """Results of a study of ``covid_cap_bundle``.
 
     Args:
-        protocols: how cases were split, checkpoints chosen and the ensemble searched, in words, by the protocol's name
-            (``nested`` or ``paper``).
-        cases: one row a scan: ``set`` (``tv`` or ``test``), ``case_id``, ``patient_id``, ``label`` (1 COVID-19, 0 CAP),
-            ``ratio`` (NaN where unknown), ``fold`` (of the datalist; -1 in the test set), and any other column of the
-            datalist (site, age, sex), as it is there.
-        predictions: one row for each system, scan and model that was applied to it: ``system`` (one of ``systems``),
-            ``set``, ``fold`` (of the model: it validated that fold), ``case_id``, ``probability`` of COVID-19 (NaN
-            where there is none) and ``attention_dice`` (NaN where there is none). In ``tv`` each scan has one model,
-            the one that left it out; in ``test`` each fold's.
+        protocols: protocol name (``nested`` or ``paper``) to a description of the split, checkpoint selection and
+            ensemble search.
+        cases: one row per scan: ``set`` (``tv`` or ``test``), ``case_id``, ``patient_id``, ``label`` (1 COVID-19,
+            0 CAP), ``ratio`` (NaN if unknown), ``fold`` (of the datalist; -1 in the test set), and all other columns
+            of the datalist (site, age, sex), unchanged.
+        predictions: one row per system, scan and model: ``system`` (one of ``systems``), ``set``, ``fold``
+            (validation fold of the model), ``case_id``, ``probability`` of COVID-19 and ``attention_dice`` (both NaN
+            if missing). In ``tv`` each scan has one model, which was not trained on it; in ``test`` every fold model.
         systems: titles of the systems in the order of Table II; the ensemble last.
-        ensemble: the search, one row for each ``set`` and ``fold`` that its result was applied to: ``set``, ``fold``,
-            ``w_outside``, ``w_inside``, ``low``, ``high`` (Eq. 5 and Sec. III-E), ``auc`` (where it was searched).
-        panels: attention figures of single scans (PNG) by their case id, correct ones and failures.
+        ensemble: one row per ``set`` and ``fold`` that a searched rule was applied to: ``set``, ``fold``,
+            ``w_outside``, ``w_inside``, ``low``, ``high`` (Eq. 5 and Sec. III-E), ``auc`` (on the search data).
+        panels: attention figures (PNG) by case id, correct scans and failures.
         failed: runs that did not finish.
     """
 
@@ -67,15 +66,13 @@ class ClassificationResults:
 
     @cached_property
     def scans(self) -> pd.DataFrame:
-        """Predictions with what is known of their scans.
+        """Predictions joined with the columns of their scans.
 
-        One row a prediction, in the order of sets, systems, models and case ids: all columns of ``predictions``
-        (``fold`` being the model's), the other columns of ``cases``, and ``ratio_band``, empty where the ratio is
-        unknown.
+        One row per prediction, sorted by set, system, model and case id: all columns of ``predictions`` (``fold`` is
+        the model's), the other columns of ``cases``, and ``ratio_band`` (missing if the ratio is unknown).
 
         Raises:
-            ValueError: naming a case, when a scan is listed twice, or a prediction is of no scan, of no system, or
-                there twice.
+            ValueError: if a scan is listed twice, or a prediction has an unknown scan or system or occurs twice.
         """
         _check(self)
         twice = [name for name in self.predictions.columns if name in self.cases.columns and name not in _KEY]
@@ -90,12 +87,12 @@ class ClassificationResults:
 
     @property
     def sets(self) -> tuple[str, ...]:
-        """The sets that have scans: cross-validation's, and the test set where there is one."""
+        """Sets with scans: cross-validation and, if present, the test set."""
         return tuple(name for name in (TV, TEST) if (self.cases["set"] == name).any())
 
     @property
     def folds(self) -> list[int]:
-        """Folds of the data list, which are also its models."""
+        """Folds of the datalist; each fold has one model."""
         return sorted({int(fold) for fold in self.cases.loc[self.cases["set"] == TV, "fold"]})
 
     def of_system(self, name: str, system: str) -> pd.DataFrame:
@@ -103,7 +100,7 @@ class ClassificationResults:
         return self.scans[(self.scans["set"] == name) & (self.scans["system"] == system)]
 
     def missing_models(self) -> dict[tuple[str, str], list[int]]:
-        """Folds without any prediction, by set and system; only those that miss one."""
+        """Folds without predictions, by set and system; only sets and systems with a missing fold."""
         models = self.predictions[["set", "system", "fold"]].drop_duplicates()
         there = {key: set(rows["fold"]) for key, rows in models.groupby(["set", "system"])}
         missing = {
@@ -119,14 +116,14 @@ class SegmentationResults:
     """Results of a study of ``covid_seg_bundle``.
 
     Args:
-        protocols: in words, by their names in ``scores`` (``group``, ``paper``), the one that counts first.
-        cases: one row a case: ``case_id``, ``group`` (empty where unknown), and any other column of the datalist.
-        scores: one row for each network, protocol, case and lesion class: ``network`` (one of ``networks``),
+        protocols: protocol name in ``scores`` (``group``, ``paper``) to its description; the main protocol first.
+        cases: one row per case: ``case_id``, ``group`` (empty if unknown), and all other columns of the datalist.
+        scores: one row per network, protocol, case and lesion class: ``network`` (one of ``networks``),
             ``augmented`` (bool), ``protocol``, ``fold``, ``case_id``, ``lesion`` (``ground_glass``, ...), ``dice``,
-            ``precision``, ``accuracy`` (NaN where the class is in neither truth nor prediction), ``pixels_true``,
+            ``precision``, ``accuracy`` (NaN if the class is in neither truth nor prediction), ``pixels_true``,
             ``pixels_pred``.
         networks: titles of the networks in the order of Table II: M, M-A, M-R, U-Net.
-        overlays: overlay figures of single cases (PNG) by (network, protocol, case id), of the first way of training.
+        overlays: overlay figures (PNG) by (network, protocol, case id), for the first augmentation setting.
         failed: runs that did not finish.
         augmentation: whether networks were trained with augmentation, without, or both.
     """
@@ -141,7 +138,7 @@ class SegmentationResults:
 
     @property
     def trained(self) -> list[tuple[str, bool]]:
-        """Networks, each in every way in which it was trained."""
+        """Pairs of network and augmentation that were trained."""
         return [(network, augmented) for network in self.networks for augmented in self.augmentation]
 
     def scores_of(self, network: str, augmented: bool, protocol: str) -> pd.DataFrame:
@@ -151,7 +148,7 @@ class SegmentationResults:
         return scores[where]
 
     def is_incomplete(self, network: str, augmented: bool, protocol: str) -> bool:
-        """Whether a network was scored on some of the cases and not on all."""
+        """Whether a network was scored on some but not all cases."""
         return 0 < self.scores_of(network, augmented, protocol)["case_id"].nunique() < len(self.cases)
 
 
@@ -162,7 +159,7 @@ def read_case_table(path: Path) -> pd.DataFrame:
         path: the file.
 
     Returns:
-        The table, ``case_id`` as text; NaN where a cell is empty, and nowhere else.
+        The table with ``case_id`` as text; only empty cells are NaN.
     """
     table = pd.read_csv(path, dtype={"case_id": str}, keep_default_na=False, na_values=[""])
     return table.assign(case_id=table["case_id"].map(unquoted, na_action="ignore"))
@@ -172,18 +169,18 @@ def _check(results: ClassificationResults) -> None:
     predictions = results.predictions
     _refuse(results.cases.duplicated(_KEY), results.cases, "is listed twice in one set")
     known = predictions.merge(results.cases[_KEY].drop_duplicates(), on=_KEY, how="left", indicator=True)
-    _refuse(known["_merge"] == "left_only", known, "has a prediction and is in no datalist")
-    _refuse(~predictions["system"].isin(results.systems), predictions, "has a prediction of an unknown system")
+    _refuse(known["_merge"] == "left_only", known, "has a prediction but is in no datalist")
+    _refuse(~predictions["system"].isin(results.systems), predictions, "has a prediction by an unknown system")
     keys = [*_KEY, "system"]
     in_tv = predictions["set"] == TV
     twice = (in_tv & predictions.duplicated(keys)) | predictions.duplicated([*keys, "fold"])
-    _refuse(twice, predictions, "has two predictions of one system where one is expected")
+    _refuse(twice, predictions, "has two predictions by one system, expected one")
 
 
 def _refuse(wrong: pd.Series, frame: pd.DataFrame, what: str) -> None:
     if wrong.any():
         case = frame.loc[wrong.to_numpy(), "case_id"].iloc[0]
         raise ValueError(
-            f"Case {case} {what} ({int(wrong.sum())} such rows). Expected results as the study collects them: "
-            "evaluate the data set anew."
+            f"Case {case} {what} ({int(wrong.sum())} such rows). Expected the results that the study collects: "
+            "evaluate the data set again."
         )

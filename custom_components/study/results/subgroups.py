@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from custom_components.infection_size import RATIO_BANDS, ratio_band
 
-# Years of age at which a band begins; the last has no end.
+# Lower limit in years of each age band; the last band is open.
 AGE_BANDS_FROM = (0, 18, 40, 60, 80)
 
-# A column with more different values than this is no grouping: numbers are cut in thirds, names are refused.
+# Maximum number of groups: a numeric column with more values is split into thirds, a text column is an error.
 MOST_GROUPS = 12
 
 _DICOM_AGE = re.compile(r"\s*(\d+)([YMWD])\s*")
@@ -19,22 +19,22 @@ _YEARS_OF = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
 def subgroup_of(cases: pd.DataFrame, column: str) -> pd.Series:
-    """Subgroup of each scan.
+    """Assign each scan to a subgroup.
 
-    ``ratio`` is cut into the paper's bands (< 0.005, 0.005 - 0.030, > 0.030), ``age`` at 18, 40, 60 and 80 years. Any
-    other column stands for itself when it has at most 12 different values; numbers with more are cut at their
+    ``ratio`` is split into the paper's bands (< 0.005, 0.005 - 0.030, > 0.030), ``age`` at 18, 40, 60 and 80 years.
+    Any other column defines one group per value if it has at most 12 values; numbers with more are split at their
     tertiles.
 
     Args:
-        cases: one row a scan.
-        column: of the table; ``ratio`` is infection volume / lung volume, ``age`` years or DICOM's form (``052Y``).
+        cases: one row per scan.
+        column: column name; ``ratio`` is infection volume / lung volume, ``age`` is years or a DICOM age (``052Y``).
 
     Returns:
-        Names of the groups as an ordered categorical with the index of ``cases``, missing where unknown. Bands are
-        there even when no scan is in them.
+        Group names as an ordered categorical with the index of ``cases``, missing if unknown. Empty bands are kept as
+        categories.
 
     Raises:
-        ValueError: when the column is missing, names more than 12 groups, or an age or ratio is not valid.
+        ValueError: if the column is missing, has more than 12 groups, or an age or ratio is not valid.
 
     Example:
         >>> cases = pd.DataFrame({"ratio": [0.004, 0.005, 0.2, np.nan], "age": [17, "052Y", 81, None]})
@@ -55,21 +55,21 @@ def subgroup_of(cases: pd.DataFrame, column: str) -> pd.Series:
         return _named(values.map(_name), [_name(value) for value in _sorted(known.unique())])
     if not pd.api.types.is_numeric_dtype(values):
         raise ValueError(
-            f"Column {column} has {known.nunique()} different values. Expected at most {MOST_GROUPS} groups: join some "
-            "of them, or choose another column."
+            f"Column {column} has {known.nunique()} different values. Expected at most {MOST_GROUPS}: merge "
+            "some values or choose another column."
         )
     return _thirds(values)
 
 
 def split_subgroups(cases: pd.DataFrame, column: str) -> dict[str, pd.DataFrame]:
-    """Scans of each subgroup, in order; those of unknown group are in none.
+    """Split scans by subgroup, in order; scans of unknown group are excluded.
 
     Args:
-        cases: one row a scan.
+        cases: one row per scan.
         column: as for :func:`subgroup_of`.
 
     Returns:
-        Rows by name of the group, also those of an empty band.
+        Group name to its rows, including empty bands.
 
     Raises:
         ValueError: as for :func:`subgroup_of`.
@@ -84,7 +84,7 @@ def split_subgroups(cases: pd.DataFrame, column: str) -> dict[str, pd.DataFrame]
 
 
 def can_group_by(cases: pd.DataFrame, column: str) -> bool:
-    """Whether a column tells at least two subgroups apart, so that it is worth a table.
+    """Whether a column has at least two subgroups.
 
     Example:
         >>> cases = pd.DataFrame({"site": ["Wuhan", "Jilin"], "scanner": ["uCT 780", "uCT 780"]})
@@ -98,10 +98,10 @@ def can_group_by(cases: pd.DataFrame, column: str) -> bool:
 
 
 def years_of_age(value: object) -> float:
-    """Age in years of what a datalist holds: years, or DICOM's form with D, W, M or Y; NaN where unknown.
+    """Convert an age to years: a number of years, or a DICOM age with D, W, M or Y; NaN if unknown.
 
     Raises:
-        ValueError: when it is no age.
+        ValueError: if it is not an age.
 
     Example:
         >>> years_of_age("052Y"), years_of_age("006M"), years_of_age(52), years_of_age(None)
@@ -115,7 +115,7 @@ def years_of_age(value: object) -> float:
     except ValueError:
         years = -1.0
     if not 0 <= years < 150:
-        raise ValueError(f"age is {value!r}. Expected years, such as 52, or DICOM's form, such as 052Y.")
+        raise ValueError(f"age is {value!r}. Expected years, such as 52, or a DICOM age, such as 052Y.")
     return years
 
 
@@ -131,7 +131,7 @@ def _thirds(values: pd.Series) -> pd.Series:
     edges = np.unique(np.nanquantile(values.astype(float), [0, 1 / 3, 2 / 3, 1])).tolist()
     inner = [f"{edge:.4g}" for edge in edges[1:-1]]
     if len(inner) < 2:
-        raise ValueError(f"Column {values.name} has too many equal values to be cut in thirds. Choose another column.")
+        raise ValueError(f"Column {values.name} has too many equal values to split into thirds. Choose another column.")
     names = [f"<= {inner[0]}", f"> {inner[0]} - {inner[1]}", f"> {inner[1]}"]
     return pd.cut(values.astype(float), edges, include_lowest=True, labels=names)
 
@@ -141,7 +141,7 @@ def _named(names: pd.Series, order: Iterable[str]) -> pd.Series:
 
 
 def _name(value: object) -> str:
-    """An integer that a missing neighbour made a float is printed as the integer it is."""
+    """Name of a value; integers stored as float because of missing values are printed as integers."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 

@@ -1,1 +1,1 @@
-"""The runs of a study: how they are executed, resumed and known again."""
+"""Runs of a study: execution, resuming and recognition of finished runs."""

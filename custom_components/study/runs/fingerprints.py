@@ -1,4 +1,4 @@
-"""Hashes of what a study reads and does: while a run's stays the same, the finished run need not be done again."""
+"""Hashes of the inputs and code of each run: a finished run is repeated only if its hash changes."""
 
 import hashlib
 import json
@@ -16,24 +16,24 @@ from custom_components.study.runs.overrides import config_content
 from custom_components.study.runs.run import Run
 from tqdm import tqdm
 
-# Of the libraries that a run executes, those whose version is part of its hash.
+# Libraries whose versions are part of a run's hash.
 LIBRARIES = ("monai", "torch", "numpy")
-# Drives the runs and is no part of them: a new table is no reason to train again.
+# Not part of the hash: the study only starts runs, and a new table must not trigger a new training.
 DRIVER = "study"
 
-# Fewer bytes than this are read in no time: no progress is shown.
+# No progress bar for fewer bytes than this.
 PROGRESS_FROM_BYTES = 10**9
 
 
 @dataclass(frozen=True)
 class DataFingerprint:
-    """What a data set holds, in one number.
+    """Fingerprint of a data set.
 
     Args:
-        sha256: of the cases in their order, the contents of their files included.
-        cases: number of them.
-        files: number of their files.
-        size_bytes: of the files together.
+        sha256: hash of the cases in order, including the content of their files.
+        cases: number of cases.
+        files: number of files.
+        size_bytes: total size of the files.
     """
 
     sha256: str
@@ -45,17 +45,17 @@ class DataFingerprint:
 def fingerprint(
     cases: Sequence[Mapping[str, Any]], path_keys: Sequence[str], known: Path | None = None
 ) -> DataFingerprint:
-    """Hash cases and the files they name.
+    """Hash cases and their files.
 
-    Files are read once: their hashes are kept with size and time, and taken from there while these stay the same.
+    File hashes are cached with size and modification time; a file is read again only if these change.
 
     Args:
-        cases: as ``list_scans`` or ``list_cases`` return them.
-        path_keys: which of their entries are files, or folders of files.
-        known: JSON file that keeps the hashes; it names no file. None keeps none.
+        cases: cases from ``list_scans`` or ``list_cases``.
+        path_keys: entries of a case that are files or folders.
+        known: JSON file that caches the hashes, without file names; None disables the cache.
 
     Returns:
-        The fingerprint; the same wherever the files lie and whenever they were copied.
+        The fingerprint; independent of the location and modification time of the files.
     """
     files = {path: _files(Path(path)) for case in cases for key in path_keys if (path := case.get(key))}
     flat = [file for own in files.values() for file in own]
@@ -70,10 +70,10 @@ def fingerprint(
 
 
 def code_state() -> dict[str, str]:
-    """Versions of the code that a run executes.
+    """Collect the versions of the code that a run executes.
 
     Returns:
-        ``custom_components``, ``sources`` (SHA-256 of the package's Python files, but for those of the study itself)
+        ``custom_components``, ``sources`` (SHA-256 of the package's Python files, except those of the study itself)
         and the versions of MONAI, PyTorch and NumPy.
     """
     root = Path(custom_components.__file__).parent
@@ -87,15 +87,15 @@ def code_state() -> dict[str, str]:
 
 
 def run_hashes(runs: Sequence[Run], code: Mapping[str, str], before: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Hash runs: config with overlays and overrides, cases and their files, code, and the runs that go before.
+    """Hash each run: config with overlays and overrides, cases and files, code, and the runs it needs.
 
     Args:
-        runs: in an order in which each follows those that it needs.
-        code: as :func:`code_state` gives it.
-        before: hashes of runs that were planned earlier.
+        runs: runs, each after those that it needs.
+        code: result of :func:`code_state`.
+        before: hashes of runs planned earlier.
 
     Returns:
-        A hash by the run's name.
+        Run name to hash.
     """
     hashes = dict(before or {})
     for run in runs:
@@ -130,7 +130,7 @@ def _hashes(files: Sequence[Path], known: Path | None) -> dict[Path, str]:
 
 
 def _state(file: Path) -> str:
-    """Name, size and time of a file as a number: a name may be a patient's."""
+    """Hash of name, size and time of a file; hashed because a name may identify a patient."""
     status = file.stat()
     text = json.dumps([str(file.absolute()), status.st_size, status.st_mtime_ns])
     return hashlib.sha256(text.encode()).hexdigest()

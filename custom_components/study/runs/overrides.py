@@ -1,4 +1,4 @@
-"""Numbers that a user sets for a whole study: each goes to the configs that have it."""
+"""Config values set for a whole study: each applies to the configs that have it."""
 
 import copy
 import functools
@@ -11,27 +11,27 @@ from custom_components.command_line.typed_words import did_you_mean
 from monai.bundle import ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
 
-# What the study itself sets in each run.
+# Values that the study sets in each run.
 OWN = (
     *("bundle_root", "dataset_dir", "ckpt_dir", "ckpt_path", "output_dir", "model_path", "resume"),
     *("uniform_ckpt_path", "size_balanced_ckpt_path", "plain_ckpt_path", "segment_ckpt_path"),
     *("fold", "num_folds", "protocol", "weights", "ratio_thresholds"),
 )
-# Says where, not what: it has no part in what comes out.
+# Locations, which do not affect the result.
 PLACES = ("cache_dir",)
-# Folders in a bundle's ``configs``.
+# Subfolders of a bundle's ``configs``.
 OVERLAYS = ("networks", "recipes")
 
 
 def config_content(config_paths: Sequence[str], overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What a config says, overlays and overrides put together.
+    """Merge a config with its overlays and overrides.
 
     Args:
-        config_paths: the files, overlays last.
-        overrides: by their ids.
+        config_paths: config files, overlays last.
+        overrides: values by config id.
 
     Returns:
-        The content, unparsed: references and expressions as they stand.
+        The unparsed content; references and expressions are not resolved.
     """
     parser = ConfigParser(copy.deepcopy(_loaded(tuple(config_paths))))
     parser.update(dict(overrides or {}))
@@ -40,37 +40,38 @@ def config_content(config_paths: Sequence[str], overrides: Mapping[str, Any] | N
 
 
 def check_overrides(overrides: Mapping[str, Any], configs: Sequence[Sequence[str]]) -> None:
-    """Refuse an override that no config has an entry for, or that the study sets itself.
+    """Check that each override exists in a config and is not set by the study.
 
     Args:
-        overrides: by their ids.
-        configs: the files of each config, overlays last.
+        overrides: values by config id.
+        configs: files of each config, overlays last.
 
     Raises:
-        ValueError: naming the override.
+        ValueError: if an override is not valid; the message names it.
     """
     known = {key for paths in configs for key in _loaded(tuple(paths))}
     for key in overrides:
         if _top(key) in OWN:
-            raise ValueError(f"overrides set {key!r}, which the study sets in each run. Leave it out.")
+            raise ValueError(f"overrides sets {key!r}, but the study sets it in each run. Remove it.")
         if _top(key) not in known:
             names = sorted(name for paths in configs for name, value in config_content(paths).items() if _plain(value))
             raise ValueError(
-                f"overrides set {key!r}, which no config of the bundle has.{did_you_mean(key, names, prefix='')} Among "
-                f"those that can be set: {', '.join(dict.fromkeys(name for name in names if name not in OWN))}."
+                f"overrides sets {key!r}, but no config of the bundle has it."
+                f"{did_you_mean(key, names, prefix='')} Some that can be set: "
+                f"{', '.join(dict.fromkeys(name for name in names if name not in OWN))}."
             )
 
 
 def overrides_for(overrides: Mapping[str, Any], config_paths: Sequence[str], verb: str) -> dict[str, Any]:
-    """Those overrides that a run uses; what an overlay of a subfolder sets, the overlay decides.
+    """Select the overrides that a run uses; values set by an overlay in a subfolder take precedence.
 
     Args:
-        overrides: by their ids.
-        config_paths: the files, overlays last: those of ``configs`` and those of its subfolders.
-        verb: what is run of them.
+        overrides: values by config id.
+        config_paths: config files, overlays last, from ``configs`` and its subfolders.
+        verb: config id to run.
 
     Returns:
-        Numbers by their ids, without places.
+        Values by config id, without paths.
     """
     overlays = [path for path in config_paths if Path(path).parent.name in OVERLAYS]
     decided = {_normal(key) for path in overlays for key in _entries(path)}
@@ -80,17 +81,17 @@ def overrides_for(overrides: Mapping[str, Any], config_paths: Sequence[str], ver
 
 
 def used_entries(content: Mapping[str, Any], verb: str) -> set[str]:
-    """Entries of a config that a run uses, by what refers to what.
+    """Find the entries of a config that a run uses, by following references.
 
     Args:
-        content: of a config.
-        verb: what is run of it.
+        content: unparsed config content.
+        verb: config id to run.
 
     Example:
         >>> sorted(used_entries({"epochs": 20, "seed": 0, "scored": {"by": "@seed"}, "run": ["$@scored"]}, "run"))
         ['run', 'scored', 'seed']
     """
-    parser = ConfigParser(json.loads(json.dumps(content, default=str).replace('"%', '"@')))  # macros refer too
+    parser = ConfigParser(json.loads(json.dumps(content, default=str).replace('"%', '"@')))  # macros are references too
     used, asked = set(), [verb, "initialize"]
     while asked:
         id_ = asked.pop()
@@ -101,7 +102,7 @@ def used_entries(content: Mapping[str, Any], verb: str) -> set[str]:
 
 
 def knobs(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain numbers and words of a config: what stands above its network.
+    """Plain values (numbers and strings) at the top level of a config.
 
     Example:
         >>> knobs({"epochs": 20, "grid": [46, 96, 96], "network_def": {"_target_": "A"}, "device": "$first()"})
@@ -125,12 +126,12 @@ def _normal(key: str) -> str:
 
 
 def _loaded(config_paths: tuple[str, ...]) -> dict[str, Any]:
-    """Several files put together; not to be changed."""
+    """Merged config files; do not modify."""
     return _loaded_at(config_paths, tuple(map(_time_ns, config_paths)))
 
 
 def _entries(path: str) -> frozenset[str]:
-    """Ids that one file has an entry for."""
+    """Config ids defined in one file."""
     return _entries_at(path, _time_ns(path))
 
 

@@ -1,4 +1,4 @@
-"""What a study was made with: versions, numbers, data, hardware, times."""
+"""Provenance of a study: versions, settings, data, hardware, times."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ from custom_components.study.runs.run import Run
 from custom_components.study.runs.runner import Outcome
 
 LIBRARIES = ("monai", "torch", "numpy", "scipy", "scikit-learn", "pandas", "statsmodels", "pytorch-ignite", "nibabel")
-# Of the folds' runs the numbers differ in these alone; where things lie is nobody's business.
+# Values that differ between the runs of the folds; paths are not recorded.
 UNLISTED = ("bundle_root", "dataset_dir", "fold", "is_not_rank0", *PLACES)
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -31,18 +31,18 @@ def provenance(
     settings: Mapping[str, Any],
     code: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Describe how a study came about. No path and no patient is named.
+    """Record how a study was produced, without paths and patient names.
 
     Args:
-        runs: all runs, also those that failed.
-        hashes: of the runs, by name.
-        outcome: what became of them.
-        data: fingerprints of the data sets, by what they are for.
-        settings: of the study itself, such as protocol and overrides.
-        code: as ``code_state`` gives it.
+        runs: all runs, including failed ones.
+        hashes: run name to hash.
+        outcome: outcome of the runs.
+        data: fingerprints of the data sets, by purpose.
+        settings: options of the study, such as protocol and overrides.
+        code: result of ``code_state``.
 
     Returns:
-        Numbers, strings, lists, mappings and None, as JSON takes them.
+        Content that can be written as JSON.
     """
     first: dict[str, Run] = {}
     for run in runs:
@@ -70,7 +70,7 @@ def provenance(
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit of a clone, and whether files differ from it; None outside a clone or without git."""
+    """Git commit and whether files are modified; None outside a clone or without git."""
     if not (folder / ".git").exists():
         return None
     try:
@@ -81,20 +81,20 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores that this process may use, and GPUs."""
+    """Processor, number of cores available to this process, and GPUs."""
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"cpu": _cpu(), "cores": cores, "gpus": gpus, "system": platform.system(), "machine": platform.machine()}
 
 
 def _configs(runs: Sequence[Run]) -> dict[str, str]:
-    """Hashes of the config files, by their names."""
+    """Hashes of the config files, by name."""
     paths = {path for run in runs for path in map(Path, run.config_paths)}
     return {path.name: file_digest(path) for path in sorted(paths)}
 
 
 def _numbers(run: Run) -> dict[str, Any]:
-    """Knobs that a run uses, and what else was set for it."""
+    """Config values that a run uses, including its overrides."""
     content = config_content(run.config_paths, run.overrides)
     used = used_entries(content, run.verb)
     shown = {**{key: value for key, value in knobs(content).items() if key in used}, **run.overrides}
@@ -102,7 +102,7 @@ def _numbers(run: Run) -> dict[str, Any]:
 
 
 def _without_paths(content: dict[str, Any]) -> dict[str, Any]:
-    """A path is shortened to its last part."""
+    """Replace paths by their last part."""
     return {key: _short(value) for key, value in content.items()}
 
 

@@ -1,4 +1,4 @@
-"""One run of a bundle, as a study needs it: what is run, where it writes, and what proves it done."""
+"""One bundle run of a study: command, output folder and files that prove completion."""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from fire.parser import DefaultParseValue
 
 TRAINING, EVALUATING, INFERENCE = "training", "evaluating", "run"
 
-# Of both bundles: configs, the folder of a study's runs, and what evaluations and trainings leave there.
+# Names shared by both bundles: configs, the folder of runs, and the outputs of evaluations and trainings.
 TRAIN, EVALUATE, LAST_WEIGHTS = "train.yaml", "evaluate.yaml", "recipes/last_weights.yaml"
 RUNS = "runs"
 PER_CASE, SUMMARY = "eval/per_case.csv", "eval/summary.json"
@@ -22,23 +22,23 @@ CHECKPOINTS = "models/resume_checkpoint_epoch=*.pt"
 class Run:
     """A ``monai.bundle run`` of a study.
 
-    What is run and where it writes are apart: the hash that recognises a finished run is made of the first alone, so
-    that a study's folder, or the data, may move.
+    Settings (``overrides``) and locations (``places``) are separate: only the settings enter the hash of a finished
+    run, so the study folder and the data may be moved.
 
     Args:
-        name: such as ``attention_us/fold_2/train``; unique in a study.
+        name: unique name, such as ``attention_us/fold_2/train``.
         kind: runs of one kind take about the same time.
-        bundle: its folder.
-        verb: what is run: ``training``, ``evaluating`` or ``run``.
-        config_files: names in the bundle's ``configs``.
-        folder: what the run writes is in here.
-        overrides: numbers of the config, by their ids.
-        places: files and folders of the config, by their ids.
-        outputs: files in ``folder`` that prove the run done.
-        needs: names of the runs that go before.
-        data: fingerprint of the cases that are read.
-        disposable: files in ``folder`` that nobody needs once it is done, as patterns.
-        inputs: makes files that it reads and that are there no longer than it runs.
+        bundle: folder of the bundle.
+        verb: config id to run: ``training``, ``evaluating`` or ``run``.
+        config_files: file names in the bundle's ``configs``.
+        folder: output folder.
+        overrides: settings by config id.
+        places: files and folders by config id.
+        outputs: files in ``folder`` that prove that the run is complete.
+        needs: names of the runs that must finish first.
+        data: fingerprint of the cases that it reads.
+        disposable: glob patterns of files in ``folder`` to delete after the run.
+        inputs: function that writes temporary input files, which exist only during the run.
     """
 
     name: str
@@ -57,17 +57,17 @@ class Run:
 
     @property
     def config_paths(self) -> tuple[str, ...]:
-        """The config files where they are."""
+        """Paths of the config files."""
         return tuple(str(self.bundle / "configs" / name) for name in self.config_files)
 
     def command(self, resume: bool = False) -> list[str]:
-        """Its command line, for no shell.
+        """Command line as a list of arguments, without a shell.
 
         Args:
-            resume: whether a training goes on from its newest checkpoint.
+            resume: whether a training resumes from its newest checkpoint.
 
         Returns:
-            The interpreter and its arguments.
+            Interpreter and arguments.
         """
         settings = {"bundle_root": self.bundle, **self.places, **self.overrides, **({"resume": True} if resume else {})}
         options = [f"--{key}={argument(value)}" for key, value in settings.items()]
@@ -79,7 +79,7 @@ class Run:
 
 
 def argument(value: Any) -> str:
-    """A value as the word of a command line that Fire reads as this value.
+    """Format a value as a command-line argument that Fire parses back to this value.
 
     Example:
         >>> argument([96, 96]), argument(None), argument("auto"), argument("12"), argument(Path("/data/007"))
@@ -92,22 +92,22 @@ def argument(value: Any) -> str:
 
 
 def check_plan(runs: Sequence[Run], earlier: Iterable[str] = ()) -> None:
-    """Refuse a plan whose runs share a name or a folder, or need a run that does not go before.
+    """Check that runs have unique names and folders and follow the runs that they need.
 
     Args:
-        runs: in the order of the plan.
-        earlier: names of runs that were planned before.
+        runs: runs in the order of the plan.
+        earlier: names of runs planned before.
 
     Raises:
-        ValueError: naming the run.
+        ValueError: if the plan is not valid; the message names the run.
     """
     before = set(earlier)
     for run in runs:
         missing = [name for name in run.needs if name not in before]
         if missing:
-            raise ValueError(f"Run {run.name} needs {missing[0]}, which does not go before it. List it first.")
+            raise ValueError(f"Run {run.name} needs {missing[0]}, which is not planned before it. List it first.")
         if run.name in before:
-            raise ValueError(f"Run {run.name} is planned twice. Give each run a name of its own.")
+            raise ValueError(f"Run {run.name} is planned twice. Give each run a unique name.")
         before.add(run.name)
     if len({run.folder for run in runs}) < len(runs):
-        raise ValueError("Two runs would write into one folder. Give each a folder of its own.")
+        raise ValueError("Two runs would write to the same folder. Give each run its own folder.")

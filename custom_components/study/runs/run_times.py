@@ -1,4 +1,4 @@
-"""How long a study still takes, from what its runs took."""
+"""Estimate the remaining time of a study from the durations of its finished runs."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,17 +9,17 @@ from custom_components.study.runs.run import Run
 def seconds_left(
     waiting: Sequence[Run], seconds: Mapping[str, float], kinds: Mapping[str, str], workers: int
 ) -> float | None:
-    """Estimate the seconds that runs will take.
+    """Estimate the remaining time in seconds.
 
     Args:
         waiting: runs that are not finished.
-        seconds: of the finished ones, by name.
+        seconds: durations of the finished runs, by name.
         kinds: kind of every run, by name.
-        workers: runs at once.
+        workers: number of parallel runs.
 
     Returns:
-        Mean seconds of each kind times its waiting runs, over the workers; a kind of which none is finished takes as
-        long as the mean of those with the same verb. None when nothing is known of a verb.
+        Sum over kinds of mean duration times number of waiting runs, divided by the workers. A kind without finished
+        runs uses the mean of its verb. None if a verb has no finished run.
     """
     by_kind = _means((kinds[name], value) for name, value in seconds.items() if name in kinds)
     by_verb = _means((verb_of(kinds[name]), value) for name, value in seconds.items() if name in kinds)
@@ -30,7 +30,7 @@ def seconds_left(
 
 
 def verb_of(kind: str) -> str:
-    """The last word of a kind, which says what is done.
+    """Last word of a kind: the verb.
 
     Example:
         >>> verb_of("attention_us train")
@@ -40,7 +40,7 @@ def verb_of(kind: str) -> str:
 
 
 def in_words(seconds: float | None) -> str:
-    """A duration, in two units at most.
+    """Format a duration with at most two units.
 
     Example:
         >>> in_words(59), in_words(3700), in_words(200_000), in_words(None)

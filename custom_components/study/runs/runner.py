@@ -1,4 +1,4 @@
-"""Execute the runs of a study: each as a process of its own, what is finished not again, what can go on goes on."""
+"""Execute the runs of a study, each in its own process; skip finished runs and continue after failures."""
 
 import logging
 import os
@@ -34,12 +34,12 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class Outcome:
-    """What became of the runs of a study.
+    """Outcome of the runs of a study.
 
     Args:
-        seconds: that each finished run took, by its name.
-        before: names of those that had been finished before.
-        failed: those that were not finished, in the order in which that was found.
+        seconds: durations of the finished runs, by name.
+        before: names of runs that were already finished.
+        failed: runs that did not finish, in order of failure.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -47,13 +47,13 @@ class Outcome:
     failed: list[FailedRun] = field(default_factory=list)
 
     def has(self, run: Run) -> bool:
-        """Whether a run is finished."""
+        """Whether a run has finished."""
         return run.name in self.seconds
 
 
 @dataclass
 class _Job:
-    """A run that is being executed."""
+    """A run in execution."""
 
     run: Run
     environment: dict[str, str]
@@ -63,7 +63,7 @@ class _Job:
     started_s: float
 
     def end(self) -> None:
-        """End the process, if need be by force."""
+        """Terminate the process; kill it if it does not end."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -78,17 +78,18 @@ class _Job:
 
 
 class Runner:
-    """Executes runs, as many at once as there are workers.
+    """Execute runs, in parallel on all workers.
 
-    A run that fails is recorded, those that need it are left out, and the others go on. A run that is stopped leaves
-    nothing that looks finished: it starts anew the next time, in an emptied folder, unless it may be resumed.
+    A failed run is recorded, the runs that need it are skipped, and the others continue. A stopped run is never taken
+    for finished: the next start repeats it in an emptied folder, unless it can be resumed.
 
     Args:
-        workers: environment of each of the runs that are executed at once.
-        lock: descriptor that the processes inherit.
-        resume_runs: whether an interrupted training goes on from its newest checkpoint.
-        keep_checkpoints: whether to keep what a run needs no more.
-        command_of: command line of a run, and whether it is resumed: an interpreter, ``-m``, a module and arguments.
+        workers: environment variables of each parallel run.
+        lock: file descriptor of the lock, inherited by the processes.
+        resume_runs: whether an interrupted training resumes from its newest checkpoint.
+        keep_checkpoints: whether to keep disposable files.
+        command_of: function from a run, and whether it is resumed, to its command line: interpreter, ``-m``, module
+            and arguments.
     """
 
     def __init__(
@@ -103,18 +104,18 @@ class Runner:
         self.resume_runs, self.keep_checkpoints = resume_runs, keep_checkpoints
 
     def execute(self, runs: Sequence[Run], hashes: Mapping[str, str], outcome: Outcome | None = None) -> Outcome:
-        """Execute what is not finished.
+        """Execute the runs that are not finished.
 
         Args:
-            runs: in an order in which each follows those that it needs.
-            hashes: of the runs, by name.
-            outcome: of runs that were executed earlier, which these may need.
+            runs: runs, each after those that it needs.
+            hashes: run name to hash.
+            outcome: outcome of earlier runs, which these may need.
 
         Returns:
-            What became of these and of the earlier ones.
+            Outcome of these and the earlier runs.
 
         Raises:
-            ValueError: when a run needs one that is not there.
+            ValueError: if a run needs a run that is not planned.
         """
         outcome = outcome or Outcome()
         earlier = {*outcome.seconds, *(failed.name for failed in outcome.failed)}
@@ -132,7 +133,7 @@ class Runner:
         return outcome
 
     def _start(self, waiting: list[Run], jobs: list[_Job], hashes: Mapping[str, str], outcome: Outcome) -> None:
-        """Give each free worker the first run that has all it needs."""
+        """Start the next ready run on each free worker."""
         free = list(self.workers)
         for job in jobs:
             free.remove(job.environment)
@@ -158,12 +159,12 @@ class Runner:
             stdout=log,
             stderr=subprocess.STDOUT,
             pass_fds=() if self.lock is None else (self.lock,),
-            start_new_session=True,  # Ctrl-C reaches the study alone, which ends its runs
+            start_new_session=True,  # only the study receives Ctrl-C and then ends its runs
         )
         return _Job(run, environment, process, log, inputs, time.monotonic())
 
     def _finish(self, jobs: list[_Job], hashes: Mapping[str, str], outcome: Outcome, bar: tqdm) -> None:
-        """Take in what has ended; if nothing has, wait a little."""
+        """Collect ended runs; wait briefly if there are none."""
         ended = [job for job in jobs if job.process.poll() is not None]
         if jobs and not ended:
             time.sleep(POLL_S)
@@ -186,7 +187,7 @@ class Runner:
 
 
 def _unfinished(runs: Sequence[Run], hashes: Mapping[str, str], outcome: Outcome) -> list[Run]:
-    """Runs to execute; the others are put into the outcome."""
+    """Runs to execute; finished runs are added to the outcome."""
     waiting = []
     for run in runs:
         seconds = finished_seconds(run, hashes[run.name])
@@ -205,12 +206,12 @@ def _leave_out_dependents(waiting: list[Run], outcome: Outcome, bar: tqdm) -> No
         if lost is not None:
             waiting.remove(run)
             failed.add(run.name)
-            outcome.failed.append(FailedRun(run.name, f"not run, since {lost} failed"))
+            outcome.failed.append(FailedRun(run.name, f"not run because {lost} failed"))
             bar.update()
 
 
 def _child_environment() -> dict[str, str]:
-    """The runs use this package, also where a bundle brings another copy; their logs hold no progress bars."""
+    """Environment of the runs: they import this package, not a bundle's copy, and log no progress bars."""
     root = str(Path(custom_components.__file__).resolve().parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {"PYTHONPATH": os.pathsep.join(paths), "TQDM_DISABLE": "1"}
@@ -224,7 +225,7 @@ def _progress(total: int, finished: int) -> Iterator[tqdm]:
 
 @contextmanager
 def _ended(jobs: list[_Job]) -> Iterator[None]:
-    """End what is still running on the way out."""
+    """Terminate running processes on exit."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The folder of a study: one bundle's, and one program's at a time."""
+"""Folder of a study: for one bundle, used by one program at a time."""
 
 import fcntl
 import json
@@ -16,39 +16,41 @@ WAIT_S = 10.0
 
 
 def check_study_folder(output_dir: Path, bundle: str) -> None:
-    """Refuse a folder that holds anything but a study of this bundle.
+    """Check that a folder is empty, new, or a study of this bundle.
 
     Args:
-        output_dir: it need not exist.
+        output_dir: folder; it may not exist yet.
         bundle: name of the bundle's folder.
 
     Raises:
-        ValueError: when it holds other files, or another bundle's study.
+        ValueError: if it contains other files or a study of another bundle.
     """
     if not output_dir.exists() or (output_dir.is_dir() and not any(output_dir.iterdir())):
         return
     mark = output_dir / MARK
     if not mark.is_file():
-        raise ValueError(f"Output folder {output_dir} holds files that are no study. Name a new or an empty folder.")
+        raise ValueError(
+            f"Output folder {output_dir} contains files that are not a study. Choose a new or empty folder."
+        )
     found = json.loads(mark.read_text(encoding="utf-8"))["bundle"]
     if found != bundle:
-        raise ValueError(f"Output folder {output_dir} holds a study of {found}. Name another one for {bundle}.")
+        raise ValueError(f"Output folder {output_dir} contains a study of {found}. Choose another folder for {bundle}.")
 
 
 @contextmanager
 def study_folder(output_dir: Path, bundle: str, wait_s: float = WAIT_S) -> Iterator[int]:
-    """Mark a folder as a study's and keep other programs from working in it.
+    """Mark a folder as a study and lock it against other programs.
 
     Args:
-        output_dir: made when it does not exist.
+        output_dir: folder; created if missing.
         bundle: name of the bundle's folder.
-        wait_s: how long to wait for a run that a killed study left behind.
+        wait_s: maximum time to wait for a run left by a killed study.
 
     Yields:
-        The descriptor of the lock. A process that inherits it holds the lock too.
+        File descriptor of the lock. A process that inherits it also holds the lock.
 
     Raises:
-        ValueError: when it cannot be written into, holds anything else, or is in use.
+        ValueError: if it is not writable, contains anything else, or is in use.
     """
     check_study_folder(output_dir, bundle)
     writable_folder(output_dir)
@@ -66,7 +68,7 @@ def _hold(descriptor: int, output_dir: Path, until_s: float) -> None:
         except BlockingIOError:
             if time.monotonic() > until_s:
                 raise ValueError(
-                    f"Another study, or a run of one, is at work in {output_dir}. Wait for it, end it, or name "
+                    f"Another study, or a run of it, is using {output_dir}. Wait until it ends, stop it, or choose "
                     "another folder."
                 ) from None
             time.sleep(0.1)

@@ -1,7 +1,7 @@
-"""Start a module as ``python -m`` does, and end when the program that started it ends, however that happens.
+"""Run a module like ``python -m`` and exit when the parent program ends for any reason.
 
-Started by its path: ``python -P tied_process.py -m MODULE ARGUMENT ...``. Its standard input is a pipe whose other end
-the starting program holds, and which the system closes with that program.
+Usage: ``python -P tied_process.py -m MODULE ARGUMENT ...``. Standard input is a pipe from the parent program; the
+operating system closes it when the parent ends.
 """
 
 import os
@@ -11,12 +11,12 @@ import threading
 
 
 def _end_with_starter() -> None:
-    os.read(0, 1)  # comes back when nobody holds the other end
+    os.read(0, 1)  # returns when the parent closes the pipe
     os._exit(1)
 
 
 def main() -> None:
-    """Run the module that the command line names."""
+    """Run the module given on the command line."""
     threading.Thread(target=_end_with_starter, daemon=True).start()
     module, *arguments = sys.argv[2:]
     sys.argv = [module, *arguments]

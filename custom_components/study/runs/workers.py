@@ -1,4 +1,4 @@
-"""Where the runs of a study are executed: one at a time on each GPU, or some at a time on the CPU."""
+"""Workers of a study: one run at a time per GPU, or several in parallel on the CPU."""
 
 import os
 
@@ -6,17 +6,17 @@ import torch
 
 
 def worker_environments(workers: int | None = None) -> list[dict[str, str]]:
-    """Environment of each of the runs that are executed at once.
+    """Environment variables of each parallel run.
 
     Args:
-        workers: how many; None is one for each GPU that there is, or one without GPUs. More than GPUs share them.
+        workers: number of parallel runs; None is one per GPU, or one without GPUs. More workers than GPUs share GPUs.
 
     Returns:
-        For each ``CUDA_VISIBLE_DEVICES`` with one GPU, where there are any; several on a CPU share its threads, unless
-        ``OMP_NUM_THREADS`` is set.
+        For each worker, ``CUDA_VISIBLE_DEVICES`` with one GPU if there are any. Several workers on a CPU share its
+        threads unless ``OMP_NUM_THREADS`` is set.
 
     Raises:
-        ValueError: when ``workers`` is no number of 1 or more.
+        ValueError: if ``workers`` is not a whole number of 1 or more.
     """
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ValueError(f"workers is {workers!r}. Expected a whole number, 1 or more.")
@@ -30,7 +30,7 @@ def worker_environments(workers: int | None = None) -> list[dict[str, str]]:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """GPUs available to this process, as named in ``CUDA_VISIBLE_DEVICES``."""
     count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named.split(",")[:count] if named else [str(number) for number in range(count)]

@@ -1,1 +1,1 @@
-"""Intervals and tests of a study, by patient."""
+"""Confidence intervals and tests of a study."""

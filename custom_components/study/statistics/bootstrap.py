@@ -1,6 +1,6 @@
-"""Bootstrap by patient: intervals of any metric of a table of cases.
+"""Bootstrap by patient: confidence intervals for any metric of a table of cases.
 
-B. Efron, R. J. Tibshirani, An Introduction to the Bootstrap (1993), Ch. 13; whole patients are drawn, since scans of
+B. Efron, R. J. Tibshirani, An Introduction to the Bootstrap (1993), Ch. 13; whole patients are drawn because scans of
 one patient are not independent (C. A. Field, A. H. Welsh, J. R. Stat. Soc. B 69 (2007), pp. 369-390).
 """
 
@@ -16,23 +16,23 @@ from custom_components.study.statistics.labelled_scores import check_level
 if TYPE_CHECKING:
     import pandas as pd
 
-# A number made from a table of cases; None or NaN where it is not defined.
+# Function from a table of cases to a number; None or NaN if undefined.
 Statistic = Callable[["pd.DataFrame"], float | None]
 
-# Resamples whose weights are in memory at a time: 3,000 cases take 6 MB.
+# Resamples per block: the weights of 3,000 cases take 6 MB.
 _CHUNK = 250
 
 
 @dataclass(frozen=True)
 class BootstrapInterval:
-    """A metric with its bootstrap interval.
+    """Metric with bootstrap interval.
 
     Args:
-        value: of all cases; NaN where it is not defined.
-        low: lower end; NaN when it is defined in no resample.
-        high: upper end, likewise.
-        n_undefined: resamples without it, such as those in which a class is missing; the interval is of the others.
-        resamples: drawn in all.
+        value: metric over all cases; NaN if undefined.
+        low: lower limit; NaN if the metric is undefined in every resample.
+        high: upper limit, likewise.
+        n_undefined: resamples in which the metric is undefined (a class is missing); excluded from the interval.
+        resamples: total number of resamples.
     """
 
     value: float
@@ -50,27 +50,27 @@ def bootstrap_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> BootstrapInterval:
-    """Percentile interval of a metric: as many patients as there are, drawn with replacement, with all their cases.
+    """Percentile interval of a metric: patients are drawn with replacement, each with all cases.
 
     A metric of :mod:`~custom_components.study.statistics.case_statistics` is computed for many resamples at once; any
-    other function of a table once for each resample, on a table in which a case is there as often as it was drawn.
+    other function is called once per resample, on a table that repeats each case as often as it was drawn.
 
-    The interval is only as good as the number of patients: with fewer than about 20 it is too narrow. Where all cases
-    agree (all correct) it has no width: that is what resampling can say, not certainty.
+    With fewer than about 20 patients the interval is too narrow. If all cases agree (all correct), its width is zero:
+    this is a limit of resampling, not certainty.
 
     Args:
-        frame: one row a case.
-        statistic: from such a table to a number.
-        groups: column by which cases belong together; None where each case stands alone.
-        resamples: how many to draw.
-        level: of confidence, in (0, 1).
-        seed: of the draws. The order of the rows has no effect on them.
+        frame: one row per case.
+        statistic: function from such a table to a number.
+        groups: column that groups cases, such as the patient; None if each case is independent.
+        resamples: number of resamples.
+        level: confidence level, in (0, 1).
+        seed: random seed. The order of the rows has no effect.
 
     Returns:
-        The metric of all cases, its interval, and how many resamples did not define it.
+        Metric over all cases, interval, and number of resamples in which it is undefined.
 
     Raises:
-        ValueError: when a case has no group, the column is missing, the metric is infinite, or ``level`` or
+        ValueError: if a case has no group, the column is missing, the metric is infinite, or ``level`` or
             ``resamples`` is not valid.
 
     Example:
@@ -93,11 +93,11 @@ def bootstrap_difference(
     level: float = 0.95,
     seed: int = 0,
 ) -> BootstrapInterval:
-    """Paired interval of the difference of a metric between two systems: both are scored on the same drawn patients.
+    """Paired interval of the metric difference of two systems, scored on the same drawn patients.
 
     Args:
-        frame_a: one row a case, of the first system.
-        frame_b: the same cases in the same order, of the second.
+        frame_a: one row per case, first system.
+        frame_b: the same cases in the same order, second system.
         statistic: as for :func:`bootstrap_interval`.
         groups: likewise.
         resamples: likewise.
@@ -105,10 +105,10 @@ def bootstrap_difference(
         seed: likewise.
 
     Returns:
-        The metric of the first minus that of the second, and its interval.
+        Metric of the first minus metric of the second system, with interval.
 
     Raises:
-        ValueError: when the tables are not of the same cases, and as for :func:`bootstrap_interval`.
+        ValueError: if the tables have different cases, and as for :func:`bootstrap_interval`.
 
     Example:
         >>> import pandas as pd
@@ -121,7 +121,7 @@ def bootstrap_difference(
     for column in {"case_id", groups} & {*frame_a.columns, *frame_b.columns}:
         _check_same_cases(frame_a, frame_b, column)
     if len(frame_a) != len(frame_b):
-        raise ValueError(f"The systems have {len(frame_a)} and {len(frame_b)} cases. Expected the same ones.")
+        raise ValueError(f"The systems have {len(frame_a)} and {len(frame_b)} cases. Expected the same cases.")
     frames = [frame_a, frame_b]
     return _interval(frames, statistic, lambda values: values[0] - values[1], groups, resamples, level, seed)
 
@@ -148,7 +148,7 @@ def _interval(
 
 
 def _codes(frame: "pd.DataFrame", groups: str | None) -> np.ndarray:
-    """Number of each case's group, 0 to G - 1, in the order of their names."""
+    """Group index of each case, 0 to G - 1, in the order of the group names."""
     if groups is None:
         return np.arange(len(frame))
     if groups not in frame.columns:
@@ -157,14 +157,14 @@ def _codes(frame: "pd.DataFrame", groups: str | None) -> np.ndarray:
     missing = int((names.isna() | (names.astype(str) == "")).sum())
     if missing:
         raise ValueError(
-            f"{missing} of {len(frame)} cases have no {groups}. Fill the column in, or set groups to None to take "
-            "each case for itself."
+            f"{missing} of {len(frame)} cases have no {groups}. Fill in the column, or set groups to None to "
+            "treat each case as independent."
         )
     return np.unique(names.astype(str), return_inverse=True)[1]
 
 
 def _draws(codes: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each case is in each resample, shape (resamples, N), some resamples at a time."""
+    """Count of each case in each resample, shape (resamples, N), in blocks of resamples."""
     generator = np.random.default_rng(seed)
     num_groups = int(codes.max()) + 1 if len(codes) else 0
     for start in range(0, resamples, _CHUNK):
@@ -184,7 +184,9 @@ def _resampled(frame: "pd.DataFrame", statistic: Statistic, draw: np.ndarray) ->
 
 def _finite_number(value: float | None) -> float:
     if value is not None and math.isinf(value):
-        raise ValueError(f"The metric of all cases is {value}. Expected finite values: look for the infinite one.")
+        raise ValueError(
+            f"The metric over all cases is {value}. Expected finite values: find the case with the infinite value."
+        )
     return _number(value)
 
 
@@ -196,6 +198,6 @@ def _check_same_cases(frame_a: "pd.DataFrame", frame_b: "pd.DataFrame", column: 
     both = [frame[column].astype(str).tolist() if column in frame else None for frame in (frame_a, frame_b)]
     if both[0] != both[1]:
         raise ValueError(
-            f"The systems' tables differ in {column}. Expected the same cases in the same order: keep those that both "
-            "have, and sort by case_id."
+            f"The systems' tables differ in {column}. Expected the same cases in the same order: keep the common "
+            "cases and sort by case_id."
         )

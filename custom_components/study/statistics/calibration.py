@@ -1,4 +1,4 @@
-"""Calibration: does a probability of 0.8 come true in 8 of 10 cases?"""
+"""Calibration: do 8 of 10 cases with a probability of 0.8 have COVID-19?"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,15 +9,15 @@ from numpy.typing import ArrayLike
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
-# Bins of the study's tables and figures.
+# Number of bins in the study's tables and figures.
 NUM_BINS = 10
-# Bins of equal width of the probability, or of equally many cases.
+# Bins of equal width, or with equal numbers of cases.
 Binning = Literal["uniform", "quantile"]
 
 
 @dataclass(frozen=True)
 class ReliabilityCurve:
-    """Bins of a reliability diagram, those without cases left out.
+    """Non-empty bins of a reliability diagram.
 
     Args:
         predicted: mean probability of COVID-19 in each bin, shape (B,).
@@ -39,13 +39,13 @@ def reliability_curve(
         labels: 1 for COVID-19, 0 for CAP, shape (N,).
         probabilities: probability of COVID-19 in [0, 1], shape (N,).
         num_bins: number of bins.
-        binning: ``uniform`` for bins of equal width in [0, 1], ``quantile`` for bins of equally many cases.
+        binning: ``uniform`` for bins of equal width in [0, 1], ``quantile`` for bins with equal numbers of cases.
 
     Returns:
-        The bins that hold cases, at most ``num_bins``.
+        Non-empty bins, at most ``num_bins``.
 
     Raises:
-        ValueError: when there is no case, or shapes, labels or probabilities are not valid.
+        ValueError: if there is no case, or shapes, labels or probabilities are not valid.
 
     Example:
         >>> curve = reliability_curve([1, 0, 1, 1], [0.1, 0.15, 0.8, 0.9], num_bins=2)
@@ -60,9 +60,9 @@ def reliability_curve(
 def expected_calibration_error(
     labels: ArrayLike, probabilities: ArrayLike, num_bins: int = NUM_BINS, binning: Binning = "uniform"
 ) -> float:
-    """ECE of the probability of COVID-19: mean over the cases of |predicted - observed share| of their bin.
+    """ECE of the probability of COVID-19: mean over cases of |predicted - observed share| of their bin.
 
-    It depends on the bins and is never below 0: with few cases in a bin it is large for a perfect forecast too.
+    It depends on the bins and is never below 0: with few cases per bin it is large even for perfect predictions.
 
     Args:
         labels: as for :func:`reliability_curve`.
@@ -110,12 +110,12 @@ def brier_score(labels: ArrayLike, probabilities: ArrayLike) -> float:
 def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     covid, scores = labelled_probabilities(labels, probabilities)
     if not len(covid):
-        raise ValueError("Calibration needs cases, got none. Leave the group's calibration empty.")
+        raise ValueError("Calibration needs at least one case, got 0. Leave the group's calibration empty.")
     return covid, scores
 
 
 def _counts(scores: np.ndarray, num_bins: int, binning: Binning) -> np.ndarray:
-    """Cases in each bin that holds some, with the edges of sklearn's ``calibration_curve``."""
+    """Number of cases in each non-empty bin, with the edges of sklearn's ``calibration_curve``."""
     shares = np.linspace(0, 1, num_bins + 1)
     edges = shares if binning == "uniform" else np.percentile(scores, shares * 100)
     counts = np.bincount(np.searchsorted(edges[1:-1], scores), minlength=num_bins)

@@ -1,4 +1,4 @@
-"""Statistics of a table of cases that stay cheap when the cases are weighted thousands of times."""
+"""Statistics of a table of cases, vectorised over thousands of bootstrap weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CaseStatistic:
-    """A number computed from a table of cases, each of which may count several times.
+    """Statistic of a table of cases with integer case weights.
 
-    Called with a table it gives the number; NaN where it is not defined. ``weighted`` gives it for many resamples at
-    once, which is what the bootstrap needs: the 2,000 resamples of 3,000 cases of an interval take about a second.
+    Calling it with a table returns the number, or NaN if undefined. ``weighted`` computes it for many resamples at
+    once, as the bootstrap needs: 2,000 resamples of 3,000 cases take about a second.
 
     Args:
-        name: of the statistic.
-        weighted: from a table of N cases and how often each counts, integers of shape (R, N), to R numbers.
+        name: name of the statistic.
+        weighted: function from a table of N cases and integer weights of shape (R, N) to R numbers.
 
     Example:
         >>> import pandas as pd
@@ -34,18 +34,18 @@ class CaseStatistic:
     weighted: Callable[["pd.DataFrame", np.ndarray], np.ndarray]
 
     def __call__(self, cases: "pd.DataFrame") -> float:
-        """The statistic of the table, each case counting once."""
+        """Compute the statistic with weight 1 for each case."""
         return float(self.weighted(cases, np.ones((1, len(cases)), dtype=np.int64))[0])
 
 
 def mean_of(column: str) -> CaseStatistic:
-    """Mean of a column, such as the Dice of each case; cases without a value (NaN) are left out.
+    """Mean of a column, such as Dice; cases without a value (NaN) are excluded.
 
     Args:
-        column: of the table of cases.
+        column: column name.
 
     Returns:
-        The statistic; not defined where no case has a value.
+        The statistic; undefined if no case has a value.
 
     Example:
         >>> import pandas as pd
@@ -64,14 +64,14 @@ def mean_of(column: str) -> CaseStatistic:
 def score_statistics(threshold: float = 0.5) -> dict[str, CaseStatistic]:
     """AUC, accuracy, sensitivity, specificity and macro-F1 of a table with ``label`` and ``probability``.
 
-    The same numbers as those of :func:`custom_components.metrics.classification_scores.classification_scores`.
+    The values equal those of :func:`custom_components.metrics.classification_scores.classification_scores`.
 
     Args:
-        threshold: a case is called COVID-19 when its probability is at least this.
+        threshold: a case is classified as COVID-19 if its probability is at least this.
 
     Returns:
-        The statistics by name; NaN where they are not defined: all without cases, sensitivity without COVID-19,
-        specificity without CAP, AUC and macro-F1 without both.
+        The statistics by name. Undefined (NaN): all without cases, sensitivity without COVID-19, specificity without
+        CAP, AUC and macro-F1 with one class.
 
     Example:
         >>> import pandas as pd
@@ -106,7 +106,7 @@ def _macro_f1(tp: np.ndarray, fn: np.ndarray, tn: np.ndarray, fp: np.ndarray) ->
 
 
 def _auc(cases: "pd.DataFrame", weights: np.ndarray) -> np.ndarray:
-    """Share of the pairs in order: above each case's score, all CAP below it and half of those that tie with it."""
+    """AUC: fraction of correctly ordered pairs; each COVID-19 case counts CAP cases below it and half of the ties."""
     covid, scores = labelled_probabilities(cases["label"], cases["probability"])
     if not len(scores):
         return np.full(len(weights), np.nan)

@@ -1,4 +1,4 @@
-"""AUC with its interval, and the test of two AUCs of the same cases, by DeLong's method.
+"""DeLong's method: confidence interval of an AUC and test of two AUCs on the same cases.
 
 E. R. DeLong, D. M. DeLong, D. L. Clarke-Pearson, Biometrics 44 (1988), pp. 837-845; in O(n log n) by midranks as in
 X. Sun, W. Xu, IEEE Signal Processing Letters 21 (2014), pp. 1389-1393.
@@ -15,13 +15,13 @@ from scipy.stats import norm, rankdata
 
 @dataclass(frozen=True)
 class DeLongInterval:
-    """AUC with a confidence interval.
+    """AUC with confidence interval.
 
     Args:
         auc: probability that a COVID-19 case scores higher than a CAP case, ties counted half.
-        low: lower end, in [0, 1]; NaN where there is none.
-        high: upper end, likewise.
-        standard_error: DeLong's; NaN with a single case of a class.
+        low: lower limit, in [0, 1]; NaN if undefined.
+        high: upper limit, likewise.
+        standard_error: DeLong's standard error; NaN if a class has a single case.
     """
 
     auc: float
@@ -32,16 +32,16 @@ class DeLongInterval:
 
 @dataclass(frozen=True)
 class DeLongTest:
-    """Two AUCs of the same cases, compared.
+    """Comparison of two AUCs on the same cases.
 
     Args:
-        auc_a: of the first system.
-        auc_b: of the second.
+        auc_a: AUC of the first system.
+        auc_b: AUC of the second system.
         difference: ``auc_a - auc_b``.
-        low: lower end of the difference's interval, in [-1, 1]; NaN where there is none.
-        high: upper end, likewise.
-        z: the difference over its standard error; NaN where that is 0 and the AUCs differ.
-        p_value: two-sided, that the true AUCs are equal; NaN with ``z``.
+        low: lower limit of the difference, in [-1, 1]; NaN if undefined.
+        high: upper limit, likewise.
+        z: difference divided by its standard error; NaN if that is 0 and the AUCs differ.
+        p_value: two-sided p of equal AUCs; NaN if ``z`` is NaN.
     """
 
     auc_a: float
@@ -54,28 +54,27 @@ class DeLongTest:
 
 
 def delong_interval(labels: ArrayLike, scores: ArrayLike, level: float = 0.95) -> DeLongInterval:
-    """AUC with DeLong's interval: AUC ± z SE, cut at 0 and 1.
+    """AUC with DeLong's interval: AUC ± z SE, clipped to [0, 1].
 
-    The cases have to be independent. Several scans of one patient are not: then the interval is too narrow, and
-    :func:`custom_components.study.statistics.bootstrap.bootstrap_interval`, which draws patients, is the one to use.
+    The cases must be independent. With several scans per patient the interval is too narrow: use
+    :func:`custom_components.study.statistics.bootstrap.bootstrap_interval`, which draws patients.
 
-    Where the scores separate the classes without an overlap (AUC 1 or 0), DeLong's standard error is 0 and says
-    nothing. Then the other end of the interval is exact and conservative: k = min(cases of either class) disjoint
-    pairs are all in order with probability at most AUC^k, so that AUC >= ((1 - level) / 2)^(1 / k).
+    If the scores separate the classes completely (AUC 1 or 0), DeLong's standard error is 0 and gives no information.
+    Then the other limit is exact and conservative: k = min(cases of either class) disjoint pairs are all in order
+    with probability at most AUC^k, so AUC >= ((1 - level) / 2)^(1 / k).
 
     Args:
         labels: 1 for COVID-19, 0 for CAP, shape (N,).
-        scores: higher for COVID-19, probabilities or any other, shape (N,). The direction is not guessed: scores the
-            wrong way round have an AUC below 0.5.
-        level: of confidence, in (0, 1).
+        scores: any scores that are higher for COVID-19, shape (N,). The direction is not guessed: inverted scores have
+            an AUC below 0.5.
+        level: confidence level, in (0, 1).
 
     Returns:
-        The AUC, its interval and standard error. The ends are NaN when all scores are the same, and when a class has
-        a single case that the scores do not separate from the others.
+        AUC, interval and standard error. The limits are NaN if all scores are equal, or if a class has a single case
+        that the scores do not separate from the others.
 
     Raises:
-        ValueError: when a class has no case, with the counts; when shapes, labels or level are not valid; when a
-            score is NaN.
+        ValueError: if a class has no case, shapes, labels or level are not valid, or a score is NaN.
 
     Example:
         >>> labels, scores = [0, 0, 1, 1, 0, 1], [0.1, 0.4, 0.35, 0.8, 0.2, 0.7]
@@ -98,20 +97,20 @@ def delong_interval(labels: ArrayLike, scores: ArrayLike, level: float = 0.95) -
 
 
 def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, level: float = 0.95) -> DeLongTest:
-    """DeLong's test that two systems have the same AUC on the same cases.
+    """DeLong's test of equal AUC of two systems on the same cases.
 
-    The cases have to be independent, as for :func:`delong_interval`.
+    The cases must be independent, as for :func:`delong_interval`.
 
     Args:
         labels: 1 for COVID-19, 0 for CAP, shape (N,).
-        scores_a: of the first system, higher for COVID-19, shape (N,).
-        scores_b: of the second, the same cases in the same order, shape (N,).
-        level: of the interval of the difference, in (0, 1).
+        scores_a: scores of the first system, higher for COVID-19, shape (N,).
+        scores_b: scores of the second system, the same cases in the same order, shape (N,).
+        level: confidence level of the difference, in (0, 1).
 
     Returns:
-        Both AUCs, their difference with its interval, z and the two-sided p value. Scores that rank all pairs alike
-        have the difference 0, z = 0 and p = 1. Where the standard error of another difference is 0, or a class has a
-        single case, the interval, z and p are NaN: the cases do not say how much the difference varies.
+        Both AUCs, their difference with interval, z and the two-sided p-value. Scores with identical ranking give
+        difference 0, z = 0 and p = 1. If the standard error of any other difference is 0, or a class has a single
+        case, interval, z and p are NaN: the variance of the difference is unknown.
 
     Raises:
         ValueError: as for :func:`delong_interval`.
@@ -140,9 +139,9 @@ def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, lev
 
 
 def _wins(covid: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each COVID-19 case the CAP cases that it outranks, of each CAP case those that outrank it; ties count half.
+    """For each COVID-19 case the number of CAP cases it outranks, and vice versa for CAP cases; ties count half.
 
-    Halves of integers: sums and differences of them are exact.
+    Values are multiples of 0.5, so sums and differences are exact.
     """
     num_covid, num_cap = int(covid.sum()), int((~covid).sum())
     if not num_covid or not num_cap:
@@ -159,7 +158,7 @@ def _auc(wins: tuple[np.ndarray, np.ndarray]) -> float:
 
 
 def _standard_error(wins: tuple[np.ndarray, np.ndarray]) -> float:
-    """Root of S10 / m + S01 / n; NaN with a single case of a class, unless nothing varies."""
+    """Square root of S10 / m + S01 / n; NaN if a class has a single case, unless the variance is zero."""
     above, below = wins
     if len(above) == 1 or len(below) == 1:
         return 0.0 if _auc(wins) in (0, 1) else math.nan

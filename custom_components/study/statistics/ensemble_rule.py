@@ -1,4 +1,4 @@
-"""Search of the weights and thresholds of the dual-sampling ensemble, Eq. 5.
+"""Search of the weights and thresholds of the dual-sampling ensemble (Eq. 5).
 
 X. Ouyang et al., IEEE Transactions on Medical Imaging 39 (2020), Sec. III-E.
 """
@@ -13,26 +13,26 @@ from custom_components.networks.dual_sampling import PAPER_THRESHOLDS, PAPER_WEI
 from custom_components.study.statistics.labelled_scores import labelled_probabilities
 from numpy.typing import ArrayLike
 
-# Weights w of the uniform branch that are tried, both outside and inside: 0 to 1 in steps of 0.01.
+# Candidate weights w of the uniform branch, outside and inside: 0 to 1 in steps of 0.01.
 WEIGHTS = tuple(step / 100 for step in range(101))
 
-# Ratios that are tried as ends of the inside. With 0 no scan is below, with 1 none above: one weight for all is tried.
+# Candidate thresholds of the ratio. 0 and 1 together put all scans inside: one weight for all.
 LOW_THRESHOLDS = (0.0, 0.0005, 0.001, 0.002, 0.005, 0.010)
 HIGH_THRESHOLDS = (0.015, 0.020, 0.030, 0.050, 0.100, 1.0)
 
 
 @dataclass(frozen=True)
 class EnsembleRule:
-    """The rule that a search found: P = w P_US + (1 - w) P_SS, with w by the ratio of infection to lung.
+    """Rule found by a search: P = w P_US + (1 - w) P_SS, where w depends on the infection ratio.
 
     Args:
-        w_outside: w where the ratio is below ``low`` or above ``high``.
-        w_inside: w elsewhere, both ends included.
+        w_outside: w if the ratio is below ``low`` or above ``high``.
+        w_inside: w otherwise (thresholds included).
         low: lower threshold of the ratio.
-        high: upper one.
-        auc: of the rule on the cases that it was searched on, so that it is optimistic.
-        n: how many these are.
-        n_left_out: cases that the search left out, because their ratio or a probability is unknown.
+        high: upper threshold of the ratio.
+        auc: AUC on the cases used for the search; optimistic.
+        n: number of cases used for the search.
+        n_left_out: cases excluded because their ratio or a probability is unknown.
     """
 
     w_outside: float
@@ -44,15 +44,15 @@ class EnsembleRule:
     n_left_out: int = 0
 
     def apply(self, p_us: ArrayLike, p_ss: ArrayLike, ratios: ArrayLike) -> np.ndarray:
-        """P_final of Eq. 5, with the rule of :class:`~custom_components.networks.dual_sampling.DualSamplingNet`.
+        """P_final of Eq. 5, by the rule of :class:`~custom_components.networks.dual_sampling.DualSamplingNet`.
 
         Args:
             p_us: probability of the branch with uniform sampling, shape (N,).
             p_ss: probability of the branch with size-balanced sampling, shape (N,).
-            ratios: infection volume / lung volume, shape (N,); NaN where unknown.
+            ratios: infection volume / lung volume, shape (N,); NaN if unknown.
 
         Returns:
-            Shape (N,); NaN where the ratio or a probability is unknown.
+            P_final, shape (N,); NaN if the ratio or a probability is unknown.
 
         Example:
             >>> rule = EnsembleRule(w_outside=0.35, w_inside=0.96, low=0.001, high=0.030, auc=0.988, n=2186)
@@ -75,26 +75,26 @@ def search_ensemble(
 ) -> EnsembleRule:
     """Find the weights and thresholds of Eq. 5 with the highest AUC.
 
-    Exact: every weight outside with every weight inside with every pair of thresholds. Pairs of one COVID-19 and one
-    CAP case are counted once for each pair of weights, by the cells that the thresholds cut the ratios into; the
-    counts of a pair of thresholds are sums over cells. Where several rules have the same AUC, the one closest to the
-    paper's is taken: in its thresholds first (sum of both distances), then in its weights, then the smallest.
+    Exhaustive search over all outside weights, inside weights and pairs of thresholds. The thresholds divide the
+    ratios into cells; pairs of a COVID-19 and a CAP case are counted once per pair of weights and cells, and the count
+    for a pair of thresholds is a sum over cells. Among rules with equal AUC, the one closest to the paper's is
+    selected: by thresholds first (sum of both distances), then by weights, then the smallest values.
 
     Args:
         labels: 1 for COVID-19, 0 for CAP, shape (N,).
-        p_us: probability of COVID-19 of the uniform branch, shape (N,); NaN where unknown.
-        p_ss: that of the size-balanced branch, likewise.
-        ratios: infection volume / lung volume, shape (N,); NaN where unknown.
-        weights: w that are tried.
-        low_thresholds: lower thresholds that are tried, each with every upper one that is not below it.
-        high_thresholds: upper thresholds that are tried.
+        p_us: probability of COVID-19 of the uniform branch, shape (N,); NaN if unknown.
+        p_ss: probability of the size-balanced branch, likewise.
+        ratios: infection volume / lung volume, shape (N,); NaN if unknown.
+        weights: candidate weights w.
+        low_thresholds: candidate lower thresholds, combined with every upper threshold that is not smaller.
+        high_thresholds: candidate upper thresholds.
 
     Returns:
         The best rule.
 
     Raises:
-        ValueError: when the cases with known ratio and probabilities are of one class, with the counts; when shapes,
-            labels, probabilities or the grid are not valid.
+        ValueError: if the cases with known ratio and probabilities have only one class, or shapes, labels,
+            probabilities or candidates are not valid.
 
     Example:
         >>> ratios = np.array([0.0005, 0.0007, 0.01, 0.02])
@@ -106,8 +106,8 @@ def search_ensemble(
     covid, *branches = labelled_probabilities(case_labels, uniform, balanced)
     if not covid.any() or covid.all():
         raise ValueError(
-            f"A search of the ensemble needs both classes, got {covid.sum()} COVID-19 and {(~covid).sum()} CAP cases "
-            "with known ratio and both probabilities."
+            f"The ensemble search needs both classes, got {covid.sum()} COVID-19 and {(~covid).sum()} CAP cases "
+            "with a known ratio and both probabilities."
         )
     grid, thresholds = _checked_grid(weights), _checked_thresholds(low_thresholds, high_thresholds)
     cell, inside = _cells(known_ratios, thresholds)
@@ -120,13 +120,15 @@ def search_ensemble(
 
 
 def _known(*columns: ArrayLike) -> list[np.ndarray]:
-    """Labels, both probabilities and ratios of the cases that have all of them."""
+    """Labels, both probabilities and ratios of the complete cases."""
     arrays = [np.asarray(column, dtype=np.float64) for column in columns]
     if any(array.ndim != 1 or array.shape != arrays[0].shape for array in arrays):
         shapes = ", ".join(str(array.shape) for array in arrays)
-        raise ValueError(f"Labels, probabilities and ratios have shapes {shapes}. Expected one of each per case: (N,).")
+        raise ValueError(
+            f"Labels, probabilities and ratios have shapes {shapes}. Expected one value of each per case: (N,)."
+        )
     if np.isinf(arrays[3]).any():
-        raise ValueError("A ratio is infinite. Expected infection volume / lung volume, or NaN where it is unknown.")
+        raise ValueError("A ratio is infinite. Expected infection volume / lung volume, or NaN if unknown.")
     known = ~np.isnan(arrays[1:]).any(axis=0)
     return [array[known] for array in arrays]
 
@@ -142,23 +144,23 @@ def _checked_thresholds(lows: Sequence[float], highs: Sequence[float]) -> list[t
     pairs = [(float(low), float(high)) for low, high in product(lows, highs) if low <= high]
     if not pairs:
         raise ValueError(
-            f"Lower thresholds are {list(lows)}, upper ones {list(highs)}. Expected a lower one that is at most some "
-            "upper one."
+            f"Lower thresholds are {list(lows)}, upper ones {list(highs)}. Expected at least one pair "
+            "with lower <= upper."
         )
     return pairs
 
 
 def _weights(ratios: ArrayLike, weights: tuple[float, float], thresholds: tuple[float, float]) -> np.ndarray:
-    """The network's own rule, on ratios in its own precision, so that a ratio on a border falls to the same side."""
+    """Weights by the network's rule and precision, so that a ratio on a threshold is treated the same."""
     single = torch.as_tensor(np.asarray(ratios, dtype=np.float32))
     inside = branch_weight(single, (0.0, 1.0), thresholds).double().numpy()
     return np.where(np.isnan(inside), np.nan, np.where(inside > 0, weights[1], weights[0]))
 
 
 def _cells(ratios: np.ndarray, thresholds: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Cell of each case, (N,), and whether a pair of thresholds has a cell inside, (pairs, cells).
+    """Cell of each case, (N,), and whether each cell is inside each pair of thresholds, (pairs, cells).
 
-    Cases are in one cell when no pair of thresholds parts them.
+    Cases share a cell if no pair of thresholds separates them.
     """
     inside = np.stack([_weights(ratios, (0.0, 1.0), pair) > 0 for pair in thresholds])
     patterns, cell = np.unique(inside, axis=1, return_inverse=True)
@@ -168,7 +170,7 @@ def _cells(ratios: np.ndarray, thresholds: Sequence[tuple[float, float]]) -> tup
 def _doubled_wins(
     covid: np.ndarray, grid: np.ndarray, p_us: np.ndarray, p_ss: np.ndarray, cell: np.ndarray
 ) -> np.ndarray:
-    """Twice the pairs that a COVID-19 case of one cell wins against a CAP case of another, ties counting one.
+    """Twice the number of pairs won by COVID-19 cases of one cell against CAP cases of another; a tie counts one.
 
     Returns:
         ``wins[a, b, i, j]``: COVID-19 of cell a at weight i against CAP of cell b at weight j; integers.
@@ -202,7 +204,7 @@ def _total(wins: np.ndarray, inside: np.ndarray) -> np.ndarray:
 def _preferred(
     totals: Sequence[np.ndarray], grid: np.ndarray, thresholds: Sequence[tuple[float, float]]
 ) -> tuple[tuple[float, float], tuple[int, int]]:
-    """Thresholds, and places of both weights, of the rule that is taken among those with most wins."""
+    """Thresholds and weight indices of the selected rule among those with the most wins."""
     best = max(total.max() for total in totals)
     won = [(pair, total) for pair, total in zip(thresholds, totals, strict=True) if total.max() == best]
     pair, total = min(won, key=lambda one: _distance(one[0], PAPER_THRESHOLDS))
@@ -211,5 +213,5 @@ def _preferred(
 
 
 def _distance(pair: Sequence[float], papers: tuple[float, float]) -> tuple[float, ...]:
-    """Distance of a pair from the paper's; the pair itself, so that one is always first."""
+    """Distance of a pair from the paper's pair, then the pair itself to break ties."""
     return (round(sum(abs(own - paper) for own, paper in zip(pair, papers, strict=True)), 9), *pair)

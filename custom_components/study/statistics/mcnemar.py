@@ -1,4 +1,4 @@
-"""McNemar's test: do two systems err on the same share of the same cases?"""
+"""McNemar's test: do two systems have the same error rate on the same cases?"""
 
 from dataclasses import dataclass
 
@@ -7,19 +7,19 @@ from custom_components.study.statistics.labelled_scores import labelled_probabil
 from numpy.typing import ArrayLike
 from statsmodels.stats.contingency_tables import mcnemar
 
-# With fewer discordant cases than this the binomial test, from it on the chi-squared one (the usual rule).
+# Binomial test below this number of discordant cases, otherwise chi-squared (the usual rule).
 EXACT_BELOW = 25
 
 
 @dataclass(frozen=True)
 class McNemarTest:
-    """Two systems' correct calls, compared.
+    """Comparison of two systems' correct classifications.
 
     Args:
-        only_a: cases that the first system alone calls correctly.
-        only_b: cases that the second alone does.
-        p_value: two-sided, that both are equally likely; 1 when there is no such case.
-        exact: whether it is the binomial test's, rather than the chi-squared one's with Edwards' correction.
+        only_a: cases that only the first system classifies correctly.
+        only_b: cases that only the second system classifies correctly.
+        p_value: two-sided p of equal error rates; 1 without discordant cases.
+        exact: True for the binomial test, False for chi-squared with Edwards' correction.
     """
 
     only_a: int
@@ -33,17 +33,17 @@ def mcnemar_test(
 ) -> McNemarTest:
     """McNemar's test of the accuracies of two systems on the same cases.
 
-    It looks at the discordant cases alone, which one system calls correctly and the other does not. The cases have to
-    be independent: several scans of one patient are not.
+    It uses only the discordant cases, which exactly one system classifies correctly. The cases must be independent:
+    several scans of one patient are not.
 
     Args:
         labels: 1 for COVID-19, 0 for CAP, shape (N,).
-        probabilities_a: of the first system, in [0, 1], shape (N,).
-        probabilities_b: of the second, the same cases in the same order, shape (N,).
-        threshold: a case is called COVID-19 when its probability is at least this.
+        probabilities_a: probabilities of the first system, in [0, 1], shape (N,).
+        probabilities_b: probabilities of the second system, the same cases in the same order, shape (N,).
+        threshold: a case is classified as COVID-19 if its probability is at least this.
 
     Returns:
-        Counts of the discordant cases and the p value.
+        Counts of discordant cases and the p-value.
 
     Raises:
         ValueError: when shapes, labels or probabilities are not valid.

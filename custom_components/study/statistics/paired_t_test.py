@@ -1,4 +1,4 @@
-"""The paper's paired t-test over folds, to print its numbers beside those of a valid test."""
+"""The paper's paired t-test over folds, for comparison with a valid test."""
 
 import math
 from dataclasses import dataclass
@@ -7,22 +7,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import ttest_rel
 
-# What a table that prints the test has to say.
+# Required note of a table with this test.
 T_TEST_NOTE = (
-    "Paired t-test over the folds' models, as in the paper. It is not valid: the models share most of their training "
-    "cases and, on a test set, all test cases, so that their scores are not independent and p is too small."
+    "Paired t-test over the fold models, as in the paper. It is not valid: the models share most training cases and, "
+    "on a test set, all test cases, so their scores are not independent and p is too small."
 )
 
 
 @dataclass(frozen=True)
 class TTest:
-    """Two systems' scores over the folds, compared.
+    """Comparison of two systems' scores over folds.
 
     Args:
-        difference: mean of the first system's scores minus the second's.
+        difference: mean score of the first system minus that of the second.
         t: Student's t.
-        degrees: of freedom, number of folds - 1.
-        p_value: two-sided; NaN with fewer than two folds, or when the differences are one and the same and not 0.
+        degrees: degrees of freedom, number of folds - 1.
+        p_value: two-sided; NaN with fewer than two folds, or if all differences are equal and not 0.
     """
 
     difference: float
@@ -32,24 +32,24 @@ class TTest:
 
 
 def t_test_over_folds(scores_a: ArrayLike, scores_b: ArrayLike) -> TTest:
-    """Paired t-test of two systems, one score for each fold's model (Ouyang et al. 2020, Sec. IV-D).
+    """Paired t-test of two systems, one score per fold model (Ouyang et al. 2020, Sec. IV-D).
 
-    Not valid, and printed under ``--protocol paper`` only, with ``T_TEST_NOTE``. The test takes the folds' differences
-    for independent; but any two of five models share three quarters of their training cases, and on the test set they
-    are scored on the very same cases. It measures how much the training varies, not how much the cases do: with more
-    folds p becomes as small as one likes while the cases stay as they are. Compare systems with
+    Not valid; printed only with ``--protocol paper`` and with ``T_TEST_NOTE``. The test assumes independent fold
+    differences, but any two of five models share three quarters of their training cases, and on the test set all
+    models are scored on the same cases. It measures variation of the training, not of the cases: more folds make p
+    arbitrarily small for the same cases. Compare systems with
     :func:`custom_components.study.statistics.delong.delong_test` and
     :func:`custom_components.study.statistics.bootstrap.bootstrap_difference`.
 
     Args:
-        scores_a: of the first system, one a fold, shape (K,).
-        scores_b: of the second, the same folds in the same order, shape (K,).
+        scores_a: scores of the first system, one per fold, shape (K,).
+        scores_b: scores of the second system, the same folds in the same order, shape (K,).
 
     Returns:
-        The mean difference, t and the two-sided p value. Equal scores in all folds have t = 0 and p = 1.
+        Mean difference, t and the two-sided p-value. Equal scores in all folds give t = 0 and p = 1.
 
     Raises:
-        ValueError: when the shapes differ or a score is NaN or infinite.
+        ValueError: if the shapes differ or a score is NaN or infinite.
 
     Example:
         >>> test = t_test_over_folds([0.95, 0.94, 0.96], [0.93, 0.93, 0.93])
@@ -62,7 +62,7 @@ def t_test_over_folds(scores_a: ArrayLike, scores_b: ArrayLike) -> TTest:
             f"Scores of the folds have shapes {first.shape} and {second.shape}. Expected one score per fold: (K,)."
         )
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise ValueError("A fold has no score (NaN or infinite). Compare the folds that both systems have.")
+        raise ValueError("A fold has no valid score (NaN or infinite). Compare only the folds that both systems have.")
     difference, degrees = float((first - second).mean()) if len(first) else math.nan, len(first) - 1
     if len(first) and np.array_equal(first, second):
         return TTest(0.0, 0.0, degrees, 1.0)

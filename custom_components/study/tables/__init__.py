@@ -1,1 +1,1 @@
-"""Tables of a study: of its results and, where intervals are drawn, the number of bootstrap resamples."""
+"""Tables of a study."""

@@ -1,4 +1,4 @@
-"""Systems of a study compared in pairs."""
+"""Pairwise comparison of the systems of a study."""
 
 from itertools import combinations
 
@@ -33,33 +33,33 @@ _JOINED, _MEAN = "joined", "mean"
 
 _DELONG, _BY_PATIENT = "AUC A - B", "AUC A - B, by patient"
 _TESTS = ("p (DeLong)", "p (Holm)", "only A right", "only B right", "p (McNemar)", "Scans")
-_SAME = "A dash: the systems differ by the same in all folds, or in fewer than two there is a score."
+_SAME = "Dash: the difference is equal in all folds, or fewer than two folds have scores."
 
 
 def comparison_table(results: ClassificationResults, resamples: int) -> Table:
-    """Each pair of systems: AUC by DeLong's paired test, calls at 0.5 by McNemar's.
+    """Compare each pair of systems: AUC by DeLong's paired test, classifications at 0.5 by McNemar's test.
 
-    Rows of a set, the models (the folds joined, each fold's model, the mean over these) and a pair.
+    One row per set, model (folds pooled, each fold model, mean over fold models) and pair.
     """
     rows: dict[tuple[str, str, str], dict[str, object]] = {}
     for name in results.sets:
         rows |= _set_rows(name, results.scans[results.scans["set"] == name], results.systems, resamples)
     frame = _with_holm(rows)
     note = joined_notes(
-        "Scans that both systems have a probability of. A right call is one at 0.5. 95 % interval of the difference of "
-        f"the AUCs: DeLong's, and by {resamples} bootstrap resamples of patients, which holds with several scans a "
-        "patient too; DeLong's and McNemar's tests take scans for independent. Holm: p of DeLong corrected for the "
-        "pairs of the same models. On a test set the row 'mean' is the mean over the models of the folds.",
+        "Scans for which both systems have a probability, classified at 0.5. 95 % interval of the AUC difference: "
+        f"DeLong's, and {resamples} bootstrap resamples of patients, also valid with several scans per patient. The "
+        "tests of DeLong and McNemar assume independent scans. Holm: p of DeLong corrected for the pairs of the same "
+        "models. Test set: row 'mean' is the mean over the fold models.",
         undefined_note(frame),
         missing_note(results),
     )
-    return Table("comparisons", "Systems compared in pairs", note, frame)
+    return Table("comparisons", "Systems compared pairwise", note, frame)
 
 
 def t_test_table(results: ClassificationResults) -> Table:
-    """The paper's own test, for comparison with its numbers.
+    """The paper's test, for comparison with its numbers.
 
-    p of the paired t-test over the folds: rows of a set and a pair, a column a score.
+    p of the paired t-test over folds: one row per set and pair, one column per score.
     """
     rows = {
         (SET_TITLES[name], f"{pair[0]} (A), {pair[1]} (B)"): {
@@ -76,7 +76,7 @@ def t_test_table(results: ClassificationResults) -> Table:
 def _set_rows(
     name: str, scans: pd.DataFrame, systems: tuple[str, ...], resamples: int
 ) -> dict[tuple[str, str, str], dict[str, object]]:
-    """Rows of one set: a block for each model, and one for their mean, which has the difference by patient alone."""
+    """Rows of one set: a block per model, and one for their mean, with only the difference by patient."""
     tables = {system: by_model(scans[scans["system"] == system]) for system in systems}
     pairs = {
         f"{one} (A), {other} (B)": _same_scans(tables[one], tables[other]) for one, other in combinations(systems, 2)
@@ -97,7 +97,7 @@ def _set_rows(
 def _same_scans(
     one: tuple[pd.DataFrame, list[str]], other: tuple[pd.DataFrame, list[str]]
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """The scans and models that two systems share, in one order."""
+    """Scans and models common to two systems, in the same order."""
     models = [model for model in one[1] if model in other[1]]
     shared = sorted(set(one[0]["case_id"]) & set(other[0]["case_id"]))
     first, second = (table.set_index("case_id").loc[shared].reset_index() for table, _ in (one, other))
@@ -128,7 +128,7 @@ def _difference(first: pd.DataFrame, second: pd.DataFrame, models: list[str], re
 
 
 def _with_holm(rows: dict[tuple[str, str, str], dict[str, object]]) -> pd.DataFrame:
-    """The table, with p of DeLong corrected for the pairs of each set and model."""
+    """Add DeLong's p with Holm correction over the pairs of each set and model."""
     for key in dict.fromkeys(key[:2] for key in rows):
         tested = [row for other, row in rows.items() if other[:2] == key and not np.isnan(_p(row))]
         if tested:

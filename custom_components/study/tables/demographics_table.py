@@ -1,4 +1,4 @@
-"""Who was scanned (Table I of Ouyang et al. 2020), from the columns that the data list has."""
+"""Demographics (Table I of Ouyang et al. 2020) from the columns of the datalist."""
 
 import re
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from custom_components.study.tables.table import Cell, Table, joined_notes, tabl
 
 CLASS_ROWS = {"COVID-19": (COVID,), "CAP": (CAP,), "Total": (COVID, CAP)}
 
-# Columns that may say who somebody is are never shown, whatever they hold.
+# Columns that may identify a person are never shown.
 _IDENTIFYING = re.compile(r"patient|name|birth|uid|date|accession|path|file|(^|_)(id|mrn)($|_)", re.IGNORECASE)
 _UNKNOWN = "unknown"
 
 
 def descriptive_columns(cases: pd.DataFrame) -> list[str]:
-    """Columns of a data list that describe scans: not its own, and none that may say who somebody is.
+    """Additional datalist columns that describe scans and cannot identify a person.
 
     Example:
         >>> descriptive_columns(pd.DataFrame(columns=["case_id", "label", "age", "PatientName", "site"]))
@@ -30,15 +30,15 @@ def descriptive_columns(cases: pd.DataFrame) -> list[str]:
 
 
 def demographics_table(cases: pd.DataFrame, sets: tuple[str, ...]) -> Table:
-    """Count images and patients and describe them by each further column of the data list.
+    """Count images and patients and describe them by each additional column of the datalist.
 
     Args:
-        cases: of the study; see :class:`custom_components.study.results.study_results.ClassificationResults`.
-        sets: those to show, a column each.
+        cases: cases of the study; see :class:`custom_components.study.results.study_results.ClassificationResults`.
+        sets: sets to show, one column each.
 
     Returns:
-        Rows of a characteristic and a class. All but the images and their infection ratios are counted by patient,
-        from the first scan of each (by case id).
+        One row per characteristic and class. Images and infection ratios are counted by scan, all else by patient,
+        from each patient's first scan (by case id).
     """
     rows: dict[tuple[str, str], list[object]] = {}
     columns = [cases[cases["set"] == name] for name in sets]
@@ -65,7 +65,7 @@ def _rows(title: str, frames: list[pd.DataFrame], count: Callable[[pd.DataFrame]
 
 
 def _measured(title: str, column: str, frames: list[pd.DataFrame], digits: int = 1) -> dict:
-    """Median with range, as the paper prints it, and mean with standard deviation."""
+    """Median with range, as in the paper, and mean with standard deviation."""
 
     def values(frame: pd.DataFrame) -> pd.Series:
         return frame[column].dropna().astype(float)
@@ -82,7 +82,7 @@ def _measured(title: str, column: str, frames: list[pd.DataFrame], digits: int =
 
 
 def _described(column: str, patients: list[pd.DataFrame]) -> dict:
-    """Rows of one column of the data list; none when it is empty or has more values than a table has room for."""
+    """Rows of one datalist column; none if it is empty or has too many values."""
     joined = pd.concat([frame[column] for frame in patients], keys=range(len(patients)))
     known = joined[joined.notna() & (joined.astype(str) != "")]
     if known.empty:
@@ -106,7 +106,7 @@ def _numbers(known: pd.Series, column: str) -> pd.Series:
 
 
 def _counted(column: str, patients: list[pd.DataFrame], names: list[str]) -> dict:
-    """Patients of each value, and of none, of one column."""
+    """Number of patients per value of a column, including missing values."""
     rows: dict = {}
     texts = [frame.assign(**{column: frame[column].where(frame[column].notna(), "").astype(str)}) for frame in patients]
     has_unknown = any((frame[column] == "").any() for frame in texts)
@@ -121,8 +121,8 @@ def _count(frame: pd.DataFrame, column: str, name: str) -> int:
 
 def _note(left_out: list[str]) -> str:
     note = (
-        "Images and infection ratios are counted by scan, all else by patient, as the data list has it for the "
-        "patient's first scan. Nothing is filled in."
+        "Images and infection ratios are counted by scan, all else by patient, from the datalist entry of the "
+        "patient's first scan. Missing values are not imputed."
     )
-    which = f"Not shown, since empty or of more than {MOST_GROUPS} different values: {', '.join(left_out)}."
+    which = f"Not shown because empty or with more than {MOST_GROUPS} different values: {', '.join(left_out)}."
     return joined_notes(note, which if left_out else "")

@@ -1,4 +1,4 @@
-"""How sure a study's scores are: intervals overall, by fold and by group of scans."""
+"""Confidence intervals of a study's scores: overall, by fold and by subgroup."""
 
 from collections.abc import Iterator
 
@@ -19,22 +19,20 @@ from custom_components.study.tables.model_scores import (
 )
 from custom_components.study.tables.table import Cell, Table, joined_notes, table_frame, undefined_note
 
-# Scores shown by group.
+# Scores shown by subgroup.
 GROUP_METRICS = ("auc", "sensitivity", "specificity", "accuracy")
 
-_DELONG = (
-    "DeLong's takes scans for independent, which several scans of one patient are not; the bootstrap draws patients."
-)
+_DELONG = "DeLong's interval assumes independent scans: one scan per patient. The bootstrap draws patients."
 _FEW = (
-    "A bootstrap interval is too narrow with fewer than about 20 patients, and has no width where all scans agree: "
-    "that is what resampling can say, not certainty."
+    "A bootstrap interval is too narrow with fewer than about 20 patients and has zero width if all scans agree: "
+    "this is a limit of resampling, not certainty."
 )
 
 
 def interval_table(results: ClassificationResults, resamples: int) -> Table:
     """Scores of each system with 95 % intervals.
 
-    Rows of a set and a system.
+    One row per set and system.
     """
     rows = {
         (SET_TITLES[name], system): _interval_cells(
@@ -45,9 +43,9 @@ def interval_table(results: ClassificationResults, resamples: int) -> Table:
     }
     frame = table_frame(rows, ["set", "system"])
     note = joined_notes(
-        f"95 % intervals: DeLong's where it is said, else percentiles of {resamples} bootstrap resamples of patients.",
+        f"95 % intervals: DeLong's where stated, otherwise percentiles of {resamples} bootstrap resamples of patients.",
         _DELONG,
-        "Test set: mean over the models of the folds; DeLong's interval of each is in the table of folds."
+        "Test set: mean over the fold models; DeLong's interval of each is in the table of folds."
         if TEST in results.sets
         else "",
         _FEW,
@@ -58,9 +56,9 @@ def interval_table(results: ClassificationResults, resamples: int) -> Table:
 
 
 def fold_table(results: ClassificationResults) -> Table:
-    """Scores of the model of each fold, on the fold it left out and on the test set.
+    """Scores of each fold model, on its validation fold and on the test set.
 
-    Rows of a set, a fold and a system; those of a fold that failed are empty.
+    One row per set, fold and system; rows of failed folds are empty.
     """
     rows = {
         (SET_TITLES[name], str(fold), system): _fold_cells(results.of_system(name, system).query(f"fold == {fold}"))
@@ -69,17 +67,17 @@ def fold_table(results: ClassificationResults) -> Table:
         for system in results.systems
     }
     note = joined_notes(
-        "Each model is scored alone: on the fold that it left out (TV set), and on the whole test set.",
+        "Each model is scored separately: on its validation fold (TV set) and on the whole test set.",
         "AUC with DeLong's 95 % interval.",
         missing_note(results),
     )
-    return Table("folds", "Scores of the single folds", note, table_frame(rows, ["set", "fold", "system"]))
+    return Table("folds", "Scores of each fold", note, table_frame(rows, ["set", "fold", "system"]))
 
 
 def subgroup_tables(results: ClassificationResults, resamples: int) -> Iterator[tuple[str, Table]]:
-    """Scores of the last system by group: all scans, by infection ratio, and by each further column of the data list.
+    """Scores of the last system by subgroup: all scans, infection ratio, and each additional datalist column.
 
-    Yields the set and its table: rows of a column and a group of it.
+    Yields each set with its table: one row per column and group.
     """
     system = results.systems[-1]
     for name in results.sets:
@@ -110,7 +108,7 @@ def _interval_cells(scans: pd.DataFrame, joined: bool, resamples: int, mark: str
 def _fold_cells(rows: pd.DataFrame) -> dict[str, object]:
     if rows.empty:
         return {**dict.fromkeys(METRICS.values(), Cell()), "Scans": Cell()}
-    alone = rows.assign(set=TV)  # one model, hence no mean
+    alone = rows.assign(set=TV)  # a single model, no mean
     scores = {title: score_cell(alone, metric) for metric, title in METRICS.items()}
     return {**scores, METRICS["auc"]: delong_cell(rows), "Scans": int(rows["probability"].notna().sum())}
 
@@ -127,8 +125,8 @@ def _group_cells(rows: pd.DataFrame, resamples: int, mark: str) -> dict[str, obj
 
 
 def _group_note(name: str, resamples: int) -> str:
-    auc = "AUC with DeLong's 95 % interval, else" if name == TV else "Mean over the models of the folds;"
+    auc = "AUC with DeLong's 95 % interval, otherwise" if name == TV else "Mean over the fold models;"
     return (
-        f"{auc} percentiles of {resamples} bootstrap resamples of patients. Scans whose group is unknown are in no "
-        f"group. {_FEW} Groups were not chosen before, so that single ones that stand out may do so by chance."
+        f"{auc} percentiles of {resamples} bootstrap resamples of patients. Scans of unknown group are excluded. "
+        f"{_FEW} Groups were not pre-specified: single outlying groups may be due to chance."
     )

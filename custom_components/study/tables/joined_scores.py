@@ -1,4 +1,4 @@
-"""Evaluations of several folds as one table: each case scored by the network that had not seen it."""
+"""Join the evaluations of several folds: each case is scored by a network not trained on it."""
 
 from pathlib import Path
 
@@ -12,27 +12,25 @@ _COLUMNS = (*METRICS, "pixels_true", "pixels_pred")
 
 
 def joined_scores(*evaluations: str, resamples: int = 2000) -> str:
-    """Join the scores of covid_seg_bundle's evaluations, such as those of all folds, in a Markdown table.
+    """Join evaluations of covid_seg_bundle, such as those of all folds, in a Markdown table.
 
     Args:
-        evaluations: their output folders, in each of which `evaluating` wrote `per_case.csv`.
-        resamples: of the bootstrap over cases.
+        evaluations: output folders of `evaluating`, each with `per_case.csv`.
+        resamples: number of bootstrap resamples of cases.
 
     Returns:
-        A row for each lesion class and one for their mean: means over the cases with 95 % bootstrap intervals, Dice of
-        the pixels of all cases together, cases scored.
+        One row per lesion class and one for their mean: means over cases with 95 % bootstrap intervals, Dice of the
+        pooled pixels of all cases, number of scored cases.
 
     Raises:
-        ValueError: when a folder has no scores, or a case is in two of them.
+        ValueError: if a folder has no scores, or a case is in two folders.
     """
     if not evaluations:
-        raise ValueError("No evaluation was given. Name the output folders of `evaluating`, one for each fold.")
+        raise ValueError("No evaluation was given. Give the output folders of `evaluating`, one per fold.")
     table = pd.concat([_scores(Path(folder)) for folder in evaluations], ignore_index=True)
     twice = table["case_id"][table["case_id"].duplicated()]
     if len(twice):
-        raise ValueError(
-            f"Case {twice.iloc[0]} is in two of the evaluations. Give evaluations of different folds, each once."
-        )
+        raise ValueError(f"Case {twice.iloc[0]} is in two of the evaluations. Give each fold's evaluation once.")
     table = table.assign(**{UNIT: table["case_id"]})
     lines = [_line(_lesion(table, lesion, resamples)) for lesion in LESION_CLASSES]
     mean = [mean_cell(table, metric, resamples) for metric in METRICS]
@@ -44,8 +42,8 @@ def joined_scores(*evaluations: str, resamples: int = 2000) -> str:
             *lines,
             _line(["mean", *mean, "", ""]),
             "",
-            f"{len(table)} cases of {len(evaluations)} evaluations; 95 % bootstrap intervals over cases, which are too "
-            "narrow where several are of one patient.",
+            f"{len(table)} cases of {len(evaluations)} evaluations; 95 % bootstrap intervals over cases, too narrow if "
+            "several cases are of one patient.",
         ]
     )
 
@@ -57,8 +55,8 @@ def _scores(folder: Path) -> pd.DataFrame:
         return table[["case_id", *(f"{metric}_{lesion}" for metric in _COLUMNS for lesion in LESION_CLASSES)]]
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
-            f"{path} holds no scores of lesion classes ({error}). Expected the output folder of covid_seg_bundle's "
-            "`evaluating`."
+            f"{path} contains no lesion class scores ({error}). Expected the output folder of `evaluating` of "
+            "covid_seg_bundle."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Scores of one network of a study: one row a case, and the cells that tables make of them."""
+"""Scores of one network by case, and the table cells computed from them."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from custom_components.study.statistics.bootstrap import bootstrap_difference, b
 from custom_components.study.statistics.case_statistics import CaseStatistic, mean_of
 from custom_components.study.tables.table import Cell, interval_of, levels
 
-# Titles of the paper's three metrics, in its order.
+# Titles of the paper's three metrics, in the paper's order.
 METRICS = {"dice": "Dice", "accuracy": "Accuracy", "precision": "Precision"}
 
-# What is drawn in a bootstrap: the case's group, or the case where it has none.
+# Unit of the bootstrap: the case's group, or the case itself without a group.
 UNIT = "unit"
 
 
@@ -25,12 +25,12 @@ def scores_by_case(results: SegmentationResults, network: str, augmented: bool, 
         protocol: one of ``results.protocols``.
 
     Returns:
-        One row a case, sorted: ``case_id``, ``unit``, ``fold``, and of each lesion class ``dice_ground_glass`` and so
-        on, ``pixels_true_ground_glass`` and ``pixels_pred_ground_glass``; NaN where a class is in neither truth nor
+        One row per case, sorted: ``case_id``, ``unit``, ``fold``, and for each lesion class ``dice_ground_glass`` and
+        so on, ``pixels_true_ground_glass`` and ``pixels_pred_ground_glass``; NaN if a class is in neither truth nor
         prediction.
 
     Raises:
-        ValueError: naming a case, when it is in no data list or scored twice.
+        ValueError: if a case is in no datalist or scored twice; the message names it.
     """
     chosen = results.scores_of(network, augmented, protocol)
     _check(chosen, results.cases)
@@ -45,29 +45,29 @@ def scores_by_case(results: SegmentationResults, network: str, augmented: bool, 
 
 
 def unit_note(results: SegmentationResults) -> str:
-    """What a bootstrap of these cases draws."""
+    """Description of the bootstrap unit of these cases."""
     known = results.cases["group"].fillna("").astype(str)
     grouped, groups = int((known != "").sum()), known[known != ""].nunique()
     if not grouped:
-        return "cases, since their patients are not known: with several slices of one patient they are too narrow"
+        return "cases because patients are unknown: too narrow with several slices per patient"
     alone = f" and {len(known) - grouped} cases without a group" if grouped < len(known) else ""
     return f"{groups} groups (patients or blocks of slices){alone}"
 
 
 def mean_cell(table: pd.DataFrame, metric: str, resamples: int, mark: str = "") -> Cell:
-    """Mean over the lesion classes of the mean over the cases, with its interval.
+    """Mean over lesion classes of the mean over cases, with interval.
 
-    A class that no case has is left out. A resample that lacks one of the others is left out of the interval, since
-    its mean would be of other classes.
+    Classes without cases are excluded. Resamples that lack a remaining class are excluded from the interval because
+    their mean would be over different classes.
 
     Args:
-        table: of :func:`scores_by_case`.
+        table: result of :func:`scores_by_case`.
         metric: one of ``METRICS``.
-        resamples: of the bootstrap.
-        mark: sign for the note.
+        resamples: number of bootstrap resamples.
+        mark: footnote mark.
 
     Returns:
-        The cell: empty without cases, a dash where no case has any class.
+        The cell: empty without cases, a dash if no case has any class.
     """
     if table.empty:
         return Cell()
@@ -75,17 +75,17 @@ def mean_cell(table: pd.DataFrame, metric: str, resamples: int, mark: str = "") 
 
 
 def lesion_cell(table: pd.DataFrame, metric: str, lesion: str, resamples: int, mark: str = "") -> Cell:
-    """Mean over the cases of one lesion class, with its interval.
+    """Mean over cases for one lesion class, with interval.
 
     Args:
-        table: of :func:`scores_by_case`.
+        table: result of :func:`scores_by_case`.
         metric: one of ``METRICS``.
         lesion: name of the class.
-        resamples: of the bootstrap.
-        mark: sign for the note.
+        resamples: number of bootstrap resamples.
+        mark: footnote mark.
 
     Returns:
-        The cell; its n is the number of cases in which the class was scored.
+        The cell; n is the number of cases in which the class was scored.
     """
     if table.empty:
         return Cell()
@@ -93,21 +93,21 @@ def lesion_cell(table: pd.DataFrame, metric: str, lesion: str, resamples: int, m
 
 
 def dice_interval_cell(table: pd.DataFrame, statistic: CaseStatistic, resamples: int, mark: str = "") -> Cell:
-    """Any statistic of the cases with its interval; without one where there is a single unit to draw."""
+    """Any statistic of the cases with interval; no interval if there is only one bootstrap unit."""
     found = bootstrap_interval(table, statistic, UNIT, resamples)
     return interval_of(found, table[UNIT].nunique(), len(table), mark)
 
 
 def difference_cell(first: pd.DataFrame, second: pd.DataFrame, resamples: int) -> Cell:
-    """Mean lesion Dice of the first minus that of the second, of the cases that both scored, with its interval.
+    """Mean lesion Dice of the first minus the second network over the cases that both scored, with interval.
 
     Args:
-        first: of :func:`scores_by_case`.
+        first: result of :func:`scores_by_case`.
         second: likewise.
-        resamples: of the bootstrap; the same cases are drawn for both.
+        resamples: number of bootstrap resamples; the same cases are drawn for both networks.
 
     Returns:
-        The cell, of the classes that both have; empty when there is no common case.
+        The cell, over the classes that both have; empty without a common case.
     """
     shared = sorted(set(first["case_id"]) & set(second["case_id"]))
     if not shared:
@@ -119,7 +119,7 @@ def difference_cell(first: pd.DataFrame, second: pd.DataFrame, resamples: int) -
 
 
 def lesion_mean(metric: str, lesions: Sequence[str]) -> CaseStatistic:
-    """Mean over lesion classes of the mean over the cases; not defined where one of the classes has no case.
+    """Mean over lesion classes of the mean over cases; undefined if one of the classes has no case.
 
     Example:
         >>> table = pd.DataFrame({"dice_ground_glass": [0.5, 0.7], "dice_consolidation": [np.nan, 0.2]})
@@ -137,12 +137,12 @@ def lesion_mean(metric: str, lesions: Sequence[str]) -> CaseStatistic:
 
 
 def scored_lesions(table: pd.DataFrame) -> list[str]:
-    """The lesion classes that are in the truth or the prediction of any case."""
+    """Lesion classes in the truth or prediction of any case."""
     return [lesion for lesion in LESION_CLASSES if table[f"dice_{lesion}"].notna().any()]
 
 
 def pooled_dice(table: pd.DataFrame, lesion: str) -> float:
-    """Dice of one class with the pixels of all cases added up; NaN where there are none.
+    """Dice of one class over the pooled pixels of all cases; NaN without pixels.
 
     Example:
         >>> pixels = {"pixels_true_ground_glass": [10, 90], "pixels_pred_ground_glass": [10, 90]}
@@ -157,6 +157,6 @@ def pooled_dice(table: pd.DataFrame, lesion: str) -> float:
 def _check(scores: pd.DataFrame, cases: pd.DataFrame) -> None:
     unknown = scores.loc[~scores["case_id"].isin(cases["case_id"]), "case_id"]
     twice = scores.loc[scores.duplicated(["case_id", "lesion"]), "case_id"]
-    for wrong, what in ((unknown, "is scored and in no data list"), (twice, "is scored twice by one network")):
+    for wrong, what in ((unknown, "is scored but in no datalist"), (twice, "is scored twice by the same network")):
         if len(wrong):
-            raise ValueError(f"Case {wrong.iloc[0]} {what}. Expected results as the study collects them.")
+            raise ValueError(f"Case {wrong.iloc[0]} {what}. Expected the results that the study collects.")

@@ -1,4 +1,4 @@
-"""Scores of a study's networks by lesion class and by fold, and what the data set holds."""
+"""Scores of a study's networks by lesion class and fold, and a summary of the data set."""
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ _POOLED = "Dice, pixels pooled"
 
 
 def data_table(results: SegmentationResults) -> Table:
-    """What was segmented: cases, groups and the cases of each lesion class."""
+    """Summary of the data set: cases, groups and cases of each lesion class."""
     groups = results.cases["group"].fillna("").astype(str)
     truth = results.scores[results.scores["pixels_true"] > 0].groupby("lesion")["case_id"].nunique()
     scored = results.scores["case_id"].nunique()
@@ -35,14 +35,14 @@ def data_table(results: SegmentationResults) -> Table:
         **{f"Cases with {title}": int(truth.get(name, 0)) for name, title in LESION_TITLES.items()},
     }
     frame = pd.DataFrame({"Number": list(rows.values())}, index=pd.Index(rows, name="characteristic"), dtype=object)
-    note = joined_notes("Cases with a class have it in the truth.", scored_note(results, []))
+    note = joined_notes("A case has a class if its truth has it.", scored_note(results, []))
     return Table("data", "The data set", note, frame.rename_axis(columns="column"))
 
 
 def lesion_table(results: SegmentationResults, protocol: str, resamples: int) -> Table:
     """Scores of each network by lesion class.
 
-    Rows of a lesion class, a network and its augmentation.
+    One row per lesion class, network and augmentation.
     """
     tables = {key: scores_by_case(results, *key, protocol) for key in results.trained}
     marks = {key: protocol_mark(results, *key, protocol) for key in tables}
@@ -54,8 +54,8 @@ def lesion_table(results: SegmentationResults, protocol: str, resamples: int) ->
     frame = table_frame(rows, ["class", "network", "augmented"])
     note = joined_notes(
         results.protocols[protocol],
-        "Mean over the cases in which the class is in truth or prediction (cases scored); a class that is in only one "
-        "of them has Dice 0. Pixels pooled: all cases' pixels added up first, so that large lesions dominate.",
+        "Mean over the cases with the class in truth or prediction (cases scored); Dice is 0 if it is in only one of "
+        "them. Pixels pooled: pixels of all cases are summed first, so large lesions dominate.",
         f"95 % intervals: percentiles of {resamples} bootstrap resamples of {unit_note(results)}.",
         undefined_note(frame),
         scored_note(results, [protocol]),
@@ -64,9 +64,9 @@ def lesion_table(results: SegmentationResults, protocol: str, resamples: int) ->
 
 
 def lesion_fold_table(results: SegmentationResults, protocol: str) -> Table:
-    """Mean Dice of each fold, and its mean and spread over the folds.
+    """Mean Dice of each fold, with mean and standard deviation over folds.
 
-    Rows of a network and its augmentation, a column a fold; empty where the fold failed.
+    One row per network and augmentation, one column per fold; empty if the fold failed.
     """
     scores = results.scores[results.scores["protocol"] == protocol]
     folds = sorted(int(fold) for fold in scores["fold"].unique())
@@ -81,11 +81,11 @@ def lesion_fold_table(results: SegmentationResults, protocol: str) -> Table:
     frame = table_frame(rows, ["network", "augmented"])
     note = joined_notes(
         results.protocols[protocol],
-        "Mean lesion Dice; the standard deviation is the sample's, over folds, which share training cases: it is no "
-        "standard error.",
+        "Mean lesion Dice with sample standard deviation over folds; it is not a standard error because folds share "
+        "training cases.",
         scored_note(results, [protocol]),
     )
-    return Table(f"folds_{protocol}", f"Dice of the single folds (protocol {protocol})", note, frame)
+    return Table(f"folds_{protocol}", f"Dice of each fold (protocol {protocol})", note, frame)
 
 
 def _lesion_cells(table: pd.DataFrame, lesion: str, resamples: int, mark: str) -> dict[str, object]:

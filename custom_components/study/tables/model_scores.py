@@ -1,4 +1,4 @@
-"""Cells of one system's scores: of all folds joined, of each fold's model, with intervals; and what misses there."""
+"""Table cells with one system's scores (folds pooled or per fold model), and notes on missing results."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from custom_components.study.tables.table import INCOMPLETE, Cell, failed_note, 
 
 SET_TITLES = {TV: "TV set", TEST: "Test set"}
 
-# Titles of the paper's five metrics, in its order.
+# Titles of the paper's five metrics, in the paper's order.
 METRICS = {
     "auc": "AUC",
     "accuracy": "Accuracy",
@@ -23,18 +23,18 @@ METRICS = {
 
 
 def score_cell(scans: pd.DataFrame, metric: str, mark: str = "") -> Cell:
-    """A score as the paper's tables print it.
+    """Score in the format of the paper's tables.
 
-    Cross-validation: of all folds joined. A test set: mean and sample standard deviation over the folds' models.
+    Cross-validation: all folds pooled. Test set: mean and sample standard deviation over the fold models.
 
     Args:
         scans: predictions of one system in one set, rows of
             :attr:`custom_components.study.results.study_results.ClassificationResults.scans`.
         metric: one of ``METRICS``.
-        mark: sign for the note.
+        mark: footnote mark.
 
     Returns:
-        The cell: empty without any prediction, a dash with the number of scans where the score is not defined.
+        The cell: empty without predictions, a dash with the number of scans if the score is undefined.
     """
     if scans.empty:
         return Cell()
@@ -50,16 +50,16 @@ def score_cell(scans: pd.DataFrame, metric: str, mark: str = "") -> Cell:
 
 
 def interval_cell(scans: pd.DataFrame, metric: CaseStatistic, resamples: int, mark: str = "") -> Cell:
-    """A score with the interval of a bootstrap by patient; on a test set the mean over the folds' models.
+    """Score with bootstrap interval by patient; on a test set, the mean over the fold models.
 
     Args:
         scans: as for :func:`score_cell`.
         metric: statistic of a table with ``label`` and ``probability``.
-        resamples: of the bootstrap.
-        mark: sign for the note.
+        resamples: number of bootstrap resamples.
+        mark: footnote mark.
 
     Returns:
-        The cell; scans that lack the probability of one of the models are left out.
+        The cell; scans without a probability from every model are excluded.
     """
     if scans.empty:
         return Cell()
@@ -69,11 +69,11 @@ def interval_cell(scans: pd.DataFrame, metric: CaseStatistic, resamples: int, ma
 
 
 def delong_cell(scans: pd.DataFrame, mark: str = "") -> Cell:
-    """AUC of one set of scores with DeLong's interval; a dash where a class is missing.
+    """AUC with DeLong's interval; a dash if a class is missing.
 
     Args:
-        scans: predictions of one system and one model, or of all folds joined.
-        mark: sign for the note.
+        scans: predictions of one system and one model, or of all folds pooled.
+        mark: footnote mark.
 
     Returns:
         The cell.
@@ -86,14 +86,14 @@ def delong_cell(scans: pd.DataFrame, mark: str = "") -> Cell:
 
 
 def by_model(scans: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Predictions of one system in one set as one row a scan.
+    """Reshape the predictions of one system in one set to one row per scan.
 
     Args:
         scans: as for :func:`score_cell`.
 
     Returns:
-        ``case_id``, ``patient_id``, ``label`` and a column of probabilities for each model, sorted by case; scans
-        that lack one are left out. Then the names of those columns; one alone where the folds are joined.
+        Table with ``case_id``, ``patient_id``, ``label`` and one probability column per model, sorted by case; scans
+        with a missing probability are excluded. Then the names of these columns; a single one if folds are pooled.
     """
     column = "joined" if is_joined(scans) else "fold"
     named = scans.assign(joined="joined").astype({column: str})
@@ -103,14 +103,14 @@ def by_model(scans: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def mean_over_models(statistic: CaseStatistic, models: list[str]) -> CaseStatistic:
-    """The mean of a statistic over the models that scored the same scans.
+    """Mean of a statistic over models that scored the same scans.
 
     Args:
-        statistic: of a table with ``label`` and ``probability``.
-        models: names of the columns of probabilities.
+        statistic: statistic of a table with ``label`` and ``probability``.
+        models: names of the probability columns.
 
     Returns:
-        Statistic of a table of :func:`by_model`.
+        Statistic of a table from :func:`by_model`.
 
     Example:
         >>> cases = pd.DataFrame({"label": [1, 0], "first": [0.9, 0.1], "second": [0.9, 0.8]})
@@ -126,17 +126,17 @@ def mean_over_models(statistic: CaseStatistic, models: list[str]) -> CaseStatist
 
 
 def is_joined(scans: pd.DataFrame) -> bool:
-    """Whether each scan has one model, that of its own fold."""
+    """Whether each scan has a single model, that of its fold."""
     return bool((scans["set"] == TV).all())
 
 
 def mark_of(results: ClassificationResults, name: str, system: str) -> str:
-    """The sign beside numbers of a system that misses a fold in a set; empty where none is missing."""
+    """Footnote mark for a system with a missing fold in a set; empty if none is missing."""
     return INCOMPLETE if (name, system) in results.missing_models() else ""
 
 
 def missing_note(results: ClassificationResults, scans: pd.DataFrame | None = None) -> str:
-    """Sentences on folds and scans that are in no number of a table; empty where all are.
+    """Sentences on folds and scans missing from a table; empty if none is missing.
 
     scans: rows of ``results.scans`` that the table shows; all where None.
     """
@@ -155,7 +155,7 @@ def _without_folds(results: ClassificationResults) -> Iterator[str]:
             for (name, other), folds in missing.items()
             if other == system
         ]
-        yield f"{INCOMPLETE} {system} is without {' and '.join(where)}."
+        yield f"{INCOMPLETE} {system} has no results for {' and '.join(where)}."
 
 
 def _without_probability(scans: pd.DataFrame) -> Iterator[str]:
@@ -167,4 +167,4 @@ def _without_probability(scans: pd.DataFrame) -> Iterator[str]:
             if missing.any()
         ]
         if where:
-            yield f"{system} has no probability of {' and '.join(where)}: left out."
+            yield f"{system} has no probability for {' and '.join(where)}: excluded."

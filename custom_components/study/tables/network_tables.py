@@ -1,4 +1,4 @@
-"""Networks compared (Tables I and II of Chen et al. 2020), and what random slices make of it."""
+"""Comparison of networks (Tables I and II of Chen et al. 2020) and of split protocols."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -22,22 +22,22 @@ from custom_components.study.tables.table import (
     undefined_note,
 )
 
-# Titles of columns, and what the same is called in a row.
+# Titles of columns, and the same words in a row.
 AUGMENTATION = {True: "With augmentation", False: "No augmentation"}
 AUGMENTED = {True: "yes", False: "no"}
 
 _MEAN = (
-    "Mean over the lesion classes of the mean over the cases of all folds, each case scored by the network that left "
-    "it out. A class is scored in a case that has it in truth or prediction; one that no case has is left out."
+    "Mean over lesion classes of the mean over the cases of all folds, each case scored by a network not trained on "
+    "it. A class is scored in cases that have it in truth or prediction; classes without such a case are excluded."
 )
 
 
 def network_tables(results: SegmentationResults, resamples: int) -> Iterator[Table]:
-    """Tables I and II for each protocol, the one that counts first.
+    """Tables I and II for each protocol, the main protocol first.
 
-    Table I is that of the first and the last network, with the improvement in percent of the last; Table II of all.
+    Table I has the first and the last network with the improvement in percent of the last; Table II has all networks.
 
-    Rows of networks, columns of augmentation and metric.
+    One row per network, one column per augmentation and metric.
     """
     ends = list(dict.fromkeys([results.networks[0], results.networks[-1]]))
     for protocol in results.protocols:
@@ -50,9 +50,9 @@ def network_tables(results: SegmentationResults, resamples: int) -> Iterator[Tab
 
 
 def protocol_table(results: SegmentationResults, resamples: int) -> Table:
-    """What splitting otherwise is worth: mean Dice under each protocol, and the difference from the first.
+    """Mean Dice under each split protocol and the difference from the first protocol.
 
-    Rows of a network and its augmentation.
+    One row per network and augmentation.
     """
     rows = {
         (network, AUGMENTED[augmented]): _protocol_cells(results, network, augmented, resamples)
@@ -62,19 +62,19 @@ def protocol_table(results: SegmentationResults, resamples: int) -> Table:
     words = " ".join(f"{name}: {text}" for name, text in results.protocols.items())
     note = joined_notes(
         words,
-        "The difference is of the cases scored under both protocols: what a network seems to gain by having seen "
-        "slices of the same patient.",
+        "Differences are over the cases scored under both protocols: the apparent gain from training on slices of the "
+        "same patient.",
         _intervals(results, resamples),
         undefined_note(frame),
         scored_note(results, list(results.protocols)),
     )
-    return Table("protocols", "What random slices are worth", note, frame)
+    return Table("protocols", "Effect of random slice splits", note, frame)
 
 
 def network_comparison_table(results: SegmentationResults, resamples: int) -> Table:
-    """Differences of the mean Dice: between the first network and each other, and by augmentation.
+    """Differences of mean Dice between the first network and each other network, and by augmentation.
 
-    Rows of a protocol and a pair.
+    One row per protocol and pair.
     """
     rows = {}
     for protocol in results.protocols:
@@ -85,21 +85,21 @@ def network_comparison_table(results: SegmentationResults, resamples: int) -> Ta
                 rows[protocol, _title(*one), _title(*other)] = _difference(tables[one], tables[other], resamples)
     frame = table_frame(rows, ["protocol", "A", "B"])
     note = joined_notes(
-        "Mean lesion Dice of the cases that both scored.",
+        "Mean lesion Dice over the cases that both networks scored.",
         _intervals(results, resamples),
         undefined_note(frame),
         scored_note(results, list(results.protocols)),
     )
-    return Table("comparisons", "Networks compared in pairs", note, frame)
+    return Table("comparisons", "Networks compared pairwise", note, frame)
 
 
 def protocol_mark(results: SegmentationResults, network: str, augmented: bool, protocol: str) -> str:
-    """The sign beside numbers that miss cases; empty where none is missing, or all are."""
+    """Footnote mark for numbers with missing cases; empty if none or all are missing."""
     return INCOMPLETE if results.is_incomplete(network, augmented, protocol) else ""
 
 
 def scored_note(results: SegmentationResults, protocols: Sequence[str]) -> str:
-    """Sentences on cases that were not scored, and on runs that failed; empty without any."""
+    """Sentences on unscored cases and failed runs; empty if there are none."""
     parts = [
         f"{INCOMPLETE} {_title(*own)} ({protocol}): "
         f"{results.scores_of(*own, protocol)['case_id'].nunique()} of {len(results.cases)} cases."

@@ -1,6 +1,6 @@
-"""Each system alone: its scores, overall and by size of the infection, its calibration, its attention, its ensemble.
+"""Tables of each system: scores overall and by infection size, calibration, attention and ensemble weights.
 
-Tables II and III of Ouyang et al. 2020, and what its Eq. 5 was set to.
+Tables II and III and the parameters of Eq. 5 of Ouyang et al. 2020.
 """
 
 import numpy as np
@@ -14,9 +14,9 @@ from custom_components.study.tables.demographics_table import CLASS_ROWS
 from custom_components.study.tables.model_scores import METRICS, SET_TITLES, mark_of, missing_note, score_cell
 from custom_components.study.tables.table import DASH, Cell, Table, failed_note, interval_of, joined_notes, table_frame
 
-_AT_HALF = "Accuracy, sensitivity, specificity and the mean F1 of both classes are at a probability of 0.5."
-_JOINED = "TV set: the validation folds joined, each scan with the model that left it out."
-_SPREAD = "Test set: mean and sample standard deviation over the models of the folds."
+_AT_HALF = "Accuracy, sensitivity, specificity and the mean F1 of both classes use a threshold of 0.5."
+_JOINED = "TV set: validation folds pooled, each scan scored by the model that was not trained on it."
+_SPREAD = "Test set: mean and sample standard deviation over the fold models."
 _CALIBRATION = (
     "ECE, equal width",
     "ECE, equal counts",
@@ -37,7 +37,7 @@ _RULE = {
 def systems_table(results: ClassificationResults) -> Table:
     """Table II: the five scores of each system.
 
-    Rows of a score and a system, a column a set.
+    One row per score and system, one column per set.
     """
     sets = results.sets
     rows = {
@@ -51,9 +51,9 @@ def systems_table(results: ClassificationResults) -> Table:
 
 
 def ratio_table(results: ClassificationResults) -> Table:
-    """Table III: the same by the ratio of infection to lung.
+    """Table III: the five scores by infection ratio.
 
-    Rows of a score and a system below those of the counts, a column a set and band.
+    Rows of counts, then one row per score and system; one column per set and band.
     """
     sets = results.sets
     keys = [(name, band) for name in sets for band in RATIO_BANDS]
@@ -68,7 +68,7 @@ def ratio_table(results: ClassificationResults) -> Table:
     }
     columns = pd.MultiIndex.from_tuples([(SET_TITLES[name], band) for name, band in keys], names=["set", "ratio"])
     unknown = int(results.cases["ratio"].isna().sum())
-    without = f"{unknown} scans of unknown ratio are in no group." if unknown else ""
+    without = f"{unknown} scans with unknown ratio are in no group." if unknown else ""
     title = "Table III. Classification by the ratio of infection to lung"
     return Table("table_3_ratio_groups", title, joined_notes(_note(results), without), _frame(rows, columns))
 
@@ -76,7 +76,7 @@ def ratio_table(results: ClassificationResults) -> Table:
 def calibration_table(results: ClassificationResults) -> Table:
     """Expected calibration error and Brier score of each system.
 
-    Rows of a set and a system.
+    One row per set and system.
     """
     rows = {}
     for name in results.sets:
@@ -84,19 +84,19 @@ def calibration_table(results: ClassificationResults) -> Table:
             chosen = results.of_system(name, system)
             rows[SET_TITLES[name], system] = _calibration_cells(chosen, name == TV, mark_of(results, name, system))
     note = joined_notes(
-        f"ECE: mean over the scans of |mean probability - share of COVID-19| of their bin, {NUM_BINS} bins; with few "
-        "scans it is above 0 for a perfect forecast too. Brier score: mean squared difference of probability and "
-        "class; 0.25 for a constant 0.5. TV set: folds joined; test set: mean ± sample standard deviation over the "
-        "models of the folds.",
+        f"ECE: mean over the scans of |mean probability - share of COVID-19| of their bin, {NUM_BINS} bins; with "
+        "few scans it is above 0 even for perfect predictions. Brier score: mean squared difference of probability and "
+        "class; 0.25 for a constant 0.5. TV set: folds pooled; test set: mean ± sample standard deviation over the "
+        "fold models.",
         missing_note(results),
     )
     return Table("calibration", "Calibration", note, table_frame(rows, ["set", "system"], _CALIBRATION))
 
 
 def attention_table(results: ClassificationResults, resamples: int) -> Table:
-    """Dice of attention and infection of the COVID-19 scans.
+    """Dice of attention and infection over COVID-19 scans.
 
-    Rows of a set and a system; without rows when no system has attention.
+    One row per set and system; no rows if no system has attention.
     """
     rows = {}
     for name in results.sets:
@@ -105,18 +105,18 @@ def attention_table(results: ClassificationResults, resamples: int) -> Table:
             if covid["attention_dice"].notna().any():
                 rows[SET_TITLES[name], system] = _attention_cells(covid, resamples)
     note = joined_notes(
-        "Dice of the attention, cut at one half after Eq. 2, and the infection mask; of COVID-19 scans, which alone "
-        f"are trained on it. Mean with 95 % interval, percentiles of {resamples} bootstrap resamples of patients; on "
-        "a test set the mean over the models of the folds.",
+        "Dice of the attention, thresholded at 0.5 after Eq. 2, and the infection mask, over COVID-19 scans (only "
+        f"these have an attention loss). Mean with 95 % interval: percentiles of {resamples} bootstrap resamples of "
+        "patients; test set: mean over the fold models.",
         missing_note(results, results.scans[results.scans["system"].isin({system for _, system in rows})]),
     )
     return Table("attention_overlap", "Attention and infection", note, table_frame(rows, ["set", "system"]))
 
 
 def ensemble_table(results: ClassificationResults) -> Table:
-    """Weights and thresholds of the ensemble, one row for each set and fold that they were applied to.
+    """Weights and thresholds of the ensemble, one row per set and fold that they were applied to.
 
-    Without rows when there was no search.
+    No rows if there was no search.
     """
     rows = {
         (title, str(int(row["fold"]))): {
@@ -126,9 +126,9 @@ def ensemble_table(results: ClassificationResults) -> Table:
         for _, row in results.ensemble[results.ensemble["set"] == name].sort_values("fold").iterrows()
     }
     note = joined_notes(
-        "P = w P_US + (1 - w) P_SS, with w inside where the infection ratio lies between the thresholds, both "
-        "included, and w outside elsewhere. The AUC is that of the scans it was searched on, hence optimistic. The "
-        "paper found w outside 0.35, w inside 0.96, from 0.001 to 0.030.",
+        "P = w P_US + (1 - w) P_SS, with w inside if the infection ratio is between the thresholds (inclusive), "
+        "otherwise w outside. The AUC is on the scans used for the search, so it is optimistic. The paper found "
+        "w outside 0.35, w inside 0.96, from 0.001 to 0.030.",
         " ".join(results.protocols.values()),
         failed_note(results.failed),
     )
@@ -191,5 +191,5 @@ def _attention_cells(scans: pd.DataFrame, resamples: int) -> dict[str, object]:
 
 
 def _rule_cell(value: float, digits: int) -> Cell | str:
-    """A dash where the search found nothing, such as with one class alone."""
+    """Cell of a rule; a dash if the search found none, for example with only one class."""
     return DASH if pd.isna(value) else Cell(float(value), digits=digits)

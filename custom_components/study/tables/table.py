@@ -1,4 +1,4 @@
-"""A table of a study: what is in a cell, what the cell says, and what its note says."""
+"""Table of a study: cells, their text and the notes."""
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -10,26 +10,26 @@ import pandas as pd
 from custom_components.study.results.study_results import FailedRun
 from custom_components.study.statistics.bootstrap import BootstrapInterval
 
-# What stands where there is nothing to compute, beside how many cases there are.
+# Text of an undefined value, followed by the number of cases.
 DASH = "\N{EN DASH}"
-# Beside a number that misses a fold or cases; the note names them.
+# Footnote mark for a number with missing folds or cases; the note lists them.
 INCOMPLETE = "\N{DAGGER}"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of a table, and how sure it is.
+    """Number of a table with its uncertainty.
 
     Args:
-        value: the number; NaN where it is not defined.
-        low: lower end of its interval, or the least value; NaN without one.
-        high: upper end, or the greatest value; NaN without one.
-        sd: its sample standard deviation (over fold models, or over patients); NaN without one.
-        n: how many cases, or models, it is made of; None where nothing was there to score.
-        digits: printed behind the point.
-        least: smallest number that is printed, for p-values: below it ``< 0.001`` is.
-        mark: sign that the note explains.
-        undefined: bootstrap resamples in which the number is not defined; the interval is of the others.
+        value: the number; NaN if undefined.
+        low: lower limit of the interval, or the minimum; NaN without one.
+        high: upper limit, or the maximum; NaN without one.
+        sd: sample standard deviation (over fold models or patients); NaN without one.
+        n: number of cases or models; None if there was nothing to score.
+        digits: number of printed decimals.
+        least: smallest printed value, for p-values: smaller ones print as ``< 0.001``.
+        mark: footnote mark.
+        undefined: bootstrap resamples in which the number is undefined; excluded from the interval.
 
     Example:
         >>> str(Cell(0.95, low=0.921, high=0.973)), str(Cell(0.934, sd=0.011)), str(Cell(n=5))[1:], str(Cell())
@@ -47,7 +47,7 @@ class Cell:
     undefined: int = 0
 
     def __str__(self) -> str:
-        """The cell as it is printed: a dash with its n where undefined, nothing where nothing was scored."""
+        """Printed text: a dash with n if undefined, empty if nothing was scored."""
         if math.isnan(self.value):
             return "" if self.n is None else f"{DASH} (n = {self.n}){self.mark}"
         if 0 <= self.value < self.least:
@@ -63,7 +63,7 @@ class Cell:
 
 
 def p_value(value: float, n: int | None = None) -> Cell:
-    """Cell of a p-value; ``< 0.001`` where it is smaller.
+    """Cell of a p-value; ``< 0.001`` if smaller.
 
     Example:
         >>> str(p_value(0.0312)), str(p_value(2e-9))
@@ -73,16 +73,16 @@ def p_value(value: float, n: int | None = None) -> Cell:
 
 
 def interval_of(found: BootstrapInterval, units: int, n: int, mark: str = "") -> Cell:
-    """Cell of a bootstrap.
+    """Cell of a bootstrap result.
 
     Args:
-        found: what it gave.
-        units: how many patients, or groups of cases, could be drawn; of a single one there is no interval.
-        n: cases.
-        mark: sign for the note.
+        found: bootstrap result.
+        units: number of patients or groups; no interval with a single one.
+        n: number of cases.
+        mark: footnote mark.
 
     Returns:
-        The cell; without interval where the number is not defined.
+        The cell; without interval if the number is undefined.
     """
     has_interval = units > 1 and not math.isnan(found.value)
     limits = (found.low, found.high) if has_interval else (math.nan, math.nan)
@@ -91,14 +91,14 @@ def interval_of(found: BootstrapInterval, units: int, n: int, mark: str = "") ->
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it stands in a paper.
+    """Table as printed in a paper.
 
     Args:
-        name: of its files.
-        title: what it shows.
-        note: how its numbers came about and what is missing.
-        frame: its cells (:class:`Cell`, whole numbers or text); the names of its rows are the index, one level a
-            column of the page, and those of its columns may have two levels.
+        name: file name.
+        title: title of the table.
+        note: how the numbers were computed and what is missing.
+        frame: cells (:class:`Cell`, whole numbers or text); the index has the row names, one level per printed column;
+            column names may have two levels.
     """
 
     name: str
@@ -107,18 +107,18 @@ class Table:
     frame: pd.DataFrame
 
     def row_names(self) -> list[str]:
-        """Titles of the columns that name the rows."""
+        """Titles of the index columns."""
         return [str(name or "") for name in self.frame.index.names]
 
     def head(self) -> Iterator[list[tuple[str, int]]]:
-        """Rows of the head, without the columns that name the rows: text, and over how many columns it stands."""
+        """Header rows without the index columns: text and number of columns that it spans."""
         keys = [levels(key) for key in self.frame.columns]
         for level in range(self.frame.columns.nlevels):
             groups = groupby(key[: level + 1] for key in keys)
             yield [(names[-1], len(list(same))) for names, same in groups]
 
     def rows(self) -> Iterator[tuple[list[str], list[str]]]:
-        """Names of each row, empty where the row above has the same, and the texts of its cells."""
+        """Names of each row (empty if equal to the row above) and its cell texts."""
         before: tuple[str, ...] = ()
         for key, values in zip(self.frame.index, self.frame.itertuples(index=False, name=None), strict=True):
             names = levels(key)
@@ -132,15 +132,15 @@ class Table:
 def table_frame(
     rows: Mapping[Any, Mapping[str, object]], names: Sequence[str], columns: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Cells by the names of their rows and columns.
+    """Build the frame of a table from cells by row and column name.
 
     Args:
-        rows: names of a row, a tuple, to its cells by column.
-        names: titles of the columns that name the rows.
-        columns: those of the table, in order; without them those of the first row.
+        rows: tuple of row names to cells by column.
+        names: titles of the index columns.
+        columns: columns of the table, in order; by default those of the first row.
 
     Returns:
-        The frame of a table; a cell that a row lacks is empty.
+        The frame; missing cells are empty.
 
     Example:
         >>> print(table_frame({("M", "yes"): {"Dice": Cell(0.5)}}, ["network", "augmented"], ["Dice", "Cases"]))
@@ -155,23 +155,25 @@ def table_frame(
 
 
 def levels(key: Hashable) -> tuple[str, ...]:
-    """Names in a key of the rows or columns of a frame, one for each of its levels."""
+    """Names in a row or column key of a frame, one per level."""
     return tuple(map(str, key)) if isinstance(key, tuple) else (str(key),)
 
 
 def failed_note(failed: tuple[FailedRun, ...]) -> str:
-    """Names of the runs that did not finish; empty without any."""
+    """Names of failed runs; empty if there are none."""
     return f"Failed: {', '.join(run.name for run in failed)}." if failed else ""
 
 
 def undefined_note(frame: pd.DataFrame) -> str:
-    """How many resamples at most did not define a number of a table; empty where all did."""
+    """Maximum number of undefined resamples in a table; empty if there are none."""
     most = max((cell.undefined for row in frame.to_numpy() for cell in row if isinstance(cell, Cell)), default=0)
     if not most:
         return ""
-    return f"Resamples in which a number is not defined (at most {most}, each in the CSV) are left out of its interval."
+    return (
+        f"Resamples in which a value is undefined (at most {most}, counts in the CSV) are excluded from its interval."
+    )
 
 
 def joined_notes(*parts: str) -> str:
-    """Sentences in one paragraph, without the empty ones."""
+    """Join non-empty sentences to one paragraph."""
     return " ".join(part for part in parts if part)

@@ -1,4 +1,4 @@
-"""A table of a study as Markdown, CSV and LaTeX."""
+"""Write a table of a study as Markdown, CSV and LaTeX."""
 
 import csv
 import io
@@ -12,9 +12,9 @@ from custom_components.files.report_files import quoted
 from custom_components.study.tables.table import DASH, INCOMPLETE, Cell, Table, levels
 from tabulate import tabulate
 
-# Columns of the CSV behind those that name row and column of a cell.
+# CSV columns after the row and column names of a cell.
 NUMBERS = ("value", "low", "high", "sd", "n", "undefined")
-_DIGITS = 6  # of a number in the CSV, those that count
+_DIGITS = 6  # significant digits of numbers in the CSV
 
 _MARKDOWN = re.compile(r"([\\|*_`\[\]#~])|<(?=[A-Za-z/!?])")
 _LATEX = str.maketrans(
@@ -28,7 +28,7 @@ _LATEX = str.maketrans(
 
 
 def table_files(table: Table) -> dict[str, str]:
-    """Contents of the files of a table, by their names.
+    """File name to content of a table's files.
 
     Args:
         table: the table.
@@ -41,10 +41,10 @@ def table_files(table: Table) -> dict[str, str]:
 
 
 def markdown(table: Table) -> str:
-    """A table as Markdown, title above and note below; texts of a data set are escaped.
+    """Format a table as Markdown with title and note; texts from the data set are escaped.
 
     Args:
-        table: the table; a head of two levels is joined by colons, since Markdown has but one.
+        table: the table; two header levels are joined with colons because Markdown supports only one.
 
     Returns:
         The page.
@@ -58,14 +58,14 @@ def markdown(table: Table) -> str:
 
 
 def csv_text(table: Table) -> str:
-    """A table as CSV: one line a cell.
+    """Format a table as CSV with one line per cell.
 
     Args:
         table: the table.
 
     Returns:
-        Lines of the names of row and column, the numbers of ``NUMBERS`` in columns of their own, and the text that
-        the other files print. Numbers have six significant digits; what is not known is empty.
+        Lines with row and column names, the numbers of ``NUMBERS`` in separate columns, and the text printed in the
+        other formats. Numbers have six significant digits; unknown values are empty.
     """
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
@@ -79,7 +79,7 @@ def csv_text(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""A table as LaTeX, for ``\input`` in a paper that uses ``booktabs``; texts of a data set are escaped.
+    r"""Format a table as LaTeX for ``\input`` with ``booktabs``; texts from the data set are escaped.
 
     Args:
         table: the table.
@@ -94,7 +94,7 @@ def latex(table: Table) -> str:
     shown = pd.DataFrame(body, columns=head if head.nlevels > 1 else head.get_level_values(0))
     text = shown.to_latex(
         index=False,
-        escape=False,  # pandas leaves < and [ as they are, and escapes neither caption nor note
+        escape=False,  # pandas does not escape < and [, nor caption and note
         column_format="l" * table.frame.index.nlevels + "r" * len(columns),
         multicolumn_format="c",
         caption=escape_latex(table.title),
@@ -106,7 +106,7 @@ def latex(table: Table) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    r"""A text that Markdown shows as it is: signs of its own, tags and line breaks are made harmless.
+    r"""Escape a text for Markdown: special characters, tags and line breaks.
 
     Example:
         >>> escape_markdown("a|b <script> < 0.005")
@@ -116,7 +116,7 @@ def escape_markdown(text: str) -> str:
 
 
 def escape_latex(text: str) -> str:
-    r"""A text that LaTeX prints as it is.
+    r"""Escape a text for LaTeX.
 
     Example:
         >>> escape_latex("50 % of R&D_1 < 0.005")

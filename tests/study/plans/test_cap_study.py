@@ -102,7 +102,7 @@ def test_by_default_nothing_is_chosen_on_the_fold_that_is_reported(study):
     run = by_name(planned)["plain_us/fold_0/train"]
     assert run.outputs[0] == "models/last.pt"
     assert "models/model.pt" in run.disposable
-    assert "A model is that of its last epoch" in planned.words()[planned.protocol]
+    assert "Each model is the last epoch" in planned.words()[planned.protocol]
     assert "searched on the predictions of the other folds" in planned.words()[planned.protocol]
 
 
@@ -118,7 +118,9 @@ def test_the_papers_protocol_keeps_the_best_epoch_and_says_so(study):
 
 def test_a_test_set_that_shares_patients_is_refused_without_naming_them(study, tmp_path):
     folder = write_scans(tmp_path / "other", folds=1)
-    with pytest.raises(ValueError, match=r"^2 patients of the test set are in the folds too; .*: c000, c001") as caught:
+    with pytest.raises(
+        ValueError, match=r"^2 patients of the test set are also in the folds; .*: c000, c001"
+    ) as caught:
         study(test=scan_data(folder))
     assert "p0" not in str(caught.value)
 

@@ -42,7 +42,7 @@ def test_a_bundle_is_found_by_its_path(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["covid_bundle", "", "/nowhere"])
 def test_a_bundle_that_is_none_is_refused(name):
-    with pytest.raises(ValueError, match="Expected covid_cap_bundle or covid_seg_bundle, or the folder of one"):
+    with pytest.raises(ValueError, match="Expected covid_cap_bundle or covid_seg_bundle, or the path of such a bundle"):
         bundle_folder(name)
 
 
@@ -68,11 +68,14 @@ def test_a_part_of_a_study_can_be_asked_for(scans, slices, tmp_path):
     [
         ({"protocol": "group"}, "protocol is 'group'. Expected one of: nested, paper"),
         ({"systems": ["attention_us", "ds"]}, "systems is 'ds'. Expected one of: plain_us, attention_us, attention_ss"),
-        ({"systems": []}, "systems names none"),
-        ({"num_folds": 5}, r"The datalist has 3 folds and num_folds is 5. Build it with build_datalist --num_folds 5"),
+        ({"systems": []}, "systems is empty"),
+        (
+            {"num_folds": 5},
+            r"The datalist has 3 folds, but num_folds is 5. Build the datalist with build_datalist --num_folds 5",
+        ),
         ({"num_panels": -1}, "num_panels is -1. Expected a whole number, 0 or more"),
         ({"num_folds": 1}, "num_folds is 1. Expected a whole number, 2 or more"),
-        ({"overrides": {"epoch": 3}}, "overrides set 'epoch', which no config of the bundle has"),
+        ({"overrides": {"epoch": 3}}, "overrides sets 'epoch', but no config of the bundle has it"),
         ({"overrides": "epochs=3"}, "overrides is 'epochs=3'. Expected a mapping: --overrides"),
         ({"test_dir": "/nowhere"}, "Data set /nowhere does not exist"),
     ],
@@ -104,7 +107,7 @@ def test_a_wrong_option_of_a_seg_study_is_told(slices, tmp_path, given, message)
     [("covid_cap_bundle", "networks"), ("covid_cap_bundle", "recipe"), ("covid_seg_bundle", "test_dir")],
 )
 def test_an_option_of_the_other_bundle_is_refused(tmp_path, bundle, option):
-    with pytest.raises(ValueError, match=f"{option} is not an option of a study of {bundle}. Leave it out"):
+    with pytest.raises(ValueError, match=f"Option {option} is not supported for a study of {bundle}. Remove it"):
         plan_study(bundle, tmp_path, "phantom", **{option: "x"})
 
 
@@ -118,7 +121,7 @@ def test_a_study_does_not_write_into_its_data(scans, tmp_path, which):
     places = {"dataset_dir": str(scans), "test_dir": str(scans)}
     (tmp_path / "link").symlink_to(scans)
     places = {name: str(tmp_path / "other") if name != which else value for name, value in places.items()}
-    with pytest.raises(ValueError, match=f"output_dir lies in {which}. Name a folder outside"):
+    with pytest.raises(ValueError, match=f"output_dir is inside {which}. Choose a folder outside"):
         plan_cap_study(CAP, tmp_path / "link" / "study", **places)
 
 

@@ -216,7 +216,7 @@ def test_provenance_is_kept_with_the_list_of_files(folder):
 
 
 def test_what_is_no_json_is_refused_before_anything_is_written(small, tmp_path):
-    with pytest.raises(ValueError, match="provenance of the study is no JSON"):
+    with pytest.raises(ValueError, match="provenance of the study is not valid JSON"):
         write_study(report_of(small, RESAMPLES), {"seconds": float("nan")}, tmp_path / "study")
     assert not (tmp_path / "study").exists()
 

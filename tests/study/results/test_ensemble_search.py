@@ -192,7 +192,9 @@ def test_no_predictions_at_all_give_empty_tables_of_the_same_form():
 
 def test_a_case_that_is_there_twice_is_named():
     cases, predictions = study()
-    with pytest.raises(ValueError, match=r"Case scan_\d+ has two predictions of Attention RN34 \+ US by one model"):
+    with pytest.raises(
+        ValueError, match=r"Case scan_\d+ has two predictions of Attention RN34 \+ US by the same model"
+    ):
         nested_ensemble(cases, pd.concat([predictions, predictions.iloc[:1]]), US, SS, DS)
 
 

@@ -38,9 +38,9 @@ def test_a_fold_without_predictions_is_missing(diagnoses):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"case_id": "nobody"}, "Case nobody has a prediction and is in no datalist"),
-        ({"system": "ResNet"}, "Case tv_covid_00 has a prediction of an unknown system"),
-        ({"fold": 9}, "Case tv_covid_00 has two predictions of one system"),
+        ({"case_id": "nobody"}, "Case nobody has a prediction but is in no datalist"),
+        ({"system": "ResNet"}, "Case tv_covid_00 has a prediction by an unknown system"),
+        ({"fold": 9}, "Case tv_covid_00 has two predictions by one system"),
     ],
 )
 def test_a_prediction_that_fits_no_scan_is_refused_by_name(diagnoses, change, message):

@@ -61,9 +61,9 @@ def test_overrides_of_one_run_are_not_those_of_the_next():
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("epoch", "overrides set 'epoch', which no config of the bundle has. Among those that can be set: .*epochs, "),
-        ("fold", "overrides set 'fold', which the study sets in each run. Leave it out"),
-        ("ckpt_path", "which the study sets in each run"),
+        ("epoch", "overrides sets 'epoch', but no config of the bundle has it. .*Some that can be set: .*epochs, "),
+        ("fold", "overrides sets 'fold', but the study sets it in each run. Remove it"),
+        ("ckpt_path", "but the study sets it in each run"),
     ],
 )
 def test_an_override_that_would_do_nothing_or_harm_is_refused(key, message):

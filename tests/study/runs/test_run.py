@@ -39,9 +39,9 @@ def test_the_command_line_names_configs_places_and_numbers():
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
-        ([run_of("b", ("a",)), run_of("a")], "Run b needs a, which does not go before it"),
+        ([run_of("b", ("a",)), run_of("a")], "Run b needs a, which is not planned before it"),
         ([run_of("a"), run_of("a", folder="b")], "Run a is planned twice"),
-        ([run_of("a"), run_of("b", folder="a")], "Two runs would write into one folder"),
+        ([run_of("a"), run_of("b", folder="a")], "Two runs would write to the same folder"),
     ],
 )
 def test_a_plan_that_cannot_be_executed_is_refused(runs, message):

@@ -80,9 +80,9 @@ def test_only_the_same_training_with_a_checkpoint_can_be_resumed(run):
         (f"Traceback\nRuntimeError: x\n{CAUSE}Case 012: label has value 7.\n", 1, "Case 012: label has value 7."),
         (f"{CAUSE}first\n{CAUSE}second\nlast line\n", 1, "second"),
         ("Traceback\nModuleNotFoundError: No module named 'x'\n\n", 1, "ModuleNotFoundError: No module named 'x'"),
-        ("", 3, "ended with status 3 and without a message"),
-        ("whatever", -9, "ended by the signal SIGKILL, as the system does when memory runs out"),
-        ("whatever", -15, "ended by the signal SIGTERM"),
+        ("", 3, "exited with status 3 without a message"),
+        ("whatever", -9, "ended by signal SIGKILL, possibly because the system ran out of memory"),
+        ("whatever", -15, "ended by signal SIGTERM"),
         ("x" * 1000, 1, "x" * 400 + " ..."),
     ],
     ids=["root cause", "last cause", "last line", "empty", "killed", "terminated", "long"],
@@ -93,4 +93,4 @@ def test_the_reason_is_one_line_that_names_the_cause(tmp_path, text, status, rea
 
 
 def test_a_run_without_a_log_has_a_reason_too(tmp_path):
-    assert failure_reason(tmp_path, 2) == "ended with status 2 and without a message"
+    assert failure_reason(tmp_path, 2) == "exited with status 2 without a message"

@@ -102,8 +102,8 @@ def test_a_failed_run_is_named_its_dependents_are_left_out_and_the_rest_goes_on(
     outcome = execute(plan)
     assert [(run.name, run.reason) for run in outcome.failed] == [
         ("train/0", "Case 012: label has value 7."),
-        ("evaluate/0", "not run, since train/0 failed"),
-        ("figure/0", "not run, since evaluate/0 failed"),
+        ("evaluate/0", "not run because train/0 failed"),
+        ("figure/0", "not run because evaluate/0 failed"),
     ]
     assert sorted(outcome.seconds) == ["alone/0", "evaluate/1", "train/1"]
     assert not (tmp_path / "runs/train/0" / DONE).exists()
@@ -124,7 +124,7 @@ def test_a_run_that_ends_well_without_its_output_has_failed(tmp_path):
 
 def test_a_run_that_a_signal_ends_is_told_as_such(tmp_path):
     (failed,) = execute([standin_run(tmp_path, "train/0", dies_at=1)]).failed
-    assert failed.reason == "ended by the signal SIGKILL, as the system does when memory runs out"
+    assert failed.reason == "ended by signal SIGKILL, possibly because the system ran out of memory"
     assert not (tmp_path / "runs/train/0" / DONE).exists()
 
 
@@ -160,7 +160,7 @@ def test_a_study_killed_at_random_moments_ends_like_an_unbroken_one(tmp_path, un
 def test_a_second_study_in_the_same_folder_is_refused(tmp_path):
     study = begin(tmp_path, [standin_run(tmp_path, "train/0", seconds=60)])
     wait_until(lambda: (tmp_path / "runs/train/0/out.pid").is_file())
-    message = r"Another study, or a run of one, is at work in .*\. Wait for it, end it, or name another folder\."
+    message = r"Another study, or a run of it, is using .*\. Wait until it ends, stop it, or choose another folder\."
     with pytest.raises(ValueError, match=message), study_folder(tmp_path, "standin", wait_s=0.3):
         pass
     study.kill()
@@ -177,7 +177,7 @@ def test_a_run_that_outlives_its_study_keeps_others_out_as_long_as_it_lives(tmp_
     os.kill(left_behind, signal.SIGSTOP)
     study.kill()
     study.join()
-    with pytest.raises(ValueError, match="or a run of one, is at work"), study_folder(tmp_path, "standin", wait_s=0.3):
+    with pytest.raises(ValueError, match="or a run of it, is using"), study_folder(tmp_path, "standin", wait_s=0.3):
         pass
     os.kill(left_behind, signal.SIGCONT)
     with study_folder(tmp_path, "standin", wait_s=10):

@@ -15,7 +15,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "precious.txt").touch()
     with (
-        pytest.raises(ValueError, match=r"holds files that are no study. Name a new or an empty folder"),
+        pytest.raises(ValueError, match=r"contains files that are not a study. Choose a new or empty folder"),
         study_folder(tmp_path, "covid_cap_bundle"),
     ):
         pass
@@ -25,5 +25,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path):
 def test_a_study_of_the_other_bundle_is_refused(tmp_path):
     with study_folder(tmp_path, "covid_seg_bundle"):
         pass
-    with pytest.raises(ValueError, match=r"holds a study of covid_seg_bundle. Name another one for covid_cap_bundle"):
+    with pytest.raises(
+        ValueError, match=r"contains a study of covid_seg_bundle. Choose another folder for covid_cap_bundle"
+    ):
         check_study_folder(tmp_path, "covid_cap_bundle")

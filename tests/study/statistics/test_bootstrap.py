@@ -169,7 +169,7 @@ def test_systems_of_other_cases_are_not_compared():
 
 def test_a_case_without_patient_is_named_by_its_number_only():
     frame = scans(5).assign(patient_id=lambda own: own["patient_id"].where(own.index > 1, ""))
-    with pytest.raises(ValueError, match=r"2 of \d+ cases have no patient_id. Fill the column in, or"):
+    with pytest.raises(ValueError, match=r"2 of \d+ cases have no patient_id. Fill in the column, or"):
         bootstrap_interval(frame, mean_of("dice"))
 
 

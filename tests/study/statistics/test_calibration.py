@@ -80,7 +80,7 @@ def test_a_group_of_one_class_is_calibrated_against_that_class(label):
 
 @pytest.mark.parametrize("score", [reliability_curve, expected_calibration_error, brier_score])
 def test_no_cases_and_logits_are_refused(score):
-    with pytest.raises(ValueError, match="needs cases, got none"):
+    with pytest.raises(ValueError, match="needs at least one case, got 0"):
         score([], [])
     with pytest.raises(ValueError, match="probability is 3"):
         score([1, 0], [3, 0.5])

@@ -47,7 +47,7 @@ def test_a_mean_leaves_out_and_does_not_count_what_has_no_value():
 
 
 def test_a_missing_probability_is_refused():
-    with pytest.raises(ValueError, match=r"1 of 2 scores are missing \(NaN\). Leave those cases out"):
+    with pytest.raises(ValueError, match=r"1 of 2 scores are missing \(NaN\). Remove those cases"):
         CASE_STATISTICS["auc"](table([(1, 0.5), (0, math.nan)]))
 
 

@@ -167,9 +167,9 @@ def test_thousands_of_scans_take_seconds():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": [1, 1, 1]}, "both classes, got 3 COVID-19 and 0 CAP cases with known ratio"),
+        ({"labels": [1, 1, 1]}, "both classes, got 3 COVID-19 and 0 CAP cases with a known ratio"),
         ({"ratios": [math.nan, 0.1, math.nan]}, "both classes, got 0 COVID-19 and 1 CAP"),
-        ({"p_us": [0.5, 0.5]}, r"shapes \(3,\), \(2,\).*one of each per case"),
+        ({"p_us": [0.5, 0.5]}, r"shapes \(3,\), \(2,\).*one value of each per case"),
         ({"p_ss": [0.5, 2.5, 0.5]}, "probability is 2.5"),
         ({"labels": [1, 0, 3]}, "label is 3"),
         ({"weights": [0.5, 35]}, r"Weights are \[0.5, 35\]. Expected at least one, in \[0, 1\]"),

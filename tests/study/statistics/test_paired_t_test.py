@@ -45,7 +45,7 @@ def test_differences_that_do_not_vary_have_no_p_value(first, second):
 def test_other_folds_are_not_compared():
     with pytest.raises(ValueError, match=r"shapes \(3,\) and \(2,\).*one score per fold"):
         t_test_over_folds([0.9, 0.8, 0.7], [0.9, 0.8])
-    with pytest.raises(ValueError, match="A fold has no score"):
+    with pytest.raises(ValueError, match="A fold has no valid score"):
         t_test_over_folds([0.9, math.nan], [0.9, 0.8])
 
 

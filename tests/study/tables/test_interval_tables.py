@@ -92,4 +92,4 @@ def test_resamples_that_lack_a_class_are_said(tmp_path):
     results = classification_results(tmp_path, n_tv=(3, 4), n_test=(0, 0))
     table = interval_table(results, RESAMPLES)
     assert any(cell.undefined for cell in table.frame["Sensitivity"])
-    assert "Resamples in which a number is not defined (at most" in table.note
+    assert "Resamples in which a value is undefined (at most" in table.note

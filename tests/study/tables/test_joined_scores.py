@@ -53,7 +53,7 @@ def test_a_case_of_two_evaluations_is_refused(folds, tmp_path):
 def test_another_folder_is_refused_with_what_was_expected(tmp_path, text):
     if text is not None:
         (tmp_path / "per_case.csv").write_text(text)
-    with pytest.raises(ValueError, match=r"holds no scores of lesion classes .* Expected the output folder"):
+    with pytest.raises(ValueError, match=r"contains no lesion class scores .* Expected the output folder"):
         joined_scores(str(tmp_path))
 
 

@@ -145,7 +145,7 @@ def test_a_network_without_any_score_has_empty_cells():
 def test_groups_are_drawn_where_they_are_known_and_cases_where_not(segmentations, tmp_path):
     assert unit_note(segmentations) == "5 groups (patients or blocks of slices)"
     unknown = segmentation_results(tmp_path / "more", has_groups=False)
-    assert unit_note(unknown).startswith("cases, since their patients are not known")
+    assert unit_note(unknown).startswith("cases because patients are unknown")
     mixed = by_hand(groups=("p1", None))
     assert unit_note(mixed) == "1 groups (patients or blocks of slices) and 1 cases without a group"
     assert scores_by_case(mixed, "M", True, "group")["unit"].tolist() == ["p1", "b"]
@@ -178,7 +178,7 @@ def test_the_data_are_counted():
 
 def test_a_case_that_is_scored_twice_or_unknown_is_refused_by_name():
     results = by_hand()
-    with pytest.raises(ValueError, match="Case a is scored twice by one network"):
+    with pytest.raises(ValueError, match="Case a is scored twice by the same network"):
         tables_of(replace(results, scores=pd.concat([results.scores, results.scores.iloc[[0]]])))
-    with pytest.raises(ValueError, match="Case b is scored and in no data list"):
+    with pytest.raises(ValueError, match="Case b is scored but in no datalist"):
         tables_of(replace(results, cases=results.cases.iloc[[0]]))

@@ -125,15 +125,15 @@ def test_a_failed_fold_is_named_and_marked_and_a_system_without_any_is_empty(dia
     assert cell(table, ("AUC", SYSTEMS[0]), "TV set") == ""
     assert "†" in cell(table, ("AUC", SYSTEMS[1]), "TV set")
     assert "†" not in cell(table, ("AUC", SYSTEMS[2]), "TV set")
-    assert f"† {SYSTEMS[1]} is without fold 2 (TV set) and fold 2 (Test set)." in table.note
-    assert f"† {SYSTEMS[0]} is without folds 0, 1, 2 (TV set)" in table.note
+    assert f"† {SYSTEMS[1]} has no results for fold 2 (TV set) and fold 2 (Test set)." in table.note
+    assert f"† {SYSTEMS[0]} has no results for folds 0, 1, 2 (TV set)" in table.note
     assert "Failed: attention_us/fold_2/train." in table.note
 
 
 def test_scans_without_a_probability_are_left_out_and_counted(diagnoses):
     table = systems_table(diagnoses)
     assert (
-        f"{SYSTEMS[3]} has no probability of 1 of 54 scans (TV set) and 1 of 32 scans (Test set): left out."
+        f"{SYSTEMS[3]} has no probability for 1 of 54 scans (TV set) and 1 of 32 scans (Test set): excluded."
         in table.note
     )
     assert table.frame.loc[("AUC", SYSTEMS[3]), "TV set"].n == 53
