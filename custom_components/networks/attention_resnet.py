@@ -1,4 +1,4 @@
-"""3D ResNet34 with online attention, the network of both branches of the dual-sampling attention network.
+"""3D ResNet34 with online attention: one branch of the dual-sampling attention network.
 
     scan (B, 1, 138, 256, 256)
       -> conv 7x7x7 / 2, batch norm, ReLU -> (B, 64, 69, 128, 128)
@@ -25,27 +25,27 @@ STAGES = 4
 
 
 class AttentionResNet(ResNet):
-    """MONAI's 3D ResNet with a last stage of stride 1, one logit, and the attention map of Eq. (1) and (2).
+    """MONAI's 3D ResNet with stride 1 in the last stage, one logit, and the attention map of Eq. (1) and (2).
 
     Adds to MONAI: the stride of the last stage, and the methods ``features``, ``with_soft_mask`` and ``explain``.
-    With the defaults it is the paper's ResNet34: 63.47 million parameters, feature map 1/16 of the input in each axis.
-    Fully convolutional: any input of 1 channel, full-size scans too. Scriptable.
+    The defaults give the paper's ResNet34: 63.47 million parameters, feature map 1/16 of the input in each axis.
+    Fully convolutional: accepts any input size with 1 channel. Scriptable.
 
-    Departs from the paper: the paper says "the last residual block" has stride 1; it is the last stage, whose first
-    block alone has a stride, since only then the feature map is 1/16 as the paper states.
+    Departs from the paper: the paper says "the last residual block" has stride 1. Here the last stage has stride 1
+    (only its first block has a stride), because only then the feature map is 1/16, as the paper states.
 
     Args:
-        layers: blocks of each stage, Sec. III-A: those of ResNet34.
+        layers: blocks per stage, Sec. III-A: ResNet34.
         block_inplanes: channels of each stage.
         in_channels: channels of the input.
         conv1_t_stride: stride of the first convolution.
-        no_max_pool: whether to leave out the max-pool: a feature map of 1/8 of the input, for small inputs.
+        no_max_pool: whether to omit the max-pool: feature map 1/8 of the input, for small inputs.
         layer4_stride: stride of the last stage: 1 in the paper, 2 in the original ResNet34.
         alpha: steepness of the soft mask, Sec. III-B.
         beta: threshold of the soft mask, Sec. III-B.
 
     Raises:
-        ValueError: when there are not four stages, or a number is not positive.
+        ValueError: if there are not four stages, or a number is not positive.
 
     Example:
         >>> network = AttentionResNet(block_inplanes=(2, 3, 4, 5)).eval()
@@ -54,7 +54,7 @@ class AttentionResNet(ResNet):
         (torch.Size([1, 1]), torch.Size([1, 5, 3, 2, 4]), torch.Size([1, 1, 48, 32, 64]))
     """
 
-    if TYPE_CHECKING:  # TorchScript would take annotations of modules for interfaces
+    if TYPE_CHECKING:  # TorchScript would treat module annotations as interfaces
         fc: nn.Linear
         layer4: nn.Sequential
 
@@ -124,7 +124,7 @@ class AttentionResNet(ResNet):
 
     @torch.jit.export
     def with_soft_mask(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logit and soft mask T(A) of one pass: what training needs.
+        """Logit and soft mask T(A) in one pass, for training.
 
         Args:
             x: shape (B, 1, D, H, W).
@@ -137,10 +137,10 @@ class AttentionResNet(ResNet):
 
     @torch.jit.export
     def explain(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Logit and normalised attention A of one pass: what a report shows.
+        """Logit and normalised attention A in one pass, for reports.
 
-        For a network without attention loss this is its Grad-CAM: with global average pooling before a single linear
-        layer, Grad-CAM's weights are those of that layer up to a factor that the normalisation removes.
+        Without attention loss this equals Grad-CAM: with global average pooling before a single linear layer,
+        Grad-CAM's weights equal those of the layer up to a factor that the normalisation removes.
 
         Args:
             x: shape (B, 1, D, H, W).
@@ -153,18 +153,18 @@ class AttentionResNet(ResNet):
         return {"logit": self.classify(features), "attention": attention}
 
     def _set_layer4_stride(self, stride: int) -> None:
-        """MONAI's last stage has stride 2, in the first convolution and the shortcut of its first block."""
+        """Set the stride of the last stage in the first convolution and the shortcut of its first block."""
         first: Any = self.layer4[0]
         for convolution in (first.conv1, first.downsample[0]):
             convolution.stride = (stride,) * 3
 
 
 class WithSoftMask(nn.Module):
-    """The network as training sees it: one forward that gives logit and soft mask, so that DDP can wrap it.
+    """Wrap a classifier for training: one forward returns logit and soft mask, as DDP requires.
 
     Args:
-        network: the classifier; its state dict is what is saved.
-        enabled: whether the attention is wanted; without it the soft mask is not computed (RN34 of Table II).
+        network: the classifier; its state dict is saved.
+        enabled: whether to compute the soft mask; False for RN34 of Table II.
     """
 
     def __init__(self, network: AttentionResNet, enabled: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Dual sampling: two branches, one verdict, weighted by the size of the infection.
+"""Dual-sampling ensemble: two branches, weighted by the infection size.
 
 X. Ouyang et al., IEEE Transactions on Medical Imaging 39 (2020), Sec. III-E.
 """
@@ -7,7 +7,7 @@ import torch
 from custom_components.networks.attention_resnet import AttentionResNet
 from torch import nn
 
-# What the paper found: w outside and inside, and between which infection ratios is inside.
+# The paper's values: w outside and inside, and the infection ratios that limit the inside.
 PAPER_WEIGHTS = (0.35, 0.96)
 PAPER_THRESHOLDS = (0.001, 0.030)
 
@@ -20,12 +20,12 @@ def branch_weight(
     """Weight w of the uniform-sampling branch in Eq. (5).
 
     Args:
-        ratio: infection volume / lung volume, any shape; NaN when unknown.
+        ratio: infection volume / lung volume, any shape; NaN if unknown.
         weights: w outside and inside the thresholds.
-        thresholds: the first w holds below the first and above the second of them.
+        thresholds: lower and upper threshold, both inside.
 
     Returns:
-        w, same shape; NaN where the ratio is unknown.
+        w, same shape; NaN if the ratio is unknown.
 
     Example:
         >>> (100 * branch_weight(torch.tensor([0.0009, 0.001, 0.030, 0.031]))).round().tolist()
@@ -37,7 +37,7 @@ def branch_weight(
 
 
 def ensemble_logit(logit_us: torch.Tensor, logit_ss: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Logit of P_final = w P_US + (1 - w) P_SS, Eq. (5), exact also where a probability rounds to 0 or 1.
+    """Logit of P_final = w P_US + (1 - w) P_SS, Eq. (5), exact even if a probability rounds to 0 or 1.
 
     Args:
         logit_us: logit of the uniform-sampling branch.
@@ -60,7 +60,7 @@ def ensemble_logit(logit_us: torch.Tensor, logit_ss: torch.Tensor, weight: torch
 
 
 def _log_add_exp(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """log(exp(a) + exp(b)) in steps that do not overflow in ONNX, where torch.logaddexp and F.logsigmoid do."""
+    """log(exp(a) + exp(b)) without overflow in ONNX, unlike torch.logaddexp and F.logsigmoid."""
     return torch.maximum(first, second) + torch.log1p(torch.exp(-(first - second).abs()))
 
 
@@ -69,21 +69,21 @@ def _log_sigmoid(logit: torch.Tensor) -> torch.Tensor:
 
 
 class DualSamplingNet(nn.Module):
-    """Both trained branches and the ratio rule of Eq. (5) as one module. Scriptable.
+    """Both trained branches and the ratio rule of Eq. (5) in one module. Scriptable.
 
-    ``forward`` takes the infection ratio as a second channel, the same number in every voxel, so that the module has
-    one input tensor, as deployment tools expect; or as an argument of its own beside a scan of one channel. A scan
-    whose ratio is unknown (NaN) has no verdict: its logit is NaN.
+    ``forward`` takes the infection ratio as a second channel with the same value in every voxel, because deployment
+    tools expect one input tensor, or as a separate argument with a one-channel scan. If the ratio is unknown (NaN),
+    the logit is NaN.
 
     Args:
-        uniform: branch trained with uniform sampling; the paper's network when none is given.
+        uniform: branch trained with uniform sampling; the paper's network by default.
         size_balanced: branch trained with size-balanced sampling; likewise.
         weights: w of the uniform branch outside and inside the ratio thresholds, Sec. III-E.
-        ratio_thresholds: below the first and above the second the first weight holds, Sec. III-E.
-        decision_threshold: P_final from which a scan is called COVID-19, Sec. IV-C.
+        ratio_thresholds: lower and upper ratio threshold, Sec. III-E.
+        decision_threshold: minimum P_final of a COVID-19 classification, Sec. IV-C.
 
     Raises:
-        ValueError: when a weight or threshold is not in [0, 1] or the thresholds are not in order.
+        ValueError: if a weight or threshold is not in [0, 1] or the thresholds are not in order.
 
     Example:
         >>> small = {"layers": (1, 1, 1, 1), "block_inplanes": (2, 3, 4, 5)}
@@ -116,21 +116,21 @@ class DualSamplingNet(nn.Module):
         """Logit of P_final.
 
         Args:
-            x: lung-masked CT in [0, 1] and, when ``ratio`` is not given, the ratio: shape (B, 2 or 1, D, H, W).
+            x: lung-masked CT in [0, 1] and, if ``ratio`` is not given, the ratio: shape (B, 2 or 1, D, H, W).
             ratio: infection volume / lung volume, shape (B,).
 
         Returns:
             Shape (B, 1).
 
         Raises:
-            ValueError: when the ratio is neither a channel nor given.
+            ValueError: if the ratio is neither a channel nor an argument.
         """
         scan, known = self.split(x, ratio)
         return self.combine(self.uniform(scan), self.size_balanced(scan), known)
 
     @torch.jit.export
     def explain(self, x: torch.Tensor, ratio: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        """Logits and attention of both branches, and the verdict.
+        """Logits and attention of both branches, and the final logit.
 
         Args:
             x: as for ``forward``.

@@ -1,4 +1,4 @@
-"""Online attention of the dual-sampling attention network: the class activation map as a trainable output.
+"""Online attention: the class activation map as a trainable output of the classifier.
 
     features f (B, C, d, h, w), FC weight row w (1, C)
       -> A = ReLU(conv_1x1x1(f, w))            Eq. (1)   (B, 1, d, h, w)
@@ -13,17 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-# Trilinear interpolation in float32 rounds a constant to numbers some 1e-7 of it apart.
+# Trilinear interpolation of a constant map in float32 has a relative rounding error of about 1e-7.
 LEAST_CONTRAST = 1e-5
-# The gradient is 1 / extent; times the soft mask's slope its square must fit into float32.
+# The gradient is 1 / extent; the square of gradient times soft mask slope must fit into float32.
 LEAST_EXTENT = 1e-15
 
 
 def class_activation(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Class activation map A = ReLU(conv(f, w)), Eq. (1).
 
-    The kernel takes part without gradient: what is learned from A changes the features, never the classifier's weight,
-    which the classification loss alone trains. Computed in float32 at least, also under autocast.
+    The weight is detached: the attention loss trains the features, and only the classification loss trains the
+    classifier's weight. Computed at least in float32, even under autocast.
 
     Args:
         features: f, shape (B, C, d, h, w).
@@ -37,7 +37,7 @@ def class_activation(features: torch.Tensor, weight: torch.Tensor) -> torch.Tens
         [2.0, 2.0]
     """
     kernel = weight.detach().view(1, -1, 1, 1, 1)
-    if features.dtype != torch.float64:  # a product and a sum, which autocast leaves in float32; a convolution not
+    if features.dtype != torch.float64:  # product and sum stay in float32 under autocast, unlike a convolution
         features, kernel = features.float(), kernel.float()
     return torch.relu((features * kernel).sum(dim=1, keepdim=True))
 
@@ -45,16 +45,15 @@ def class_activation(features: torch.Tensor, weight: torch.Tensor) -> torch.Tens
 def min_max_normalize(
     activation: torch.Tensor, least_contrast: float = LEAST_CONTRAST, least_extent: float = LEAST_EXTENT
 ) -> torch.Tensor:
-    """Bring each scan's map to [0, 1]; a constant map, which shows nothing, becomes 0.
+    """Scale each scan's map to [0, 1]; a constant map becomes 0.
 
-    So does a map that is constant but for rounding, as a constant one is once it is upsampled, and one so faint that
-    its gradient, which grows as its extent falls, would overflow.
+    A map that is constant up to rounding (a constant map after upsampling) also becomes 0, as does a map with such a
+    small extent that its gradient (1 / extent) would overflow.
 
     Args:
         activation: shape (B, 1, D, H, W).
-        least_contrast: extent of a map by its largest number, up to which it counts as constant (a scripted function
-            cannot look the constant up itself).
-        least_extent: likewise, the extent itself.
+        least_contrast: extent / maximum up to which a map counts as constant.
+        least_extent: extent up to which a map counts as constant.
 
     Returns:
         Same shape.
@@ -91,14 +90,14 @@ def soft_mask(attention: torch.Tensor, alpha: float = 100.0, beta: float = 0.4) 
 
 
 class OnlineAttention(nn.Module):
-    """Attention map of a classifier, made from its last features and its weights; no parameters of its own.
+    """Attention map of a classifier from its last features and its weights; has no parameters.
 
     Args:
         alpha: steepness of the soft mask, Sec. III-B: 100.
-        beta: its threshold, Sec. III-B: 0.4.
+        beta: threshold of the soft mask, Sec. III-B: 0.4.
 
     Raises:
-        ValueError: when alpha is not positive or beta not in [0, 1].
+        ValueError: if alpha is not positive or beta is not in [0, 1].
     """
 
     def __init__(self, alpha: float = 100.0, beta: float = 0.4) -> None:
@@ -114,7 +113,7 @@ class OnlineAttention(nn.Module):
         Args:
             features: shape (B, C, d, h, w).
             weight: classifier's weight row, shape (1, C).
-            size: the input's (D, H, W); none leaves the features' size.
+            size: input size (D, H, W); None keeps the feature size.
 
         Returns:
             T(A), shape (B, 1, D, H, W).
@@ -123,17 +122,17 @@ class OnlineAttention(nn.Module):
 
     @torch.jit.export
     def attention(self, features: torch.Tensor, weight: torch.Tensor, size: list[int] | None = None) -> torch.Tensor:
-        """Normalised map A before the soft mask: what is drawn as a heat map.
+        """Normalised map A before the soft mask, for heat maps.
 
         Args:
             features: shape (B, C, d, h, w).
             weight: classifier's weight row, shape (1, C).
-            size: the input's (D, H, W); none leaves the features' size.
+            size: input size (D, H, W); None keeps the feature size.
 
         Returns:
             A in [0, 1], shape (B, 1, D, H, W).
         """
         activation = class_activation(features, weight)
-        if size is not None:  # by size: 138 voxels are no multiple of 16
+        if size is not None:  # by size because 138 voxels are not a multiple of 16
             activation = F.interpolate(activation, size=size, mode="trilinear", align_corners=False)
         return min_max_normalize(activation)

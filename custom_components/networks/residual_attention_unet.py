@@ -31,9 +31,9 @@ from torch import nn
 def _convolution(
     spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int, act: str | None = "relu", groups: int = 1
 ) -> Convolution:
-    """Convolution, instance normalisation, activation; as groups of one channel it stays channels last on a CPU.
+    """Convolution, instance normalisation as group norm (keeps channels last on a CPU), activation.
 
-    No bias: the normalisation takes it away, and of a constant image it would leave its rounding alone, made large.
+    No bias: the normalisation removes it, and on a constant image it would amplify the rounding error.
     """
     norm = ("group", {"num_groups": out_channels})
     return Convolution(
@@ -69,7 +69,7 @@ class ResNeXtBlock(nn.Module):
 
 
 class DoubleConvolution(nn.Sequential):
-    """Two 3x3 convolutions with normalisation and ReLU: the plain U-Net's level."""
+    """Two 3x3 convolutions with normalisation and ReLU: one level of the plain U-Net."""
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
         super().__init__(
@@ -79,7 +79,7 @@ class DoubleConvolution(nn.Sequential):
 
 
 class ResNeXtStage(nn.Sequential):
-    """Two ResNeXt blocks; the first level's image goes through a 3x3 stem before them."""
+    """Two ResNeXt blocks; the first level starts with a 3x3 stem."""
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, cardinality: int, stem: bool) -> None:
         layers: list[nn.Module] = []
@@ -113,7 +113,7 @@ class DecoderStage(nn.Module):
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """Map (B, in_channels, *half the size) and the skip (B, in_channels / 2, *size) to the skip's shape."""
         x = self.up(x)
-        for axis in range(2, x.dim()):  # an odd level comes back one too large
+        for axis in range(2, x.dim()):  # after an odd size the result is one too large
             x = x.narrow(axis, 0, skip.shape[axis])
         x = torch.cat([skip, x], dim=1)
         if self.has_attention:
@@ -137,8 +137,8 @@ class ResidualAttentionUNet(nn.Module):
     Args:
         spatial_dims: 2 (the paper) or 3.
         in_channels: image channels.
-        out_channels: classes with background.
-        features: channels of the levels, top to bottom; each twice the one above (Sec. II-A).
+        out_channels: classes including background.
+        features: channels of the levels, top to bottom; each twice the previous one (Sec. II-A).
         encoder: ``resnext`` or ``plain`` (two 3x3 convolutions a level).
         attention: ``lsh``, ``full`` (quadratic, for small images and for export) or ``none``.
         cardinality: paths C of a ResNeXt block.
@@ -146,10 +146,10 @@ class ResidualAttentionUNet(nn.Module):
         bucket_size: mean number of pixels in a hash bucket.
         num_rounds: hash rounds n_r.
         seed: seed of the hash rotations.
-        zero_init_attention: whether attention starts as nothing, ``x + 0``: M then begins as M-A.
+        zero_init_attention: whether attention starts at zero, ``x + 0``: M then starts as M-A.
 
     Raises:
-        ValueError: for an unknown switch, or features that do not double or do not suit cardinality and heads.
+        ValueError: for an unknown option, or features that do not double or do not fit cardinality and heads.
 
     Example:
         >>> network = ResidualAttentionUNet(features=(8, 16, 32)).eval()
@@ -173,7 +173,7 @@ class ResidualAttentionUNet(nn.Module):
         zero_init_attention: bool = False,
     ) -> None:
         super().__init__()
-        # What weights need to be used: see custom_components.weights.model_card.
+        # Settings stored with the weights: see custom_components.weights.model_card.
         self.definition = {
             "features": list(features),
             "encoder": encoder,
@@ -219,7 +219,7 @@ class ResidualAttentionUNet(nn.Module):
             Logits (B, out_channels, *spatial).
 
         Raises:
-            ValueError: when the image is too small.
+            ValueError: if the image is too small.
         """
         if min(image.shape[2:]) < self.min_size:
             raise ValueError(f"Image of size {list(image.shape[2:])} is too small: pad it to {self.min_size} or more.")

@@ -1,6 +1,6 @@
-"""VB-Net: a V-Net whose convolutions are bottlenecks, for lungs and infection.
+"""VB-Net: a V-Net with bottleneck convolutions, for lungs and infection.
 
-The network that X. Ouyang et al., IEEE Transactions on Medical Imaging 39 (2020), take their masks from (Sec. IV-B).
+Network for the lung and infection masks of X. Ouyang et al., IEEE Transactions on Medical Imaging 39 (2020), Sec. IV-B.
 V-Net: F. Milletari et al., 3DV 2016.
 
     image (B, 1, D, H, W), padded to multiples of 16
@@ -11,11 +11,11 @@ V-Net: F. Milletari et al., 3DV 2016.
               down, 3 bottlenecks     256 x D/16
       conv 1x1x1                                                             logits (B, 3, D, H, W)
 
-A bottleneck is 1x1x1 to a quarter of the channels, 3x3x3, 1x1x1 back. It stands where a stage takes and gives 64
-channels or more; 2.16 million parameters in all. What a stage computes is added to what it started from.
-Departs from V-Net: kernels of 3, ReLU, and instance in place of batch normalisation: with patches few at a time, whose
-greys are changed at random, the running statistics of batch normalisation fit no patch. Statistics of an instance are
-those of the piece that is seen, so a scan is to be seen in windows as large as the patches of the training.
+A bottleneck is 1x1x1 to a quarter of the channels, 3x3x3, 1x1x1 back; stages with 64 or more input and output channels
+use it. 2.16 million parameters. Each stage is residual: its output is added to its input.
+Departs from V-Net: kernel size 3, ReLU, and instance instead of batch normalisation: with few patches per batch and
+random intensities, running statistics of batch normalisation fit no patch. Instance statistics depend on the window,
+so inference must use windows as large as the training patches.
 """
 
 from collections.abc import Sequence
@@ -38,15 +38,15 @@ class VBNet(nn.Module):
     Args:
         spatial_dims: 3, or 2 for slices.
         in_channels: channels of the image.
-        out_channels: classes with background.
-        features: channels of the levels from full size down; each twice the one above.
-        convolutions: convolutions, or bottlenecks, of each level below the first; the way up mirrors them.
-        bottleneck_from: a stage that takes and gives at least this many channels consists of bottlenecks.
-        bottleneck_ratio: channels of a stage by those inside its bottlenecks.
+        out_channels: classes including background.
+        features: channels of the levels from full size down; each twice the previous one.
+        convolutions: number of convolutions or bottlenecks of each level below the first; the decoder mirrors them.
+        bottleneck_from: stages with at least this many input and output channels use bottlenecks.
+        bottleneck_ratio: channels of a stage divided by the channels inside its bottlenecks.
         norm: ``instance`` or ``batch``.
 
     Raises:
-        ValueError: when features do not double, or do not suit convolutions or ratio, or for an unknown norm.
+        ValueError: if features do not double, or do not fit convolutions or ratio, or the norm is unknown.
 
     Example:
         >>> network = VBNet(features=(4, 8, 16), convolutions=(1, 2), bottleneck_from=16).eval()
@@ -107,9 +107,9 @@ class VBNet(nn.Module):
         return x
 
     def _padding(self, size: list[int]) -> list[int]:
-        """Zeros to append for multiples of the network's stride, in the order of F.pad: last axis first.
+        """Zero padding to multiples of the network's stride, in the order of F.pad: last axis first.
 
-        At least one axis gets two multiples, since instance normalisation needs two voxels at the lowest level.
+        At least one axis gets two multiples because instance normalisation needs two voxels at the lowest level.
         """
         padding: list[int] = []
         for axis in range(len(size)):
@@ -125,9 +125,9 @@ class DownStage(nn.Module):
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: channels taken; twice as many are given.
+        in_channels: input channels; the output has twice as many.
         count: convolutions or bottlenecks of the block.
-        ratio: of its bottlenecks; 1 for plain convolutions.
+        ratio: bottleneck ratio; 1 for plain convolutions.
         norm: ``instance`` or ``batch``.
     """
 
@@ -147,9 +147,9 @@ class UpStage(nn.Module):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels from below.
-        skip_channels: channels of the skip; twice as many are given.
+        skip_channels: channels of the skip; the output has twice as many.
         count: convolutions or bottlenecks of the block.
-        ratio: of its bottlenecks; 1 for plain convolutions.
+        ratio: bottleneck ratio; 1 for plain convolutions.
         norm: ``instance`` or ``batch``.
     """
 
@@ -167,13 +167,13 @@ class UpStage(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """``ReLU(x + f(x))``, f some convolutions or bottlenecks with ReLU between them.
+    """``ReLU(x + f(x))``, where f is a sequence of convolutions or bottlenecks with ReLU in between.
 
     Args:
         spatial_dims: 2 or 3.
         channels: channels in and out.
-        count: how many.
-        ratio: of the bottlenecks; 1 for plain convolutions.
+        count: number of convolutions or bottlenecks.
+        ratio: bottleneck ratio; 1 for plain convolutions.
         norm: ``instance`` or ``batch``.
     """
 
@@ -190,12 +190,12 @@ class ResidualBlock(nn.Module):
 
 
 class Bottleneck(nn.Sequential):
-    """1x1x1 to fewer channels, 3x3x3 among them, 1x1x1 back to all; no ReLU after the last.
+    """1x1x1 to fewer channels, 3x3x3, 1x1x1 back to all channels; no ReLU after the last.
 
     Args:
         spatial_dims: 2 or 3.
         channels: channels in and out.
-        ratio: channels by those in between.
+        ratio: channels divided by the inner channels.
         norm: ``instance`` or ``batch``.
     """
 
@@ -217,7 +217,7 @@ def _layer(spatial_dims: int, channels: int, ratio: int, norm: str) -> nn.Module
 def _convolution(
     spatial_dims: int, in_channels: int, out_channels: int, kernel: int, norm: str, act: str | None = None, **more: Any
 ) -> Convolution:
-    """Convolution, normalisation and, when asked for, ReLU; the normalisation brings the bias."""
+    """Convolution, normalisation and optional ReLU; the normalisation has the bias."""
     return Convolution(
         spatial_dims,
         in_channels,

@@ -1,4 +1,4 @@
-"""Arrays of a file turned to the display, whichever way the file stores them."""
+"""Reorient the arrays of a file for display."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +27,7 @@ def voxel_volume_ml(affine: np.ndarray) -> float:
 
 
 class Display:
-    """How the arrays of a file are turned to the display: x to the patient's left, y to posterior, z to superior.
+    """Reorientation of a file's arrays for display: x to the patient's left, y to posterior, z to superior.
 
     Args:
         affine: voxel index to mm (RAS), shape (4, 4).
@@ -54,9 +54,9 @@ class Display:
         self.voxel_ml = voxel_volume_ml(affine)
 
     def turned(self, array: Any) -> Any:
-        """An array of the file, as the display has it; nothing is copied. None stays None."""
+        """View of an array in display orientation; None stays None."""
         return None if array is None else nib.apply_orientation(array, self._turn)
 
     def slice_indices(self, file_shape: Sequence[int]) -> range:
-        """Index of each slice of the display, from bottom to top, in the file's own order."""
+        """File index of each displayed slice, from bottom to top."""
         return range(file_shape[self.slice_axis])[:: int(self._turn[self.slice_axis, 1])]

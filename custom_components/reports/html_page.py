@@ -1,4 +1,4 @@
-"""Pages that are one file: templates that escape what they are given, and pictures inside the page."""
+"""Self-contained HTML pages: escaping templates and embedded pictures."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ def page_template(folder: str, name: str, filters: Mapping[str, Any]) -> jinja2.
     """Load a template of the package.
 
     Args:
-        folder: of the package, below ``custom_components``.
+        folder: folder of the template below ``custom_components``.
         name: file name of the template.
-        filters: functions that the template calls, by their names in it.
+        filters: template filters by name.
 
     Returns:
-        The template; texts put into it are escaped, and a name that it is not given is an error.
+        The template; inserted texts are escaped, and an undefined name is an error.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("custom_components", folder),
@@ -30,13 +30,13 @@ def page_template(folder: str, name: str, filters: Mapping[str, Any]) -> jinja2.
 
 
 def png_data_uri(png: bytes) -> str:
-    """A PNG as the address of a picture that is inside its page.
+    """Encode a PNG as a data URI.
 
     Args:
-        png: contents of the file.
+        png: content of the file.
 
     Returns:
-        What ``src`` of ``img`` takes.
+        Value for ``src`` of ``img``.
 
     Example:
         >>> png_data_uri(b"PNG")

@@ -1,4 +1,4 @@
-"""How much of which lesion: volumes in ml and infection in percent of the lung (Chen et al. 2020, Sec. I)."""
+"""Lesion volumes in ml and infection in percent of the lung (Chen et al. 2020, Sec. I)."""
 
 import math
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from custom_components.reports.display import Display, voxel_volume_ml
 # Ground-glass and consolidation lie in the lung; pleural effusion lies outside it.
 INFECTION_LABELS = (1, 2)
 
-_PNG_NOTE = "A PNG file carries no pixel size: pixels are counted, volumes in ml are unknown."
-_LUNG_NOTE = "No lung mask was given: the infected percent of the lung is unknown."
-_EMPTY_LUNG_NOTE = "The lung mask is empty: the infected percent of the lung is unknown."
+_PNG_NOTE = "PNG files have no pixel size: pixels are counted, volumes in ml are unknown."
+_LUNG_NOTE = "No lung mask was given: the infected percentage of the lung is unknown."
+_EMPTY_LUNG_NOTE = "The lung mask is empty: the infected percentage of the lung is unknown."
 
 
 def lesion_volumes_ml(label: np.ndarray, affine: np.ndarray) -> dict[str, float]:
@@ -36,7 +36,7 @@ def lesion_volumes_ml(label: np.ndarray, affine: np.ndarray) -> dict[str, float]
 
 
 def infection_percent(label: np.ndarray, lung: np.ndarray) -> float:
-    """Share of the lung that is ground-glass or consolidation.
+    """Percentage of the lung with ground-glass or consolidation.
 
     Only lesion inside the lung mask counts; pixels of label 255 (ignore) count neither as lung nor as lesion.
 
@@ -45,7 +45,7 @@ def infection_percent(label: np.ndarray, lung: np.ndarray) -> float:
         lung: lung mask, not 0 in the lung, same shape.
 
     Returns:
-        Percent, 0 to 100; NaN when the lung mask is empty.
+        Percent, 0 to 100; NaN if the lung mask is empty.
 
     Raises:
         ValueError: if the shapes differ.
@@ -63,9 +63,9 @@ def infection_percent(label: np.ndarray, lung: np.ndarray) -> float:
 
 
 class CaseLesions:
-    """Arrays of one case, however its file is stored: x to the patient's left, y to posterior, z to superior.
+    """Arrays of one case in display orientation: x to the patient's left, y to posterior, z to superior.
 
-    They are given as the file stores them, shape (I, J, K); as attributes they are turned, shape (X, Y, Z).
+    Arguments have the file orientation, shape (I, J, K); attributes have the display orientation, shape (X, Y, Z).
 
     Args:
         case_id: name of the case.
@@ -74,14 +74,14 @@ class CaseLesions:
         affine: voxel index to mm (RAS), shape (4, 4).
         truth: true label map, or None.
         lung: lung mask, or None.
-        has_spacing: whether the file says how large a voxel is, as PNG does not.
+        has_spacing: whether the file stores a voxel size (PNG does not).
 
     Attributes:
         file_shape: (I, J, K).
-        display: how the arrays were turned.
+        display: reorientation of the arrays.
 
     Raises:
-        ValueError: when the arrays are not on one grid, or the prediction has a value that is no class.
+        ValueError: if the arrays are not on one grid, or the prediction has a value that is not a class.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class CaseLesions:
 
     @property
     def slice_indices(self) -> range:
-        """Index of each slice in the file's own order, length Z."""
+        """File index of each slice, length Z."""
         return self.display.slice_indices(self.file_shape)
 
     @cached_property
@@ -122,7 +122,7 @@ class CaseLesions:
 
 
 def describe_lesions(case: CaseLesions) -> dict[str, Any]:
-    """The report of a case as plain numbers and strings.
+    """Report of a case as plain numbers and strings.
 
     Volumes are in ml, slice indices count from 0 along ``slice_axis`` in the order of the file. Infection is
     ground-glass and consolidation inside the lung; effusion lies outside the lung and has no percentage.
@@ -131,7 +131,7 @@ def describe_lesions(case: CaseLesions) -> dict[str, Any]:
         case: the case.
 
     Returns:
-        What ``<case>_lesions.json`` holds below its head; None for what cannot be known.
+        Content of ``<case>_lesions.json`` without its header; unknown values are None.
     """
     counts = case.pixel_counts.sum(axis=0)
     by_slice = [_slice(case, z) for z in np.argsort(case.slice_indices).tolist()]
@@ -160,7 +160,7 @@ def _check_one_grid(case_id: str, arrays: dict[str, np.ndarray | None]) -> None:
         found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ValueError(
             f"Case {case_id}: expected all arrays on the grid of the CT file, got {found}. "
-            "Invert the resampling of the prediction (Invertd) and leave the others as they are loaded."
+            "Invert the resampling of the prediction (Invertd) and do not resample the others."
         )
 
 
@@ -192,7 +192,7 @@ def _slice(case: CaseLesions, z: int) -> dict[str, Any]:
 
 
 def _infected_percent(counts: np.ndarray, values: Sequence[int] = INFECTION_LABELS) -> float | None:
-    """Share of the lung that has these label values, from counts (2, 4); None without lung."""
+    """Percentage of the lung with these label values, from counts (2, 4); None without lung."""
     lung = int(counts[1].sum())
     return 100.0 * int(counts[1, list(values)].sum()) / lung if lung else None
 
@@ -205,5 +205,5 @@ def _notes(case: CaseLesions, counts: np.ndarray) -> list[str]:
     elif not counts[1].any():
         notes.append(_EMPTY_LUNG_NOTE)
     elif outside:
-        notes.append(f"{outside} infected pixels lie outside the lung mask and are not part of the percentages.")
+        notes.append(f"{outside} infected pixels are outside the lung mask and not included in the percentages.")
     return notes

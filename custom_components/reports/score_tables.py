@@ -34,7 +34,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str
 
 
 def cell(score: float | None, digits: int = 3) -> str:
-    """A score as tables have it; a dash where it is not defined."""
+    """Format a score; a dash if undefined."""
     return "-" if score is None else f"{score:.{digits}f}"
 
 
@@ -45,10 +45,10 @@ def score_table(summary: str | Path) -> str:
         summary: ``summary.json`` that ``LesionScoreTable`` wrote.
 
     Returns:
-        One row for each lesion class and one for their mean; a dash where no case has the class.
+        One row per lesion class and one for their mean; a dash if no case has the class.
 
     Raises:
-        ValueError: when the file is missing or no summary.
+        ValueError: if the file is missing or not a summary.
     """
     with _summary(Path(summary)) as scores:
         counts = scores["cases_with_class"]
@@ -61,20 +61,20 @@ def score_table(summary: str | Path) -> str:
 
 
 def diagnosis_table(*summaries: str | Path) -> str:
-    """Scores of one or several evaluations of COVID-19 against CAP as Markdown, in the form of the paper's Table II.
+    """Scores of COVID-19 against CAP evaluations as Markdown, in the form of the paper's Table II.
 
     Args:
         summaries: ``summary.json`` files that ``ClassificationScoreTable`` wrote; each is named after its folder.
 
     Returns:
-        For all scans, each band of the infection ratio and each size group a row of each evaluation; a dash where a
-        score is not defined, such as an AUC of one class. An ensemble's row follows those of its branches.
+        For all scans, each band of the infection ratio and each size group, one row per evaluation; a dash if a score
+        is undefined, such as an AUC with one class. An ensemble's row follows those of its branches.
 
     Raises:
-        ValueError: when there is none, or one is missing or no such summary.
+        ValueError: if there is none, or one is missing or not such a summary.
     """
     if not summaries:
-        raise ValueError("No summary was given. Name one or several summary.json of `evaluating`.")
+        raise ValueError("No summary was given. Give one or more summary.json files of `evaluating`.")
     rows: list[list[object]] = []
     for path in map(Path, summaries):
         with _summary(path) as scores:
@@ -85,7 +85,7 @@ def diagnosis_table(*summaries: str | Path) -> str:
 
 
 def _rows(folder: str, summary: Mapping[str, Any]) -> list[list[object]]:
-    """Rows of the branches and of the verdict of one evaluation, group by group."""
+    """Rows of the branches and of the ensemble of one evaluation, group by group."""
     systems = {f"{folder}: {name}": scores for name, scores in summary["branches"].items()} | {folder: summary}
     rows: list[list[object]] = []
     for name, scores in systems.items():
@@ -100,8 +100,8 @@ def _rows(folder: str, summary: Mapping[str, Any]) -> list[list[object]]:
 
 @contextmanager
 def _summary(path: Path) -> Iterator[Any]:
-    """What a summary holds; an error in what is made of it names the file and the remedy."""
+    """Load a summary; errors while it is used name the file and the remedy."""
     try:
         yield json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no summary.json of an evaluation ({error}). Run `evaluating` first.") from error
+        raise ValueError(f"{path} is not a summary.json of an evaluation ({error}). Run `evaluating` first.") from error

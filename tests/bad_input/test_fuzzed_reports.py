@@ -182,7 +182,7 @@ def test_any_summary_becomes_a_table_or_is_refused(folder, content):
     path = folder / "summary.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     for table in (score_table, diagnosis_table):
-        with pytest.raises(ValueError, match=r"is no summary\.json of an evaluation"):
+        with pytest.raises(ValueError, match=r"is not a summary\.json of an evaluation"):
             table(path)
 
 

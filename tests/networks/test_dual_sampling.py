@@ -99,7 +99,7 @@ def test_scripted_and_eager_agree(network):
 
 
 def test_a_scan_without_ratio_is_refused(network):
-    with pytest.raises(ValueError, match="two channels, scan and infection ratio"):
+    with pytest.raises(ValueError, match="Expected two channels"):
         network(scans([0.01])[:, :1])
 
 

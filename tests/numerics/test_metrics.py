@@ -41,7 +41,7 @@ def spoilt(value):
     ],
 )
 def test_a_score_that_is_no_number_is_refused(score, value):
-    with pytest.raises(ValueError, match=r"probability is|missing \(NaN\)|no score \(NaN or infinite\)"):
+    with pytest.raises(ValueError, match=r"probability is|missing \(NaN\)|no valid score \(NaN or infinite\)"):
         score(spoilt(value))
 
 
@@ -60,9 +60,9 @@ def table(dice):
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_a_bootstrap_of_an_infinite_score_is_refused_and_one_of_an_unknown_score_leaves_it_out(statistic):
     for value in (math.inf, -math.inf):
-        with pytest.raises(ValueError, match=r"The metric of all cases is -?inf. Expected finite values"):
+        with pytest.raises(ValueError, match=r"The metric over all cases is -?inf. Expected finite values"):
             bootstrap_interval(table(spoilt(value)), statistic, resamples=20)
-        with pytest.raises(ValueError, match=r"The metric of all cases is -?inf"):
+        with pytest.raises(ValueError, match=r"The metric over all cases is -?inf"):
             bootstrap_difference(table(SCORES), table(spoilt(value)), statistic, resamples=20)
     assert bootstrap_interval(table(spoilt(math.nan)), statistic, resamples=20).value == pytest.approx(1.1 / 3)
 

@@ -112,7 +112,7 @@ def test_lesion_outside_the_lung_mask_is_noted():
     lung = np.zeros((5, 6, 1))
     lung[0] = 1
     notes = describe_lesions(case_of(np.ones((5, 6, 1)), lung=lung))["notes"]
-    assert notes == ["24 infected pixels lie outside the lung mask and are not part of the percentages."]
+    assert notes == ["24 infected pixels are outside the lung mask and not included in the percentages."]
 
 
 @pytest.mark.parametrize(("lung", "note"), [(None, "No lung mask"), (np.zeros((5, 6, 1)), "lung mask is empty")])

@@ -1,1 +1,1 @@
-"""Attention by locality-sensitive hashing."""
+"""Locality-sensitive hashing (LSH) attention."""

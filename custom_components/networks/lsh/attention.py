@@ -9,7 +9,7 @@ Chen et al., Residual Attention U-Net, 2020, Sec. II-C; Kitaev et al., Reformer,
       attend same bucket only, itself last
       combine rounds by their log-sum-exp             (B, H, L, D) -> (B, L, E)
 
-What comes out is ONE softmax over the union of what the rounds let a token attend to:
+The result is ONE softmax over the union of the tokens that each round allows:
 
     a_i = sum_{j in P_i} exp(q_i . k_j / sqrt(d_k) - z_i) v_j,   P_i = union over rounds g of P_i^g
     P_i^g = {j : h^g(i) = h^g(j), 0 <= chunk^g(i) - chunk^g(j) <= 1},   logit of j = i lowered by 1e5
@@ -28,14 +28,14 @@ from torch import nn
 
 
 class SharedQKAttention(nn.Module):
-    """Projections of multi-head self-attention with shared queries and keys; what attends is the subclass's.
+    """Projections of multi-head self-attention with shared queries and keys; subclasses implement the attention.
 
     Args:
         embed_dim: channels E of a token.
         num_heads: heads H; must divide ``embed_dim``.
 
     Raises:
-        ValueError: when the heads do not divide the channels.
+        ValueError: if num_heads does not divide embed_dim.
     """
 
     def __init__(self, embed_dim: int, num_heads: int = 4) -> None:
@@ -58,7 +58,7 @@ class SharedQKAttention(nn.Module):
 
 
 def _keep_own_count(module: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *_: object) -> None:
-    """LSH and full attention load each other's weights; the first alone counts its calls."""
+    """Let LSH and full attention load each other's weights; only LSH attention has a call counter."""
     name = "training_calls"
     if hasattr(module, name):
         state_dict.setdefault(prefix + name, getattr(module, name))
@@ -85,23 +85,23 @@ class FullAttention(SharedQKAttention):
 
 
 class LSHAttention(SharedQKAttention):
-    """Multi-head self-attention in which a token attends to the tokens that hash into its bucket.
+    """Multi-head self-attention in which a token attends to the tokens of its hash bucket.
 
-    In eval mode the hash rotations are those of ``seed``, so the same input gives the same output. In training they
-    are drawn anew at each call from (seed, number of calls so far); the count is part of the state dict, so that a
-    resumed training goes on with the same draws. The global random state is neither read nor changed. Queries and
-    their hash are computed in float32 under autocast too; scripted modules use the rotations of ``seed`` always. An
-    export to ONNX takes the same attention from ``lsh_graph``.
+    In eval mode the hash rotations depend only on ``seed``, so the same input gives the same output. In training new
+    rotations are drawn at each call from (seed, number of calls); the count is part of the state dict, so a resumed
+    training continues with the same draws. The global random state is neither read nor changed. Queries and hashes
+    are computed in float32 even under autocast. Scripted modules always use the rotations of ``seed``. ONNX export
+    uses the equivalent graph in ``onnx_graph``.
 
     Args:
         embed_dim: channels E of a token.
         num_heads: heads H; must divide ``embed_dim``.
         bucket_size: mean number of tokens in a bucket; a chunk holds twice as many.
-        num_rounds: hash rounds n_r; more rounds come closer to full attention.
+        num_rounds: hash rounds n_r; more rounds approximate full attention better.
         seed: seed of the rotations.
 
     Raises:
-        ValueError: for a size or count below 1, or heads that do not divide the channels.
+        ValueError: if a size or count is below 1, or num_heads does not divide embed_dim.
 
     Example:
         >>> attention = LSHAttention(embed_dim=8, num_heads=2, bucket_size=4).eval()
@@ -134,13 +134,13 @@ class LSHAttention(SharedQKAttention):
             (B, L, E).
 
         Raises:
-            ValueError: when the shape is another.
+            ValueError: if the shape is wrong.
         """
         if tokens.dim() != 3 or tokens.shape[-1] != self.embed_dim:
             raise ValueError(f"Expected tokens of shape (batch, length, {self.embed_dim}), got {list(tokens.shape)}.")
         queries = self.split_heads(self.project_queries(tokens))
         values = self.split_heads(self.to_v(tokens))
-        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript leaves out what stands below this alone
+        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript skips the branch only if this condition stands alone
             if torch.onnx.is_in_onnx_export() and padding is None:
                 return self.merge_heads(self.attend_in_graph(queries, values))
         buckets = self.hash_tokens(queries.detach(), padding)
@@ -150,7 +150,7 @@ class LSHAttention(SharedQKAttention):
     def attend_tokens(
         self, queries: torch.Tensor, values: torch.Tensor, buckets: torch.Tensor, padding: torch.Tensor | None
     ) -> torch.Tensor:
-        """Attention in the precision of the values; on a CPU half precision only costs, and float32 is taken."""
+        """Attention in the precision of the values; float32 on a CPU, where half precision is slower."""
         half_on_cpu = not values.is_cuda and (values.dtype == torch.bfloat16 or values.dtype == torch.float16)
         precision = torch.float32 if half_on_cpu else values.dtype
         queries, length = queries.to(precision), 2 * self.bucket_size
@@ -161,12 +161,12 @@ class LSHAttention(SharedQKAttention):
 
     @torch.jit.unused
     def attend_in_graph(self, queries: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """The same attention in operations that ONNX has."""
+        """The same attention in ONNX operations."""
         buckets = hash_in_graph(queries, self.eval_rotations, self.bucket_size)
         return lsh_attention_graph(queries, values, buckets, 2 * self.bucket_size)
 
     def project_queries(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Shared queries and keys (B, L, E), at least in float32, autocast or not, since they decide the buckets."""
+        """Shared queries and keys (B, L, E), at least float32 even under autocast, because they define the buckets."""
         precision = torch.float64 if tokens.dtype == torch.float64 else torch.float32
         if torch.jit.is_scripting():
             return self.to_qk(tokens).to(precision)
@@ -174,7 +174,7 @@ class LSHAttention(SharedQKAttention):
             return F.linear(tokens.to(precision), self.to_qk.weight.to(precision))
 
     def hash_tokens(self, queries: torch.Tensor, padding: torch.Tensor | None = None) -> torch.Tensor:
-        """Buckets (rounds, B, H, L) of queries (B, H, L, D); each sample's number of buckets is by its real length."""
+        """Buckets (rounds, B, H, L) of queries (B, H, L, D); the number of buckets depends on the unpadded length."""
         rotations = self.rotations()
         length, batch = queries.shape[2], queries.shape[0]
         if padding is None:
@@ -187,7 +187,7 @@ class LSHAttention(SharedQKAttention):
         return torch.cat(samples, dim=1)
 
     def rotations(self) -> torch.Tensor:
-        """Rotations of this call: those of the seed, or in training the next draw."""
+        """Rotations of this call: fixed by the seed, or the next draw in training."""
         if self.training and not torch.jit.is_scripting():
             return self._next_rotations()
         return self.eval_rotations

@@ -1,4 +1,4 @@
-"""Which tokens meet: angular locality-sensitive hashing and the order it puts the tokens in.
+"""Angular locality-sensitive hashing and sorting of tokens by bucket.
 
 Kitaev, Kaiser, Levskaya: Reformer, the efficient transformer, ICLR 2020; restated with typos by
 Chen et al. 2020, Sec. II-C.
@@ -6,7 +6,7 @@ Chen et al. 2020, Sec. II-C.
 
 import torch
 
-# Up to so many buckets one rotation makes the hash; beyond, two rotations make its two digits.
+# Up to this number of buckets the hash uses one rotation; above, two rotations for two digits.
 MAX_DIRECT_BUCKETS = 256
 
 
@@ -28,15 +28,15 @@ def number_of_buckets(length: int, bucket_size: int) -> int:
 
 
 def bucket_factors(num_buckets: int, max_direct: int = MAX_DIRECT_BUCKETS) -> tuple[int, int]:
-    """Split a number of buckets into two even digits, so that hashing stays linear in the length.
+    """Split a number of buckets into two even factors to keep hashing nearly linear in the length.
 
     One rotation onto ``num_buckets / 2`` axes costs O(l * num_buckets) = O(l^2 / bucket_size). Above
     ``MAX_DIRECT_BUCKETS`` the hash is the pair of two smaller hashes (the factorised hash of Reformer's own
     code), which costs O(l * sqrt(num_buckets)). Departs from the paper, which does not say how it hashes.
 
     Args:
-        num_buckets: even number of buckets wanted.
-        max_direct: largest number of buckets that one rotation makes.
+        num_buckets: even number of buckets.
+        max_direct: maximum number of buckets for a single rotation.
 
     Returns:
         ``(first, second)``, even numbers whose product is close to ``num_buckets``; second is 1 for a direct hash.
@@ -48,14 +48,14 @@ def bucket_factors(num_buckets: int, max_direct: int = MAX_DIRECT_BUCKETS) -> tu
 
 
 def random_rotations(num_rounds: int, head_dim: int, seed: int) -> torch.Tensor:
-    """Gaussian rotations R for every round, drawn by a generator of their own.
+    """Draw Gaussian rotations R for every round with a separate generator.
 
-    The first n / 2 columns serve a hash of n buckets, so that a shorter sequence uses a part of the same table.
+    A hash with n buckets uses the first n / 2 columns, so a shorter sequence uses part of the same table.
 
     Args:
         num_rounds: number of hash rounds, n_r.
         head_dim: length of a token vector, d_k.
-        seed: the same seed gives the same rotations; the global random state is not touched.
+        seed: the same seed gives the same rotations; the global random state is not changed.
 
     Returns:
         Float tensor of shape (num_rounds, 2 digits, head_dim, MAX_DIRECT_BUCKETS / 2).
@@ -65,9 +65,9 @@ def random_rotations(num_rounds: int, head_dim: int, seed: int) -> torch.Tensor:
 
 
 def _digit(vectors: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
-    """``argmax([xR; -xR])``, the first of equals: of float comparisons alone, since max with its place is slow.
+    """``argmax([xR; -xR])``, the first of ties; uses float comparisons because max with index is slow.
 
-    The tokens stand side by side, so that a CPU compares many at once.
+    Tokens are contiguous in memory, so a CPU can vectorise the comparison.
     """
     across, turned = rotation.transpose(-1, -2), vectors.transpose(-1, -2)
     if torch.jit.is_scripting():
@@ -84,7 +84,7 @@ def _digit(vectors: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
 
 
 def _tokens_per_block(vectors: torch.Tensor, columns: int) -> int:
-    """So many tokens at once that their rotated vectors stay in a core's cache (CPU) or fill the device (GPU)."""
+    """Number of tokens per block: their rotated vectors fit a core's cache (CPU) or fill the device (GPU)."""
     budget = 64 * 1024 * 1024 if vectors.is_cuda else 256 * 1024
     return max(1, budget * vectors.shape[-2] * vectors.shape[-1] // (columns * max(1, vectors.numel())))
 
@@ -92,7 +92,7 @@ def _tokens_per_block(vectors: torch.Tensor, columns: int) -> int:
 def hash_vectors(vectors: torch.Tensor, rotations: torch.Tensor, num_buckets: int) -> torch.Tensor:
     """Angular hash ``h(x) = argmax([xR; -xR])`` of every token in every round.
 
-    Vectors of similar direction get the same bucket with high probability; length plays no part.
+    Vectors with similar direction get the same bucket with high probability; their length has no effect.
 
     Args:
         vectors: (..., length, head_dim), float32 or float64 (half precision moves tokens between buckets).
@@ -129,10 +129,10 @@ def sort_by_bucket(buckets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Order that sorts tokens by (bucket, position).
 
     Args:
-        buckets: integers (length,); of one axis, so that a CPU sorts them by their digits.
+        buckets: integers (length,); one axis, so a CPU can use radix sort.
 
     Returns:
-        The sorted buckets, and int64 (length,): position of the token that comes first, second, ...
+        The sorted buckets, and int64 (length,): positions of the tokens in sorted order.
 
     Example:
         >>> sort_by_bucket(torch.tensor([1, 0, 1, 0]))
@@ -143,7 +143,7 @@ def sort_by_bucket(buckets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def inverse_order(order: torch.Tensor) -> torch.Tensor:
-    """Rank of every token in a sorted order: the inverse permutation.
+    """Rank of each token in the sorted order: the inverse permutation.
 
     Args:
         order: int64 (..., length), a permutation along the last axis.

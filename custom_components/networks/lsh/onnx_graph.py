@@ -1,4 +1,4 @@
-"""LSH attention as one graph of tensor operations, for ONNX: no loop over blocks, no size that depends on data.
+"""LSH attention as one graph of tensor operations for ONNX: no loop over blocks, no data-dependent size.
 
 The same function as ``lsh_hashing`` and ``lsh_rounds`` compute, in the notation of ``lsh_steps``; all chunks of a round
 at once, so that memory is some kilobytes a token. Tokens are sorted by (bucket, position) as one number, so that no
@@ -12,7 +12,7 @@ from custom_components.networks.lsh.steps import HIDDEN_LOGIT, SELF_PENALTY, hid
 
 
 def bucket_digits(length: int, bucket_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Number of buckets and its two digits, as :func:`bucket_factors` has them, for a length known when it runs.
+    """Number of buckets and its two factors, as :func:`bucket_factors`, for a length known only at run time.
 
     Args:
         length: number of tokens, l.
@@ -33,12 +33,12 @@ def bucket_digits(length: int, bucket_size: int) -> tuple[torch.Tensor, torch.Te
 
 
 def hash_digit(vectors: torch.Tensor, rotation: torch.Tensor, buckets: torch.Tensor) -> torch.Tensor:
-    """``argmax([xR; -xR])`` over the first half as many columns of R as there are buckets; 0 for one bucket.
+    """``argmax([xR; -xR])`` over the first ``buckets / 2`` columns of R; 0 for one bucket.
 
     Args:
         vectors: (..., length, head_dim).
         rotation: (head_dim, MAX_DIRECT_BUCKETS / 2).
-        buckets: their number, a tensor.
+        buckets: number of buckets, a tensor.
 
     Returns:
         int64 (..., length).
@@ -72,7 +72,7 @@ def hash_in_graph(vectors: torch.Tensor, rotations: torch.Tensor, bucket_size: i
 def lsh_attention_graph(
     queries: torch.Tensor, values: torch.Tensor, buckets: torch.Tensor, chunk_length: int
 ) -> torch.Tensor:
-    """The attention of :func:`lsh_attention`, without padding and gradient of its own.
+    """Same attention as :func:`lsh_attention`, without padding and custom gradient.
 
     Args:
         queries: (B, H, L, D).
@@ -88,7 +88,7 @@ def lsh_attention_graph(
     spare = chunks * chunk_length - length
     keys = F.normalize(queries, dim=-1, eps=1e-6)
     tokens = [F.pad(part, [0, 0, 0, spare]) for part in (queries * dim**-0.5, keys, values)]
-    buckets = F.pad(buckets, [0, spare], value=MAX_DIRECT_BUCKETS**2)  # padding sorts last
+    buckets = F.pad(buckets, [0, spare], value=MAX_DIRECT_BUCKETS**2)  # padding is sorted last
     order = (buckets * (length + spare) + torch.arange(length + spare, device=queries.device)).argsort(dim=-1)
     ranks = order.argsort(dim=-1)
     codes = torch.div(ranks, chunk_length, rounding_mode="floor") + 2 * buckets
@@ -106,7 +106,7 @@ def lsh_attention_graph(
 def _attend(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, marks: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Output (..., n, m, D) and log-sum-exp (..., n, m) of one round; marks are its bucket and all earlier codes."""
+    """Output (..., n, m, D) and log-sum-exp (..., n, m) of one round; marks are its buckets and all earlier codes."""
     mark_q, mark_k = marks.movedim(-1, 0), _with_previous(marks, -1).movedim(-1, 0)
     hidden = hidden_pairs(mark_q[0], mark_k[0], mark_q[1:], mark_k[1:])
     logits = queries @ _with_previous(keys, 0).transpose(-1, -2)
@@ -119,16 +119,16 @@ def _attend(
 
 
 def _take(tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Tokens (B, H, T, D) at places (B, H, T)."""
+    """Gather tokens (B, H, T, D) at indices (B, H, T)."""
     return tokens.gather(2, places.unsqueeze(-1).expand(-1, -1, -1, tokens.shape[-1]))
 
 
 def _sorted_chunks(tokens: torch.Tensor, order: torch.Tensor, chunks: int, chunk_length: int) -> torch.Tensor:
-    """Tokens (B, H, T, D) in sorted order, cut: (B, H, n, m, D)."""
+    """Tokens (B, H, T, D) in sorted order, split into chunks (B, H, n, m, D)."""
     return _take(tokens, order).unflatten(2, (chunks, chunk_length))
 
 
 def _with_previous(chunks: torch.Tensor, filler: int) -> torch.Tensor:
-    """Each chunk behind the one before it: (B, H, n, m, D) to (B, H, n, 2 m, D)."""
+    """Prepend the previous chunk to each chunk: (B, H, n, m, D) to (B, H, n, 2 m, D)."""
     before = F.pad(chunks, [0, 0, 0, 0, 1, 0], value=filler)[:, :, :-1]
     return torch.cat([before, chunks], dim=3)

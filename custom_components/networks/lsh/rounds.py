@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 
 def _chunks_per_block(chunk_length: int, on_gpu: bool) -> int:
-    """So many chunks at once that a block of logits stays near a core (4 MB on a CPU) or fills the device (GPU)."""
+    """Number of chunks per block: its logits fit a core's cache (4 MB on a CPU) or fill the device (GPU)."""
     budget = 64 * 1024 * 1024 if on_gpu else 1024 * 1024
     return max(1, budget // (2 * chunk_length * chunk_length))
 
@@ -26,7 +26,7 @@ def _round_tables(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Of one round: the order behind a filler chunk, and sorted, chunked buckets and earlier codes of both sides."""
     padded = torch.cat([order[index, :chunk_length], order[index]])
-    filler = torch.full_like(buckets[index, :chunk_length], -1)  # the filler chunk is nobody's bucket
+    filler = torch.full_like(buckets[index, :chunk_length], -1)  # the filler chunk has no bucket
     bucket = torch.cat([filler, buckets[index]])
     earlier = codes[:index].index_select(1, padded)
     return (
@@ -53,14 +53,14 @@ def lsh_attention_rounds(
         queries: (N, D).
         keys: (N, D).
         values: (N, D).
-        order: (rounds, T) sorted order, as places in the flat tokens; T = sequences x padded length, a multiple of
-            ``chunk_length``. Places from N on are filler.
+        order: (rounds, T) sorted order, as indices of the flat tokens; T = sequences x padded length, a multiple of
+            ``chunk_length``. Indices from N on are filler.
         buckets: (rounds, T) sorted buckets, no two sequences sharing one.
         codes: (rounds, T) meeting codes in token order.
         chunk_length: m.
 
     Returns:
-        Output (T, D) and log-sum-exp (T,); what stands from N on has no meaning.
+        Output (T, D) and log-sum-exp (T,); values from N on are undefined.
     """
     block = _chunks_per_block(chunk_length, queries.is_cuda)
     precision = torch.float64 if values.dtype == torch.float64 else torch.float32
@@ -87,7 +87,7 @@ def lsh_attention_rounds(
 
 
 class _LSHAttentionFunction(torch.autograd.Function):
-    """LSH attention that keeps nothing of size (T, m) for the backward pass: it computes the weights again.
+    """LSH attention that recomputes the weights in the backward pass instead of storing them, size (T, m).
 
     With the joint log-sum-exp z the recomputed ``p_ij = exp(logit_ij - z_i)`` are the weights of the one softmax over
     the union, so each round's block gives its share of the exact gradient:
@@ -118,7 +118,7 @@ class _LSHAttentionFunction(torch.autograd.Function):
 def _add_round_gradients(  # type: ignore[no-untyped-def]
     grads, queries, keys, values, grad_output, delta, logsumexp, order, buckets, codes, index, chunk_length
 ) -> None:
-    """Add one round's share to the gradients of queries, keys and values, in place."""
+    """Add one round's contribution to the gradients of queries, keys and values, in place."""
     tables = _round_tables(order, buckets, codes, index, chunk_length)
     padded, bucket_q, bucket_k, earlier_q, earlier_k = tables
     padded = padded.clamp(max=len(queries) - 1)
@@ -148,7 +148,7 @@ def _add_round_gradients(  # type: ignore[no-untyped-def]
 
 
 def _add_windows(chunks: torch.Tensor, windows: torch.Tensor) -> None:
-    """Add (n, 2 m, D) windows to the (>= n + 1, m, D) chunks they look at: the first half to the chunk before."""
+    """Add (n, 2 m, D) windows to the (>= n + 1, m, D) chunks that they cover: first half to the previous chunk."""
     count, length = windows.shape[0], chunks.shape[1]
     chunks[:count] += windows[:, :length]
     chunks[1 : count + 1] += windows[:, length:]
@@ -163,14 +163,14 @@ def lsh_attention(
 ) -> torch.Tensor:
     """LSH attention with shared queries and keys, ``k = q / |q|``, for given buckets.
 
-    Gradients reach queries and values, never the buckets. Time and memory are linear in the length.
+    Gradients flow to queries and values, not to the buckets. Time and memory are linear in the length.
 
     Args:
         queries: (B, H, L, D).
         values: (B, H, L, D).
         buckets: integers (rounds, B, H, L) from :func:`hash_vectors`.
         chunk_length: tokens in a chunk, m.
-        padding: boolean (B, L), True where a token is padding: it changes no other token, and its output is 0.
+        padding: boolean (B, L), True where a token is padding: it does not affect other tokens, and its output is 0.
 
     Returns:
         (B, H, L, D) in the type of ``values``.
@@ -191,7 +191,7 @@ def lsh_attention(
 
 
 def _flat_buckets(buckets: torch.Tensor, chunk_length: int, padding: torch.Tensor | None) -> torch.Tensor:
-    """Buckets that no two sequences share, in the order of the flat tokens, which filler follows.
+    """Buckets unique to each sequence, in the order of the flat tokens, followed by filler.
 
     Args:
         buckets: integers (rounds, B, H, L).
@@ -199,13 +199,13 @@ def _flat_buckets(buckets: torch.Tensor, chunk_length: int, padding: torch.Tenso
         padding: boolean (B, L) or None.
 
     Returns:
-        int32 (rounds, B * L * H + B * H * filler); the filler makes each sequence whole chunks.
+        int32 (rounds, B * L * H + B * H * filler); the filler completes the last chunk of each sequence.
     """
     rounds, batch, heads, length = buckets.shape
     sequences, spare = batch * heads, -length % chunk_length
     last = int(buckets.max()) + 1
     if padding is not None:
-        buckets = buckets.masked_fill(padding[:, None, :], last)  # padding sorts last, filler behind it
+        buckets = buckets.masked_fill(padding[:, None, :], last)  # padding is sorted last, filler behind it
     start = (last + 2) * torch.arange(sequences, dtype=torch.int32, device=buckets.device)
     flat = buckets.to(torch.int32) + start.view(batch, heads, 1)
     filler = (start + last + 1).repeat_interleave(spare).expand(rounds, -1)

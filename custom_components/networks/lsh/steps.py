@@ -1,4 +1,4 @@
-"""The steps of one round of LSH attention: chunk, find the pairs that count, attend, combine.
+"""Steps of one round of LSH attention: chunk, select pairs, attend, combine.
 
 Chen et al. 2020, Sec. II-C; hashing and sorting, the steps before, are in ``lsh_hashing``. Notation: T sorted tokens,
 chunks of m, vectors of D.
@@ -6,11 +6,11 @@ chunks of m, vectors of D.
 
 import torch
 
-# What the logit of a token with itself is lowered by: it attends to itself only when alone.
+# Subtracted from the logit of a token with itself: it attends to itself only if there is no other token.
 SELF_PENALTY = 1e5
 
-# Finite stand-in for minus infinity: a token that sees nothing new in a round gets weight 0 there, not NaN. Times the
-# square of a difference of buckets it is finite too.
+# Finite stand-in for minus infinity: a token without new pairs in a round gets weight 0, not NaN. It is
+# also finite when multiplied by a squared bucket difference.
 HIDDEN_LOGIT = -1e20
 
 # What e is raised to at least on a CPU, where what underflows takes ten times as long: 2e-35 is nothing beside the 1 of
@@ -19,15 +19,15 @@ SMALLEST_EXPONENT = -80.0
 
 
 def chunk(tokens: torch.Tensor, chunk_length: int) -> torch.Tensor:
-    """Cut sorted tokens into chunks: (T, ...) -> (T / m, m, ...)."""
+    """Split sorted tokens into chunks: (T, ...) -> (T / m, m, ...)."""
     return tokens.unflatten(0, (-1, chunk_length))
 
 
 def chunk_with_previous(tokens: torch.Tensor, chunk_length: int) -> torch.Tensor:
-    """Each chunk together with the one before it, as a view.
+    """Each chunk together with the previous chunk, as a view.
 
     Args:
-        tokens: (m + T, D) sorted tokens behind one chunk of filler, which is what the first chunk looks back to.
+        tokens: (m + T, D): one chunk of filler (the previous chunk of the first chunk), then the sorted tokens.
         chunk_length: m.
 
     Returns:
@@ -37,7 +37,7 @@ def chunk_with_previous(tokens: torch.Tensor, chunk_length: int) -> torch.Tensor
 
 
 def meeting_code(sorted_buckets: torch.Tensor, chunk_length: int) -> torch.Tensor:
-    """One integer a token that tells whether a round lets i attend to j: ``code_i - code_j in {0, 1}``.
+    """One integer per token; in a round, i may attend to j if ``code_i - code_j in {0, 1}``.
 
     code = chunk + 2 * bucket. Within a bucket the difference is that of the chunks; tokens of a higher bucket are
     never in an earlier chunk, so across buckets it is at least 2 or at most -2.
@@ -60,7 +60,7 @@ def meeting_code(sorted_buckets: torch.Tensor, chunk_length: int) -> torch.Tenso
 def hidden_pairs(
     bucket_q: torch.Tensor, bucket_k: torch.Tensor, earlier_q: torch.Tensor, earlier_k: torch.Tensor
 ) -> torch.Tensor:
-    """Pairs that this round must not count: other buckets, and pairs that an earlier round has counted.
+    """Pairs to hide in this round: different buckets, and pairs counted in an earlier round.
 
     Args:
         bucket_q: (n, m), buckets of this round.
@@ -74,20 +74,20 @@ def hidden_pairs(
     hidden = bucket_q.unsqueeze(-1) != bucket_k.unsqueeze(-2)
     for index in range(earlier_q.shape[0]):
         difference = earlier_q[index].unsqueeze(-1) - earlier_k[index].unsqueeze(-2)
-        hidden |= difference.bitwise_and_(-2) == 0  # difference is 0 or 1: met before
+        hidden |= difference.bitwise_and_(-2) == 0  # difference is 0 or 1: already counted
     return hidden
 
 
 def pair_logits(
     queries: torch.Tensor, keys: torch.Tensor, lower_self: bool, self_penalty: float = SELF_PENALTY
 ) -> torch.Tensor:
-    """Logits of all pairs of a block of chunks, the token itself lowered by 1e5.
+    """Logits of all pairs of a block of chunks; the logit of a token with itself is lowered by 1e5.
 
     Args:
         queries: (n, m, D).
         keys: (n, 2 m, D) of length 1 / sqrt(d_k).
-        lower_self: in the first round; later rounds have the token itself among the pairs already counted.
-        self_penalty: the constant (a scripted function cannot look it up itself).
+        lower_self: True in the first round; in later rounds this pair is already counted.
+        self_penalty: the constant, as an argument because of TorchScript.
 
     Returns:
         (n, m, 2 m), at least float32.
@@ -108,17 +108,17 @@ def hide_pairs(
     earlier_k: torch.Tensor,
     hidden_logit: float = HIDDEN_LOGIT,
 ) -> torch.Tensor:
-    """Lower the logits of the pairs of :func:`hidden_pairs` out of sight, in place.
+    """Mask the logits of the pairs of :func:`hidden_pairs` in place.
 
-    On a CPU by float arithmetic, which is several times as fast there as booleans and exact below 2**24.
+    On a CPU this uses float arithmetic, which is several times faster than booleans and exact below 2**24.
 
     Args:
         logits: (n, m, 2 m).
-        bucket_q: see :func:`hidden_pairs`, as the three that follow.
+        bucket_q: see :func:`hidden_pairs`, also for the next three arguments.
         bucket_k: (n, 2 m).
         earlier_q: (g, n, m).
         earlier_k: (g, n, 2 m).
-        hidden_logit: the constant (a scripted function cannot look it up itself).
+        hidden_logit: the constant, as an argument because of TorchScript.
 
     Returns:
         The logits.
@@ -130,19 +130,19 @@ def hide_pairs(
     for index in range(earlier_q.shape[0]):
         centred = earlier_q[index].to(logits.dtype).sub_(0.5).unsqueeze(-1)
         torch.sub(centred, earlier_k[index].to(logits.dtype).unsqueeze(-2), out=apart)
-        logits.add_(apart.abs_().lt_(1.0), alpha=hidden_logit)  # a difference of 0 or 1: met before
+        logits.add_(apart.abs_().lt_(1.0), alpha=hidden_logit)  # a difference of 0 or 1: already counted
     return logits
 
 
 def attend(
     logits: torch.Tensor, values: torch.Tensor, smallest_exponent: float = SMALLEST_EXPONENT
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Softmax attention of each chunk over itself and the chunk before.
+    """Softmax attention of each chunk over itself and the previous chunk.
 
     Args:
-        logits: (n, m, 2 m), those of hidden pairs lowered; on a CPU the memory of the weights.
+        logits: (n, m, 2 m), hidden pairs masked; on a CPU overwritten by the weights.
         values: (n, 2 m, D).
-        smallest_exponent: the constant (a scripted function cannot look it up itself).
+        smallest_exponent: the constant, as an argument because of TorchScript.
 
     Returns:
         Output (n, m, D) and the log-sum-exp z of the logits (n, m).

@@ -1,4 +1,4 @@
-"""What is reported of one scan, as plain numbers and sentences: what report.json holds and report.html prints."""
+"""Content of report.json and report.html of one scan, as plain numbers and sentences."""
 
 import math
 from dataclasses import asdict
@@ -16,7 +16,7 @@ from custom_components.reports.scan.displayed import SIDES, DisplayedScan
 from custom_components.reports.scan.findings import ScanFindings, Scores
 from custom_components.reports.scan.sentences import done_sentences, notes_of, score_meanings, summary_of
 
-# Of the form of the report: raised when an entry changes its meaning or goes.
+# Version of the report format: raised when an entry changes its meaning or is removed.
 REPORT_VERSION = 1
 
 _DECIMALS = 4
@@ -25,20 +25,20 @@ _RATIO_DECIMALS = 6
 
 
 def describe_scan(findings: ScanFindings, scan: DisplayedScan | None = None) -> dict[str, Any]:
-    """The report of a scan; ``docs/report.schema.json`` defines each entry.
+    """Describe a scan in the format of ``docs/report.schema.json``.
 
-    Volumes are in ml, slice indices count from 0 along ``slice_axis`` in the order of the file. What cannot be known
-    is None. No file name is told, since folders may be named after patients.
+    Volumes are in ml, slice indices count from 0 along ``slice_axis`` in the order of the file. Unknown values
+    are None. File names are omitted because folders may be named after patients.
 
     Args:
-        findings: what is known of the scan.
-        scan: the same, where it is turned to the display already.
+        findings: findings of the scan.
+        scan: the same in display orientation, if already available.
 
     Returns:
-        What JSON can hold.
+        Content that can be written as JSON.
 
     Raises:
-        ValueError: naming the case, when the findings contradict each other.
+        ValueError: if the findings are inconsistent.
     """
     scan = DisplayedScan(findings) if scan is None else scan
     report = {
@@ -89,7 +89,7 @@ def _volumes_ml(scan: DisplayedScan, voxels: np.ndarray) -> dict[str, float]:
 
 
 def _by_side(voxels: np.ndarray) -> dict[str, int]:
-    """Sums of counts (2, Z): of the left lung, the right one and both."""
+    """Sums of counts (2, Z) for the left lung, the right lung and both."""
     return {**dict(zip(SIDES, voxels.sum(axis=1).tolist(), strict=True)), "total": int(voxels.sum())}
 
 
@@ -129,7 +129,7 @@ def _lesions(findings: ScanFindings, scan: DisplayedScan) -> dict[str, Any] | No
 
 
 def _indices(scan: DisplayedScan, is_affected: np.ndarray) -> list[int]:
-    """Slices in the file's order."""
+    """Slice indices in file order."""
     return sorted(scan.slice_indices[z] for z in np.flatnonzero(is_affected).tolist())
 
 
@@ -143,11 +143,11 @@ def _scores(case_id: str, scores: Scores) -> dict[str, Any]:
         raise ValueError(f"Case {case_id}: threshold is {scores.threshold:g}. Expected a probability, 0 to 1.")
     for name, value in shown.items():
         if value is not None and not 0 <= value <= 1:
-            raise ValueError(f"Case {case_id}: {name} is {value:g}. Expected 0 to 1: take the sigmoid of the logit.")
+            raise ValueError(f"Case {case_id}: {name} is {value:g}. Expected 0 to 1: apply the sigmoid to the logit.")
     if (scores.p_final is None) != (scores.weight_us is None):
         raise ValueError(
             f"Case {case_id}: p_final is {scores.p_final}, weight_us {scores.weight_us}. Expected both, or neither "
-            "where the infection ratio is unknown."
+            "if the infection ratio is unknown."
         )
     if scores.p_final is not None and scores.weight_us is not None:
         check_weighting(case_id, scores.weight_us, scores.p_us, scores.p_ss, scores.p_final)

@@ -1,4 +1,4 @@
-"""One scan as its report shows it: turned to the display, and counted lung by lung and slice by slice."""
+"""One scan in display orientation, with voxel counts per lung and slice."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -16,25 +16,25 @@ _CM2_PER_ML_A_MM = 10.0
 
 
 class DisplayedScan:
-    """Arrays of one scan, however its file is stored: x to the patient's left, y to posterior, z to superior.
+    """Arrays of one scan in display orientation: x to the patient's left, y to posterior, z to superior.
 
     Args:
-        findings: what is known of the scan; nothing is copied.
+        findings: findings of the scan; arrays are not copied.
 
     Attributes:
         image_hu: CT in HU, shape (X, Y, Z).
         lungs: 0 background, 1 left, 2 right lung, shape (X, Y, Z).
         infection: 0/1, shape (X, Y, Z), or None.
         lesions: label map, shape (X, Y, Z), or None.
-        attention: ``US`` and ``SS``, where they are there, to attention in [0, 1], shape (X, Y, Z).
+        attention: ``US`` and ``SS``, if available, to attention in [0, 1], shape (X, Y, Z).
         spacing_mm: voxel size along x, y, z.
         slice_axis: axis of the file that became z.
-        slice_indices: index of each slice in the file's own order, length Z.
-        z_mm: patient position of the middle of each slice towards superior, shape (Z,).
+        slice_indices: file index of each slice, length Z.
+        z_mm: patient position of each slice centre towards superior, shape (Z,).
         voxel_ml: volume of a voxel.
 
     Raises:
-        ValueError: naming the case, when a value of the lung mask is no lung, or an attention is not in [0, 1].
+        ValueError: if the lung mask has an invalid value, or an attention is not in [0, 1].
     """
 
     def __init__(self, findings: ScanFindings) -> None:
@@ -55,12 +55,12 @@ class DisplayedScan:
 
     @cached_property
     def lung_voxels(self) -> np.ndarray:
-        """Voxels of the left and of the right lung in each slice, shape (2, Z)."""
+        """Number of left and right lung voxels per slice, shape (2, Z)."""
         return np.stack([np.count_nonzero(self.lungs == value, axis=(0, 1)) for value in SIDES.values()])
 
     @cached_property
     def infected_voxels(self) -> np.ndarray | None:
-        """Infected voxels of the left and of the right lung in each slice, shape (2, Z); None without infection mask.
+        """Number of infected voxels in the left and right lung per slice, shape (2, Z); None without infection mask.
 
         Infection outside the lungs is not counted.
         """
@@ -71,12 +71,12 @@ class DisplayedScan:
 
     @property
     def has_infection(self) -> bool:
-        """Whether any infection is known inside the lungs."""
+        """Whether there is infection inside the lungs."""
         return self.infected_voxels is not None and bool(self.infected_voxels.any())
 
     @property
     def slice_voxel_cm2(self) -> float:
-        """Area of a voxel in its slice: area times the distance of the slices is volume."""
+        """Area of a voxel in its slice; area times slice distance is volume."""
         return self.voxel_ml * _CM2_PER_ML_A_MM / self.spacing_mm[2]
 
 
@@ -84,7 +84,7 @@ def _check_values(findings: ScanFindings, attention: Mapping[str, np.ndarray]) -
     if findings.lungs.size and findings.lungs.max() > max(SIDES.values()):
         raise ValueError(
             f"Case {findings.case_id}: lung mask has value {findings.lungs.max()}. Expected 0 (background), "
-            f"{LEFT} (left lung) and {RIGHT} (right lung): part the lungs, and leave other organs out."
+            f"{LEFT} (left lung) and {RIGHT} (right lung): separate the lungs and remove other organs."
         )
     for name, values in attention.items():
         check_attention(values, f"Case {findings.case_id}: attention {name}")

@@ -1,4 +1,4 @@
-"""What is known of one scan after `diagnose`, on the CT's own grid: what every report is made from."""
+"""Findings of one scan from `diagnose` on the CT's grid: input of all reports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 from custom_components.dicom.chest_series import Series
 
-# Of an affine: beyond, lengths and volumes are no numbers any more.
+# Limit of affine values: above it, lengths and volumes overflow.
 MOST_MM = 1e9
 
 
@@ -16,11 +16,11 @@ class Model:
     """A network that was applied.
 
     Args:
-        name: what it is for, such as ``lungs and infection (VB-Net)``.
-        version: of its bundle.
+        name: purpose, such as ``lungs and infection (VB-Net)``.
+        version: version of its bundle.
         weights: file name of its weights.
-        sha256: of that file.
-        trained_on: data it was trained on, in words; ``unknown`` where its bundle does not say.
+        sha256: hash of that file.
+        trained_on: description of the training data; ``unknown`` if the bundle does not state it.
     """
 
     name: str
@@ -35,11 +35,11 @@ class Scores:
     """Probabilities of COVID-19 against CAP (Ouyang et al. 2020, Eq. 5).
 
     Args:
-        p_us: of the branch with uniform sampling.
-        p_ss: of the branch with size-balanced sampling.
-        p_final: of the ensemble; None when the infection ratio is unknown.
-        weight_us: weight of the uniform branch; None likewise.
-        threshold: P_final from which a scan is called COVID-19.
+        p_us: probability of the branch with uniform sampling.
+        p_ss: probability of the branch with size-balanced sampling.
+        p_final: probability of the ensemble; None if the infection ratio is unknown.
+        weight_us: weight of the uniform branch; None if the infection ratio is unknown.
+        threshold: minimum P_final of a COVID-19 classification.
     """
 
     p_us: float
@@ -58,21 +58,21 @@ class ScanFindings:
         image_hu: CT, float32 (X, Y, Z).
         affine: (4, 4) voxel index to patient position in RAS mm.
         lungs: 0 background, 1 left, 2 right lung, uint8 (X, Y, Z); infected lung included.
-        lung_source: what made the lung mask, in words.
-        infection: 0/1, uint8 (X, Y, Z), inside the lungs; None when VB-Net could not segment it.
-        infection_source: what made it, in words; None likewise.
-        lesions: 0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion, uint8 (X, Y, Z); None when left out.
+        lung_source: origin of the lung mask, in words.
+        infection: 0/1, uint8 (X, Y, Z), inside the lungs; None if VB-Net could not segment it.
+        infection_source: origin of the infection mask, in words; None without one.
+        lesions: 0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion, uint8 (X, Y, Z); None if skipped.
         lesion_slices: slices that were searched for lesions, as indices of the array along the body's axis.
         attention_us: T(A) in [0, 1], float32 (X, Y, Z), of the branch with uniform sampling; None without weights.
-        attention_ss: that of the size-balanced branch; None likewise.
-        scores: None without weights of the classifier.
-        series: None when the scan is no DICOM series.
+        attention_ss: attention of the size-balanced branch; None without weights.
+        scores: probabilities; None without weights of the classifier.
+        series: DICOM series; None if the scan is not a DICOM series.
         models: networks that were applied.
-        seconds: wall-clock time of each stage, in their order.
-        not_done: what was left out, and why, in sentences.
-        warnings: what is odd about the scan or its masks, and may make the findings wrong, in sentences.
-        patient_id: PatientID; None unless the user asked for it.
-        scan_sha256: tells the scan from another of the same name; None when unknown.
+        seconds: wall-clock time of each stage, in order.
+        not_done: skipped steps with reasons, in sentences.
+        warnings: problems of the scan or masks that may make the findings wrong, in sentences.
+        patient_id: PatientID; None unless the user requested it.
+        scan_sha256: hash that identifies the scan; None if unknown.
     """
 
     case_id: str
@@ -101,10 +101,10 @@ class ScanFindings:
             if array is not None and array.shape != self.image_hu.shape:
                 raise ValueError(
                     f"Case {self.case_id}: {name} has shape {array.shape}, the CT {self.image_hu.shape}. Expected all "
-                    "on the CT's own grid: bring it back there first."
+                    "on the CT's grid: map it back to that grid first."
                 )
         if not np.abs(self.affine).max() < MOST_MM or np.isnan(nib.io_orientation(self.affine)).any():
             raise ValueError(
                 f"Case {self.case_id}: the affine is {np.asarray(self.affine).tolist()}. Expected finite numbers and "
-                "three axes, voxel index to mm: take that of the CT's file."
+                "three axes, voxel index to mm: use the affine of the CT file."
             )

@@ -1,4 +1,4 @@
-"""report.html of one scan: one file with everything in it, which prints on two A4 pages."""
+"""report.html of one scan: a self-contained file that prints on two A4 pages."""
 
 import io
 import math
@@ -13,25 +13,25 @@ from custom_components.reports.scan.profile import LINES, draw_profile
 from custom_components.reports.scan.sentences import LESION_NAMES, NO_SCORES, amount_text
 from PIL import Image
 
-# Of the paper that pictures may take.
+# Printed size available for pictures.
 OVERVIEW_MM, SLICES_MM = (181.0, 100.0), (182.0, 38.0)
 SLICE_COLUMNS = 3
 
-# Letters of a text that the two pages have room for; report.json holds all.
+# Maximum text lengths on the two pages; report.json has the full texts.
 MAX_LETTERS = 160
 
 
 def render_page(report: Mapping[str, Any], scan: DisplayedScan) -> str:
-    """Draw the pictures of a scan and put them and its report on the page.
+    """Render the report page of a scan with its pictures.
 
-    Texts and lists that two pages have no room for are shortened and say so.
+    Texts and lists that do not fit on two pages are shortened and marked.
 
     Args:
-        report: what :func:`custom_components.reports.scan.description.describe_scan` gives.
+        report: result of :func:`custom_components.reports.scan.description.describe_scan`.
         scan: the same scan.
 
     Returns:
-        HTML without script and without any resource outside itself; texts of the report are escaped.
+        HTML without scripts and external resources; report texts are escaped.
     """
     box = field_of_view(scan)
     filters = {"amount": _amount, "shortened": shortened, "fitting": fitting, "data_uri": _data_uri}
@@ -52,7 +52,7 @@ def render_page(report: Mapping[str, Any], scan: DisplayedScan) -> str:
 
 
 def shortened(text: str, letters: int = MAX_LETTERS) -> str:
-    """A text of bounded length; what was left out is marked.
+    """Shorten a text to a maximum length and mark the omission.
 
     Example:
         >>> shortened("thorax 1.25 mm", 9)
@@ -63,15 +63,15 @@ def shortened(text: str, letters: int = MAX_LETTERS) -> str:
 
 
 def fitting(texts: Sequence[str], letters: int, lines: int) -> list[str]:
-    """The first texts that a place on the page has room for.
+    """Select the first texts that fit into an area of the page.
 
     Args:
-        texts: sentences; a long one is shortened to half of the place.
-        letters: of a line.
-        lines: of the place.
+        texts: sentences; a long one is shortened to half of the area.
+        letters: characters per line.
+        lines: lines of the area.
 
     Returns:
-        As many of them as fit, in their order.
+        The texts that fit, in order.
 
     Example:
         >>> fitting(["one line", "another that needs two", "no more room"], letters=12, lines=2)

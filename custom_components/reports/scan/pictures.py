@@ -1,6 +1,6 @@
-"""Pictures of one scan's report, in the manner of Fig. 5 of Ouyang et al. 2020, sized for paper.
+"""Pictures of a scan report as in Fig. 5 of Ouyang et al. 2020, sized for print.
 
-Each kind of line is told apart without colour too: lungs dashed, infection solid, attention by its outline at one half.
+Lines are distinguishable without colour: lungs dashed, infection solid, attention as an outline at 0.5.
 """
 
 import math
@@ -25,8 +25,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 MAX_SLICES = 6
 
-_PX_PER_MM = 8.0  # of paper: 203 dots an inch
-_MARGIN_MM = 15.0  # of the patient, around the lungs
+_PX_PER_MM = 8.0  # print resolution: 203 dpi
+_MARGIN_MM = 15.0  # margin around the lungs in mm of the patient
 _LEAST_GAP_MM = 10.0
 _LESION_OPACITY = 0.45
 _FONT_PX, _LINE_PX, _DASH_PX, _TICK_PX = 20, 2, 5, 9
@@ -42,11 +42,11 @@ class Panel:
 
     Attributes:
         picture: its pixels, the patient's right on the viewer's left.
-        alt: what it shows, for who cannot see it.
+        alt: alternative text.
         caption: line below it; may be empty.
-        width_mm: its width on paper.
-        height_mm: its height on paper.
-        place: where the cut lies, in words.
+        width_mm: printed width.
+        height_mm: printed height.
+        place: position of the plane, in words.
     """
 
     picture: Image.Image
@@ -59,9 +59,9 @@ class Panel:
 
 @dataclass(frozen=True)
 class _Plane:
-    """A cut through the scan, drawn at ``scale`` mm of paper for a mm of the patient.
+    """Plane through the scan, printed at ``scale`` mm per mm of the patient.
 
-    ``where`` names an axial slice; ``other`` is where the cut that is shown with it meets it, as a share of its height.
+    ``where`` names an axial slice; ``other`` is the position of the intersecting plane as a fraction of the height.
     """
 
     where: str
@@ -82,7 +82,7 @@ class _Plane:
 
 
 def field_of_view(scan: DisplayedScan) -> Box:
-    """Box around the lungs and all attention of one half or more, with a margin; the scan when there is neither."""
+    """Box around the lungs and attention of at least 0.5, with a margin; the whole scan without either."""
     shown = [scan.lungs != 0, *(values >= HALF for values in scan.attention.values())]
     box = []
     for axis, (count, step) in enumerate(zip(scan.image_hu.shape, scan.spacing_mm, strict=True)):
@@ -95,18 +95,18 @@ def field_of_view(scan: DisplayedScan) -> Box:
 
 
 def draw_overview(scan: DisplayedScan, box: Box, width_mm: float, height_mm: float) -> list[list[Panel]]:
-    """An axial and a coronal cut through the most affected place: CT, outlines of the masks, attention of each branch.
+    """Draw the most affected axial and coronal plane: CT, mask outlines, attention of each branch.
 
-    Affected is what is infected; without infection where the attention is, and without attention the lungs.
+    Affected means infected; without infection, the attention is used, and without attention, the lungs.
 
     Args:
         scan: the scan.
-        box: what of it is shown.
-        width_mm: of the paper that all columns share.
-        height_mm: of the paper that both rows share.
+        box: region to show.
+        width_mm: printed width of all columns.
+        height_mm: printed height of both rows.
 
     Returns:
-        A row of panels for each cut, all of one scale.
+        One row of panels per plane, all with the same scale.
     """
     infection = scan.infection if scan.has_infection else None
     z, y = most_affected(scan.image_hu.shape, infection, next(iter(scan.attention.values()), None), scan.lungs)
@@ -121,17 +121,17 @@ def draw_overview(scan: DisplayedScan, box: Box, width_mm: float, height_mm: flo
 
 
 def draw_slices(scan: DisplayedScan, box: Box, columns: int, width_mm: float, height_mm: float) -> list[Panel]:
-    """Axial slices from bottom to top, with the lesion classes in colour and the outlines of the masks.
+    """Draw axial slices from bottom to top with coloured lesion classes and mask outlines.
 
     Args:
         scan: the scan.
-        box: what of it is shown.
-        columns: pictures beside each other.
-        width_mm: of the paper that a row has.
-        height_mm: of the paper that a picture has.
+        box: region to show.
+        columns: pictures per row.
+        width_mm: printed width of a row.
+        height_mm: printed height of a picture.
 
     Returns:
-        A panel a slice, of one scale.
+        One panel per slice, all with the same scale.
     """
     width, depth, _ = _extent_mm(scan, box)
     scale = min(width_mm / columns / width, height_mm / depth)
@@ -145,14 +145,14 @@ def draw_slices(scan: DisplayedScan, box: Box, columns: int, width_mm: float, he
 
 
 def chosen_slices(scan: DisplayedScan, max_slices: int = MAX_SLICES) -> list[int]:
-    """The most infected slices, spread over all infected ones; without infection, slices spread over the lungs.
+    """Select the most infected slices, spread over the infection; without infection, slices spread over the lungs.
 
     Args:
         scan: the scan.
-        max_slices: how many at most.
+        max_slices: maximum number of slices.
 
     Returns:
-        Display indices, from bottom to top.
+        Slice indices in display orientation, from bottom to top.
     """
     infected = scan.infected_voxels
     if infected is not None and scan.has_infection:
@@ -199,7 +199,7 @@ def _panel(plane: _Plane, rgb: np.ndarray, what: str, caption: str, has_scale: b
 
 
 def _outlined(scan: DisplayedScan, plane: _Plane, lesions: np.ndarray | None = None) -> np.ndarray:
-    """The CT as RGB rows, lesions coloured, the border of each lung dashed and that of the infection drawn through."""
+    """CT as RGB rows with coloured lesions, dashed lung borders and a solid infection border."""
     lungs = plane.cut.labels(scan.lungs)
     label = np.zeros_like(lungs) if lesions is None else plane.cut.labels(lesions)
     rgb = blend(window_to_grey(plane.cut.values(scan.image_hu)), label, _LESION_OPACITY)

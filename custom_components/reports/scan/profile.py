@@ -1,4 +1,4 @@
-"""Infected area of each slice along the patient, as a chart."""
+"""Chart of the infected area per slice along the patient."""
 
 import math
 from collections.abc import Sequence
@@ -7,41 +7,41 @@ import numpy as np
 from custom_components.reports.scan.displayed import DisplayedScan
 from markupsafe import Markup
 
-# Size of the chart in its own units, and the frame inside.
+# Size of the chart in its own units, and its inner frame.
 WIDTH, HEIGHT = 744, 116
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 6, 8, 28
 
-# SVG strokes of the two lungs: blue drawn through and orange dashed, after Okabe and Ito 2008.
+# SVG strokes of the lungs: solid blue and dashed orange, after Okabe and Ito 2008.
 LINES = {"left": Markup('stroke="#0072b2"'), "right": Markup('stroke="#b34700" stroke-dasharray="6 3"')}
 _MAX_TICKS = 9
 
 
 def infected_areas_cm2(scan: DisplayedScan) -> np.ndarray:
-    """Infected area of the left and of the right lung in each slice.
+    """Infected area of the left and right lung per slice.
 
     Args:
         scan: a scan with an infection mask.
 
     Returns:
-        Area in square cm, shape (2, Z); its sum times the distance of the slices is the infected volume.
+        Area in square cm, shape (2, Z); its sum times the slice distance is the infected volume.
 
     Raises:
-        ValueError: when there is no infection mask.
+        ValueError: if there is no infection mask.
     """
     if scan.infected_voxels is None:
-        raise ValueError("There is no infection mask, so no infected area. Draw the chart only where there is one.")
+        raise ValueError("The chart needs an infection mask. Draw it only for scans with one.")
     return scan.infected_voxels * scan.slice_voxel_cm2
 
 
 def draw_profile(scan: DisplayedScan, shown: Sequence[int] = ()) -> Markup:
-    """Draw the chart as SVG, from the lowest slice on the left to the highest on the right.
+    """Draw the chart as SVG, lowest slice on the left.
 
     Args:
         scan: a scan with an infection mask.
-        shown: display indices of slices to mark, those with a picture.
+        shown: indices of the slices with a picture, which are marked.
 
     Returns:
-        The ``svg`` element, without any text that a user gave.
+        The ``svg`` element, without user-provided text.
     """
     areas_cm2 = infected_areas_cm2(scan)
     top_cm2 = nice_ceiling(float(areas_cm2.max()))
@@ -53,13 +53,13 @@ def draw_profile(scan: DisplayedScan, shown: Sequence[int] = ()) -> Markup:
         parts.append(f'<polyline points="{points}" fill="none" stroke-width="1.8" {style}/>')
     marks = (f"M{across[z]:.1f} {floor + 1}l-4 7h8z" for z in shown)
     parts.append(f'<path d="{"".join(marks)}" fill="#222"/>')
-    label = f"Infected area of each slice from bottom to top, up to {areas_cm2.max():.1f} square centimetres."
+    label = f"Infected area per slice from bottom to top, up to {areas_cm2.max():.1f} square centimetres."
     head = f'<svg class="profile" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
     return Markup(f"{head}{''.join(parts)}</svg>")
 
 
 def nice_ceiling(value: float) -> float:
-    """The next number of the kind 1, 2 or 5 times a power of ten; 1 for nothing.
+    """Round up to 1, 2 or 5 times a power of ten; 1 for zero.
 
     Example:
         >>> [nice_ceiling(value) for value in (0, 0.03, 1, 1.1, 42, 51)]

@@ -1,4 +1,4 @@
-"""Report of one scan for people and for programs: report.html and report.json."""
+"""Write the report of one scan: report.html for people and report.json for programs."""
 
 import json
 from pathlib import Path
@@ -14,19 +14,19 @@ JSON_NAME, HTML_NAME = "report.json", "report.html"
 
 
 def write_report(findings: ScanFindings, folder: str | Path) -> tuple[Path, Path]:
-    """Write the report of a scan; the JSON comes last, so that where it is, the report is complete.
+    """Write the report of a scan; the JSON is written last and marks a complete report.
 
     Neither file names the patient, unless ``findings.patient_id`` is set.
 
     Args:
-        findings: what is known of the scan.
-        folder: folder of the case.
+        findings: findings of the scan.
+        folder: output folder of the case.
 
     Returns:
         Paths of ``report.json`` and ``report.html``.
 
     Raises:
-        ValueError: naming the case, when the findings contradict each other; no file is written then.
+        ValueError: if the findings are inconsistent; no file is written.
     """
     scan = DisplayedScan(findings)
     report = describe_scan(findings, scan)
@@ -34,7 +34,9 @@ def write_report(findings: ScanFindings, folder: str | Path) -> tuple[Path, Path
         json.dumps(report, allow_nan=False)
     except ValueError as error:
         name = findings.case_id
-        raise ValueError(f"Case {name}: its report is no JSON ({error}). Expected finite numbers only.") from error
+        raise ValueError(
+            f"Case {name}: the report is not valid JSON ({error}). Expected only finite numbers."
+        ) from error
     page = render_page(report, scan)
     target = writable_folder(folder)
     with atomic_path(target / HTML_NAME) as path:

@@ -1,4 +1,4 @@
-"""What the report of one scan says in words; it measures and never names a diagnosis."""
+"""Sentences of a scan report: measurements, never a diagnosis."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,14 +12,14 @@ LESION_NAMES = {
     "consolidation": "consolidation",
     "pleural_effusion": "pleural effusion",
 }
-NO_SCORES = "No probability of COVID-19 against community-acquired pneumonia: there were no classifier weights."
+NO_SCORES = "No probability of COVID-19 versus community-acquired pneumonia: no classifier weights were found."
 
-_ONLY_TWO = "The classifier knows these two diseases only: a healthy lung or another disease gets a score all the same."
-_THIN = "\u202f"  # narrow space that does not break
+_ONLY_TWO = "The classifier only knows these two diseases: a healthy lung or another disease also gets a score."
+_THIN = "\u202f"  # narrow no-break space
 
 
 def amount_text(value: float) -> str:
-    """A volume in ml or a percentage to about three figures.
+    """Format a volume in ml or a percentage with about three digits.
 
     Example:
         >>> [amount_text(value) for value in (0, 0.004, 0.5, 7.25, 31.25, 416)]
@@ -34,7 +34,7 @@ def amount_text(value: float) -> str:
 
 
 def summary_of(report: Mapping[str, Any]) -> str:
-    """What was found, in a few plain sentences.
+    """Summarise the findings in a few sentences.
 
     Args:
         report: a scan's ``lungs``, ``infection``, ``lesions``, ``scores`` and ``geometry``.
@@ -45,11 +45,11 @@ def summary_of(report: Mapping[str, Any]) -> str:
 def _infection_sentence(report: Mapping[str, Any]) -> str:
     lung_ml, infection = report["lungs"]["volume_ml"]["total"], report["infection"]
     if infection is None:
-        return "Infection was not segmented: how much of the lungs is affected is unknown."
+        return "Infection was not segmented: the affected percentage of the lungs is unknown."
     if not lung_ml:
-        return "No lungs were segmented: how much of them is affected is unknown."
+        return "No lungs were segmented: the affected percentage is unknown."
     if not infection["volume_ml"]["total"]:
-        return f"No infection was segmented in {amount_text(lung_ml)} ml of lung; that does not exclude one."
+        return f"No infection was segmented in {amount_text(lung_ml)} ml of lung; this does not exclude infection."
     percent = infection["percent_of_lung"]
     sides = [f"{amount_text(percent[side])} % of the {side}" for side in ("right", "left") if percent[side] is not None]
     return (
@@ -62,7 +62,7 @@ def _infection_sentence(report: Mapping[str, Any]) -> str:
 def _lesion_sentence(report: Mapping[str, Any]) -> str:
     lesions = report["lesions"]
     if lesions is None:
-        return "Lesion classes were not searched for."
+        return "Lesion classes were not segmented."
     if not lesions["slices_searched"]:
         return "No slice was searched for lesion classes."
     amounts = [f"{LESION_NAMES[name]} {amount_text(volume)} ml" for name, volume in lesions["volume_ml"].items()]
@@ -75,35 +75,35 @@ def _score_sentence(report: Mapping[str, Any]) -> str:
         return NO_SCORES
     if scores["p_final"] is None:
         return (
-            f"The branches of the classifier score {scores['p_us']:.3f} and {scores['p_ss']:.3f} for COVID-19 against "
-            "community-acquired pneumonia; they are not put together, since the infection ratio is unknown."
+            f"The classifier branches score {scores['p_us']:.3f} and {scores['p_ss']:.3f} for COVID-19 versus "
+            "community-acquired pneumonia; they are not combined because the infection ratio is unknown."
         )
     place = "at or above" if scores["above_threshold"] else "below"
     return (
-        f"The classifier scores {scores['p_final']:.3f} for COVID-19 against community-acquired pneumonia, "
+        f"The classifier scores {scores['p_final']:.3f} for COVID-19 versus community-acquired pneumonia, "
         f"{place} its threshold of {scores['threshold']:g}."
     )
 
 
 def score_meanings(scores: Scores) -> dict[str, str]:
-    """What each score means.
+    """Explain each score.
 
     Args:
-        scores: of the scan.
+        scores: scores of the scan.
     """
-    branch = "Probability of COVID-19 rather than community-acquired pneumonia (CAP), of the branch trained with"
+    branch = "Probability of COVID-19 versus community-acquired pneumonia (CAP) from the branch trained with"
     if scores.weight_us is None:
-        final = "Not given: the weights of the two branches depend on the infection ratio, which is unknown."
+        final = "Not available: the weights of the two branches depend on the infection ratio, which is unknown."
     else:
         final = (
-            f"Both branches together: {scores.weight_us:g} P_US + {1 - scores.weight_us:.3g} P_SS, weighted by the "
-            "infection ratio (Ouyang et al. 2020, Eq. 5)."
+            f"Weighted mean of both branches: {scores.weight_us:g} P_US + {1 - scores.weight_us:.3g} P_SS, weights from "
+            "the infection ratio (Ouyang et al. 2020, Eq. 5)."
         )
     return {"p_final": final, "p_us": f"{branch} uniform sampling.", "p_ss": f"{branch} size-balanced sampling."}
 
 
 def done_sentences(report: Mapping[str, Any]) -> list[str]:
-    """What was done, stage by stage.
+    """List the completed stages.
 
     Args:
         report: as for :func:`summary_of`.
@@ -116,12 +116,12 @@ def done_sentences(report: Mapping[str, Any]) -> list[str]:
         done.append(f"Lesion classes: {searched} of {report['geometry']['slices']} slices searched.")
     if report["scores"] is not None:
         both = "both branches" if report["scores"]["p_final"] is None else "both branches and their weighted mean"
-        done.append(f"COVID-19 against community-acquired pneumonia: {both}.")
+        done.append(f"COVID-19 versus community-acquired pneumonia: {both}.")
     return done
 
 
 def notes_of(report: Mapping[str, Any]) -> list[str]:
-    """What to bear in mind when reading the numbers.
+    """List caveats on the numbers.
 
     Args:
         report: as for :func:`summary_of`.
@@ -130,18 +130,18 @@ def notes_of(report: Mapping[str, Any]) -> list[str]:
     notes = [f"No {side} lung was segmented." for side in ("right", "left") if not lungs_ml[side]]
     if report["lungs"]["source"].startswith(FALLBACK_SOURCE):
         notes.append(
-            "The lung mask was made without a model and may leave out diseased lung, so that volumes come out "
-            "too small: check its outline in the pictures."
+            "The lung mask was made without a model and may miss diseased lung, so volumes may be too small: "
+            "check its outline in the pictures."
         )
     if infection is not None and infection["outside_lungs_ml"]:
         outside = amount_text(infection["outside_lungs_ml"])
-        notes.append(f"{outside} ml of the infection mask lie outside the lungs and are not counted.")
+        notes.append(f"{outside} ml of the infection mask are outside the lungs and not counted.")
     if report["scores"] is not None:
         notes.append(_ONLY_TWO)
     if report["lesions"] is not None:
-        notes.append("Pleural effusion lies outside the lungs and has no percentage of them.")
+        notes.append("Pleural effusion is outside the lungs and has no lung percentage.")
         if infection is not None and infection["source"] == VBNET_SOURCE:
             notes.append(
-                "Infection is VB-Net's alone: ground-glass and consolidation of the lesion network are not part of it."
+                "Infection is from VB-Net only: ground-glass and consolidation of the lesion network are not included."
             )
     return notes
