@@ -29,7 +29,7 @@ def infected_areas_cm2(scan: DisplayedScan) -> np.ndarray:
         ValueError: if there is no infection mask.
     """
     if scan.infected_voxels is None:
-        raise ValueError("The chart needs an infection mask. Draw it only for scans with one.")
+        raise ValueError("The scan has no infection mask. Draw the chart only for scans with one.")
     return scan.infected_voxels * scan.slice_voxel_cm2
 
 

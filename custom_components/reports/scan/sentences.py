@@ -96,8 +96,8 @@ def score_meanings(scores: Scores) -> dict[str, str]:
         final = "Not available: the weights of the two branches depend on the infection ratio, which is unknown."
     else:
         final = (
-            f"Weighted mean of both branches: {scores.weight_us:g} P_US + {1 - scores.weight_us:.3g} P_SS, weights from "
-            "the infection ratio (Ouyang et al. 2020, Eq. 5)."
+            f"Weighted mean of both branches: {scores.weight_us:g} P_US + {1 - scores.weight_us:.3g} P_SS, weights "
+            "from the infection ratio (Ouyang et al. 2020, Eq. 5)."
         )
     return {"p_final": final, "p_us": f"{branch} uniform sampling.", "p_ss": f"{branch} size-balanced sampling."}
 
