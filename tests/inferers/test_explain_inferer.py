@@ -20,7 +20,7 @@ def test_it_gives_what_the_network_explains(dual):
     torch.testing.assert_close(found, dual.explain(x))
 
 
-def test_the_ratio_may_come_beside_the_scan(dual):
+def test_the_ratio_may_be_a_separate_argument(dual):
     x, ratio = torch.rand(2, 1, 17, 20, 33), torch.tensor([0.0, 0.2], dtype=torch.float64)
     torch.testing.assert_close(ExplainInferer()(x, dual, ratio=ratio), dual.explain(x, ratio))
 

@@ -116,7 +116,7 @@ def test_lesion_outside_the_lung_mask_is_noted():
 
 
 @pytest.mark.parametrize(("lung", "note"), [(None, "No lung mask"), (np.zeros((5, 6, 1)), "lung mask is empty")])
-def test_without_lung_the_percentage_is_unknown_and_says_so(lung, note):
+def test_without_lung_the_percentage_is_unknown_with_a_note(lung, note):
     report = describe_lesions(case_of(np.ones((5, 6, 1)), lung=lung))
     assert report["infection_percent_of_lung"] is None
     assert note in report["notes"][0]

@@ -91,7 +91,7 @@ def test_a_signal_ends_the_study_with_its_status_and_says_how_to_go_on(run, monk
     ],
     ids=str,
 )
-def test_a_wrong_word_is_told_before_anything_is_written(run, tmp_path, caplog, words, status, message):
+def test_a_wrong_option_is_an_error_before_anything_is_written(run, tmp_path, caplog, words, status, message):
     data = write_slices(tmp_path / "set")
     assert run("covid_seg_bundle", data, tmp_path / "study", *words) == status
     assert message in caplog.text

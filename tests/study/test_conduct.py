@@ -94,7 +94,7 @@ def test_a_failure_reaches_the_report_without_the_places_of_this_machine(study, 
     assert reason == "no such file: <study>/runs/plain_us/fold_1/train/x.pt and <data>/1.nii.gz and ~/me"
 
 
-def test_figures_that_fail_leave_the_rest_as_it_is(study, written):
+def test_failing_figures_do_not_change_the_rest(study, written):
     outcome = conduct(study, StandinRunner(fails="panels"))
     assert study.collect(outcome).panels == {}
     assert {run.name.split("/")[0] for run in written[0][0].failed} == {"panels"}

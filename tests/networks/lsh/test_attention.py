@@ -145,7 +145,7 @@ def test_eval_is_deterministic_and_training_draws_new_rotations():
     assert torch.equal(attention(tokens), attention(tokens))
 
 
-def test_a_restored_state_goes_on_with_the_same_draws():
+def test_a_restored_state_continues_with_the_same_draws():
     attention, tokens = LSHAttention(8, num_heads=2, bucket_size=4), torch.randn(1, 90, 8)
     attention(tokens)
     state = copy.deepcopy(attention.state_dict())

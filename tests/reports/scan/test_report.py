@@ -142,7 +142,7 @@ def test_without_any_lung_there_is_no_ratio():
     assert report["summary"].startswith("No lungs were segmented")
 
 
-def test_infection_outside_the_lungs_is_told_and_not_counted():
+def test_infection_outside_the_lungs_is_reported_and_not_counted():
     infection = by_hand().infection.copy()
     infection[2, :4, 0] = 1
     report = describe_scan(by_hand(infection=infection))
@@ -159,14 +159,14 @@ def test_no_infection_is_a_number_and_not_unknown():
 
 
 @pytest.mark.parametrize(("p", "is_above"), [(0.4999, False), (0.5, True)])
-def test_a_score_is_told_against_its_threshold(p, is_above):
+def test_a_score_is_reported_with_its_threshold(p, is_above):
     report = describe_scan(by_hand(scores=Scores(p, p, p, 0.96)))
     assert report["scores"]["above_threshold"] is is_above
     assert ("at or above" in report["summary"]) == is_above
     assert "0.96 P_US + 0.04 P_SS" in report["scores"]["meaning"]["p_final"]
 
 
-def test_without_ratio_the_branches_are_told_and_not_put_together():
+def test_without_ratio_the_branches_are_reported_and_not_combined():
     scores = describe_scan(by_hand(scores=Scores(0.75, 0.25, None, None)))["scores"]
     assert [scores[name] for name in ("p_us", "p_ss", "p_final", "weight_us")] == [0.75, 0.25, None, None]
     assert scores["above_threshold"] is None

@@ -41,7 +41,7 @@ def test_a_bundle_is_found_by_its_path(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["covid_bundle", "", "/nowhere"])
-def test_a_bundle_that_is_none_is_refused(name):
+def test_an_unknown_bundle_is_refused(name):
     with pytest.raises(ValueError, match="Expected covid_cap_bundle or covid_seg_bundle, or the path of such a bundle"):
         bundle_folder(name)
 
@@ -81,7 +81,7 @@ def test_a_part_of_a_study_can_be_asked_for(scans, slices, tmp_path):
     ],
     ids=str,
 )
-def test_a_wrong_option_of_a_cap_study_is_told(scans, tmp_path, given, message):
+def test_a_wrong_option_of_a_cap_study_is_an_error(scans, tmp_path, given, message):
     with pytest.raises(ValueError, match=message):
         cap(scans, tmp_path, **given)
 
@@ -97,7 +97,7 @@ def test_a_wrong_option_of_a_cap_study_is_told(scans, tmp_path, given, message):
     ],
     ids=str,
 )
-def test_a_wrong_option_of_a_seg_study_is_told(slices, tmp_path, given, message):
+def test_a_wrong_option_of_a_seg_study_is_an_error(slices, tmp_path, given, message):
     with pytest.raises(ValueError, match=message):
         seg(slices, tmp_path, **given)
 

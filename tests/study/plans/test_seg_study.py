@@ -71,7 +71,7 @@ def test_a_peer_is_trained_and_scored_by_the_same_configs_where_it_is_named(stud
 
 
 @pytest.mark.parametrize("augmented", [True, False])
-def test_a_recipe_stands_beside_every_training_and_takes_augmentation_to_none_that_has_none(study, augmented):
+def test_a_recipe_is_added_to_every_training_and_adds_no_augmentation(study, augmented):
     plan = study(recipe=("lesion_patches.yaml", "dice_cross_entropy.yaml"), augmentation=(augmented,))
     for arm in plan.arms():
         assert arm.augmented == augmented
@@ -104,7 +104,7 @@ def test_overlays_are_drawn_of_augmented_networks_alone(study):
         assert drawn["overlay_slices"] == (1 if arm.augmented else 0)
 
 
-def test_the_protocols_are_told_in_words(study, tmp_path):
+def test_the_protocols_are_described_in_words(study, tmp_path):
     words = study().words()
     assert list(words) == ["group", "paper"]
     assert words["group"].startswith("3 folds, group. ")
@@ -113,12 +113,12 @@ def test_the_protocols_are_told_in_words(study, tmp_path):
     assert "contiguous blocks of cases" in blocks.words()["group"]
 
 
-def test_too_many_folds_are_told_before_anything_is_trained(study):
+def test_too_many_folds_are_an_error_before_training(study):
     with pytest.raises(ValueError, match="6 groups cannot make 7 folds"):
         study(num_folds=7)
 
 
-def test_images_of_one_name_in_a_fold_are_told_before_anything_is_trained(study, tmp_path):
+def test_two_images_with_the_same_name_in_a_fold_are_an_error_before_training(study, tmp_path):
     folder = write_slices(tmp_path / "set")
     text = (folder / "datalist.json").read_text(encoding="utf-8")
     (folder / "again").mkdir()

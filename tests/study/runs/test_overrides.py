@@ -30,7 +30,7 @@ def paths(bundle: str, *names: str) -> list[str]:
         (("inference.json",), {"grid", "network_def#alpha", "threshold"}),
     ],
 )
-def test_a_number_goes_to_the_runs_that_use_it_unless_an_overlay_decides(names, expected):
+def test_an_override_applies_to_the_runs_that_use_it_unless_an_overlay_sets_it(names, expected):
     verb = {"train.yaml": "training", "evaluate.yaml": "evaluating", "inference.json": "run"}
     chosen = overrides_for(GIVEN, paths("cap", *names), verb[[name for name in names if name in verb][-1]])
     assert chosen == {key: GIVEN[key] for key in expected}

@@ -41,7 +41,7 @@ def test_it_names_no_place_and_no_patient(made_with):
     assert made_with["study"]["overrides"]["cache_dir"] == "cache"
 
 
-def test_versions_code_and_configs_are_told(made_with):
+def test_versions_code_and_configs_are_recorded(made_with):
     assert made_with["versions"]["custom_components"] == __version__
     assert made_with["versions"]["torch"] == torch.__version__
     assert made_with["code"]["sources_sha256"] == code_state()["sources"]
@@ -50,7 +50,7 @@ def test_versions_code_and_configs_are_told(made_with):
     assert all(len(own) == 64 for own in made_with["configs"].values())
 
 
-def test_the_numbers_of_each_kind_of_run_are_told(made_with):
+def test_the_settings_of_each_kind_of_run_are_recorded(made_with):
     numbers = made_with["numbers"]
     assert list(numbers) == [f"{name} {what}" for name in ("plain_us", "attention_us", "attention_ss")
                              for what in ("train", "evaluate")]  # fmt: skip
@@ -72,7 +72,7 @@ def test_every_run_has_its_hash_and_time(made_with):
     assert made_with["seconds"] == 170.0
 
 
-def test_the_hardware_is_told():
+def test_the_hardware_is_recorded():
     found = hardware()
     assert found["cpu"]
     assert found["cores"] >= 1

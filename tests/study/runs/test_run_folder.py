@@ -36,12 +36,12 @@ def test_a_stamped_run_is_finished_as_long_as_its_hash_and_outputs_stay(run):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"hash": "other"}'])
-def test_a_stamp_that_is_none_does_not_count(run, content):
+def test_an_invalid_stamp_does_not_count(run, content):
     (run.folder / DONE).write_text(content, encoding="utf-8")
     assert finished_seconds(run, "h") is None
 
 
-def test_starting_anew_empties_the_folder_and_resuming_does_not(run):
+def test_restarting_empties_the_folder_and_resuming_does_not(run):
     stamp_done(run, "h", 1.0)
     mark_started(run, "h", resume=True)
     assert {path.name for path in run.folder.iterdir()} == {STARTED, OUTPUT}

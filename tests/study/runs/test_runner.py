@@ -75,7 +75,7 @@ def test_finished_runs_are_not_executed_again(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == times
 
 
-def test_a_run_of_another_hash_is_executed_anew_in_an_empty_folder(tmp_path):
+def test_a_run_with_another_hash_is_repeated_in_an_empty_folder(tmp_path):
     execute(standin_plan(tmp_path, steps=5))
     (tmp_path / "runs/alone/0/old.txt").touch()
     outcome = execute(standin_plan(tmp_path, steps=2))
@@ -95,7 +95,7 @@ def test_a_stamp_without_its_output_does_not_count(tmp_path, damage):
     assert output.stat().st_size > 0
 
 
-def test_a_failed_run_is_named_its_dependents_are_left_out_and_the_rest_goes_on(tmp_path):
+def test_a_failed_run_is_reported_its_dependents_are_skipped_and_the_rest_continues(tmp_path):
     plan = standin_plan(tmp_path)
     plan[0] = standin_run(tmp_path, "train/0", fails_at=1)
     plan.append(standin_run(tmp_path, "figure/0", ("evaluate/0",)))
@@ -122,7 +122,7 @@ def test_a_run_that_ends_well_without_its_output_has_failed(tmp_path):
     assert failed.reason == f"ended without {OUTPUT}"
 
 
-def test_a_run_that_a_signal_ends_is_told_as_such(tmp_path):
+def test_a_run_ended_by_a_signal_is_reported_as_such(tmp_path):
     (failed,) = execute([standin_run(tmp_path, "train/0", dies_at=1)]).failed
     assert failed.reason == "ended by signal SIGKILL, possibly because the system ran out of memory"
     assert not (tmp_path / "runs/train/0" / DONE).exists()
@@ -236,7 +236,7 @@ def test_an_interrupted_training_is_resumed_when_that_is_asked_for(tmp_path, ask
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_what_nobody_needs_is_removed_from_a_finished_run(tmp_path, keep):
+def test_disposable_files_are_removed_from_a_finished_run(tmp_path, keep):
     run = replace(standin_run(tmp_path, "train/0"), disposable=("*.pid", "models/*.pt"))
     execute([run], keep_checkpoints=keep)
     assert (run.folder / "out.pid").exists() == keep

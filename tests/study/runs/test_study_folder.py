@@ -2,7 +2,7 @@ import pytest
 from custom_components.study.runs.study_folder import check_study_folder, study_folder
 
 
-def test_a_new_an_empty_and_an_own_folder_are_taken(tmp_path):
+def test_a_new_an_empty_and_the_studys_own_folder_are_accepted(tmp_path):
     for folder in (tmp_path / "new" / "er", tmp_path, tmp_path):
         check_study_folder(folder, "covid_cap_bundle")
         if folder == tmp_path:

@@ -43,6 +43,6 @@ def test_without_gpus_there_is_one_run_and_several_share_the_threads(machine):
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5, "two", True])
-def test_a_number_of_workers_that_is_none_is_refused(workers):
+def test_an_invalid_number_of_workers_is_refused(workers):
     with pytest.raises(ValueError, match="Expected a whole number, 1 or more"):
         worker_environments(workers)

@@ -64,7 +64,7 @@ def test_the_rule_found_is_the_best_of_all_rules_tried_one_by_one(cases):
 
 @given(CASES)
 @settings(max_examples=60, deadline=None)
-def test_among_rules_as_good_the_one_closest_to_the_papers_is_taken(cases):
+def test_among_equal_rules_the_one_closest_to_the_papers_is_selected(cases):
     rule = search_ensemble(*columns(cases), **GRID)
     every = auc_of_each_rule(cases, *GRID.values())
     best = max(every.values())

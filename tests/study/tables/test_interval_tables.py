@@ -45,7 +45,7 @@ def test_scans_and_patients_are_those_that_were_scored(diagnoses):
     assert table.frame.loc[("TV set", SYSTEMS[3]), "Scans"] == 53
 
 
-def test_a_failed_fold_has_empty_cells_and_its_neighbours_none(diagnoses):
+def test_only_a_failed_fold_has_empty_cells(diagnoses):
     gone = (diagnoses.predictions["system"] == SYSTEMS[1]) & (diagnoses.predictions["fold"] == 1)
     results = replace(diagnoses, predictions=diagnoses.predictions[~gone])
     table = fold_table(results)
@@ -84,7 +84,7 @@ def test_a_group_of_one_class_has_a_dash_for_its_auc_and_a_sensitivity(diagnoses
     assert 0 < row["Sensitivity"].value <= 1
 
 
-def test_an_empty_band_is_there_with_none(groups):
+def test_an_empty_band_is_kept(groups):
     assert [str(cell) for cell in groups["tv"].loc[("age", "0 - 17")]] == ["0", "0", *[f"{DASH} (n = 0)"] * 4]
 
 

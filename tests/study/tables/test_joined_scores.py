@@ -57,6 +57,6 @@ def test_another_folder_is_refused_with_what_was_expected(tmp_path, text):
         joined_scores(str(tmp_path))
 
 
-def test_nothing_given_is_told():
+def test_an_empty_list_is_an_error():
     with pytest.raises(ValueError, match="No evaluation was given"):
         joined_scores()

@@ -113,7 +113,7 @@ def test_pooled_pixels_weigh_large_lesions():
     assert np.isnan(pooled_dice(table, "pleural_effusion"))
 
 
-def test_folds_stand_beside_each_other_with_their_mean():
+def test_folds_are_shown_side_by_side_with_their_mean():
     row = lesion_fold_table(by_hand(), "group").frame.loc[("M", "yes")]
     assert [row["Fold 0"].value, row["Fold 1"].value] == pytest.approx([0.8, 0.3])
     assert (row["Mean ± sd"].value, row["Mean ± sd"].sd) == pytest.approx((0.55, np.std([0.8, 0.3], ddof=1)))

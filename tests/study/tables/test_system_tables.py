@@ -84,7 +84,7 @@ def test_a_group_of_one_class_has_no_auc_but_a_dash_with_its_n():
     assert cell(table, ("Sensitivity", "US"), ("TV set", "> 0.030")) == "1.000"
 
 
-def test_a_group_without_scans_has_a_dash_with_none():
+def test_a_group_without_scans_has_a_dash_and_zero_scans():
     table = ratio_table(by_hand())
     assert {cell(table, (title, "US"), ("Test set", "0.005 - 0.030")) for title in METRICS.values()} == {
         f"{DASH} (n = 0)"
