@@ -75,8 +75,8 @@ def hold_out_fold(scans: Sequence[Mapping[str, Any]], fold: int | None) -> dict[
         fold: the fold that validates; None lets every scan validate and none train.
 
     Returns:
-        ``training`` and ``validation``, lists of scans in their order, ``fold``, and ``protocol``, which says the same
-        in words.
+        ``training`` and ``validation``, lists of scans in their order, ``num_folds``, ``fold``, and ``protocol``, which
+        says the same in words.
 
     Raises:
         ValueError: when the fold is not there or is all there is, or a patient is on two sides.
@@ -87,7 +87,13 @@ def hold_out_fold(scans: Sequence[Mapping[str, Any]], fold: int | None) -> dict[
         ['1', '3']
     """
     if fold is None:
-        return {"training": [], "validation": list(scans), "fold": None, "protocol": "all scans (no split)"}
+        return {
+            "training": [],
+            "validation": list(scans),
+            "num_folds": None,
+            "fold": None,
+            "protocol": "all scans (no split)",
+        }
     known = sorted({scan["fold"] for scan in scans})
     if fold not in known:
         raise ValueError(f"fold is {fold!r}. Expected one of the datalist's folds: {', '.join(map(str, known))}.")
@@ -99,7 +105,7 @@ def hold_out_fold(scans: Sequence[Mapping[str, Any]], fold: int | None) -> dict[
     if problems:
         raise ValueError(f"{problems[0]}.")
     sides = _sides(scans, [scan["fold"] for scan in scans], fold)
-    return {**sides, "fold": fold, "protocol": f"fold {fold} of {len(known)}, by patient"}
+    return {**sides, "num_folds": len(known), "fold": fold, "protocol": f"fold {fold} of {len(known)}, by patient"}
 
 
 def select_fold(scans: Sequence[Mapping[str, Any]], fold: int | None) -> dict[str, Any]:

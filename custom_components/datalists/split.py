@@ -50,7 +50,7 @@ def split_cases(
         seed: seed of the shuffles; contiguous blocks are not shuffled.
 
     Returns:
-        ``protocol`` (in words), ``num_folds``, ``fold``, ``seed`` and the lists of cases ``training``,
+        ``protocol`` (in words), ``num_folds``, ``fold``, ``border``, ``seed`` and the lists of cases ``training``,
         ``validation`` and ``left_out``, each in natural order.
 
     Raises:
@@ -68,7 +68,14 @@ def split_cases(
     ordered = sorted(cases, key=lambda case: natural_key(case["case_id"]))
     if fold is None:
         sides = {"training": [], "validation": ordered, "left_out": []}
-        return {"protocol": "all cases (no split)", "num_folds": None, "fold": None, "seed": seed, **sides}
+        return {
+            "protocol": "all cases (no split)",
+            "num_folds": None,
+            "fold": None,
+            "border": border,
+            "seed": seed,
+            **sides,
+        }
     _check(cases, num_folds, fold, protocol, border)
     groups = [case.get("group") or "" for case in ordered]
     left_out = np.zeros(len(ordered), dtype=bool)
@@ -85,7 +92,7 @@ def split_cases(
         raise ValueError(f"A border of {border} leaves no case for training (of {len(ordered)}). Use a smaller border.")
     masks = {"training": training, "validation": folds == fold, "left_out": left_out}
     picked = {side: [ordered[k] for k in np.flatnonzero(mask)] for side, mask in masks.items()}
-    return {"protocol": words, "num_folds": num_folds, "fold": fold, "seed": seed, **picked}
+    return {"protocol": words, "num_folds": num_folds, "fold": fold, "border": border, "seed": seed, **picked}
 
 
 def write_split(split: Mapping[str, Any], path: str | Path, root: str | Path | None = None) -> Path:
@@ -127,7 +134,9 @@ def _check(cases: Sequence[Case], num_folds: int, fold: int, protocol: str, bord
     if border < 0:
         raise ValueError(f"border is {border}. Expected a whole number, 0 or more.")
     if len(cases) < num_folds:
-        raise ValueError(f"{len(cases)} cases cannot make {num_folds} folds. Add cases or use fewer folds.")
+        raise ValueError(
+            f"{len(cases)} cases cannot make {num_folds} folds. Add cases, or use fewer folds: --num_folds {len(cases)}."
+        )
     without = [case["case_id"] for case in cases if not case.get("group")]
     if protocol == "group" and 0 < len(without) < len(cases):
         raise ValueError(
@@ -152,7 +161,9 @@ def _group_folds(groups: Sequence[str], num_folds: int, seed: int) -> np.ndarray
     """
     sizes = Counter(groups)
     if len(sizes) < num_folds:
-        raise ValueError(f"{len(sizes)} groups cannot make {num_folds} folds. Use fewer folds.")
+        raise ValueError(
+            f"{len(sizes)} groups cannot make {num_folds} folds. Use fewer folds: --num_folds {len(sizes)}."
+        )
     generator = np.random.default_rng(seed)
     names = list(sizes)
     shuffled = [names[k] for k in generator.permutation(len(names))]

@@ -18,7 +18,7 @@ from custom_components.weights.model_card import (
 )
 
 # Of a split, what a card tells: how the cases were divided, and none of them.
-OF_SPLIT = ("protocol", "num_folds", "fold", "seed")
+OF_SPLIT = ("protocol", "num_folds", "fold", "border", "seed")
 
 
 class ModelCardWriter:

@@ -21,7 +21,7 @@ _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SUFFIX = ".json"
-NETWORK, SETTINGS, WEIGHTS = "network", "settings", "weights_sha256"
+NETWORK, SETTINGS, SPLIT, WEIGHTS = "network", "settings", "split", "weights_sha256"
 TRAINED_ON, VALIDATED_ON = "trained_on", "validated_on"
 # Number of first and last bytes of a file in its digest, in addition to its size.
 ENDS = 65536
@@ -114,6 +114,17 @@ class TrainedWith:
             default: where no card has it.
         """
         return next((card[NETWORK][name] for card in self.cards if name in card.get(NETWORK, {})), default)
+
+    def split(self, name: str, default: Any) -> Any:
+        """A number of the split of the training, such as ``num_folds``.
+
+        Args:
+            name: of it; ``protocol`` is the first word of what a card says of it.
+            default: where no card has it, or the training had no folds.
+        """
+        folds = (card[SPLIT] for card in self.cards if card.get(SPLIT, {}).get("num_folds"))
+        value = next((split[name] for split in folds if name in split), default)
+        return value.split()[0] if name == "protocol" else value
 
     def network_arguments(self) -> dict[str, Any]:
         """All arguments of the network that the cards have."""
@@ -215,6 +226,7 @@ def scored_cases(split: Mapping[str, Any], trained: TrainedWith, score_trained_c
     Raises:
         ValueError: when cases of the requested fold, or all cases, were used in training.
     """
+    _log_other_split(split, trained)
     cases, known = split["validation"], trained.trained_on()
     digests = [case_digest(case) for case in cases] if known else []
     seen = sum(digest in known for digest in digests)
@@ -233,3 +245,15 @@ def scored_cases(split: Mapping[str, Any], trained: TrainedWith, score_trained_c
         f"{said}, according to the weights' model.json: their scores would not apply to unseen cases. Set --fold N as "
         "in that training, use other data, or set --score_trained_cases true to score them as training data."
     )
+
+
+def _log_other_split(split: Mapping[str, Any], trained: TrainedWith) -> None:
+    """Log that a fold is not one of the training's; a fold number means nothing in another split."""
+    if split["fold"] is None:
+        return
+    names = [name for name in ("protocol", "num_folds", "seed") if name in split]
+    now = {name: split[name].split()[0] if name == "protocol" else split[name] for name in names}
+    then = {name: trained.split(name, value) for name, value in now.items()}
+    others = [f"{name} {value} instead of {then[name]}" for name, value in now.items() if value != then[name]]
+    if others:
+        _logger.warning("Fold %s is not that of the training: %s.", split["fold"], ", ".join(others))

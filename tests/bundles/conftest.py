@@ -109,7 +109,9 @@ def as_without_card(value: Any) -> Any:
         return {key: as_without_card(child) for key, child in value.items()}
     if isinstance(value, list):
         return [as_without_card(child) for child in value]
-    asked = re.fullmatch(r"\$@\w*trained\.(?:get|network)\('\w+', (.*)\)", value) if isinstance(value, str) else None
+    asked = (
+        re.fullmatch(r"\$@\w*trained\.(?:get|network|split)\('\w+', (.*)\)", value) if isinstance(value, str) else None
+    )
     if asked is None:
         return value
     return asked[1] if asked[1].startswith("@") else ast.literal_eval(asked[1])

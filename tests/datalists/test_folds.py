@@ -130,8 +130,8 @@ def test_a_segmentation_holds_out_a_fold_whatever_its_classes():
 def test_without_a_fold_every_scan_validates_and_none_trains():
     scans = with_folds(scans_of([["covid_large"]] * 3), [0, 0, 1])
 
-    split = {"training": [], "validation": scans, "fold": None, "protocol": "all scans (no split)"}
-    assert select_fold(scans, None) == split
+    split = {"training": [], "validation": scans, "num_folds": None, "fold": None}
+    assert select_fold(scans, None) == {**split, "protocol": "all scans (no split)"}
 
 
 def test_a_fold_that_is_not_there_or_the_only_one_is_refused():

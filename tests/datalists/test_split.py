@@ -117,7 +117,7 @@ def test_the_paper_protocol_mixes_neighbours_and_says_so():
         ({"num_folds": 1}, "num_folds is 1. Expected 2 or more"),
         ({"fold": 5}, "fold is 5. Expected 0 to 4"),
         ({"fold": -1}, "fold is -1"),
-        ({"num_folds": 11}, "10 cases cannot make 11 folds"),
+        ({"num_folds": 11}, "10 cases cannot make 11 folds.*--num_folds 10"),
         ({"protocol": "random"}, "protocol is 'random'"),
         ({"border": -1}, "border is -1"),
         ({"border": 10}, "A border of 10 leaves no case"),
@@ -131,7 +131,7 @@ def test_impossible_splits_are_refused(arguments, message):
 def test_groups_of_only_some_cases_and_too_few_groups_are_refused():
     with pytest.raises(ValueError, match="1 of 10 cases have no group, the first is 003"):
         split_cases(cases_of(["a", "b", "c", "", "e", "f", "g", "h", "i", "j"]))
-    with pytest.raises(ValueError, match="2 groups cannot make 5 folds"):
+    with pytest.raises(ValueError, match="2 groups cannot make 5 folds. Use fewer folds: --num_folds 2"):
         split_cases(cases_of(["a", "b"] * 5))
 
 

@@ -143,7 +143,7 @@ def test_cases_that_were_trained_on_are_refused(cases, trained, tmp_path, chosen
 def test_their_scores_are_called_those_of_training_data(cases, trained, caplog):
     scored = scored_cases(split_of(cases), trained, score_trained_cases=True)
     assert scored == {"cases": cases, "protocol": "training data (2 of 5 cases were used in training); all cases"}
-    assert "not scores of unseen cases" in caplog.text
+    assert "these are not scores of unseen cases" in caplog.text
 
 
 def test_two_trainings_score_together_what_validated_both(cases, weights, trained, tmp_path):
@@ -154,6 +154,24 @@ def test_two_trainings_score_together_what_validated_both(cases, weights, traine
     write_card(other, {**CONTENT, **facts})
     both = TrainedWith([weights, other])
     assert scored_cases(split_of(cases), both)["cases"] == cases[2:3]
+
+
+def test_the_split_of_a_training_comes_before_the_default(weights):
+    write_card(weights, {"split": {"protocol": "group (contiguous blocks)", "num_folds": 5, "fold": 0, "seed": 3}})
+    trained = TrainedWith(weights)
+    assert [trained.split(name, 10) for name in ("num_folds", "seed", "border")] == [5, 3, 10]
+    assert trained.split("protocol", "paper") == "group"
+    write_card(weights, {"split": {"protocol": "all cases (no split)", "num_folds": None}})
+    assert TrainedWith(weights).split("protocol", "paper") == "paper"
+
+
+@pytest.mark.parametrize(("num_folds", "warnings"), [(5, 0), (10, 1)])
+def test_a_fold_of_another_split_is_logged(weights, cases, caplog, num_folds, warnings):
+    write_card(weights, {"split": {"protocol": "group (contiguous blocks)", "num_folds": 5, "fold": 0, "seed": 0}})
+    split = {**split_of(cases, 0), "protocol": "group", "num_folds": num_folds, "seed": 0}
+    scored_cases(split, TrainedWith(weights))
+    said = [record.message for record in caplog.records]
+    assert said == ["Fold 0 is not that of the training: num_folds 10 instead of 5."] * warnings
 
 
 def test_a_network_has_the_arguments_of_the_card_that_it_knows_and_those_that_are_given(tmp_path):
