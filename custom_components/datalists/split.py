@@ -135,7 +135,8 @@ def _check(cases: Sequence[Case], num_folds: int, fold: int, protocol: str, bord
         raise ValueError(f"border is {border}. Expected a whole number, 0 or more.")
     if len(cases) < num_folds:
         raise ValueError(
-            f"{len(cases)} cases cannot make {num_folds} folds. Add cases, or use fewer folds: --num_folds {len(cases)}."
+            f"{len(cases)} cases cannot make {num_folds} folds. "
+            f"Add cases, or use fewer folds: --num_folds {len(cases)}."
         )
     without = [case["case_id"] for case in cases if not case.get("group")]
     if protocol == "group" and 0 < len(without) < len(cases):

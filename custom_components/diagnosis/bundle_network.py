@@ -9,7 +9,7 @@ from typing import Any
 import custom_components
 import torch
 from custom_components.files.digest import file_digest
-from custom_components.handlers.load_weights import LoadWeights
+from custom_components.handlers.load_weights import OPTION, LoadWeights
 from custom_components.reports.scan.findings import Model
 from custom_components.weights.model_card import read_card
 from monai.bundle import ConfigParser
@@ -78,7 +78,9 @@ class BundleNetwork:
     model: Model
 
     @classmethod
-    def load(cls, bundle: Path, weights: Path, name: str, precision: str = "auto", prefix: str = "") -> "BundleNetwork":
+    def load(
+        cls, bundle: Path, weights: Path, name: str, precision: str = "auto", prefix: str = "", option: str = OPTION
+    ) -> "BundleNetwork":
         """Make a network as the bundle's ``inference.json`` says, and load its weights.
 
         Args:
@@ -87,12 +89,13 @@ class BundleNetwork:
             name: what the network is for.
             precision: ``auto`` (as the config has it), ``fp32`` or ``bf16``.
             prefix: of the config's entries ``network`` and ``ckpt_path``: ``segment_`` for VB-Net.
+            option: option that names the weights.
 
         Raises:
             ValueError: when the bundle is none, or the weights are missing, broken or of another network.
         """
         steps = BundleSteps(bundle, **{f"{prefix}ckpt_path": str(weights)}, **precision_settings(precision))
-        network = load_network(steps.get(f"{prefix}network"), weights)
+        network = load_network(steps.get(f"{prefix}network"), weights, option)
         return cls(steps, network, describe_model(bundle, weights, name))
 
     def predict(self, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,12 +144,13 @@ def precision_settings(precision: str) -> dict[str, Any]:
     return settings[precision]
 
 
-def load_network(network: nn.Module, weights: Path) -> nn.Module:
+def load_network(network: nn.Module, weights: Path, option: str = OPTION) -> nn.Module:
     """Fill a network with weights and set it up for inference.
 
     Args:
         network: of the architecture of the weights.
         weights: plain state dict.
+        option: option that names them.
 
     Returns:
         The network, in eval mode.
@@ -154,7 +158,7 @@ def load_network(network: nn.Module, weights: Path) -> nn.Module:
     Raises:
         ValueError: when the weights are missing, broken or of another network.
     """
-    LoadWeights(weights, network)()
+    LoadWeights(weights, network, option=option)()
     return network.eval()
 
 

@@ -101,7 +101,9 @@ class Lungmask:
             )
         if not Path(weights).is_file():
             raise ValueError(f"No weights of lungmask at {weights}. Download a model of it, or correct the path.")
-        read_state_dict(Path(weights))  # lungmask itself leaves it to PyTorch's default whether objects are unpickled
+        read_state_dict(
+            Path(weights), option="--lungmask_weights"
+        )  # lungmask itself leaves it to PyTorch's default whether objects are unpickled
         from lungmask import LMInferer
 
         self._inferer = LMInferer(modelpath=str(weights), force_cpu=not torch.cuda.is_available(), tqdm_disable=True)

@@ -112,9 +112,9 @@ class Diagnosis:
         seg_weights = _weights(seg, weights.seg, SEG_WEIGHTS) if lesion_classes else None
         self.lesion_classes, self.include_patient_id = lesion_classes, include_patient_id
         self.infection_by = infection_by
-        self.classifier = _network(cap, cap_weights, CLASSIFIER, precision)
-        self.lesions = _network(seg, seg_weights, LESIONS, precision)
-        self.segmenter = _network(cap, segment_weights, SEGMENTER, precision, "segment_")
+        self.classifier = _network(cap, cap_weights, CLASSIFIER, precision, "--cap_weights")
+        self.lesions = _network(seg, seg_weights, LESIONS, precision, "--seg_weights")
+        self.segmenter = _network(cap, segment_weights, SEGMENTER, precision, "--segment_weights", "segment_")
         self.of_masks = self.segmenter.steps if self.segmenter else BundleSteps(cap)
         self.lungmask = Lungmask(weights.lungmask) if weights.lungmask else None
         places = ((CAP_BUNDLE, cap, SEGMENT_WEIGHTS), (SEG_BUNDLE, seg, SEG_WEIGHTS), (CAP_BUNDLE, cap, CAP_WEIGHTS))
@@ -267,11 +267,11 @@ class Diagnosis:
 
 
 def _network(
-    bundle: Path | None, weights: Path | None, name: str, precision: str, prefix: str = ""
+    bundle: Path | None, weights: Path | None, name: str, precision: str, option: str, prefix: str = ""
 ) -> BundleNetwork | None:
     if bundle is None or weights is None:
         return None
-    return BundleNetwork.load(bundle, weights, name, precision, prefix)
+    return BundleNetwork.load(bundle, weights, name, precision, prefix, option)
 
 
 def _bundle(name: str, bundles_dir: str | Path | None, needed_for: Path | None) -> Path | None:

@@ -1,9 +1,11 @@
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from custom_components.weights.checkpoints import unreadable
-from custom_components.weights.model_card import card_path, network_arguments, read_card
+from custom_components.weights.model_card import SETTINGS, card_path, network_arguments, read_card
 from custom_components.weights.not_finite import not_finite, some_names
 from ignite.engine import Engine, Events
 from torch import nn
@@ -12,31 +14,46 @@ _logger = logging.getLogger(__name__)
 
 # What DistributedDataParallel and torch.compile put before the names of all tensors.
 WRAPPERS = ("module.", "_orig_mod.")
-REMEDY = "Train one first (`run training`), or give --ckpt_path."
+OPTION = "--ckpt_path"
+REMEDY = "Train one first (`run training`), or give {option}."
+# Parts of the ensemble, the first words of its tensors' names.
+BRANCHES = ("uniform", "size_balanced")
 
 
 class LoadWeights:
     """Ignite handler that loads a network's weights before the first iteration, or says why they do not fit.
 
     MONAI's ``CheckpointLoader`` ends in the list of every tensor that differs; this one names the checkpoint, counts
-    and remedy. Only tensors are unpickled (``weights_only=True``). Half-precision weights become float32.
+    and remedy. Only tensors are unpickled (``weights_only=True``). Half-precision weights become float32. A network
+    built otherwise than ``model.json`` says is refused where all shapes agree, too: it would compute something else.
 
     Args:
         path: file with the plain state dict of ``network``.
         network: network to fill; a ``DistributedDataParallel`` wrapper is looked through.
         own: part of the names of tensors that keep their first values, whether or not the file has them, such as
             ``attention`` (which the trained network had not) or ``output`` (whose classes were others).
-        remedy: what to do when the file is missing.
+        remedy: what to do when the file is missing; ``{option}`` stands for ``option``.
+        option: option that names the file.
+        settings: numbers of the preprocessing by name; those other than in ``model.json`` are logged.
 
     Raises:
-        ValueError: at the start, when the file is missing or broken, belongs to another architecture, or holds NaN.
+        ValueError: at the start, when the file is missing or broken, belongs to another network, or holds NaN.
     """
 
-    def __init__(self, path: str | Path, network: nn.Module, own: str = "", remedy: str = REMEDY) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        network: nn.Module,
+        own: str = "",
+        remedy: str = REMEDY,
+        option: str = OPTION,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path = Path(path)
         self.own = own
-        self.remedy = remedy
+        self.remedy, self.option = remedy, option
         self.network = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+        self.settings = settings or {}
 
     def attach(self, engine: Engine) -> None:
         """Load when the engine starts."""
@@ -46,32 +63,74 @@ class LoadWeights:
         """Load now."""
         expected = self.network.state_dict()
         own = {name: value for name, value in expected.items() if self.own and self.own in name}
-        state = {**read_state_dict(self.path, self.remedy), **own}
-        problem = mismatch(state, expected)
-        if problem:
-            raise ValueError(
-                f"Checkpoint {self.path} is of another architecture than the network: {problem}."
-                f"{self._told()} Give the overlay it was trained with (for example configs/networks/unet.yaml), or "
-                "another --ckpt_path."
-            )
+        state = {**read_state_dict(self.path, self.remedy, self.option), **own}
+        card = read_card(self.path)
+        others = {} if self.own else self._built_otherwise(card)
+        if problem := mismatch(state, expected):
+            reason = _part_or_whole(state, expected) or self._why(card, others)
+            raise ValueError(f"Checkpoint {self.path} is of another architecture than the network: {problem}. {reason}")
+        if others:
+            raise ValueError(f"Checkpoint {self.path} is of a network that computes something else. {_said(others)}")
         self.network.load_state_dict(state)
+        self._log_other_settings(card)
         _logger.info("Weights loaded from %s", self.path)
 
-    def _told(self) -> str:
-        """What is known of the network that was trained."""
-        card, name = read_card(self.path), card_path(self.path).name
-        if not card:
-            return f" There is no {name} beside it that names its network, so the config's was taken."
-        known = network_arguments(card)
-        return f" It was trained with {', '.join(f'{name} {value}' for name, value in known.items())}." if known else ""
+    def _built_otherwise(self, card: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Arguments that the network was built with and those of the training, by option, where they differ."""
+        built = getattr(self.network, "definition", {})
+        options = {f"--network_def#{name}": (name, value) for name, value in network_arguments(card).items()}
+        options |= {f"--{name}": (name, value) for name, value in card.get(SETTINGS, {}).items()}
+        known = {name: (option, value) for option, (name, value) in options.items() if name in built}
+        return {option: (built[name], value) for name, (option, value) in known.items() if built[name] != value}
+
+    def _why(self, card: Mapping[str, Any], others: Mapping[str, tuple[Any, Any]]) -> str:
+        if others:
+            return _said(others)
+        known = ", ".join(f"{name} {value}" for name, value in network_arguments(card).items())
+        told = f"It was trained with {known}. " if known else ""
+        if not card and not card_path(self.path).exists():
+            told = f"There is no {card_path(self.path).name} next to it that describes its network. "
+        return f"{told}Build the network as in its training (overlay and options), or give another {self.option}."
+
+    def _log_other_settings(self, card: Mapping[str, Any]) -> None:
+        for name, value in self.settings.items():
+            then = card.get(SETTINGS, {}).get(name, value)
+            if name not in getattr(self.network, "definition", {}) and _plain(value) != _plain(then):
+                _logger.warning("%s is %s; %s was trained with %s.", name, value, self.path.name, then)
 
 
-def read_state_dict(path: Path, remedy: str = REMEDY) -> dict[str, torch.Tensor]:
+def _plain(value: Any) -> Any:
+    """A sequence as a list, as JSON has it."""
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _said(others: Mapping[str, tuple[Any, Any]]) -> str:
+    given = ", ".join(f"{option} is {value} (trained with {then})" for option, (value, then) in others.items())
+    return f"{given}. Leave {'it' if len(others) == 1 else 'them'} out, or give the value of the training."
+
+
+def _part_or_whole(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> str:
+    """What to do where a single branch was given for the ensemble, or the reverse; "" for other weights."""
+    whole = {f"{branch}.{name}" for branch in BRANCHES for name in state}
+    if whole == set(expected):
+        return (
+            "It is a single branch; both in one file are expected: models/model.pt, which `run evaluating` writes with "
+            "configs/evaluate.yaml and configs/ensemble.yaml."
+        )
+    if {f"{branch}.{name}" for branch in BRANCHES for name in expected} == set(state):
+        return (
+            "It is the ensemble; a single branch is expected: models/uniform/model.pt or models/size_balanced/model.pt."
+        )
+    return ""
+
+
+def read_state_dict(path: Path, remedy: str = REMEDY, option: str = OPTION) -> dict[str, torch.Tensor]:
     """Read a plain state dict, tensors only.
 
     Args:
         path: file written by ``torch.save(network.state_dict(), path)``.
-        remedy: what to do when it is missing.
+        remedy: what to do when it is missing; ``{option}`` stands for ``option``.
+        option: option that names the file.
 
     Returns:
         Tensors by name, on the CPU.
@@ -80,7 +139,7 @@ def read_state_dict(path: Path, remedy: str = REMEDY) -> dict[str, torch.Tensor]
         ValueError: when the file is missing, broken, or holds something else, NaN and infinity included.
     """
     if not path.is_file():
-        raise ValueError(f"No checkpoint at {path}. {remedy}")
+        raise ValueError(f"No checkpoint at {path}. {remedy.replace('{option}', option)}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler lets through whatever it stumbled on, such as KeyError
@@ -99,7 +158,7 @@ def read_state_dict(path: Path, remedy: str = REMEDY) -> dict[str, torch.Tensor]
     if found:
         raise ValueError(
             f"Checkpoint {path} holds NaN or infinite numbers in {some_names(found)} of {len(state)} tensors: the "
-            "training that wrote it had failed. Give another --ckpt_path, or train again."
+            f"training that wrote it had failed. Give another {option}, or train again."
         )
     return state
 

@@ -82,6 +82,8 @@ class AttentionResNet(ResNet):
             num_classes=1,
         )
         self.online_attention = OnlineAttention(alpha, beta)
+        # What weights need to be used: see custom_components.weights.model_card.
+        self.definition = {"layers": list(layers), "block_inplanes": list(block_inplanes), "no_max_pool": no_max_pool}
         self._set_layer4_stride(layer4_stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

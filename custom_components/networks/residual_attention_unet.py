@@ -20,6 +20,7 @@ others of its batch; the global average pooling of its Sec. II-B has no place in
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from custom_components.networks.lsh.attention import FullAttention, LSHAttention, SharedQKAttention
@@ -173,17 +174,14 @@ class ResidualAttentionUNet(nn.Module):
         zero_init_attention: bool = False,
     ) -> None:
         super().__init__()
-        # Settings stored with the weights: see custom_components.weights.model_card.
-        self.definition = {
-            "features": list(features),
-            "encoder": encoder,
-            "attention": attention,
-            "cardinality": cardinality,
-            "num_heads": num_heads,
-            "bucket_size": bucket_size,
-            "num_rounds": num_rounds,
-            "seed": seed,
-        }
+        # What weights need to be used, without what has no effect: see custom_components.weights.model_card.
+        self.definition: dict[str, Any] = {"features": list(features), "encoder": encoder, "attention": attention}
+        if encoder == "resnext":
+            self.definition |= {"cardinality": cardinality}
+        if attention != "none":
+            self.definition |= {"num_heads": num_heads}
+        if attention == "lsh":
+            self.definition |= {"bucket_size": bucket_size, "num_rounds": num_rounds, "seed": seed}
         _check_switch("encoder", encoder, ("resnext", "plain"))
         _check_switch("attention", attention, ("lsh", "full", "none"))
         _check_features(features, cardinality if encoder == "resnext" else 1)

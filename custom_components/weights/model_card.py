@@ -4,6 +4,7 @@ Configs use it for their defaults, so that a network trained with other settings
 applied and exported without repeating them. A card contains no case names, only digests of the training cases' files.
 """
 
+import functools
 import hashlib
 import inspect
 import json
@@ -64,8 +65,14 @@ def read_card(weights: str | Path | None) -> dict[str, Any]:
         problem = f"belongs to other weights than {Path(weights).name}"
     except (OSError, ValueError, KeyError, TypeError):
         problem = "cannot be read"
-    _logger.warning("%s %s: it is ignored.", path, problem)
+    _warn_of_card(path, problem, path.stat().st_mtime_ns)
     return {}
+
+
+@functools.cache
+def _warn_of_card(path: Path, problem: str, changed_ns: int) -> None:
+    """Log once what is wrong with a card, until it changes."""
+    _logger.warning("%s %s: it is ignored.", path, problem)
 
 
 def network_arguments(card: Mapping[str, Any]) -> dict[str, Any]:

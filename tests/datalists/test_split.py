@@ -131,7 +131,7 @@ def test_impossible_splits_are_refused(arguments, message):
 def test_groups_of_only_some_cases_and_too_few_groups_are_refused():
     with pytest.raises(ValueError, match="1 of 10 cases have no group, the first is 003"):
         split_cases(cases_of(["a", "b", "c", "", "e", "f", "g", "h", "i", "j"]))
-    with pytest.raises(ValueError, match="2 groups cannot make 5 folds. Use fewer folds: --num_folds 2"):
+    with pytest.raises(ValueError, match=r"2 groups cannot make 5 folds. Use fewer folds: --num_folds 2"):
         split_cases(cases_of(["a", "b"] * 5))
 
 

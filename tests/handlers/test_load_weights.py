@@ -1,7 +1,12 @@
+import re
+
 import pytest
 import torch
 from custom_components.handlers.load_weights import LoadWeights, mismatch, read_state_dict
-from custom_components.weights.model_card import write_card
+from custom_components.networks.attention_resnet import AttentionResNet
+from custom_components.networks.dual_sampling import DualSamplingNet
+from custom_components.networks.residual_attention_unet import ResidualAttentionUNet
+from custom_components.weights.model_card import TrainedWith, write_card
 from ignite.engine import Engine
 
 
@@ -41,7 +46,8 @@ def test_another_architecture_is_told_and_nothing_is_loaded(tmp_path):
     expected = (
         r"is of another architecture than the network: tensors missing: 1 \(1.bias\), unknown: 1 \(2.weight\), "
         r"of another shape: 3 \(0.weight: \[7, 3\] instead of \[5, 3\], 0.bias: \[7\] instead of \[5\], ...\). "
-        r"There is no model.json beside it that names its network, so the config's was taken. Give"
+        r"There is no model.json next to it that describes its network. Build the network as in its training "
+        r"\(overlay and options\), or give another --ckpt_path.$"
     )
     with pytest.raises(ValueError, match=expected):
         LoadWeights(path, fresh)()
@@ -62,11 +68,82 @@ def test_a_network_that_has_a_part_of_a_wrappers_name_is_loaded(tmp_path):
     assert fresh["module"].weight.equal(trained["module"].weight)
 
 
-def test_a_card_tells_what_the_weights_of_another_architecture_were_trained_with(tmp_path):
+def test_a_card_says_what_the_weights_of_another_architecture_were_trained_with(tmp_path):
     path = saved(network(7).state_dict(), tmp_path)
     write_card(path, {"network": {"_target_": "a.Network", "features": [7], "encoder": "plain"}})
-    with pytest.raises(ValueError, match=r"\)\. It was trained with features \[7\], encoder plain\. Give the overlay"):
+    told = r"\)\. It was trained with features \[7\], encoder plain\. Build .* or give another --seg_weights.$"
+    with pytest.raises(ValueError, match=told):
+        LoadWeights(path, network(), option="--seg_weights")()
+
+
+def test_the_card_of_other_weights_is_said_once_and_not_called_missing(tmp_path, caplog):
+    path = saved(network(7).state_dict(), tmp_path)
+    write_card(path, {"network": {"features": [7]}})
+    saved(network(8).state_dict(), tmp_path)
+    TrainedWith(path)
+    with pytest.raises(ValueError, match=r"\)\. Build the network as in its training"):
         LoadWeights(path, network())()
+    assert caplog.text.count("model.json belongs to other weights than model.pt: it is ignored.") == 1
+
+
+SMALL = {"layers": [1, 1, 1, 1], "block_inplanes": [2, 3, 4, 5]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "small", "trained", "built", "said"),
+    [
+        (AttentionResNet, SMALL, {"no_max_pool": True}, {}, "--network_def#no_max_pool is False (trained with True)"),
+        (
+            ResidualAttentionUNet,
+            {"features": [8, 16]},
+            {"num_heads": 4},
+            {"num_heads": 2},
+            "--network_def#num_heads is 2 (trained with 4)",
+        ),
+    ],
+)
+def test_a_network_that_computes_something_else_with_the_same_shapes_is_refused(
+    tmp_path, kind, small, trained, built, said
+):
+    before = kind(**small, **trained)
+    path = saved(before.state_dict(), tmp_path)
+    write_card(path, {"network": before.definition})
+    with pytest.raises(ValueError, match=rf"computes something else. {re.escape(said)}. Leave it out, or give"):
+        LoadWeights(path, kind(**small, **built))()
+    LoadWeights(path, kind(**small, **trained))()
+
+
+def test_an_argument_without_effect_is_not_compared(tmp_path):
+    before = ResidualAttentionUNet(features=[8, 16], attention="none", num_heads=4)
+    path = saved(before.state_dict(), tmp_path)
+    write_card(path, {"network": {**before.definition, "num_heads": 4}})
+    LoadWeights(path, ResidualAttentionUNet(features=[8, 16], attention="none", num_heads=2))()
+
+
+def test_layers_of_another_size_are_said_by_their_own_option(tmp_path):
+    before = AttentionResNet(**SMALL)
+    path = saved(before.state_dict(), tmp_path)
+    write_card(path, {"settings": SMALL, "network": before.definition})
+    said = r"\)\. --layers is \[1, 1, 1, 2\] \(trained with \[1, 1, 1, 1\]\). Leave it out, or give the value"
+    with pytest.raises(ValueError, match=said):
+        LoadWeights(path, AttentionResNet(**{**SMALL, "layers": [1, 1, 1, 2]}))()
+
+
+def test_a_branch_in_place_of_the_ensemble_and_the_reverse_are_said(tmp_path):
+    branch = AttentionResNet(**SMALL)
+    ensemble = DualSamplingNet(branch, AttentionResNet(**SMALL))
+    with pytest.raises(ValueError, match=r"It is a single branch; both in one file are expected: models/model.pt"):
+        LoadWeights(saved(branch.state_dict(), tmp_path), ensemble)()
+    with pytest.raises(ValueError, match=r"It is the ensemble; a single branch is expected"):
+        LoadWeights(saved(ensemble.state_dict(), tmp_path), branch)()
+
+
+def test_other_numbers_of_the_preprocessing_are_logged_and_accepted(tmp_path, caplog):
+    path = saved(network().state_dict(), tmp_path)
+    write_card(path, {"settings": {"grid": [40, 80, 80], "window_hu": [-1350, 150]}})
+    LoadWeights(path, network(), settings={"grid": (48, 96, 96), "window_hu": (-1350, 150), "new": 1})()
+    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert said == ["grid is (48, 96, 96); model.pt was trained with [40, 80, 80]."]
 
 
 def test_equal_architectures_do_not_differ():

@@ -166,8 +166,7 @@ def test_a_checkpoint_of_another_architecture_is_told(message_of, data, trained,
     message = message_of(config, data, ckpt_path=trained.model, **given)
     assert re.search(
         r"^Checkpoint .*model.pt is of another architecture than the network: unknown: \d+ \(.*\)\. "
-        r"It was trained with features \[.*\], encoder resnext, attention lsh, .*\. "
-        r"Give the overlay it was trained with \(for example configs/networks/unet.yaml\), or another --ckpt_path.$",
+        r"--network_def#attention is none \(trained with lsh\). Leave it out, or give the value of the training.$",
         message,
     )
 
@@ -193,7 +192,7 @@ def test_a_broken_checkpoint_is_not_resumed_from(training_message, data, tmp_pat
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "resume_checkpoint_epoch=3.pt").write_bytes(b"half a file")
     message = training_message(data, resume=True, epochs=9)
-    assert re.match(r"Checkpoint .*epoch=3.pt cannot be resumed from: .*Delete the file if it is broken", message)
+    assert re.match(r"Cannot resume from checkpoint .*epoch=3.pt: .*Delete the file if it is broken", message)
 
 
 def several_series(folder: Path) -> None:
