@@ -126,7 +126,11 @@ def root(tmp_path_factory):
     segment_train = train.format("configs/segment_train.yaml")
     run_bundle(segment_train, root, CAP, {"--ckpt_dir": "models/segment", "--epochs": "4"})
     shutil.copy(ROOT / CAP / "models/vbnet.pt", root / CAP / "models")
-    for overlay, name in (("'configs/size_balanced.yaml'", "size_balanced"), ("", "uniform")):
+    for overlay, name in (
+        ("'configs/recipes/size_balanced.yaml'", "size_balanced"),
+        ("'configs/networks/plain.yaml'", "plain"),
+        ("", "uniform"),
+    ):
         line = train.format(f"\"['configs/train.yaml', {overlay}]\"")
         run_bundle(line, root, CAP, {"--ckpt_dir": f"models/{name}"})
     line = train.format("\"['configs/evaluate.yaml', 'configs/ensemble.yaml']\"").replace("training", "evaluating")

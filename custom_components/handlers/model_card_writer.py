@@ -8,6 +8,7 @@ from custom_components._version import __version__
 from custom_components.weights.model_card import (
     NETWORK,
     SETTINGS,
+    SYSTEM,
     TRAINED_ON,
     VALIDATED_ON,
     TrainedWith,
@@ -30,6 +31,7 @@ class ModelCardWriter:
         training: cases that are trained on.
         split: as ``split_cases`` or ``select_fold`` returns it; its validation cases are recorded too.
         trained: what the parts of a joint network were trained with; in place of ``training``.
+        system: name of what is trained, where a bundle has several systems.
         start: what the weights that the training starts from were trained with: their cases were trained on too.
     """
 
@@ -41,9 +43,11 @@ class ModelCardWriter:
         split: Mapping[str, Any] | None = None,
         trained: TrainedWith | None = None,
         start: TrainedWith | None = None,
+        system: str = "",
     ) -> None:
         self.settings, self.network, self.training = dict(settings), network, training
         self.split, self.trained, self.start = split or {}, trained, start
+        self.system = system
         self._facts: dict[str, dict[str, Any]] = {}
 
     def write(self, weights: str | Path, score: Mapping[str, Any] | None = None) -> None:
@@ -57,6 +61,7 @@ class ModelCardWriter:
         content = {
             NETWORK: {"_target_": f"{kind.__module__}.{kind.__qualname__}", **getattr(self.network, "definition", {})},
             SETTINGS: self.settings,
+            **({SYSTEM: self.system} if self.system else {}),
             "split": {name: self.split[name] for name in OF_SPLIT if name in self.split},
             **self._cases(),
             "score": score,

@@ -108,7 +108,7 @@ class DualSamplingNet(nn.Module):
             raise ValueError(f"ratio_thresholds are {tuple(ratio_thresholds)}. Expected the lower threshold first.")
         self.uniform = AttentionResNet() if uniform is None else uniform
         self.size_balanced = AttentionResNet() if size_balanced is None else size_balanced
-        self.definition = self.uniform.definition
+        self.definition = getattr(self.uniform, "definition", {})
         self.weights = (float(weights[0]), float(weights[1]))
         self.ratio_thresholds = (float(ratio_thresholds[0]), float(ratio_thresholds[1]))
         self.decision_threshold = float(decision_threshold)

@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 SUFFIX = ".json"
 NETWORK, SETTINGS, SPLIT, WEIGHTS = "network", "settings", "split", "weights_sha256"
+SYSTEM = "system"
 TRAINED_ON, VALIDATED_ON = "trained_on", "validated_on"
 # Number of first and last bytes of a file in its digest, in addition to its size.
 ENDS = 65536
@@ -121,6 +122,14 @@ class TrainedWith:
             default: where no card has it.
         """
         return next((card[NETWORK][name] for card in self.cards if name in card.get(NETWORK, {})), default)
+
+    def system(self, default: str) -> str:
+        """Name of the system that the weights are of, such as ``plain``.
+
+        Args:
+            default: where no card has it.
+        """
+        return next((str(card[SYSTEM]) for card in self.cards if SYSTEM in card), default)
 
     def split(self, name: str, default: Any) -> Any:
         """A number of the split of the training, such as ``num_folds``.

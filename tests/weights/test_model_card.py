@@ -174,6 +174,12 @@ def test_a_fold_of_another_split_is_logged(weights, cases, caplog, num_folds, wa
     assert said == ["Fold 0 is not that of the training: num_folds 10 instead of 5."] * warnings
 
 
+def test_weights_keep_the_name_of_their_system(weights):
+    assert TrainedWith(weights).system("uniform") == "uniform"
+    write_card(weights, {**CONTENT, "system": "plain"})
+    assert TrainedWith(weights).system("uniform") == "plain"
+
+
 def test_a_network_has_the_arguments_of_the_card_that_it_knows_and_those_that_are_given(tmp_path):
     weights = tmp_path / "model.pt"
     weights.write_bytes(b"weights")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from custom_components.transforms.attention_levels import LEVELS_FROM
+from custom_components.weights.model_card import write_card
 from ignite.engine import Events
 from monai.bundle import ConfigParser, verify_net_in_out
 
@@ -204,6 +205,25 @@ def test_an_overlay_overrides_and_never_repeats(names):
     check_overlay(parser_of(base), ConfigParser.load_config_file(config_files(overlay)[-1]), OVERLAYS[names])
 
 
+@pytest.mark.parametrize(
+    ("overlay", "system"), [("train.yaml", "uniform"), ("plain.yaml", "plain"), ("size_balanced.yaml", "size_balanced")]
+)
+def test_an_evaluation_with_the_overlay_of_a_training_scores_its_weights_in_a_folder_of_their_own(overlay, system):
+    names = ("evaluate.yaml",) if overlay == "train.yaml" else ("evaluate.yaml", overlay)
+    ConfigParser.load_config_files([str(BUNDLE.folder / "configs" / name) for name in names])  # as MONAI does first
+    parser = BUNDLE.workflow(*names, bundle_root="here").parser
+    assert parser.get_parsed_content("ckpt_path") == f"here/models/{system}/model.pt"
+    assert parser.get_parsed_content("output_dir") == f"here/eval/{system}"
+
+
+def test_weights_name_the_folder_of_their_scores(tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"weights")
+    write_card(path, {"system": "plain"})
+    parser = BUNDLE.workflow("evaluate.yaml", bundle_root="here", ckpt_path=path).parser
+    assert parser.get_parsed_content("output_dir") == "here/eval/plain"
+
+
 def learning_rates(get, epochs: int) -> list[float]:
     """Of each epoch, the scheduler stepped after it."""
     scheduler, optimizer, rates = get("lr_scheduler"), get("optimizer"), []
@@ -261,6 +281,7 @@ KNOBS = {
     "layers": ([1, 2, 1, 1], lambda get: len(get("network_def").layer2), 2),
     "no_max_pool": (False, lambda get: get("network_def").no_max_pool, False),
     "fold": (1, lambda get: {scan["fold"] for scan in get("split")["validation"]}, {1}),
+    "system": ("mine", lambda get: get("model_card").system, "mine"),
     "seed": (7, lambda get: get("train#sampler").seed, 7),
     "num_workers": (1, lambda get: get("train#dataloader").num_workers, 1),
     "cache_dir": ("", lambda get: get("train#dataset").cache_dir, None),
