@@ -119,10 +119,14 @@ def _lesions(findings: ScanFindings, scan: DisplayedScan) -> dict[str, Any] | No
         return None
     volumes_ml = lesion_volumes_ml(findings.lesions, findings.affine)
     lung = int(scan.lung_voxels.sum())
-    in_lungs = np.bincount(findings.lesions[findings.lungs != 0], minlength=len(LESION_CLASSES) + 1)
+    in_lungs, everywhere = (
+        np.bincount(voxels, minlength=len(LESION_CLASSES) + 1)
+        for voxels in (findings.lesions[findings.lungs != 0], findings.lesions.ravel())
+    )
     return {
         "volume_ml": {name: round(volume, _VOLUME_DECIMALS) for name, volume in volumes_ml.items()},
         "percent_of_lung": {LESION_CLASSES[k - 1]: _percent(int(in_lungs[k]), lung) for k in INFECTION_LABELS},
+        "outside_lungs_ml": _ml(scan, sum(int(everywhere[k] - in_lungs[k]) for k in INFECTION_LABELS)),
         "slices_searched": sorted(findings.lesion_slices),
         "slices": _indices(scan, np.any(scan.lesions, axis=(0, 1))),
     }

@@ -99,6 +99,7 @@ def test_volumes_worked_out_by_hand():
     assert report["lesions"] == {
         "volume_ml": {"ground_glass": 0.01, "consolidation": 0.05, "pleural_effusion": 0.06},
         "percent_of_lung": {"ground_glass": 1.3889, "consolidation": 5.5556},
+        "outside_lungs_ml": 0.01,
         "slices_searched": [3, 5],
         "slices": [3, 5],
     }
@@ -142,7 +143,18 @@ def test_without_any_lung_there_is_no_ratio():
     assert report["summary"].startswith("No lungs were segmented")
 
 
-def test_infection_outside_the_lungs_is_reported_and_not_counted():
+def test_lesions_in_the_lungs_and_in_the_margin_add_up_to_their_volumes(tmp_path):
+    report = describe_scan(by_hand())
+    lesions, lung_ml = report["lesions"], report["lungs"]["volume_ml"]["total"]
+    inside = sum(lesions["percent_of_lung"].values()) / 100 * lung_ml
+    both = lesions["volume_ml"]["ground_glass"] + lesions["volume_ml"]["consolidation"]
+    assert both == pytest.approx(inside + lesions["outside_lungs_ml"], abs=1e-5)
+    assert "0.01 ml of ground-glass and consolidation lie in the margin outside the lungs" in page_of(
+        by_hand(), tmp_path
+    )
+
+
+def test_infection_outside_the_lungs_is_told_and_not_counted():
     infection = by_hand().infection.copy()
     infection[2, :4, 0] = 1
     report = describe_scan(by_hand(infection=infection))
