@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from custom_components.datalists.scans import list_scans
     from custom_components.datalists.slices import list_cases
     from custom_components.datalists.split import split_cases
+    from custom_components.diagnosis.bundle_network import bundle_folder
     from custom_components.engines.case_evaluator import CaseDataset, CaseEvaluator
     from custom_components.engines.prepare_scan_batch import PrepareScanBatch
     from custom_components.engines.process_device import process_device
@@ -154,6 +155,7 @@ __all__ = [
     "__version__",
     "begin",
     "body_mask",
+    "bundle_folder",
     "check_infections",
     "check_lesions",
     "check_switches",

@@ -22,7 +22,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     np.save(folder / "hu.npy", scan.image_hu.astype(np.float32))
     np.save(folder / "affine.npy", scan.affine)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
+        patch.chdir(folder)  # any folder will do
         for block in BLOCKS:
             exec(block.replace("/path/to", str(folder)), names)
     return SimpleNamespace(folder=folder, **names)

@@ -200,12 +200,40 @@ def find_bundle(name: str, bundles_dir: str | Path | None = None) -> Path | None
     Raises:
         ValueError: when ``bundles_dir`` does not hold it.
     """
-    around = Path(custom_components.__file__).resolve().parent.parent
-    places = [Path(bundles_dir)] if bundles_dir else [around, around.parent]
+    places = [Path(bundles_dir)] if bundles_dir else _places()
     found = next((place / name for place in places if (place / name / INFERENCE).is_file()), None)
     if found is None and bundles_dir:
         raise ValueError(f"No {name} with {INFERENCE} in {bundles_dir}. Give the folder that holds both bundles.")
     return found
+
+
+def bundle_folder(name: str, bundles_dir: str | Path | None = None) -> Path:
+    """Folder of a bundle, in a clone or after ``pip install``.
+
+    Args:
+        name: ``covid_cap_bundle`` or ``covid_seg_bundle``.
+        bundles_dir: folder that holds the bundles; None looks next to the package.
+
+    Returns:
+        Its folder, absolute.
+
+    Raises:
+        ValueError: when it is not there; names the folders that were searched.
+
+    Example:
+        >>> bundle_folder("covid_seg_bundle").name
+        'covid_seg_bundle'
+    """
+    found = find_bundle(name, bundles_dir)
+    if found is None:
+        places = " and ".join(map(str, _places()))
+        raise ValueError(f"No {name} with {INFERENCE} in {places}. Give bundles_dir, the folder that holds them.")
+    return found.resolve()
+
+
+def _places() -> list[Path]:
+    around = Path(custom_components.__file__).resolve().parent.parent
+    return [around, around.parent]
 
 
 def _like(output: torch.Tensor, image: MetaTensor) -> torch.Tensor:

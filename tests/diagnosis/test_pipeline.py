@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from custom_components.diagnosis.bundle_network import BundleNetwork, describe_model, find_bundle
+from custom_components.diagnosis.bundle_network import BundleNetwork, bundle_folder, describe_model, find_bundle
 from custom_components.diagnosis.classification import classify
 from custom_components.diagnosis.kept_results import KeptResults, StageClock
 from custom_components.diagnosis.lesions import find_lesions
@@ -334,6 +334,14 @@ def test_a_slice_is_no_scan(tmp_path):
 def test_the_bundles_of_the_clone_are_found_beside_the_package():
     assert find_bundle("covid_cap_bundle") == ROOT / "covid_cap_bundle"
     assert find_bundle("no_such_bundle") is None
+
+
+def test_a_bundle_that_is_nowhere_is_refused_with_where_it_was_searched():
+    assert bundle_folder("covid_seg_bundle") == ROOT / "covid_seg_bundle"
+    with pytest.raises(
+        ValueError, match=rf"No no_such_bundle with configs/inference.json in {ROOT} and {ROOT.parent}\."
+    ):
+        bundle_folder("no_such_bundle")
 
 
 def test_a_folder_without_the_bundle_is_refused(tmp_path):

@@ -127,7 +127,7 @@ def plan_study(
     Raises:
         ValueError: if it is neither of the two bundles, or an option is not supported.
     """
-    place = bundle_folder(bundle)
+    place = studied_bundle(bundle)
     plan = next(plan for mark, plan in PLANNERS.values() if (place / "configs" / mark).is_file())
     given = {name: value for name, value in options.items() if value is not None}
     known = inspect.signature(plan).parameters
@@ -137,8 +137,8 @@ def plan_study(
     return plan(place, folder, dataset_dir, keep_hashes, **given)
 
 
-def bundle_folder(name: str) -> Path:
-    """Find the folder of a bundle from its path or name.
+def studied_bundle(name: str) -> Path:
+    """Folder of a bundle, by its path or by its name.
 
     Raises:
         ValueError: if it is neither of the two bundles.

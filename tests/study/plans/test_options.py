@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 from custom_components.study.plans.cap_study import CapStudy
-from custom_components.study.plans.options import bundle_folder, plan_cap_study, plan_seg_study, plan_study
+from custom_components.study.plans.options import plan_cap_study, plan_seg_study, plan_study, studied_bundle
 from custom_components.study.plans.seg_study import SegStudy
 
 from tests.bundles.conftest import ROOT
@@ -31,19 +31,19 @@ def seg(slices, tmp_path, **given) -> SegStudy:
 
 @pytest.mark.parametrize("name", ["covid_cap_bundle", "some/where/covid_seg_bundle/"])
 def test_a_bundle_is_found_by_its_name(name):
-    assert bundle_folder(name) == ROOT / Path(name).name
+    assert studied_bundle(name) == ROOT / Path(name).name
 
 
 def test_a_bundle_is_found_by_its_path(tmp_path, monkeypatch):
     (tmp_path / "my_cap").symlink_to(CAP)
     monkeypatch.chdir(tmp_path)
-    assert bundle_folder("my_cap") == tmp_path / "my_cap"
+    assert studied_bundle("my_cap") == tmp_path / "my_cap"
 
 
 @pytest.mark.parametrize("name", ["covid_bundle", "", "/nowhere"])
-def test_an_unknown_bundle_is_refused(name):
-    with pytest.raises(ValueError, match="Expected covid_cap_bundle or covid_seg_bundle, or the path of such a bundle"):
-        bundle_folder(name)
+def test_a_bundle_that_is_none_is_refused(name):
+    with pytest.raises(ValueError, match="Expected covid_cap_bundle or covid_seg_bundle, or the folder of one"):
+        studied_bundle(name)
 
 
 def test_by_default_a_study_is_the_papers_but_for_what_leaks(scans, slices, tmp_path):
