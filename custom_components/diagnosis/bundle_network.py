@@ -8,6 +8,7 @@ from typing import Any
 
 import custom_components
 import torch
+from custom_components.command_line.typed_words import did_you_mean
 from custom_components.files.digest import file_digest
 from custom_components.handlers.load_weights import OPTION, LoadWeights
 from custom_components.reports.scan.findings import Model
@@ -138,7 +139,8 @@ def precision_settings(precision: str) -> dict[str, Any]:
         {'amp': False}
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}. Expected one of: {', '.join(PRECISIONS)}.")
+        near = did_you_mean(str(precision), PRECISIONS, prefix="")
+        raise ValueError(f"precision is {precision!r}. Expected one of: {', '.join(PRECISIONS)}.{near}")
     half = {"amp": True, "half_type": "bfloat16", "use_half": True, "segment_amp": True}
     settings: dict[str, dict[str, Any]] = {"auto": {}, "fp32": {"amp": False}, "bf16": half}
     return settings[precision]

@@ -1,14 +1,19 @@
 """``python -m custom_components diagnose``: from raw CT to findings."""
 
+import json
 import logging
 from pathlib import Path
 
 from custom_components.command_line.endings import check_flags, ended_by_ctrl_c
+from custom_components.diagnosis.bundle_network import precision_settings
+from custom_components.diagnosis.case_folder import REPORT
+from custom_components.diagnosis.lesions import check_infection_by
 from custom_components.diagnosis.pipeline import Diagnosis, Weights
 from custom_components.diagnosis.queue import QueueResult, run_queue, scan_sources
 from custom_components.diagnosis.scan_run import diagnose_scan
 from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.files.atomic import writable_folder
+from custom_components.reports.scan.sentences import findings_line
 
 # Exit status of a run that had no network.
 NO_NETWORK = 3
@@ -56,16 +61,21 @@ def diagnose(
         include_patient_id=include_patient_id, no_lesion_classes=no_lesion_classes, dicom=dicom, profile=profile
     )
     _check_apart(Path(scan), Path(output_dir))
+    files = {"cap": cap_weights, "seg": seg_weights, "segment": segment_weights, "lungmask": lungmask_weights}
+    weights = Weights(**{name: Path(file) for name, file in files.items() if file is not None})
+    weights.check()
+    precision_settings(precision)
+    check_infection_by(infection_by)
     sources = scan_sources(scan)
     writable_folder(output_dir)
-    files = (cap_weights, seg_weights, segment_weights, lungmask_weights)
-    weights = Weights(*(None if file is None else Path(file) for file in files))
     diagnosis = Diagnosis(weights, bundles_dir, not no_lesion_classes, precision, include_patient_id, infection_by)
     if why := diagnosis.why_no_network():
         _logger.warning("%s", why)
 
     def process(source: ScanSource, folder: Path) -> None:
         diagnose_scan(source, folder, diagnosis, dicom)
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        _logger.info("Case %s: %s", source.case_id, findings_line(report))
         if profile:
             _logger.info("Case %s:\n%s", source.case_id, source.clock.table())
 
@@ -75,9 +85,8 @@ def diagnose(
 
 
 def _conclude(result: QueueResult, count: int, why: str) -> None:
-    _logger.info(
-        "%d of %d scans finished, %d of them before", len(result.done) + len(result.skipped), count, len(result.skipped)
-    )
+    before = f", {len(result.skipped)} of them in an earlier run" if result.skipped else ""
+    _logger.info("%d of %d scans finished%s", len(result.done) + len(result.skipped), count, before)
     if result.done:
         _logger.info("%.0f s in all, %.0f scans an hour", result.seconds, result.scans_an_hour)
     if result.failed:

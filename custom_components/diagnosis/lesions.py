@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from custom_components.command_line.typed_words import did_you_mean
 from custom_components.diagnosis.bundle_network import BundleNetwork
 from custom_components.diagnosis.lung_sources import LungMasks
 from custom_components.reports.lesions import INFECTION_LABELS
@@ -134,7 +135,8 @@ def check_infection_by(infection_by: str) -> None:
         ValueError: naming the two that there are.
     """
     if infection_by not in (EITHER, VBNET):
-        raise ValueError(f"infection_by is {infection_by!r}. Expected {EITHER!r} or {VBNET!r}.")
+        near = did_you_mean(str(infection_by), (EITHER, VBNET), prefix="")
+        raise ValueError(f"infection_by is {infection_by!r}. Expected {EITHER!r} or {VBNET!r}.{near}")
 
 
 def find_infection(masks: LungMasks, lesions: LesionMap, infection_by: str = EITHER) -> Infection:

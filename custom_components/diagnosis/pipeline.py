@@ -75,6 +75,16 @@ class Weights:
     segment: Path | None = None
     lungmask: Path | None = None
 
+    def check(self) -> None:
+        """Check that the files are there.
+
+        Raises:
+            ValueError: names the file and its option.
+        """
+        for name, file in vars(self).items():
+            if file is not None and not file.is_file():
+                raise ValueError(f"No weights at {file}. Correct the path, or leave --{name}_weights out.")
+
 
 class Diagnosis:
     """All networks that there are weights for, ready for any number of scans.
@@ -101,6 +111,7 @@ class Diagnosis:
         infection_by: str = EITHER,
     ) -> None:
         weights = weights or Weights()
+        weights.check()
         precision_settings(precision)
         check_infection_by(infection_by)
         if weights.seg is not None and not lesion_classes:
@@ -283,8 +294,6 @@ def _bundle(name: str, bundles_dir: str | Path | None, needed_for: Path | None) 
 
 def _weights(bundle: Path | None, given: Path | None, usual: str) -> Path | None:
     if given is not None:
-        if not given.is_file():
-            raise ValueError(f"No weights at {given}. Correct the path, or leave the option out.")
         return given
     return bundle / usual if bundle is not None and (bundle / usual).is_file() else None
 

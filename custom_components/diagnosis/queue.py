@@ -129,7 +129,7 @@ def _one(
         raise ValueError("No folder can be named after this scan. Rename it: letters and digits, 200 bytes at most.")
     if is_finished(target / case):
         result.skipped.append(case)
-        _logger.info("Case %s (%s) was finished before: skipped", case, place)
+        _logger.info("Case %s (%s) was finished before: skipped. Remove its folder to do it again", case, place)
         return
     with case_folder(target / case) as folder:
         if folder is not None:

@@ -156,6 +156,7 @@ OTHER_PROCESS = (
 _LOADER_BUS = re.compile(r"DataLoader worker \(pid.*Bus error")
 _LOADER_KILLED = re.compile(r"DataLoader worker \(pid.*\) (?:is killed by signal|exited unexpectedly)")
 _PEER = re.compile(r"gloo/transport|Connection closed by peer|Connection reset by peer|NCCL.*remote process exited")
+_NO_CUDA = re.compile(r"Torch not compiled with CUDA enabled|Found no NVIDIA driver|No CUDA GPUs are available")
 _SYSTEM = re.compile(r"^\[Errno (\d+)\] ([^:\n]+)(?:: '([^'\n]+)')?")
 
 
@@ -171,9 +172,13 @@ def machine_fault(message: str) -> str | None:
     Example:
         >>> machine_fault("[Errno 30] Read-only file system: '/results/a.json'")
         '/results/a.json: Read-only file system. Make it writable, or choose another folder.'
+        >>> machine_fault("Torch not compiled with CUDA enabled")
+        'There is no CUDA device, or this PyTorch was built without CUDA. Use --device cpu.'
         >>> machine_fault("Case 012: label has value 7.") is None
         True
     """
+    if _NO_CUDA.search(message):
+        return "There is no CUDA device, or this PyTorch was built without CUDA. Use --device cpu."
     if _LOADER_BUS.search(message):
         return f"A data loading process ran out of shared memory. {SHARED_MEMORY}."
     if _LOADER_KILLED.search(message):

@@ -1,4 +1,5 @@
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -136,10 +137,28 @@ def test_a_queue_goes_on_over_a_bad_study_and_ends_with_status_1(run, scan, bare
     assert "1 of 3 scans failed:\n  bad: bad.nii.gz is truncated or not a NIfTI file" in caplog.text
     assert sorted(path.name for path in out.iterdir()) == [uid, "good"]
     assert all((folder / "report.json").is_file() for folder in out.iterdir())
+    assert re.search(r"Case good: lungs [\d .]+ ml$", caplog.text, re.M)
     caplog.clear()
     (scans / "bad.nii.gz").unlink()
     assert run(*arguments) == NO_NETWORK
-    assert "2 of 2 scans finished, 2 of them before" in caplog.text
+    assert "2 of 2 scans finished, 2 of them in an earlier run" in caplog.text
+    assert "was finished before: skipped. Remove its folder to do it again" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--precision", "fp16"), "precision is 'fp16'. Expected one of: auto, fp32, bf16. Did you mean bf16?"),
+        (("--infection_by", "vbnets"), "infection_by is 'vbnets'. Expected 'either' or 'vbnet'. Did you mean vbnet?"),
+        (("--cap_weights", "nowhere.pt"), "No weights at nowhere.pt. Correct the path, or leave --cap_weights out."),
+        (("--lungmask_weights", "no.pth"), "No weights at no.pth. Correct the path, or leave --lungmask_weights out."),
+    ],
+)
+def test_options_are_checked_before_the_scan_is_looked_for(tmp_path, options, said):
+    given = {options[0].removeprefix("--"): options[1]}
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        diagnose(str(tmp_path / "no scan"), str(tmp_path / "out"), **given)
+    assert not (tmp_path / "out").exists()
 
 
 def test_ctrl_c_ends_with_its_status_and_says_how_to_go_on(run, scan, bare_bundles, tmp_path, monkeypatch, caplog):

@@ -33,6 +33,25 @@ def amount_text(value: float) -> str:
     return f"{value:,.{decimals}f}".replace(",", _THIN)
 
 
+def findings_line(report: Mapping[str, Any]) -> str:
+    """The numbers of a report on one line, for a log; what is unknown is left out.
+
+    Args:
+        report: content of report.json.
+    """
+    infection, lesions, scores = report["infection"], report["lesions"], report["scores"]
+    found = [f"lungs {amount_text(report['lungs']['volume_ml']['total'])} ml"]
+    if infection is not None:
+        percent = infection["percent_of_lung"]["total"]
+        share = "" if percent is None else f" ({amount_text(percent)} %)"
+        found.append(f"infection {amount_text(infection['volume_ml']['total'])} ml{share}")
+    if lesions is not None and lesions["slices_searched"]:
+        found += [f"{LESION_NAMES[name]} {amount_text(volume)} ml" for name, volume in lesions["volume_ml"].items()]
+    if scores is not None and scores["p_final"] is not None:
+        found.append(f"P_final {scores['p_final']:.3f}")
+    return ", ".join(found).replace(_THIN, " ")
+
+
 def summary_of(report: Mapping[str, Any]) -> str:
     """Summarise the findings in a few sentences.
 

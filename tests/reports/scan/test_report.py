@@ -12,6 +12,7 @@ import pytest
 from custom_components.reports.scan.description import describe_scan
 from custom_components.reports.scan.findings import ScanFindings, Scores
 from custom_components.reports.scan.report import write_report
+from custom_components.reports.scan.sentences import findings_line
 from jsonschema import Draft202012Validator, ValidationError
 from monai.data import MetaTensor
 from monai.transforms import Orientation
@@ -152,6 +153,14 @@ def test_lesions_in_the_lungs_and_in_the_margin_add_up_to_their_volumes(tmp_path
     assert "0.01 ml of ground-glass and consolidation lie in the margin outside the lungs" in page_of(
         by_hand(), tmp_path
     )
+
+
+def test_the_numbers_of_a_report_are_one_line_without_what_is_unknown():
+    volumes = "ground-glass opacity 0.01 ml, consolidation 0.05 ml, pleural effusion 0.06 ml"
+    assert findings_line(describe_scan(by_hand())) == f"lungs 0.72 ml, infection 0.05 ml (6.94 %), {volumes}"
+    unknown = describe_scan(by_hand(infection=None, infection_source=None, lesions=None, lesion_slices=()))
+    assert findings_line(unknown) == "lungs 0.72 ml"
+    assert findings_line({**unknown, "scores": {"p_final": 0.8124}}) == "lungs 0.72 ml, P_final 0.812"
 
 
 def test_infection_outside_the_lungs_is_told_and_not_counted():
