@@ -87,7 +87,7 @@ class CaseFiles(ABC):
                 output[NOT_WRITTEN] = self._unwritten
                 continue
             self._done += 1
-            _logger.info("Case %s is finished: %s", name, self.output_dir / name)
+            _logger.info("Case %s is finished: %s", name, (self.output_dir / name).absolute())
 
     def _completed(self, engine: Workflow) -> None:
         done, cases = self._done, engine.state.iteration

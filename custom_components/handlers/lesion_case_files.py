@@ -69,7 +69,7 @@ def _overlay(case: CaseLesions, z: int) -> Image.Image:
     labels = {"truth": case.truth, "prediction": case.label}
     shown = {name: label[..., z] for name, label in labels.items() if label is not None}
     name, last = short_name(case.case_id), len(case.slice_indices) - 1
-    title = f"{name}, slice {case.slice_indices[z]} of 0 to {last}" if last else name
+    title = f"{name}, slice {case.slice_indices[z]} (of 0 to {last})" if last else name
     return draw_slice(case.image_hu[..., z], shown, title + _dice_in_words(case), case.display.spacing_mm[:2])
 
 

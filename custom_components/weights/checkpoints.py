@@ -54,11 +54,12 @@ def training_folder(path: str | Path, resume: bool = False) -> Path:
     return folder
 
 
-def training_ended(path: str | Path) -> None:
+def training_ended(path: str | Path, tensorboard_dir: str | Path | None = None) -> None:
     """Log the files that a training has written, with the score of the best epoch.
 
     Args:
         path: folder of the checkpoints.
+        tensorboard_dir: folder of the losses and scores.
     """
     if idist.get_rank() != 0:
         return
@@ -66,7 +67,8 @@ def training_ended(path: str | Path) -> None:
     score = read_card(folder / "model.pt").get("score") or {}
     best = f"Best {score['name']}: {score['value']:.4f}, epoch {score['epoch']}. " if score.get("value") else ""
     found = [name for name in (*RESULTS, "resume_checkpoint_epoch=*.pt") if any(folder.glob(name))]
-    _logger.info("Training ended. %sFiles in %s: %s", best, folder, ", ".join(found))
+    curves = f". TensorBoard: {Path(tensorboard_dir).absolute()}" if tensorboard_dir else ""
+    _logger.info("Training ended. %sFiles in %s: %s%s", best, folder, ", ".join(found), curves)
 
 
 def epoch_checkpoints(folder: str | Path, prefix: str = "resume") -> dict[int, Path]:

@@ -1,5 +1,6 @@
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,9 +144,10 @@ def test_a_negative_number_of_overlays_is_refused(tmp_path):
         LesionCaseFiles(tmp_path, overlay_slices=-1)
 
 
-def test_the_log_names_each_case_and_the_folder(tmp_path, label, caplog):
+def test_the_log_names_each_case_and_the_folder_absolutely(tmp_path, label, caplog, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)
     with caplog.at_level(logging.INFO):
-        report_on([batch_of(label, "scans/012.nii.gz"), batch_of(label, "scans/013.nii.gz")], tmp_path)
+        report_on([batch_of(label, "scans/012.nii.gz"), batch_of(label, "scans/013.nii.gz")], Path(tmp_path.name))
     assert f"Case 013 is finished: {tmp_path / '013'}" in caplog.text
     assert f"2 of 2 cases, a folder each: {tmp_path}" in caplog.text
 
@@ -161,6 +163,6 @@ def test_an_overlay_beside_the_truth_names_case_and_score(tmp_path, label, monke
     report_on([batch_of(label, "scans/012.nii.gz", label=truth)], tmp_path, overlay_slices=1)
     report_on([batch_of(label, "scans/013.nii.gz")], tmp_path, overlay_slices=1)
     assert titles == [
-        "012, slice 2 of 0 to 6; Dice of the case: ground-glass 0.80, pleural effusion 1.00",
-        "013, slice 2 of 0 to 6",
+        "012, slice 2 (of 0 to 6); Dice of the case: ground-glass 0.80, pleural effusion 1.00",
+        "013, slice 2 (of 0 to 6)",
     ]

@@ -63,6 +63,7 @@ def test_weights_of_other_networks_in_the_folder_stay(folder):
 def test_the_end_of_a_training_names_the_best_score_and_the_files(folder, caplog):
     write_card(folder / "model.pt", {"score": {"name": "val_auc", "value": 0.91234, "epoch": 7}})
     with caplog.at_level(logging.INFO):
-        training_ended(folder)
+        training_ended(folder, folder / "curves")
     files = "model.pt, model.json, split.json, resume_checkpoint_epoch=*.pt"
-    assert f"Training ended. Best val_auc: 0.9123, epoch 7. Written: {folder}: {files}" in caplog.text
+    said = f"Training ended. Best val_auc: 0.9123, epoch 7. Files in {folder}: {files}. TensorBoard: {folder}/curves"
+    assert said in caplog.text
