@@ -66,9 +66,9 @@ def fitting(texts: Sequence[str], letters: int, lines: int) -> list[str]:
     """Select the first texts that fit into an area of the page.
 
     Args:
-        texts: sentences; a long one is shortened to half of the area.
-        letters: characters per line.
-        lines: lines of the area.
+        texts: sentences; a long one is shortened to half of the place where they do not all fit whole.
+        letters: of a line.
+        lines: of the place.
 
     Returns:
         The texts that fit, in order.
@@ -76,7 +76,12 @@ def fitting(texts: Sequence[str], letters: int, lines: int) -> list[str]:
     Example:
         >>> fitting(["one line", "another that needs two", "no more room"], letters=12, lines=2)
         ['one line', 'another tha…']
+        >>> fitting(["a long one that has the room"], letters=12, lines=3)
+        ['a long one that has the room']
     """
+    whole = [" ".join(text.split()) for text in texts]
+    if sum(math.ceil(len(text) / letters) for text in whole) <= lines:
+        return whole
     shown: list[str] = []
     most = max(1, lines // 2) * letters
     for text in texts:

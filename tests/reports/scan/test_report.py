@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from custom_components.reports.scan.description import describe_scan
-from custom_components.reports.scan.findings import ScanFindings, Scores
+from custom_components.reports.scan.findings import Model, ScanFindings, Scores
 from custom_components.reports.scan.report import write_report
 from custom_components.reports.scan.sentences import findings_line
 from jsonschema import Draft202012Validator, ValidationError
@@ -320,6 +320,14 @@ def test_where_no_slice_was_searched_no_lesion_volume_is_shown(written):
 
 def test_a_slice_that_was_not_searched_is_no_finding(written):
     assert "does not exclude infection" in written["no infection"][0]["summary"]
+
+
+def test_what_was_not_done_and_the_training_data_are_whole_where_they_fit(tmp_path):
+    trained_on, not_done = "scan " * 30 + "end.", "sentence " * 30 + "end."
+    models = tuple(Model(name, "1", f"{name}.pt", "0" * 64, trained_on) for name in "ab")
+    page = page_of(by_hand(models=models, not_done=(not_done,)), tmp_path)
+    assert page.count(trained_on) == 2
+    assert not_done in page
 
 
 def test_lists_too_long_for_the_page_are_whole_in_the_json(written):
