@@ -1,6 +1,6 @@
 """LSH attention as one graph of tensor operations for ONNX: no loop over blocks, no data-dependent size.
 
-The same function as ``lsh_hashing`` and ``lsh_rounds`` compute, in the notation of ``lsh_steps``; all chunks of a round
+The same function as ``hashing`` and ``rounds`` compute, in the notation of ``steps``; all chunks of a round
 at once, so that memory is some kilobytes a token. Tokens are sorted by (bucket, position) as one number, so that no
 stable sort is needed.
 """

@@ -1,6 +1,6 @@
 """Steps of one round of LSH attention: chunk, select pairs, attend, combine.
 
-Chen et al. 2020, Sec. II-C; hashing and sorting, the steps before, are in ``lsh_hashing``. Notation: T sorted tokens,
+Chen et al. 2020, Sec. II-C; hashing and sorting, the steps before, are in ``hashing``. Notation: T sorted tokens,
 chunks of m, vectors of D.
 """
 
