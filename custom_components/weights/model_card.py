@@ -57,6 +57,7 @@ def read_card(weights: str | Path | None) -> dict[str, Any]:
     Args:
         weights: file of the weights.
     """
+    weights = str(weights or "")  # the command line may have read the name of a file as a number
     if not weights or not (path := card_path(weights)).is_file() or not Path(weights).is_file():
         return {}
     try:
@@ -100,8 +101,8 @@ class TrainedWith:
         [369, 369]
     """
 
-    def __init__(self, weights: str | Path | Sequence[str | Path] | None) -> None:
-        files = [weights] if weights is None or isinstance(weights, str | Path) else list(weights)
+    def __init__(self, weights: str | Path | list[str | Path] | tuple[str | Path, ...] | None) -> None:
+        files = list(weights) if isinstance(weights, list | tuple) else [weights]
         self.cards = [read_card(file) for file in files]
         self._check_agree(files)
 

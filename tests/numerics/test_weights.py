@@ -17,7 +17,7 @@ from monai.utils import set_determinism
 
 from tests.bundles.cap.conftest import BUNDLE as CAP
 from tests.bundles.cap.conftest import SMALL as SMALL_CAP
-from tests.bundles.conftest import Bundle, steps_of
+from tests.bundles.conftest import Bundle, transforms_in
 from tests.bundles.seg.conftest import BUNDLE as SEG
 from tests.bundles.seg.conftest import SMALL as SMALL_SEG
 from tests.ecosystem.small_bundle import small_bundle
@@ -124,7 +124,7 @@ def test_lungs_of_a_network_that_fails_are_not_taken_for_no_lungs(tmp_path):
     ],
 )
 def test_the_output_is_checked_before_anything_is_made_of_it(bundle, config, key):
-    names = [step["_target_"] for step in steps_of(bundle.parser_of(config), key)]
+    names = [step["_target_"] for step in transforms_in(bundle.parser_of(config), "@" + key.replace("::", "#"))]
     before = names[: names.index("custom_components.CheckPredictiond")]
     assert before in ([], ["FlattenSubKeysd"])
 

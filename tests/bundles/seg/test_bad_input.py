@@ -192,7 +192,7 @@ def test_a_broken_checkpoint_is_not_resumed_from(training_message, data, tmp_pat
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "resume_checkpoint_epoch=3.pt").write_bytes(b"half a file")
     message = training_message(data, resume=True, epochs=9)
-    assert re.match(r"Cannot resume from checkpoint .*epoch=3.pt: .*Delete the file if it is broken", message)
+    assert re.match(r"Checkpoint .*epoch=3.pt cannot be resumed from: .*Delete the file if it is broken", message)
 
 
 def several_series(folder: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_bundle_is_found_by_its_path(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["covid_bundle", "", "/nowhere"])
 def test_a_bundle_that_is_none_is_refused(name):
-    with pytest.raises(ValueError, match="Expected covid_cap_bundle or covid_seg_bundle, or the folder of one"):
+    with pytest.raises(ValueError, match="Expected covid_cap_bundle or covid_seg_bundle, or the path"):
         studied_bundle(name)
 
 
