@@ -154,7 +154,7 @@ class KilledTraining:
         assert sorted(whole) == list(range(1, unbroken.options["epochs"] + 1))
         assert all(whole[epoch] == value for epoch, value in training.scores(self.score).items())
 
-    @pytest.mark.parametrize("number", [1, 4])
+    @pytest.mark.parametrize("number", [1, pytest.param(4, marks=pytest.mark.slow)])
     def test_killed_while_it_writes_a_checkpoint_it_ends_in_the_same_weights(self, unbroken, training, number):
         training.killed_in_save(number)
         assert [path.name for path in training.models.glob(".partial-*")]

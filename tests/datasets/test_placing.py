@@ -84,6 +84,7 @@ def test_an_empty_lung_mask_is_refused_by_name():
         place_masks(image(), {"lung": tensor(LUNG * 0, PHANTOM.affine)}, "lung", "one")
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_on_real_cts_no_mirrored_lung_comes_near_the_right_one():
     files = [*real_data("lung_ct").glob("*.npz"), *real_data("effusion_ct").glob("*.npz")]
