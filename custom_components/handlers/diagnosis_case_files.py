@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from custom_components.files.atomic import writable_folder
 from custom_components.handlers.case_files import NATIVE, CaseFiles
-from custom_components.infection_size import CAP_LARGE_ABOVE, COVID_SMALL_BELOW, ratio_band
+from custom_components.infection_size import ratio_band
 from custom_components.metrics.case_numbers import check_weighting, covid_probability, known_ratio
-from custom_components.networks.dual_sampling import branch_weight
+from custom_components.networks.dual_sampling import PAPER_THRESHOLDS, PAPER_WEIGHTS, branch_weight
 from custom_components.pictures.figures import draw_attention
 from custom_components.pictures.sheet import short_name
 from custom_components.reports.display import Display
@@ -47,8 +47,8 @@ class DiagnosisCaseFiles(CaseFiles):
         self,
         output_dir: str | Path,
         decimals: int = 4,
-        weights: tuple[float, float] = (0.35, 0.96),
-        ratio_thresholds: tuple[float, float] = (CAP_LARGE_ABOVE, COVID_SMALL_BELOW),
+        weights: tuple[float, float] = PAPER_WEIGHTS,
+        ratio_thresholds: tuple[float, float] = PAPER_THRESHOLDS,
     ) -> None:
         if decimals < 1:
             raise ValueError(f"Expected decimals >= 1, got {decimals}. A probability has at least one.")

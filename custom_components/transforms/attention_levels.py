@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from custom_components.images.case_id import case_id
 from custom_components.metrics.case_numbers import known_ratio
-from custom_components.networks.dual_sampling import branch_weight
+from custom_components.networks.dual_sampling import PAPER_THRESHOLDS, PAPER_WEIGHTS, branch_weight
 from monai.transforms import Transform
 
 # Lower ends of the levels 1, 2, 3, 4. The second one is the threshold beta = 0.4 of the paper's soft mask T(A).
@@ -71,8 +71,8 @@ class AttentionLevelsd(Transform):
         pred_key: str = "pred",
         ratio_key: str = "ratio",
         levels_from: Sequence[float] = LEVELS_FROM,
-        weights: tuple[float, float] = (0.35, 0.96),
-        ratio_thresholds: tuple[float, float] = (0.001, 0.030),
+        weights: tuple[float, float] = PAPER_WEIGHTS,
+        ratio_thresholds: tuple[float, float] = PAPER_THRESHOLDS,
     ) -> None:
         _check_levels(levels_from)
         self.us_key, self.ss_key = us_key, ss_key

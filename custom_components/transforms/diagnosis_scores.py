@@ -6,7 +6,7 @@ from custom_components._version import NOTICE
 from custom_components.images.case_id import case_id
 from custom_components.infection_size import CAP, CLASS_NAMES, COVID
 from custom_components.metrics.case_numbers import covid_probability, known_ratio
-from custom_components.networks.dual_sampling import branch_weight
+from custom_components.networks.dual_sampling import PAPER_THRESHOLDS, PAPER_WEIGHTS, branch_weight
 from monai.transforms import Transform
 
 _DECIMALS = 4
@@ -43,8 +43,8 @@ class DiagnosisScoresd(Transform):
         self,
         threshold: float = 0.5,
         result_key: str = "result",
-        weights: tuple[float, float] = (0.35, 0.96),
-        ratio_thresholds: tuple[float, float] = (0.001, 0.030),
+        weights: tuple[float, float] = PAPER_WEIGHTS,
+        ratio_thresholds: tuple[float, float] = PAPER_THRESHOLDS,
     ) -> None:
         self.threshold = threshold
         self.result_key = result_key
