@@ -246,12 +246,12 @@ def with_base(files: Sequence[str]) -> list[str]:
         files: paths, overlays last.
 
     Returns:
-        Paths; the added file is in the folder of the first.
+        Paths; the added file is in the folder of the file that names it.
     """
-    contents = map(ConfigParser.load_config_file, files)
-    bases = {str(content[ON_TOP_OF]) for content in contents if ON_TOP_OF in content}
-    missing = bases - {Path(file).name for file in files}
-    return [*(str(Path(files[0]).with_name(base)) for base in sorted(missing)), *files]
+    contents = {file: ConfigParser.load_config_file(file) for file in files}
+    bases = {str(Path(file).with_name(own[ON_TOP_OF])) for file, own in contents.items() if ON_TOP_OF in own}
+    given = {Path(file).name for file in files}
+    return [*sorted(base for base in bases if Path(base).name not in given), *files]
 
 
 def moved(files: Sequence[str]) -> dict[str, str]:

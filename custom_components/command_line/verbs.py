@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import itertools
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -188,9 +189,10 @@ class Verb:
         if many and not left:
             raise OptionError(f"{self.name} needs {many[0].name.upper()}.{self._hint}")
         if left and not many:
-            before = words[words.index(left[0]) - 1].lstrip("-").replace("-", "_")
-            if before in known and "bool" in known[before].types:
-                raise OptionError(f"--{before} is {left[0]!r}. Expected True or False.")
+            for word, after in itertools.pairwise(words):
+                switch = known.get(word.lstrip("-").replace("-", "_")) if word.startswith("--") else None
+                if after == left[0] and switch is not None and "bool" in switch.types:
+                    raise OptionError(f"--{switch.name} is {after!r}. Expected True or False.")
             raise OptionError(f"{left[0]!r} is not expected. Quote values that contain spaces.{self._hint}")
         named = {name: known[name].value(text) for name, text in {**options, **taken}.items()}
         return [many[0].value(text) for text in left], named

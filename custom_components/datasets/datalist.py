@@ -32,6 +32,9 @@ LAYOUTS = (
 
 _logger = logging.getLogger(__name__)
 
+# Allowed difference between a stored ratio and that of the masks: four decimals are enough.
+RATIO_TOLERANCE = 1e-4
+
 
 def build_datalist(
     dataset_dir: str | Path, output: str | Path = "", labels: str | Path = "", num_folds: int = 5, seed: int = 0
@@ -212,10 +215,6 @@ def fold_counts(cases: Sequence[Scan]) -> str:
         values = (name, len({case["patient_id"] for case in own}), len(own), *(groups[group] for group in SIZE_GROUPS))
         lines.append("  ".join(f"{value:>{len(head)}}" for head, value in zip(heads, values, strict=True)))
     return "\n".join(lines)
-
-
-# Allowed difference between a stored ratio and that of the masks: four decimals are enough.
-RATIO_TOLERANCE = 1e-4
 
 
 def check_datalist(dataset_dir: str | Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from custom_components.dicom.header_text import untold
+from custom_components.dicom.header_text import quiet_pydicom
 from custom_components.dicom.series import check_dicom_series
 from custom_components.dicom.volume import series_volume
 from custom_components.images.ct_reader import warn_once
@@ -76,7 +76,7 @@ def _header(path: Path) -> tuple[str, ...]:
     from pydicom import dcmread
 
     try:
-        with untold():
+        with quiet_pydicom():
             header = dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
             return tuple(str(header.get(tag) or "") for tag in TAGS)
     except Exception:  # pydicom raises many types of errors

@@ -175,11 +175,11 @@ def describe_model(bundle: Path, weights: Path, name: str) -> Model:
     except (OSError, ValueError):
         metadata = {}
     digest = file_digest(weights)
-    trained_on = str(metadata.get(TRAINED_ON, {}).get(digest) or _told(read_card(weights)))
+    trained_on = str(metadata.get(TRAINED_ON, {}).get(digest) or _described(read_card(weights)))
     return Model(name, str(metadata.get("version", "unknown")), weights.name, digest, trained_on)
 
 
-def _told(card: Mapping[str, Any]) -> str:
+def _described(card: Mapping[str, Any]) -> str:
     """What the card of weights trained elsewhere tells of their training."""
     if not card:
         return "unknown"

@@ -18,6 +18,13 @@ from custom_components.engines.case_evaluator import noted_when_unwritten
 from custom_components.files.digest import file_digest
 from custom_components.files.report_files import write_json
 
+NOTICE = "This case is not finished. Run the same command again: it takes what is here and does what is missing."
+# Files written at a time: most of the time goes into compressing, which frees the others.
+WRITERS = 2
+WRITE = "write NIfTI"
+_logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
 
 class StageClock:
     """Measures the stages of one scan: wall-clock and CPU seconds, all threads counted.
@@ -76,16 +83,6 @@ class StageClock:
         width = max(len(name) for name, _, _ in rows) + 5
         lines = [f"{'stage':<{width}}{'wall s':>10}{'CPU s':>9}"]
         return "\n".join([*lines, *(f"{name:<{width}}{wall:10.2f}{cpu:9.2f}" for name, wall, cpu in rows)])
-
-
-NOTICE = "This case is not finished. Run the same command again: it takes what is here and does what is missing."
-# Files written at a time: most of the time goes into compressing, which frees the others.
-WRITERS = 2
-WRITE = "write NIfTI"
-
-_logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class Stage(Protocol):

@@ -19,6 +19,9 @@ from scipy import ndimage
 
 _logger = logging.getLogger(__name__)
 
+# Sources of the infection, and how reports call the first.
+EITHER, VBNET = "either", "vbnet"
+EITHER_SOURCE = f"{VBNET_SOURCE} or lesion network (ground-glass, consolidation)"
 # Seconds between two lines of the log about one scan.
 LOG_EVERY_S = 30.0
 # Slices that are looked at together; the probabilities of so many are held at once.
@@ -109,10 +112,6 @@ def _with_effusion(lesions: np.ndarray, near: np.ndarray, searched: np.ndarray) 
     continued[0] = False
     reached = continued[parts].any(axis=(0, 1))
     return searched | ndimage.binary_dilation(reached, iterations=EXTENSION)
-
-
-EITHER, VBNET = "either", "vbnet"
-EITHER_SOURCE = f"{VBNET_SOURCE} or lesion network (ground-glass, consolidation)"
 
 
 @dataclass(frozen=True)

@@ -176,12 +176,20 @@ class Diagnosis:
         case, clock = source.case_id, source.clock
         made_from = {"image": volume_digest(np.asarray(image[0]), image.affine.numpy()), **self._settings}
         masks = stage(
-            "masks", made_from | _told(self.segmenter), (), lambda: self._masks(image, case, clock), LungMasks
+            "masks",
+            made_from | _network_settings(self.segmenter),
+            (),
+            lambda: self._masks(image, case, clock),
+            LungMasks,
         )
         lesions = LesionMap()
         if self.lesions is not None:
             lesions = stage(
-                "lesions", _told(self.lesions), ("masks",), lambda: self._lesions(image, masks, case, clock), LesionMap
+                "lesions",
+                _network_settings(self.lesions),
+                ("masks",),
+                lambda: self._lesions(image, masks, case, clock),
+                LesionMap,
             )
         joined = self.lesions is not None and self.infection_by == EITHER
         before = ("masks", "lesions") if joined else ("masks",)
@@ -197,7 +205,7 @@ class Diagnosis:
             network, ratio = self.classifier, partial(self._ratio, masks, infected, case, clock)
             found = stage(
                 "classification",
-                _told(network),
+                _network_settings(network),
                 ("infection",),
                 lambda: classify(image, masks, ratio(), network, case, clock),
                 classification_again,
@@ -318,6 +326,6 @@ def _odd(image: MetaTensor) -> tuple[str, ...]:
     return (f"The scan was read, although: {odd}.",) if odd else ()
 
 
-def _told(network: BundleNetwork | None) -> dict[str, Any]:
+def _network_settings(network: BundleNetwork | None) -> dict[str, Any]:
     """What decides the output of a network."""
     return {"network": None if network is None else asdict(network.model)}

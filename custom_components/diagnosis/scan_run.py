@@ -89,13 +89,13 @@ def _why_no_objects(source: ScanSource, image: MetaTensor, folder: Path) -> str 
         raise
     except Exception as error:
         raise_out_of_memory(error)
-        reason = f"{NO_DICOM} {_told(error, source.case_id, series.files)}"
+        reason = f"{NO_DICOM} {_safe_message(error, source.case_id, series.files)}"
         _logger.warning("Case %s: %s", source.case_id, reason)
         return reason
     return None
 
 
-def _told(error: Exception, case_id: str, files: Sequence[Path]) -> str:
+def _safe_message(error: Exception, case_id: str, files: Sequence[Path]) -> str:
     """Reason without names of files; what other libraries say may quote the patient."""
     if not is_for_people(error):
         return f"The headers of the series do not allow it ({type(error).__name__}). Export the series again."

@@ -106,7 +106,7 @@ def find_chest_series(folder: str | Path) -> ChestSeries:
             left_out[one] = str(error).removeprefix(f"Case {one.uid}: ")
             continue
         others = {other: _why_other(one, other) for other in candidates if other is not one and other not in left_out}
-        told = _told({**left_out, **others}, found, unreadable)
+        told = _reasons_by_series({**left_out, **others}, found, unreadable)
         patient_id = str(one.headers[0].get("PatientID") or "")
         return ChestSeries(_taken(one, volume, len(candidates), told), volume, patient_id, _digest(one, volume))
     listing = "\n".join(f"  - {one}: {left_out[one]}" for one in found)
@@ -190,7 +190,9 @@ def _taken(one: StudySeries, volume: DicomSeries, candidates: int, left_out: dic
     )
 
 
-def _told(reasons: dict[StudySeries, str], found: Sequence[StudySeries], unreadable: int) -> dict[str, str]:
+def _reasons_by_series(
+    reasons: dict[StudySeries, str], found: Sequence[StudySeries], unreadable: int
+) -> dict[str, str]:
     """Reason by description in the order of the series; repeated descriptions are numbered."""
     told: dict[str, str] = {}
     for one in (one for one in found if one in reasons):

@@ -19,7 +19,7 @@ WITHHELD = "description withheld, it names the patient"
 
 
 @contextmanager
-def untold() -> Iterator[None]:
+def quiet_pydicom() -> Iterator[None]:
     """Suppress pydicom's warnings and logs while it decodes values, because they quote the patient's name or ID."""
     from pydicom import config
 
@@ -49,7 +49,7 @@ def drop_undecodable(header: Dataset, tags: Iterable[str]) -> None:
         header: header of one image; modified in place.
         tags: keywords of attributes that are not needed for voxels and geometry.
     """
-    with untold():
+    with quiet_pydicom():
         for tag in tags:
             try:
                 header.get(tag)
@@ -57,7 +57,7 @@ def drop_undecodable(header: Dataset, tags: Iterable[str]) -> None:
                 del header[tag]
 
 
-def told_description(header: Dataset) -> str:
+def safe_description(header: Dataset) -> str:
     """SeriesDescription of an image; withheld if it contains the patient's ID or family name."""
     text = plain_text(header.get("SeriesDescription"))
     return WITHHELD if names_patient(text, header) else text or "without description"
@@ -65,7 +65,7 @@ def told_description(header: Dataset) -> str:
 
 def names_patient(text: str, header: Dataset) -> bool:
     """Whether a text contains the patient's ID or a part of the family name."""
-    with untold():
+    with quiet_pydicom():
         name, patient_id = (str(header.get(tag) or "") for tag in ("PatientName", "PatientID"))
     known = [*re.split(r"[\W_]+", re.split(r"[\^=]", name)[0]), patient_id.strip()]
     return any(part.lower() in text.lower() for part in known if len(part) >= LEAST_NAME_LENGTH)

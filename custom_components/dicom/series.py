@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from custom_components.dicom.files import is_dicom_file, read_dicom
-from custom_components.dicom.header_text import drop_undecodable, plain_text, told_description, untold
+from custom_components.dicom.header_text import drop_undecodable, plain_text, quiet_pydicom, safe_description
 from custom_components.dicom.identifiers import CT_IMAGE, OF_SERIES, identifier_problems, raw_uid
 from custom_components.dicom.numbers import COUNTS, number_problem
 from custom_components.dicom.pixels import PixelData, expected_bytes, find_pixels
@@ -187,7 +187,7 @@ def series_key(header: Any) -> tuple[str, ...]:
 
 def look(header: Any) -> tuple[str, ...]:
     """Values of the attributes of ``LOOK``; for comparison only, never shown."""
-    with untold():
+    with quiet_pydicom():
         return ("", *(str(header.get(name) or "") for name in LOOK))
 
 
@@ -238,7 +238,7 @@ def _read_slice(path: Path, name: str, case: str) -> _Slice | None:
 def _decode(header: Dataset) -> None:
     """Decode the needed values here, so that an error is reported for this file."""
     drop_undecodable(header, set(HEADER_TAGS) - {*REQUIRED, *IDENTITY, *SHAPES})
-    with untold():
+    with quiet_pydicom():
         for tag in (*REQUIRED, *SHAPES):
             header.get(tag)
 
@@ -277,7 +277,7 @@ def is_one_in_pieces(sizes: Iterable[int], headers: Sequence[Any]) -> bool:
 
 def _describe(header: Dataset, count: int) -> str:
     number, kind = plain_text(header.get("SeriesNumber")) or "?", plain_text(_image_type(header)[-1])
-    return f"series {number} ({told_description(header)}): {count} images, {kind}"
+    return f"series {number} ({safe_description(header)}): {count} images, {kind}"
 
 
 def _image_type(header: Dataset) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from custom_components.dicom.files import is_dicom_file, read_dicom
-from custom_components.dicom.header_text import drop_undecodable, plain_text, told_description, untold
+from custom_components.dicom.header_text import drop_undecodable, plain_text, quiet_pydicom, safe_description
 from custom_components.dicom.identifiers import OF_SERIES, common_uid
 from custom_components.dicom.numbers import finite_numbers
 from custom_components.dicom.series import (
@@ -97,7 +97,7 @@ class StudySeries:
     @cached_property
     def description(self) -> str:
         """SeriesDescription; withheld if it contains the patient's ID or family name."""
-        return told_description(self.headers[0])
+        return safe_description(self.headers[0])
 
     @cached_property
     def normal(self) -> np.ndarray | None:
@@ -202,7 +202,7 @@ def read_header(path: Path) -> Dataset | None:
     """Header of a DICOM file with the tags of ``TAGS``; None when it cannot be read."""
     from pydicom.multival import MultiValue
 
-    with untold():
+    with quiet_pydicom():
         try:
             header = read_dicom(path, stop_before_pixels=True, specific_tags=list(TAGS))
             drop_undecodable(header, DISPENSABLE)

@@ -19,6 +19,8 @@ NOT_WRITTEN = "not_written"
 
 _logger = logging.getLogger(__name__)
 
+_logger = logging.getLogger(__name__)
+
 
 class CaseDataset(Dataset):
     """MONAI Dataset that returns a marker for a case it cannot load, instead of stopping the run.
@@ -144,9 +146,6 @@ def _not_written(output: Any) -> list[str]:
 def _case_of(batch: Any) -> str:
     """Case name of a batch, decollated or not."""
     return case_id(batch[0] if isinstance(batch, list) else batch)
-
-
-_logger = logging.getLogger(__name__)
 
 
 @contextmanager

@@ -30,6 +30,21 @@ _NEXT_TRACEBACK = "The above exception was the direct cause of the following exc
 _FRAME = re.compile(r'^ *File "(.+)", line \d+', re.MULTILINE)
 _RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)(?:: |$)", re.MULTILINE)
 
+MEMORY = (
+    "The usual cause is too little memory: lower --num_workers (0 loads data in the main process), and --cache_rate "
+    "if the config has it"
+)
+SHARED_MEMORY = "Lower --num_workers, or allow more shared memory (docker: --shm-size)"
+OTHER_PROCESS = (
+    "Another process of this training ended or no longer responds. Its last log line gives the reason; if there "
+    "is none, it was killed, usually because memory ran out"
+)
+_LOADER_BUS = re.compile(r"DataLoader worker \(pid.*Bus error")
+_LOADER_KILLED = re.compile(r"DataLoader worker \(pid.*\) (?:is killed by signal|exited unexpectedly)")
+_PEER = re.compile(r"gloo/transport|Connection closed by peer|Connection reset by peer|NCCL.*remote process exited")
+_NO_CUDA = re.compile(r"Torch not compiled with CUDA enabled|Found no NVIDIA driver|No CUDA GPUs are available")
+_SYSTEM = re.compile(r"^\[Errno (\d+)\] ([^:\n]+)(?:: '([^'\n]+)')?")
+
 
 def root_cause(error: BaseException, name: str = "") -> str:
     """Message of the original error behind wrapping errors.
@@ -141,23 +156,6 @@ def _message_of(part: str) -> str:
     """Message of a traceback's error, possibly several lines."""
     raised = list(_RAISED.finditer(part))
     return part[raised[-1].end() :].strip() if raised else part.strip().splitlines()[-1]
-
-
-MEMORY = (
-    "The usual cause is too little memory: lower --num_workers (0 loads data in the main process), and --cache_rate "
-    "if the config has it"
-)
-SHARED_MEMORY = "Lower --num_workers, or allow more shared memory (docker: --shm-size)"
-OTHER_PROCESS = (
-    "Another process of this training ended or no longer responds. Its last log line gives the reason; if there "
-    "is none, it was killed, usually because memory ran out"
-)
-
-_LOADER_BUS = re.compile(r"DataLoader worker \(pid.*Bus error")
-_LOADER_KILLED = re.compile(r"DataLoader worker \(pid.*\) (?:is killed by signal|exited unexpectedly)")
-_PEER = re.compile(r"gloo/transport|Connection closed by peer|Connection reset by peer|NCCL.*remote process exited")
-_NO_CUDA = re.compile(r"Torch not compiled with CUDA enabled|Found no NVIDIA driver|No CUDA GPUs are available")
-_SYSTEM = re.compile(r"^\[Errno (\d+)\] ([^:\n]+)(?:: '([^'\n]+)')?")
 
 
 def machine_fault(message: str) -> str | None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from custom_components.files.disk_errors import named_when_not_written, remember_folder
 
+_PARTIAL = re.compile(r"\.partial-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-(?P<name>.+)", re.DOTALL)
+
 
 def writable_folder(path: str | Path) -> Path:
     """Create a folder and check that files can be written into it.
@@ -76,9 +78,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-_PARTIAL = re.compile(r"\.partial-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-(?P<name>.+)", re.DOTALL)
 
 
 def temporary_beside(target: Path) -> Path:

@@ -9,6 +9,11 @@ from typing import Any
 from custom_components.files.atomic import atomic_path
 from PIL import Image
 
+# First characters of a formula; spreadsheets also run text after a tab or a carriage return.
+SIGNS = ("=", "+", "-", "@", "\t", "\r")
+# A spreadsheet shows what follows this character as text.
+QUOTE = "'"
+
 
 def write_json(target: str | Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file; NaN and infinity are refused, because JSON does not have them.
@@ -50,12 +55,6 @@ def write_png(target: str | Path, picture: Image.Image) -> None:
     """
     with atomic_path(target) as path:
         picture.save(path, format="PNG")
-
-
-# First characters of a formula; spreadsheets also run text after a tab or a carriage return.
-SIGNS = ("=", "+", "-", "@", "\t", "\r")
-# A spreadsheet shows what follows this character as text.
-QUOTE = "'"
 
 
 def quoted(value: object) -> object:

@@ -13,6 +13,8 @@ from monai.data import NibabelWriter
 from monai.data.folder_layout import FolderLayoutBase
 from monai.utils import ImageMetaKey
 
+STEPS = 255
+
 
 class AtomicNibabelWriter(NibabelWriter):
     """MONAI's NibabelWriter that never leaves a partial file and never overwrites the input image.
@@ -73,9 +75,6 @@ class AtomicNibabelWriter(NibabelWriter):
             raise ValueError(f"{filename} is the input itself and is never overwritten. Set another `output_dir`.")
         with atomic_path(Path(filename)) as temporary:
             super().write(temporary, verbose=verbose, **obj_kwargs)
-
-
-STEPS = 255
 
 
 def stored_map(values: np.ndarray) -> np.ndarray:

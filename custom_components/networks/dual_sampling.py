@@ -4,12 +4,13 @@ X. Ouyang et al., IEEE Transactions on Medical Imaging 39 (2020), Sec. III-E.
 """
 
 import torch
+from custom_components.infection_size import CAP_LARGE_ABOVE, COVID_SMALL_BELOW
 from custom_components.networks.attention_resnet import AttentionResNet
 from torch import nn
 
 # The paper's values: w outside and inside, and the infection ratios that limit the inside.
 PAPER_WEIGHTS = (0.35, 0.96)
-PAPER_THRESHOLDS = (0.001, 0.030)
+PAPER_THRESHOLDS = (CAP_LARGE_ABOVE, COVID_SMALL_BELOW)
 
 
 def branch_weight(

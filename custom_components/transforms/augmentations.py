@@ -10,6 +10,9 @@ from scipy import ndimage
 # Fewer voxels of lung are a corner of a patch.
 LEAST_LUNG = 1000
 
+# HU of soft tissue, which a denser lung comes closer to.
+TISSUE_HU = 40.0
+
 
 class RandPlantedLesionsd(RandomizableTransform, MapTransform):
     """Plant dense blobs in the lungs of a windowed CT at random, with soft or sharp borders, and label them.
@@ -71,10 +74,6 @@ class RandPlantedLesionsd(RandomizableTransform, MapTransform):
 
     def _noise(self, shape: Sequence[int], least: float, most: float) -> np.ndarray:
         return ndimage.gaussian_filter(self.R.standard_normal(shape), self.R.uniform(least, most))
-
-
-# HU of soft tissue, which a denser lung comes closer to.
-TISSUE_HU = 40.0
 
 
 def lung_density(hu: torch.Tensor, lung: torch.Tensor, tissue: torch.Tensor | float) -> torch.Tensor:

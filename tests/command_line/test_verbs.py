@@ -120,6 +120,11 @@ def test_what_a_verb_needs_is_named(verb, command_line, caplog):
     assert caplog.messages[-1].startswith(f"{verb} needs {last.removeprefix('no_').upper()}. Expected: {verb} ")
 
 
+def test_a_surplus_word_is_not_taken_for_the_value_of_a_switch_at_the_end():
+    with pytest.raises(OptionError, match=r"^'a' is not expected"):
+        read_verb("diagnose").arguments(["a", "b", "a", "--dicom"])
+
+
 def test_a_verb_that_takes_many_files_needs_one():
     with pytest.raises(OptionError, match=r"^diagnosis_table needs SUMMARIES. Expected: diagnosis_table SUMMARIES"):
         read_verb("diagnosis_table").arguments([])

@@ -70,7 +70,7 @@ DUAL_SAMPLING = mutations_of(
     ("an unknown ratio has a verdict", "return torch.where(torch.isnan(ratio), ratio, weight)", "return weight"),
     ("the threshold itself is CAP", ">= self.decision_threshold", "> self.decision_threshold"),
     ("other weights", "PAPER_WEIGHTS = (0.35, 0.96)", "PAPER_WEIGHTS = (0.96, 0.35)"),
-    ("other thresholds", "PAPER_THRESHOLDS = (0.001, 0.030)", "PAPER_THRESHOLDS = (0.005, 0.030)"),
+    ("other thresholds", "PAPER_THRESHOLDS = (CAP", "PAPER_THRESHOLDS = (5 * CAP"),
     ("attention of the other branch", '"attention_ss": ss["attention"]', '"attention_ss": us["attention"]'),
 )
 

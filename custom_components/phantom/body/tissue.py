@@ -6,6 +6,7 @@ from custom_components.phantom.body.shapes import coverage, ellipsoid, paint
 RIB_DISTANCE_MM = 27.0
 VERTEBRA_MM = 25.0
 CORTEX_HU, MARROW_HU = 650.0, 220.0
+FAT_HU = -100.0
 
 
 def paint_skeleton(image_hu: np.ndarray, grid: Grid, anatomy: Anatomy, cage_mm: np.ndarray) -> None:
@@ -63,9 +64,6 @@ def _paint_spine(image_hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> None:
     _paint_bone(image_hu, body, 1.5, grid)
     paint(image_hu, 90.0, coverage(np.where(in_disc, body, -5.0), grid.edge_mm))
     paint(image_hu, 25.0, coverage(ellipsoid(points, (0.0, y + 19.5), (8.5, 7.5)), grid.edge_mm))
-
-
-FAT_HU = -100.0
 
 
 def paint_chest_wall(

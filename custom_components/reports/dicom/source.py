@@ -16,7 +16,7 @@ import numpy as np
 from custom_components._version import __version__
 from custom_components.dicom.chest_series import Series
 from custom_components.dicom.files import read_dicom
-from custom_components.dicom.header_text import plain_text, untold
+from custom_components.dicom.header_text import plain_text, quiet_pydicom
 from custom_components.dicom.identifiers import complete_headers
 from custom_components.files.atomic import atomic_path
 from custom_components.reports.dicom.frames import image_slices
@@ -95,7 +95,7 @@ def read_source(case_id: str, series: Series | None, shape: Sequence[int], affin
         read_dicom(file, stop_before_pixels=True, specific_tags=list(IMAGE_TAGS)) for file in files
     ]
     try:
-        with untold():
+        with quiet_pydicom():
             complete_headers(images, lambda number: files[number].read_bytes())
         _check_character_set(images[0])
         slices = image_slices(shape, affine, images)
