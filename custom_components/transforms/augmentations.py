@@ -10,6 +10,9 @@ from scipy import ndimage
 # Fewer voxels of lung are a corner of a patch.
 LEAST_LUNG = 1000
 
+# Largest share of tissue that is added to a lung.
+MOST_TISSUE = 0.7
+
 # HU of soft tissue, which a denser lung comes closer to.
 TISSUE_HU = 40.0
 
@@ -106,6 +109,8 @@ class RandLungDensityd(RandomizableTransform, MapTransform):
         prob: probability that the lungs are changed.
         tissue: range of f (:func:`lung_density`), uniform.
         gradient: largest difference of f between front and back.
+        dependent: largest f at the posterior border of the lungs, added in every second change and decreasing towards
+            the front (:func:`dependent_density`): the dense band at the back of a patient who lies. 0 adds none.
         window_hu: HU that 0 and 1 stand for.
     """
 
@@ -116,11 +121,13 @@ class RandLungDensityd(RandomizableTransform, MapTransform):
         prob: float = 0.5,
         tissue: tuple[float, float] = (-0.12, 0.3),
         gradient: float = 0.15,
+        dependent: float = 0.0,
         window_hu: Sequence[float] = LUNG_WINDOW_HU,
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
         self.lung_key, self.tissue, self.gradient, self.window_hu = lung_key, tissue, gradient, window_hu
+        self.dependent = dependent
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Change the images of a case, or leave them."""
@@ -130,10 +137,42 @@ class RandLungDensityd(RandomizableTransform, MapTransform):
             return made
         least, most = self.tissue
         middle, slope = self.R.uniform(least, most), self.R.uniform(-self.gradient / 3, self.gradient)
+        lung = made[self.lung_key] > 0
+        band = self._dependent(lung)
         low, width = self.window_hu[0], self.window_hu[1] - self.window_hu[0]
         for key in self.keys:
             image = made[key]
             rows = torch.linspace(-0.5, 0.5, image.shape[2]).reshape(1, 1, -1, *[1] * (image.ndim - 3))
-            hu = lung_density(image * width + low, made[self.lung_key] > 0, middle + slope * rows)
+            hu = lung_density(image * width + low, lung, (middle + slope * rows + band).clamp(max=MOST_TISSUE))
             made[key] = ((hu - low) / width).clamp(0, 1)
         return made
+
+    def _dependent(self, lung: torch.Tensor) -> torch.Tensor | float:
+        if not self.dependent or self.R.rand() < 0.5:
+            return 0.0
+        most, depth, level = self.R.uniform(0, self.dependent), self.R.uniform(0.02, 0.12), self.R.uniform(0, 1)
+        return most * dependent_density(lung, depth * lung.shape[2], level)
+
+
+def dependent_density(lung: torch.Tensor, depth: float, level: float) -> torch.Tensor:
+    """How much of the posterior density each voxel has: exp(-d / depth), d the rows to the back of the lung.
+
+    Args:
+        lung: True inside the lungs, (1, X, Y[, Z]), Y to Posterior.
+        depth: rows over which it decreases to 1/e.
+        level: 0 follows the back of each column of the lung, 1 is level over the slice as a fluid would be; a number
+            between is a mean of both.
+
+    Returns:
+        0 to 1, shape (1, X, Y[, Z]).
+
+    Example:
+        >>> band = dependent_density(torch.ones(1, 1, 3, dtype=torch.bool), depth=1.0, level=0.0)
+        >>> [round(value, 2) for value in band[0, 0].tolist()]
+        [0.14, 0.37, 1.0]
+    """
+    rows = torch.arange(lung.shape[2]).reshape(1, 1, -1, *[1] * (lung.ndim - 3))
+    of_column = torch.where(lung, rows, 0).amax(2, keepdim=True)
+    of_slice = of_column.amax(1, keepdim=True)
+    back = (1 - level) * of_column + level * of_slice
+    return torch.exp(-(back - rows).clamp(min=0) / depth)
