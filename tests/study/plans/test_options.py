@@ -29,31 +29,28 @@ def seg(slices, tmp_path, **given) -> SegStudy:
     return plan_seg_study(SEG, tmp_path / "study", str(slices), **given)
 
 
-@pytest.mark.parametrize("name", ["covid_cap_bundle", "some/where/covid_seg_bundle/"])
-def test_a_bundle_is_found_by_its_name(name):
-    assert studied_bundle(name) == ROOT / Path(name).name
-
-
-def test_a_bundle_is_found_by_its_path(tmp_path, monkeypatch):
+def test_a_bundle_is_found_by_its_name_or_path(tmp_path, monkeypatch):
+    for name in ("covid_cap_bundle", "some/where/covid_seg_bundle/"):
+        assert studied_bundle(name) == ROOT / Path(name).name
     (tmp_path / "my_cap").symlink_to(CAP)
     monkeypatch.chdir(tmp_path)
     assert studied_bundle("my_cap") == tmp_path / "my_cap"
 
 
 @pytest.mark.parametrize("name", ["covid_bundle", "", "/nowhere"])
-def test_a_bundle_that_is_none_is_refused(name):
+def test_an_unknown_bundle_is_refused(name):
     with pytest.raises(ValueError, match="Expected covid_cap_bundle or covid_seg_bundle, or the path"):
         studied_bundle(name)
 
 
-def test_by_default_a_study_is_the_papers_but_for_what_leaks(scans, slices, tmp_path):
+def test_by_default_a_study_is_the_papers_without_its_leaks(scans, slices, tmp_path):
     study = cap(scans, tmp_path)
     assert (study.protocol, study.systems, study.test) == ("nested", ("plain_us", "attention_us", "attention_ss"), None)
     study = seg(slices, tmp_path)
     assert (study.protocols, study.networks, study.num_folds) == (("group", "paper"), ("m", "m_a", "m_r", "unet"), 10)
 
 
-def test_a_part_of_a_study_can_be_asked_for(scans, slices, tmp_path):
+def test_a_part_of_a_study_can_be_selected(scans, slices, tmp_path):
     assert cap(scans, tmp_path, systems=["attention_ss", "plain_us"]).systems == ("plain_us", "attention_ss")
     assert seg(slices, tmp_path, augmentation="with").augmentation == (True,)
     recipe = ["strong_augmentation.yaml", "dice_cross_entropy.yaml"]
@@ -125,7 +122,7 @@ def test_a_study_does_not_write_into_its_data(scans, tmp_path, which):
         plan_cap_study(CAP, tmp_path / "link" / "study", **places)
 
 
-def test_hashes_are_not_kept_where_nothing_shall_be_written(scans, tmp_path):
+def test_hashes_are_not_kept_when_nothing_may_be_written(scans, tmp_path):
     cap(scans, tmp_path, keep_hashes=False).runs()
     assert list(tmp_path.iterdir()) == []
     cap(scans, tmp_path).runs()
