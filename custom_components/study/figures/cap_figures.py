@@ -6,27 +6,21 @@ import pandas as pd
 from custom_components.infection_size import COVID
 from custom_components.study.figures.contact_sheet import Picture, draw_contact_sheets
 from custom_components.study.figures.drawing import Drawing
-from custom_components.study.figures.score_plots import draw_fold_dots, draw_forest, limits_of
-from custom_components.study.results.study_results import CLASS_TITLES, TV, ClassificationResults
+from custom_components.study.figures.score_plots import draw_fold_dots, draw_forest
+from custom_components.study.results.study_results import CLASS_TITLES, ClassificationResults
 from custom_components.study.tables.interval_tables import GROUP_METRICS
-from custom_components.study.tables.model_scores import METRICS, SET_TITLES, missing_note, score_cell
-from custom_components.study.tables.table import Table, joined_notes, levels
-
-# Pictures per row: each has several panels, whose text must be legible in print.
-_COLUMNS = 1
+from custom_components.study.tables.model_scores import METRICS, SET_TITLES, fold_scores, missing_note
+from custom_components.study.tables.table import Table, joined_notes
 
 
 def draw_auc_folds(results: ClassificationResults) -> Drawing:
-    """Draw the scores of each fold model.
-
-    One row per set, one panel per score.
-    """
+    """Draw the scores of each fold model: one row per set, one panel per score."""
     rows = [
         {"panel_row": SET_TITLES[name], "panel": title, "system": system, "fold": fold, "value": value}
         for name in results.sets
         for metric, title in METRICS.items()
         for system in results.systems
-        for fold, value in _by_fold(results, name, system, metric)
+        for fold, value in fold_scores(results, name, system, metric).items()
     ]
     note = joined_notes(
         "Each point is the model of one fold, scored on its validation fold (TV set) or on the whole test set; the bar "
@@ -37,22 +31,13 @@ def draw_auc_folds(results: ClassificationResults) -> Drawing:
 
 
 def draw_subgroups(name: str, table: Table) -> Drawing:
-    """Draw the scores of a subgroup table.
-
-    Args:
-        name: name of the set.
-        table: result of :func:`custom_components.study.tables.interval_tables.subgroup_tables`.
-
-    Returns:
-        The figure, one panel per score.
-    """
+    """Draw a table of :func:`~custom_components.study.tables.interval_tables.subgroup_tables`, one panel per score."""
     metrics = [METRICS[metric] for metric in GROUP_METRICS]
-    rows = []
-    for key, row in table.frame.iterrows():
-        heading, group = levels(key)
-        label = f"{group} ({row['COVID-19']} / {row['CAP']})"
-        for metric in metrics:
-            rows.append({"heading": heading, "group": label, "metric": metric, **limits_of(row[metric])})
+    rows = [
+        {"heading": by, "group": f"{group} ({row['COVID-19']} / {row['CAP']})", "metric": metric, "cell": row[metric]}
+        for (by, group), row in zip(table.frame.index, table.frame.to_dict("records"), strict=True)
+        for metric in metrics
+    ]
     note = "In brackets: scans with COVID-19 / CAP. Dotted line: all scans. Groups with one class have no AUC. "
     return draw_forest(pd.DataFrame(rows), metrics, f"subgroups_{name}", table.title, note + table.note)
 
@@ -66,14 +51,8 @@ def draw_attention_sheets(results: ClassificationResults) -> Iterator[Drawing]:
         "Axial and coronal view. Above each: class, size of the infection and probability of COVID-19 (test set: mean "
         "over the fold models)."
     )
-    yield from draw_contact_sheets("attention", "Where the networks looked", note, rightly, _COLUMNS)
-    yield from draw_contact_sheets("failures", "Failures: misclassified scans", note, wrongly, _COLUMNS)
-
-
-def _by_fold(results: ClassificationResults, name: str, system: str, metric: str) -> Iterator[tuple[int, float]]:
-    chosen = results.of_system(name, system)
-    for fold in results.folds:
-        yield fold, score_cell(chosen[chosen["fold"] == fold].assign(set=TV), metric).value
+    yield from draw_contact_sheets("attention", "Where the networks looked", note, rightly)
+    yield from draw_contact_sheets("failures", "Failures: misclassified scans", note, wrongly)
 
 
 def _in_order(results: ClassificationResults) -> list[str]:

@@ -15,15 +15,7 @@ _HEIGHT_MM = 75.0
 
 @print_style()
 def draw_size_distribution(cases: pd.DataFrame, sets: dict[str, str]) -> Drawing:
-    """Draw a histogram of infection sizes: COVID-19 upwards, CAP downwards.
-
-    Args:
-        cases: cases of the study: ``set``, ``label``, ``ratio``.
-        sets: name to title of each set; one panel per set.
-
-    Returns:
-        The figure.
-    """
+    """Draw a histogram of infection sizes, COVID-19 upwards and CAP downwards, one panel per set (name to title)."""
     figure = new_figure(_HEIGHT_MM)
     panels = figure.subplots(1, len(sets), squeeze=False, sharey=True)[0]
     for axes, (name, title) in zip(panels, sets.items(), strict=True):
