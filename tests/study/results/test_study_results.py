@@ -6,7 +6,7 @@ import pytest
 from tests.study.results_by_hand import SYSTEMS, classification_results
 
 
-def test_each_prediction_has_what_is_known_of_its_scan(diagnoses):
+def test_each_prediction_has_the_columns_of_its_scan(diagnoses):
     scans = diagnoses.scans
     assert len(scans) == len(diagnoses.predictions) == 4 * (54 + 3 * 32)
     row = scans[(scans["case_id"] == "test_covid_05") & (scans["system"] == SYSTEMS[2]) & (scans["fold"] == 1)].iloc[0]
@@ -43,18 +43,18 @@ def test_a_fold_without_predictions_is_missing(diagnoses):
         ({"fold": 9}, "Case tv_covid_00 has two predictions by one system"),
     ],
 )
-def test_a_prediction_that_fits_no_scan_is_refused_by_name(diagnoses, change, message):
+def test_an_invalid_prediction_is_refused_with_its_case(diagnoses, change, message):
     wrong = diagnoses.predictions.iloc[[0]].assign(**change)
     results = replace(diagnoses, predictions=pd.concat([diagnoses.predictions, wrong], ignore_index=True))
     with pytest.raises(ValueError, match=message):
         _ = results.scans
 
 
-def test_a_scan_that_is_listed_twice_is_refused_by_name(diagnoses):
+def test_a_scan_listed_twice_is_refused_with_its_case(diagnoses):
     with pytest.raises(ValueError, match="Case tv_covid_00 is listed twice"):
         _ = replace(diagnoses, cases=pd.concat([diagnoses.cases, diagnoses.cases.iloc[[0]]])).scans
 
 
-def test_a_column_of_the_data_list_that_is_named_like_a_prediction_does_not_take_its_place(diagnoses):
+def test_a_datalist_column_does_not_replace_a_prediction_column_of_the_same_name(diagnoses):
     named = replace(diagnoses, cases=diagnoses.cases.assign(probability=0.5, system="PACS"))
     pd.testing.assert_frame_equal(named.scans, diagnoses.scans)

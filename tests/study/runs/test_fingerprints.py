@@ -35,7 +35,7 @@ def hash_of(run: Run, code=CODE) -> str:
     ],
     ids=str,
 )
-def test_what_is_run_is_in_the_hash(changed):
+def test_settings_and_data_are_in_the_hash(changed):
     assert hash_of(replace(TRAINING, **changed)) != hash_of(TRAINING)
 
 
@@ -50,11 +50,11 @@ def test_what_is_run_is_in_the_hash(changed):
     ],
     ids=str,
 )
-def test_where_it_is_and_what_it_is_called_are_not(changed):
+def test_locations_and_names_are_not_in_the_hash(changed):
     assert hash_of(replace(TRAINING, **changed)) == hash_of(TRAINING)
 
 
-def test_a_config_file_that_is_edited_changes_the_hash_but_not_a_comment(tmp_path):
+def test_an_edited_config_changes_the_hash_unless_only_a_comment_changed(tmp_path):
     bundle = tmp_path / "covid_cap_bundle"
     (bundle / "configs").mkdir(parents=True)
     text = (TRAINING.bundle / "configs" / "train.yaml").read_text(encoding="utf-8")
@@ -67,18 +67,18 @@ def test_a_config_file_that_is_edited_changes_the_hash_but_not_a_comment(tmp_pat
     assert hashes[0] == hashes[1] == hash_of(TRAINING) != hashes[2]
 
 
-def test_another_code_changes_the_hash():
+def test_different_code_changes_the_hash():
     assert hash_of(TRAINING, {**CODE, "sources": "abd"}) != hash_of(TRAINING)
 
 
-def test_a_run_is_another_when_one_that_it_needs_is():
+def test_the_hash_depends_on_the_runs_that_it_needs():
     first = run_hashes([TRAINING, SCORED], CODE)
     second = run_hashes([replace(TRAINING, overrides={"epochs": 4}), SCORED], CODE)
     assert first["a/evaluate"] != second["a/evaluate"]
     assert run_hashes([SCORED], CODE, {"a/train": first["a/train"]})["a/evaluate"] == first["a/evaluate"]
 
 
-def test_the_state_of_the_code_is_that_of_what_the_runs_execute(tmp_path, monkeypatch):
+def test_the_state_of_the_code_covers_what_the_runs_execute(tmp_path, monkeypatch):
     package = tmp_path / "custom_components"
     for name in ("__init__.py", "networks/vbnet.py", "study/table.py"):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def test_a_copy_elsewhere_has_the_same_fingerprint(cases, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["file", "slice", "column", "order"])
-def test_another_content_has_another(cases, change):
+def test_different_content_has_a_different_fingerprint(cases, change):
     before = fingerprint(cases, KEYS).sha256
     folder = Path(cases[0]["image"]).parent
     if change in ("file", "slice"):
@@ -148,7 +148,7 @@ def test_files_are_read_once(cases, tmp_path, monkeypatch):
         fingerprint(cases, KEYS, known)
 
 
-def test_what_is_kept_names_no_file(cases, tmp_path):
+def test_cached_hashes_contain_no_file_names(cases, tmp_path):
     known = tmp_path / "known.json"
     fingerprint(cases, KEYS, known)
     text = known.read_text(encoding="utf-8")

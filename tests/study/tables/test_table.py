@@ -5,7 +5,7 @@ from custom_components.study.statistics.bootstrap import BootstrapInterval
 from custom_components.study.tables.table import DASH, Cell, Table, interval_of, p_value, table_frame
 
 
-def test_a_number_is_printed_with_what_is_known_of_it():
+def test_a_number_is_printed_with_its_interval_and_mark():
     assert str(Cell(0.12345)) == "0.123"
     assert str(Cell(0.12345, low=-0.1, high=0.2, mark="†")) == "0.123† (-0.100 to 0.200)"
     assert str(Cell(46.25, low=18, high=88, digits=1)) == "46.2 (18.0 to 88.0)"
@@ -35,7 +35,7 @@ def test_a_single_patient_gives_no_interval():
     assert str(interval_of(found, units=2, n=3)) == "0.800 (0.800 to 0.800)"
 
 
-def test_what_is_not_defined_has_no_interval_either():
+def test_an_undefined_number_has_no_interval():
     cell = interval_of(BootstrapInterval(math.nan, 0.1, 0.9, n_undefined=7, resamples=100), units=4, n=3)
     assert (str(cell), cell.undefined) == (f"{DASH} (n = 3)", 0)
 
@@ -46,16 +46,12 @@ def test_a_head_of_two_levels_joins_neighbours_of_one_name():
     assert list(table.head()) == [[("TV", 2), ("Test", 1)], [("a", 1), ("b", 1), ("a", 1)]]
 
 
-def test_a_row_repeats_no_name_of_the_row_above_unless_what_is_left_of_it_changed():
+def test_a_row_repeats_a_name_only_if_a_name_before_it_changed():
     keys = [("AUC", "A"), ("AUC", "B"), ("F1", "B")]
     table = Table("t", "", "", table_frame({key: {"n": 1} for key in keys}, ["result", "system"]))
     assert [names for names, _ in table.rows()] == [["AUC", "A"], ["", "B"], ["F1", "B"]]
 
 
-def test_a_cell_that_a_row_lacks_is_empty():
-    frame = table_frame({("a",): {"x": 1, "y": 2}, ("b",): {"y": 3}}, ["row"])
+def test_a_missing_cell_is_empty():
+    frame = table_frame({"a": {"x": 1, "y": 2}, "b": {"y": 3}}, ["row"])
     assert [texts for _, texts in Table("t", "", "", frame).rows()] == [["1", "2"], ["", "3"]]
-
-
-def test_a_table_without_rows_has_none():
-    assert table_frame({}, ["set", "system"], ["Dice"]).empty
