@@ -6,12 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from custom_components.study.figures.cap_figures import draw_attention_sheets, draw_auc_folds, draw_subgroups
+from custom_components.study.figures.cap_figures import (
+    draw_attention_sheets,
+    draw_auc_folds,
+    draw_size_distribution,
+    draw_subgroups,
+)
 from custom_components.study.figures.contact_sheet import Picture, draw_contact_sheets
 from custom_components.study.figures.curves import draw_reliability, draw_roc_panels
 from custom_components.study.figures.drawing import WIDTH_MM, Drawing, drawing_files, new_figure, print_style
 from custom_components.study.figures.seg_figures import draw_dice_folds, draw_lesions, draw_overlay_sheets
-from custom_components.study.figures.size_distribution import draw_size_distribution
 from custom_components.study.tables.interval_tables import subgroup_tables
 from custom_components.study.tables.lesion_tables import lesion_fold_table, lesion_table
 from custom_components.study.tables.network_tables import network_tables

@@ -183,7 +183,7 @@ class Runner:
         run, status = job.run, job.process.returncode
         missing = missing_outputs(run)
         if status != 0 or missing:
-            reason = failure_reason(run.folder, status) if status else f"ended without {missing[0]}"
+            reason = failure_reason(run.folder, status) if status else f"ended without writing {missing[0]}"
             outcome.failed.append(FailedRun(run.name, reason))
             _logger.error("Run %s failed: %s", run.name, reason)
             return

@@ -60,43 +60,32 @@ def test_a_part_of_a_study_can_be_selected(scans, slices, tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"protocol": "group"}, "protocol is 'group'. Expected one of: nested, paper"),
-        ({"systems": ["attention_us", "ds"]}, "systems is 'ds'. Expected one of: plain_us, attention_us, attention_ss"),
-        ({"systems": []}, "systems is empty"),
-        (
-            {"num_folds": 5},
-            r"The datalist has 3 folds, but num_folds is 5. Build the datalist with build_datalist --num_folds 5",
-        ),
-        ({"num_panels": -1}, "num_panels is -1. Expected a whole number, 0 or more"),
-        ({"num_folds": 1}, "num_folds is 1. Expected a whole number, 2 or more"),
-        ({"overrides": {"epoch": 3}}, "overrides sets 'epoch', but no config of the bundle has it"),
-        ({"overrides": "epochs=3"}, "overrides is 'epochs=3'. Expected a mapping: --overrides"),
-        ({"test_dir": "/nowhere"}, "Data set /nowhere does not exist"),
-    ],
-    ids=str,
-)
-def test_a_wrong_option_of_a_cap_study_is_an_error(scans, tmp_path, given, message):
-    with pytest.raises(ValueError, match=message):
-        cap(scans, tmp_path, **given)
+CAP_ERRORS = [
+    ({"protocol": "group"}, "protocol is 'group'. Expected one of: nested, paper"),
+    ({"systems": ["attention_us", "ds"]}, "systems is 'ds'. Expected one of: plain_us, attention_us, attention_ss"),
+    ({"systems": []}, "systems is empty"),
+    ({"num_folds": 5}, "The datalist has 3 folds, but num_folds is 5. Build the datalist with build_datalist --num_fo"),
+    ({"num_panels": -1}, "num_panels is -1. Expected a whole number, 0 or more"),
+    ({"num_folds": 1}, "num_folds is 1. Expected a whole number, 2 or more"),
+    ({"overrides": {"epoch": 3}}, "overrides sets 'epoch', but no config of the bundle has it"),
+    ({"overrides": "epochs=3"}, "overrides is 'epochs=3'. Expected a mapping: --overrides"),
+    ({"test_dir": "/nowhere"}, "Data set /nowhere does not exist"),
+]
+SEG_ERRORS = [
+    ({"protocol": "nested"}, "protocol is 'nested'. Expected one of: group, paper, both"),
+    ({"networks": ["m", "m-a"]}, "networks is 'm-a'. Expected one of: m, m_a, m_r, unet, flexible_unet"),
+    ({"augmentation": "strong"}, "augmentation is 'strong'. Expected one of: both, with, without"),
+    ({"recipe": "unet.yaml"}, "recipe is 'unet.yaml'. Expected one of: add_attention.yaml, body_and_l"),
+    ({"num_folds": 16}, "15 groups cannot make 16 folds"),
+]
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"protocol": "nested"}, "protocol is 'nested'. Expected one of: group, paper, both"),
-        ({"networks": ["m", "m-a"]}, "networks is 'm-a'. Expected one of: m, m_a, m_r, unet, flexible_unet"),
-        ({"augmentation": "strong"}, "augmentation is 'strong'. Expected one of: both, with, without"),
-        ({"recipe": "unet.yaml"}, "recipe is 'unet.yaml'. Expected one of: add_attention.yaml, body_and_l"),
-        ({"num_folds": 16}, "15 groups cannot make 16 folds"),
-    ],
-    ids=str,
+    ("plan", "given", "message"), [*((cap, *own) for own in CAP_ERRORS), *((seg, *own) for own in SEG_ERRORS)], ids=str
 )
-def test_a_wrong_option_of_a_seg_study_is_an_error(slices, tmp_path, given, message):
+def test_a_wrong_option_is_an_error(scans, slices, tmp_path, plan, given, message):
     with pytest.raises(ValueError, match=message):
-        seg(slices, tmp_path, **given)
+        plan(scans if plan is cap else slices, tmp_path, **given)
 
 
 @pytest.mark.parametrize(

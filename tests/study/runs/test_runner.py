@@ -112,7 +112,7 @@ def test_a_failed_run_is_reported_its_dependents_are_skipped_and_the_rest_contin
 @pytest.mark.parametrize(
     ("numbers", "reason"),
     [
-        ({"steps": 0}, f"ended without {OUTPUT}"),
+        ({"steps": 0}, f"ended without writing {OUTPUT}"),
         ({"dies_at": 1}, "ended by signal SIGKILL, possibly because the system ran out of memory"),
     ],
 )

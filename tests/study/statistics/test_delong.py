@@ -59,29 +59,28 @@ def test_the_difference_and_its_error_are_those_of_the_full_covariance_matrix(co
 
 
 @pytest.mark.parametrize(
-    ("marker", "area", "error", "low", "high"),
+    ("marker", "expected"),
     [
-        ("albumin", 0.7366, 0.0927, 0.5549, 0.9182),
-        ("kg", 0.7258, 0.1028, 0.5243, 0.9273),
-        ("total_protein", 0.6478, 0.1000, 0.4518, 0.8439),
+        ("albumin", (0.7366, 0.0927, 0.5549, 0.9182)),
+        ("kg", (0.7258, 0.1028, 0.5243, 0.9273)),
+        ("total_protein", (0.6478, 0.1000, 0.4518, 0.8439)),
     ],
 )
-def test_areas_of_the_ovarian_cancer_data_are_those_that_sas_prints(marker, area, error, low, high):
+def test_areas_of_the_ovarian_cancer_data_are_those_that_sas_prints(marker, expected):
     interval = delong_interval(OUTCOME, MARKERS[marker])
-    numbers = (interval.auc, interval.standard_error, interval.low, interval.high)
-    assert numbers == pytest.approx((area, error, low, high), abs=5.1e-5)
+    assert (interval.auc, interval.standard_error, interval.low, interval.high) == pytest.approx(expected, abs=5.1e-5)
 
 
 @pytest.mark.parametrize(
-    ("first", "difference", "low", "high", "chi_squared", "p_value"),
-    [("albumin", 0.0108, -0.1761, 0.1976, 0.0127, 0.9102), ("total_protein", -0.0780, -0.2830, 0.1271, 0.5554, 0.4561)],
+    ("first", "expected"),
+    [
+        ("albumin", (0.0108, -0.1761, 0.1976, 0.0127, 0.9102)),
+        ("total_protein", (-0.078, -0.283, 0.1271, 0.5554, 0.4561)),
+    ],
 )
-def test_differences_of_the_ovarian_cancer_data_are_those_that_sas_prints(
-    first, difference, low, high, chi_squared, p_value
-):
+def test_differences_of_the_ovarian_cancer_data_are_those_that_sas_prints(first, expected):
     test = delong_test(OUTCOME, MARKERS[first], MARKERS["kg"])
-    numbers = (test.difference, test.low, test.high, test.z**2, test.p_value)
-    assert numbers == pytest.approx((difference, low, high, chi_squared, p_value), abs=5.1e-5)
+    assert (test.difference, test.low, test.high, test.z**2, test.p_value) == pytest.approx(expected, abs=5.1e-5)
 
 
 def test_a_small_example_is_cut_at_one_as_pauc_prints_it():
