@@ -3,49 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from custom_components.study.plans.study_data import StudyData
-from custom_components.study.report.study_report import HTML_NAME, RESAMPLES, Report, write_study
+from custom_components.study.plans.study import Study
+from custom_components.study.report.study_report import HTML_NAME, RESAMPLES, write_study
 from custom_components.study.results.study_results import FailedRun
 from custom_components.study.runs.fingerprints import code_state, run_hashes
 from custom_components.study.runs.provenance import provenance
-from custom_components.study.runs.run import Run
 from custom_components.study.runs.run_folder import finished_seconds
 from custom_components.study.runs.run_times import in_words, seconds_left
 from custom_components.study.runs.runner import Outcome, Runner
-
-
-class Study(Protocol):
-    """Planned runs of a bundle and the report of their results."""
-
-    @property
-    def folder(self) -> Path:
-        """Output folder of the study."""
-
-    @property
-    def bundle(self) -> Path:
-        """Folder of the bundle."""
-
-    @property
-    def data_sets(self) -> Mapping[str, StudyData]:
-        """Data sets of the study, by purpose."""
-
-    @property
-    def later_words(self) -> str:
-        """Description of the later runs; empty if there are none."""
-
-    def words(self) -> Mapping[str, str]:
-        """Description of each protocol, by name."""
-
-    def runs(self) -> list[Run]:
-        """Runs that can be planned before any result exists."""
-
-    def later_runs(self, outcome: Outcome) -> list[Run]:
-        """Runs planned from the scores of the finished runs."""
-
-    def report(self, outcome: Outcome, resamples: int = RESAMPLES) -> Report:
-        """Tables and figures of the finished runs."""
 
 
 def conduct(

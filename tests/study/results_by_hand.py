@@ -66,19 +66,12 @@ def _predictions(cases, rng):
 
 
 def _ensemble_predictions(cases, rng):
-    return pd.DataFrame(
-        [
-            _row(SYSTEMS[-1], case, fold, _ensemble_probability(case, rng), np.nan)
-            for case in cases.itertuples()
-            for fold in ([case.fold] if case.set == TV else range(N_FOLDS))
-        ]
-    )
-
-
-def _ensemble_probability(case, rng):
-    if np.isnan(case.ratio):
-        return np.nan
-    return 1 / (1 + np.exp(-(2.6 * (case.label - 0.5) + rng.normal(0, 0.8))))
+    rows = []
+    for case in cases.itertuples():
+        for fold in [case.fold] if case.set == TV else range(N_FOLDS):
+            noise = np.nan if np.isnan(case.ratio) else rng.normal(0, 0.8)
+            rows.append(_row(SYSTEMS[-1], case, fold, 1 / (1 + np.exp(-(2.6 * (case.label - 0.5) + noise))), np.nan))
+    return pd.DataFrame(rows)
 
 
 def _row(system, case, fold, probability, dice):

@@ -32,7 +32,7 @@ def conducted(monkeypatch):
     return calls
 
 
-def test_the_words_of_the_command_line_reach_the_study(run, conducted, tmp_path):
+def test_the_options_of_the_command_line_reach_the_study(run, conducted, tmp_path):
     data, test = write_scans(tmp_path / "1.10"), write_scans(tmp_path / "test", 1, "t")
     status = run(
         "covid_cap_bundle", "--dataset_dir", data, "--output_dir", tmp_path / "2.10", "--test_dir", test,
@@ -47,14 +47,14 @@ def test_the_words_of_the_command_line_reach_the_study(run, conducted, tmp_path)
     assert (len(runner.workers), runner.resume_runs, runner.keep_checkpoints, study.num_panels) == (2, True, False, 3)
 
 
-def test_a_seg_study_by_short_words(run, conducted, tmp_path):
+def test_a_seg_study_is_planned_from_positional_arguments(run, conducted, tmp_path):
     data = write_slices(tmp_path / "set")
     words = ("--num_folds", "3", "--networks", "unet", "--protocol", "group")
     assert run("covid_seg_bundle", data, tmp_path / "study", *words) == 0
     assert len(conducted[1][0].runs()) == 12
 
 
-def test_a_dry_run_lists_the_runs_and_touches_nothing(run, tmp_path, capsys):
+def test_a_dry_run_lists_the_runs_and_writes_nothing(run, tmp_path, capsys):
     data = write_slices(tmp_path / "set")
     before = sorted(tmp_path.rglob("*"))
     assert run("covid_seg_bundle", data, tmp_path / "study", "--num_folds", "3", "--networks", "m", "--dry_run") == 0
@@ -72,7 +72,7 @@ def test_failed_runs_are_named_and_give_status_1(run, conducted, tmp_path, caplo
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_study_with_its_status_and_says_how_to_go_on(run, monkeypatch, tmp_path, caplog, number):
+def test_a_signal_ends_the_study_with_status_130_and_a_hint_how_to_continue(run, monkeypatch, tmp_path, caplog, number):
     monkeypatch.setattr(command, "conduct", lambda *_: os.kill(os.getpid(), number))
     earlier = signal.getsignal(signal.SIGTERM)
     assert run("covid_seg_bundle", write_slices(tmp_path / "set"), tmp_path / "study", "--num_folds", "3") == 130
@@ -107,7 +107,7 @@ def test_a_folder_of_other_files_is_refused(run, tmp_path, caplog):
     assert [path.name for path in folder.iterdir()] == ["chapter.txt"]
 
 
-def test_a_bundle_runs_without_the_studies_libraries():
+def test_the_package_works_without_the_libraries_of_the_study():
     hide = "import sys; sys.modules.update(dict.fromkeys(('pandas', 'statsmodels')))"
     code = f"{hide}; import custom_components, custom_components.__main__"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,12 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from custom_components.study.figures.cap_figures import draw_attention_sheets, draw_auc_folds, draw_subgroups
+from custom_components.study.figures.cap_figures import (
+    draw_attention_sheets,
+    draw_auc_folds,
+    draw_size_distribution,
+    draw_subgroups,
+)
 from custom_components.study.figures.contact_sheet import Picture, draw_contact_sheets
 from custom_components.study.figures.curves import draw_reliability, draw_roc_panels
 from custom_components.study.figures.drawing import WIDTH_MM, Drawing, drawing_files, new_figure, print_style
 from custom_components.study.figures.seg_figures import draw_dice_folds, draw_lesions, draw_overlay_sheets
-from custom_components.study.figures.size_distribution import draw_size_distribution
 from custom_components.study.tables.interval_tables import subgroup_tables
 from custom_components.study.tables.lesion_tables import lesion_fold_table, lesion_table
 from custom_components.study.tables.network_tables import network_tables
@@ -22,11 +26,12 @@ from tests.study.results_by_hand import NETWORKS, SYSTEMS, classification_result
 SETS = {"tv": "TV set", "test": "Test set"}
 
 
-def titles(drawing):
-    return [axes.get_title("left") for axes in drawing.figure.axes if axes.axison]
+def captions(*sheets):
+    texts = [" ".join(axes.get_title("left").split()) for sheet in sheets for axes in sheet.figure.axes]
+    return [text for text in texts if text]
 
 
-def test_the_files_are_a_png_and_a_pdf_of_print_size_and_the_same_each_time(diagnoses):
+def test_a_figure_is_a_png_and_a_pdf_of_print_size_with_the_same_bytes_each_time(diagnoses):
     drawings = [draw_roc_panels(diagnoses) for _ in range(2)]
     files = drawing_files(drawings[0])
     assert files == drawing_files(drawings[1])
@@ -36,25 +41,20 @@ def test_the_files_are_a_png_and_a_pdf_of_print_size_and_the_same_each_time(diag
     assert width_mm == pytest.approx(WIDTH_MM, rel=0.01)
 
 
-def test_what_a_data_set_calls_itself_is_no_formula():
+def test_dollar_signs_in_the_data_are_not_formulas():
     with print_style():
         figure = new_figure(30)
         figure.subplots().set_title("$\\frac{site$")
     assert drawing_files(Drawing("odd", "", "", figure))["odd.png"].startswith(b"\x89PNG")
 
 
-def test_there_is_a_roc_panel_for_the_joined_folds_and_one_for_each_model(diagnoses):
-    panels = [axes for axes in draw_roc_panels(diagnoses).figure.axes if axes.axison]
-    assert [axes.get_title("left") for axes in panels] == [
-        "A  Cross-validation, 3 folds",
-        *(f"{letter}  Test set, model of fold {fold}" for fold, letter in enumerate("BCD")),
-    ]
-    assert [len(axes.get_lines()) for axes in panels] == [1 + len(SYSTEMS)] * 4
-
-
-def test_without_a_test_set_the_models_are_shown_on_their_own_folds(tmp_path):
-    alone = classification_results(tmp_path, n_test=(0, 0))
-    assert titles(draw_roc_panels(alone))[1:] == [f"{c}  Validation, fold {k}" for k, c in enumerate("BCD")]
+def test_the_pooled_folds_and_each_model_have_a_roc_panel(diagnoses, tmp_path):
+    drawing = draw_roc_panels(diagnoses)
+    models = [f"{letter} Test set, model of fold {fold}" for fold, letter in enumerate("BCD")]
+    assert captions(drawing) == ["A Cross-validation, 3 folds", *models]
+    assert [len(axes.get_lines()) for axes in drawing.figure.axes if axes.axison] == [1 + len(SYSTEMS)] * 4
+    alone = draw_roc_panels(classification_results(tmp_path, n_test=(0, 0)))
+    assert captions(alone)[1:] == [f"{letter} Validation, fold {fold}" for fold, letter in enumerate("BCD")]
 
 
 def test_a_set_of_one_class_has_no_curve_and_says_why(tmp_path):
@@ -64,7 +64,7 @@ def test_a_set_of_one_class_has_no_curve_and_says_why(tmp_path):
     assert "one class only\n(n = 5)" in panel.texts[0].get_text()
 
 
-def test_a_roc_curve_is_that_of_its_scans(diagnoses):
+def test_a_roc_curve_is_computed_from_its_scans(diagnoses):
     line = draw_roc_panels(diagnoses).figure.axes[0].get_lines()[1]
     rows = diagnoses.of_system("tv", SYSTEMS[0])
     sensitivity = np.mean(rows.loc[rows["label"] == 1, "probability"] >= rows["probability"].median())
@@ -72,12 +72,12 @@ def test_a_roc_curve_is_that_of_its_scans(diagnoses):
     assert line.get_label() == "0.920"
 
 
-def test_the_bars_of_both_classes_hold_every_scan_of_known_size(diagnoses):
+def test_the_bars_contain_every_scan_of_known_ratio_and_lines_mark_the_papers_ratios(diagnoses):
     panels = draw_size_distribution(diagnoses.cases, SETS).figure.axes
     for axes, (covid, cap) in zip(panels, [(23, 30), (19, 12)], strict=True):
-        heights = [sum(bar.get_height() for bar in bars) for bars in axes.containers]
-        assert heights == [covid, -cap]
-        assert axes.get_xlabel() == "infection / lung volume (%)"
+        assert [sum(bar.get_height() for bar in bars) for bars in axes.containers] == [covid, -cap]
+        dotted = [line.get_xdata()[0] for line in axes.get_lines() if line.get_linestyle() == ":"]
+        assert dotted == pytest.approx([0.5, 3.0])  # percent of the lungs
 
 
 def test_scans_without_any_infection_are_in_the_first_bar():
@@ -120,54 +120,41 @@ def test_pictures_keep_their_order_over_as_many_sheets_as_pages_need(tmp_path):
     paths = []
     for number in range(7):
         paths.append(tmp_path / f"{number}.png")
-        Image.new("RGB", (300, 290 + number), (number, 0, 0)).save(paths[-1])
-    sheets = draw_contact_sheets("attention", "Attention", "", [Picture(path, path.stem) for path in paths], columns=2)
-    assert [sheet.name for sheet in sheets] == ["attention", "attention_2"]
-    assert sheets[1].title == "Attention (2 of 2)"
-    captions = [axes.get_title("left") for sheet in sheets for axes in sheet.figure.axes]
-    assert [caption for caption in captions if caption] == list("0123456")
-    reds = [
-        axes.get_images()[0].get_array()[0, 0, 0] for sheet in sheets for axes in sheet.figure.axes if axes.get_images()
-    ]
+        Image.new("RGB", (300, 150 + number), (number, 0, 0)).save(paths[-1])
+    sheets = draw_contact_sheets("attention", "Attention", "", [Picture(path, path.stem) for path in paths])
+    assert [sheet.name for sheet in sheets] == ["attention", "attention_2", "attention_3", "attention_4"]
+    assert sheets[1].title == "Attention (2 of 4)"
+    assert captions(*sheets) == list("0123456")
+    reds = [axes.get_images()[0].get_array()[0, 0, 0] for sheet in sheets for axes in sheet.figure.axes]
     assert reds == list(range(7))
     assert all(sheet.figure.get_figheight() * 25.4 <= 225 for sheet in sheets)
 
 
-def test_failures_are_apart_and_every_caption_says_class_size_and_probability(diagnoses):
+def test_failures_have_their_own_sheet_and_captions_give_class_size_and_probability(diagnoses):
     wrong = (diagnoses.predictions["case_id"] == "tv_covid_03") & (diagnoses.predictions["system"] == SYSTEMS[-1])
     predictions = diagnoses.predictions.assign(probability=diagnoses.predictions["probability"].where(~wrong, 0.125))
     results = replace(diagnoses, predictions=predictions)
     sheets = {sheet.name: sheet for sheet in draw_attention_sheets(results)}
     assert list(sheets) == ["attention", "failures"]
-    (caption,) = [
-        " ".join(axes.get_title("left").split()) for axes in sheets["failures"].figure.axes if axes.get_title("left")
-    ]
+    (caption,) = captions(sheets["failures"])
     assert caption.startswith("tv_covid_03 (TV set): COVID-19, infection ")
     assert caption.endswith("Attention RN34 + DS: 0.125, wrong.")
     assert "secret" not in caption
 
 
-def test_a_picture_that_is_gone_is_left_out(diagnoses, tmp_path):
-    results = replace(diagnoses, panels={"tv_covid_02": tmp_path / "gone.png"})
-    assert list(draw_attention_sheets(results)) == []
-
-
 def test_overlays_show_each_network_of_a_case_in_turn(segmentations):
     sheets = list(draw_overlay_sheets(segmentations))
     assert [sheet.name for sheet in sheets] == ["overlays_group", "overlays_paper"]
-    captions = [axes.get_title("left") for axes in sheets[0].figure.axes if axes.get_title("left")]
-    assert [caption.split(":")[0] for caption in captions] == [f"case_01, {network}" for network in NETWORKS]
-    assert "ground-glass" in captions[0]
-    assert "effusion" not in captions[0]
+    shown = captions(sheets[0])
+    assert [caption.split(":")[0] for caption in shown] == [f"case_01, {network}" for network in NETWORKS]
+    assert "ground-glass" in shown[0]
+    assert "effusion" not in shown[0]
 
 
-def test_of_many_cases_those_are_shown_that_span_best_to_worst(segmentations):
+def test_selected_cases_span_best_to_worst(segmentations):
     path = next(iter(segmentations.overlays.values()))
     many = {("M", "group", case_id): path for case_id in segmentations.cases["case_id"]}
-    sheets = list(draw_overlay_sheets(replace(segmentations, overlays=many)))
-    shown = [
-        axes.get_title("left").split(",")[0] for sheet in sheets for axes in sheet.figure.axes if axes.get_title("left")
-    ]
+    shown = [text.split(",")[0] for text in captions(*draw_overlay_sheets(replace(segmentations, overlays=many)))]
     scores = segmentations.scores
     own = scores[(scores["network"] == "M") & (scores["protocol"] == "group") & scores["augmented"]]
     ranked = own.groupby("case_id")["dice"].mean().sort_values(ascending=False).index.tolist()

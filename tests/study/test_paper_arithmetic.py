@@ -48,7 +48,7 @@ def called(covid, cap, sensitivity, specificity):
 
 
 @pytest.mark.parametrize(("covid", "cap", "sensitivity", "specificity", "accuracy", "macro_f1"), ROWS)
-def test_accuracy_and_macro_f1_come_out_as_printed(covid, cap, sensitivity, specificity, accuracy, macro_f1):
+def test_accuracy_and_macro_f1_are_as_printed(covid, cap, sensitivity, specificity, accuracy, macro_f1):
     scores = classification_scores(*called(covid, cap, sensitivity, specificity))
     assert scores["accuracy"] == pytest.approx(accuracy, abs=0.003)
     assert scores["macro_f1"] == pytest.approx(macro_f1, abs=0.003)
@@ -61,7 +61,7 @@ def test_there_are_32_rows_and_the_groups_of_ratio_add_up():
         assert tuple(map(sum, zip(*bands, strict=True))) == TABLES[name, "all"][:2]
 
 
-def test_an_f1_of_covid_alone_would_not_be_the_printed_one():
+def test_binary_f1_differs_from_the_printed_f1():
     """The test tells macro-F1 from binary F1: on the test set they are 0.1 apart."""
     covid, cap, rows = TABLES["test", "all"]
     for sensitivity, specificity, _, printed in rows:

@@ -59,7 +59,7 @@ def slices(tmp_path_factory) -> Path:
     return write_slice_dataset(tmp_path_factory.mktemp("slices") / "set", 12, SLICE_SIZE, num_patients=6)
 
 
-def test_a_planned_training_and_its_evaluation_run_for_real(slices, tmp_path, monkeypatch):
+def test_a_planned_training_and_its_evaluation_are_executed(slices, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     given = {"num_folds": 3, "networks": "unet", "overrides": SEG_NUMBERS}
     runs = plan_seg_study(ROOT / "covid_seg_bundle", tmp_path, str(slices), **given).runs()[2:4]
@@ -95,7 +95,7 @@ def cap(tmp_path_factory) -> SimpleNamespace:
 
 
 @pytest.mark.slow
-def test_a_cap_study_ends_in_a_report(cap):
+def test_a_cap_study_writes_a_report(cap):
     assert (cap.folder / "report.html").stat().st_size > 10_000
     tables = {path.suffix for path in (cap.folder / "tables").iterdir()}
     assert {".md", ".csv", ".tex"} <= tables
@@ -107,7 +107,7 @@ def test_a_cap_study_ends_in_a_report(cap):
 
 
 @pytest.mark.slow
-def test_a_finished_study_is_only_reported_again(cap):
+def test_a_finished_study_only_writes_its_report_again(cap):
     before, began = reports(cap.folder), time.monotonic()
     stamps = {path: path.stat().st_mtime_ns for path in cap.folder.rglob("done.json")}
     assert conclude(cap.words, cap.log) == 0
@@ -125,7 +125,7 @@ def test_only_the_weights_that_are_scored_are_kept(cap):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "fold"), [("tv", 0), ("tv", 1), ("test", 1)])
-def test_the_ensemble_of_the_tables_is_what_the_bundles_ensemble_gives(cap, tmp_path, name, fold):
+def test_the_ensemble_of_the_tables_equals_the_bundles_ensemble(cap, tmp_path, name, fold):
     study = cap.study
     results = study.collect(Outcome(seconds={run.name: 1.0 for run in study.runs()}))
     found = results.predictions
@@ -133,7 +133,7 @@ def test_the_ensemble_of_the_tables_is_what_the_bundles_ensemble_gives(cap, tmp_
     rules = results.ensemble
     rule = rules[(rules["set"] == name) & (rules["fold"] == fold)].iloc[0]
     weights = {
-        f"{key}_ckpt_path": study.training(system, fold).folder / study.weights
+        f"{key}_ckpt_path": study.training(system, fold).folder / "models/last.pt"
         for key, system in {"uniform": "attention_us", "size_balanced": "attention_ss"}.items()
     }
     data = study.data if name == "tv" else study.test
@@ -149,7 +149,7 @@ def test_the_ensemble_of_the_tables_is_what_the_bundles_ensemble_gives(cap, tmp_
 
 
 @pytest.mark.slow
-def test_the_attention_is_that_of_the_model_that_left_the_scan_out(cap):
+def test_attention_is_of_the_model_not_trained_on_the_scan(cap):
     predictions = pd.concat(
         pd.read_csv(path).assign(system=path.parts[-5], fold=path.parts[-4])
         for path in (cap.folder / "runs").glob("*/fold_*/evaluate/eval/per_case.csv")
@@ -162,7 +162,7 @@ def test_the_attention_is_that_of_the_model_that_left_the_scan_out(cap):
 
 
 @pytest.mark.slow
-def test_a_real_study_killed_at_random_moments_gives_the_tables_of_an_unbroken_one(slices, tmp_path):
+def test_a_real_study_killed_at_random_moments_has_the_tables_of_an_uninterrupted_one(slices, tmp_path):
     others = ("--num_folds", "2", "--networks", "unet", "--protocol", "group")
     whole, killed, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "log.txt"
     assert conclude(words_of("covid_seg_bundle", slices, whole, SEG_NUMBERS, *others), log) == 0

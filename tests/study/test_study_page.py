@@ -26,8 +26,3 @@ def test_a_command_of_the_page_is_planned_as_written(line, tmp_path, monkeypatch
     monkeypatch.setattr(sys, "argv", ["custom_components", *words, *([] if "--dry_run" in words else ["--dry_run"])])
     main()
     assert " runs, 0 finished; time left: not known yet." in capsys.readouterr().out
-
-
-def test_the_page_has_commands_of_both_bundles_and_of_make():
-    assert {line.split()[4] for line in COMMANDS} == {"covid_cap_bundle", "covid_seg_bundle"}
-    assert re.search(r"^study: ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)

@@ -2,31 +2,54 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
-from custom_components.infection_size import COVID
+from custom_components.infection_size import BAND_BORDERS, COVID
 from custom_components.study.figures.contact_sheet import Picture, draw_contact_sheets
-from custom_components.study.figures.drawing import Drawing
-from custom_components.study.figures.score_plots import draw_fold_dots, draw_forest, limits_of
-from custom_components.study.results.study_results import CLASS_TITLES, TV, ClassificationResults
+from custom_components.study.figures.drawing import LOOKS, Drawing, new_figure, print_style
+from custom_components.study.figures.score_plots import draw_fold_dots, draw_forest
+from custom_components.study.results.study_results import CLASS_TITLES, ClassificationResults
 from custom_components.study.tables.interval_tables import GROUP_METRICS
-from custom_components.study.tables.model_scores import METRICS, SET_TITLES, missing_note, score_cell
-from custom_components.study.tables.table import Table, joined_notes, levels
+from custom_components.study.tables.model_scores import METRICS, SET_TITLES, fold_scores, missing_note
+from custom_components.study.tables.table import Table, joined_notes
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
-# Pictures per row: each has several panels, whose text must be legible in print.
-_COLUMNS = 1
+# Bin edges, including the limits of the paper's groups; all scans below the first edge share one bar.
+_EDGES = (*(factor * power for power in (1e-4, 1e-3, 1e-2, 1e-1) for factor in (1, 2, 3, 5)), 1.0)
+_HEIGHT_MM = 75.0
+
+
+@print_style()
+def draw_size_distribution(cases: pd.DataFrame, sets: dict[str, str]) -> Drawing:
+    """Draw a histogram of infection sizes (Fig. 1), COVID-19 upwards and CAP downwards, one panel per set."""
+    figure = new_figure(_HEIGHT_MM)
+    panels = figure.subplots(1, len(sets), squeeze=False, sharey=True)[0]
+    for axes, (name, title) in zip(panels, sets.items(), strict=True):
+        _draw_sizes(axes, cases[cases["set"] == name], title)
+    panels[0].set_ylabel("number of scans")
+    top = max(abs(limit) for limit in panels[0].get_ylim())
+    panels[0].set_ylim(-top, top)
+    panels[0].yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+    unknown = int(cases["ratio"].isna().sum())
+    return Drawing(
+        "size_distribution",
+        "Sizes of the infections",
+        f"Infection volume as a fraction of the lung volume. The leftmost bar contains all scans below "
+        f"{100 * _EDGES[0]:g} %; dotted lines are the limits of the ratio groups. {unknown} scans with unknown ratio "
+        "are excluded.",
+        figure,
+    )
 
 
 def draw_auc_folds(results: ClassificationResults) -> Drawing:
-    """Draw the scores of each fold model.
-
-    One row per set, one panel per score.
-    """
+    """Draw the scores of each fold model: one row per set, one panel per score."""
     rows = [
         {"panel_row": SET_TITLES[name], "panel": title, "system": system, "fold": fold, "value": value}
         for name in results.sets
         for metric, title in METRICS.items()
         for system in results.systems
-        for fold, value in _by_fold(results, name, system, metric)
+        for fold, value in fold_scores(results, name, system, metric).items()
     ]
     note = joined_notes(
         "Each point is the model of one fold, scored on its validation fold (TV set) or on the whole test set; the bar "
@@ -37,22 +60,13 @@ def draw_auc_folds(results: ClassificationResults) -> Drawing:
 
 
 def draw_subgroups(name: str, table: Table) -> Drawing:
-    """Draw the scores of a subgroup table.
-
-    Args:
-        name: name of the set.
-        table: result of :func:`custom_components.study.tables.interval_tables.subgroup_tables`.
-
-    Returns:
-        The figure, one panel per score.
-    """
+    """Draw a table of :func:`~custom_components.study.tables.interval_tables.subgroup_tables`, one panel per score."""
     metrics = [METRICS[metric] for metric in GROUP_METRICS]
-    rows = []
-    for key, row in table.frame.iterrows():
-        heading, group = levels(key)
-        label = f"{group} ({row['COVID-19']} / {row['CAP']})"
-        for metric in metrics:
-            rows.append({"heading": heading, "group": label, "metric": metric, **limits_of(row[metric])})
+    rows = [
+        {"heading": by, "group": f"{group} ({row['COVID-19']} / {row['CAP']})", "metric": metric, "cell": row[metric]}
+        for (by, group), row in zip(table.frame.index, table.frame.to_dict("records"), strict=True)
+        for metric in metrics
+    ]
     note = "In brackets: scans with COVID-19 / CAP. Dotted line: all scans. Groups with one class have no AUC. "
     return draw_forest(pd.DataFrame(rows), metrics, f"subgroups_{name}", table.title, note + table.note)
 
@@ -66,14 +80,8 @@ def draw_attention_sheets(results: ClassificationResults) -> Iterator[Drawing]:
         "Axial and coronal view. Above each: class, size of the infection and probability of COVID-19 (test set: mean "
         "over the fold models)."
     )
-    yield from draw_contact_sheets("attention", "Where the networks looked", note, rightly, _COLUMNS)
-    yield from draw_contact_sheets("failures", "Failures: misclassified scans", note, wrongly, _COLUMNS)
-
-
-def _by_fold(results: ClassificationResults, name: str, system: str, metric: str) -> Iterator[tuple[int, float]]:
-    chosen = results.of_system(name, system)
-    for fold in results.folds:
-        yield fold, score_cell(chosen[chosen["fold"] == fold].assign(set=TV), metric).value
+    yield from draw_contact_sheets("attention", "Where the networks looked", note, rightly)
+    yield from draw_contact_sheets("failures", "Failures: misclassified scans", note, wrongly)
 
 
 def _in_order(results: ClassificationResults) -> list[str]:
@@ -96,3 +104,25 @@ def _picture(results: ClassificationResults, case_id: str) -> tuple[Picture, boo
     is_right = bool((means.iloc[-1] >= 0.5) == (case["label"] == COVID))
     text = f"{known} {means.index[-1]}: {means.iloc[-1]:.3f}, {'right' if is_right else 'wrong'}."
     return Picture(results.panels[case_id], text), is_right
+
+
+def _draw_sizes(axes: Axes, cases: pd.DataFrame, title: str) -> None:
+    edges = np.array([_EDGES[0] / 2, *_EDGES])
+    for (label, name), (colour, *_), sign in zip(CLASS_TITLES.items(), LOOKS, (1, -1), strict=False):
+        known = cases.loc[cases["label"] == label, "ratio"].dropna()
+        counts, _ = np.histogram(known.clip(edges[0], edges[-1]), edges)
+        text = f"{name} (n = {len(known)})"
+        hatch = "" if label == COVID else "////"
+        axes.bar(
+            100 * edges[:-1], sign * counts, 100 * np.diff(edges), align="edge", color=colour, label=text,
+            hatch=hatch, edgecolor="white", linewidth=0.5,
+        )  # fmt: skip
+    for border in BAND_BORDERS:
+        axes.axvline(100 * border, color="0.3", linestyle=":", linewidth=1)
+    axes.axhline(0, color="0", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel="infection / lung volume (%)", xlim=(100 * edges[0], 100))
+    axes.set_title(title, loc="left")
+    axes.legend(loc="upper left")

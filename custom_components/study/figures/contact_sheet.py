@@ -1,7 +1,7 @@
-"""Contact sheets: pictures of cases side by side, each with a caption."""
+"""Contact sheets: pictures of cases below each other, each with a caption."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,61 +30,43 @@ class Picture:
     caption: str
 
 
-def draw_contact_sheets(name: str, title: str, note: str, pictures: Sequence[Picture], columns: int) -> list[Drawing]:
-    """Draw pictures in reading order, as many per sheet as fit on a page.
-
-    Args:
-        name: file name; sheets after the first get a number.
-        title: title of the sheets.
-        note: explanatory note.
-        pictures: the pictures.
-        columns: pictures per row.
-
-    Returns:
-        The sheets; none without pictures.
-    """
+def draw_contact_sheets(name: str, title: str, note: str, pictures: Sequence[Picture]) -> list[Drawing]:
+    """Draw pictures below each other, as many per sheet as fit on a page; later sheets get a number."""
     if not pictures:
         return []
-    width_mm = WIDTH_MM / columns
-    rows = max(1, int(_PAGE_MM // max(_height_mm(picture, width_mm) for picture in pictures)))
-    sheets = list(_chunks(pictures, rows * columns))
+    rows = max(1, int(_PAGE_MM // max(map(_height_mm, pictures))))
+    sheets = [pictures[start : start + rows] for start in range(0, len(pictures), rows)]
     return [
         _sheet(
             name if number == 1 else f"{name}_{number}",
             title if len(sheets) == 1 else f"{title} ({number} of {len(sheets)})",
-            note, sheet, columns,
+            note, sheet,
         )
         for number, sheet in enumerate(sheets, 1)
     ]  # fmt: skip
 
 
 @print_style()
-def _sheet(name: str, title: str, note: str, pictures: Sequence[Picture], columns: int) -> Drawing:
-    width_mm = WIDTH_MM / columns
-    heights = [max(_height_mm(picture, width_mm) for picture in row) for row in _chunks(pictures, columns)]
+def _sheet(name: str, title: str, note: str, pictures: Sequence[Picture]) -> Drawing:
+    heights = list(map(_height_mm, pictures))
     figure = new_figure(sum(heights))
-    grid = list(figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights).flat)
-    for axes, picture in zip(grid, pictures, strict=False):
-        _draw(axes, picture, width_mm)
+    grid = list(figure.subplots(len(heights), squeeze=False, height_ratios=heights).flat)
+    for axes, picture in zip(grid, pictures, strict=True):
+        _draw(axes, picture)
     hide_all(grid)
     return Drawing(name, title, note, figure)
 
 
-def _draw(axes: Axes, picture: Picture, width_mm: float) -> None:
+def _draw(axes: Axes, picture: Picture) -> None:
     with Image.open(picture.path) as image:
         rgb = image.convert("RGB")
-        rgb.thumbnail((round(width_mm * _PX_PER_MM),) * 2, Image.Resampling.LANCZOS)
+        rgb.thumbnail((round(WIDTH_MM * _PX_PER_MM),) * 2, Image.Resampling.LANCZOS)
     axes.imshow(np.asarray(rgb), interpolation="none")
     axes.set_anchor("NW")
-    lines = textwrap.wrap(picture.caption, round(width_mm * _LETTERS_PER_MM))
+    lines = textwrap.wrap(picture.caption, round(WIDTH_MM * _LETTERS_PER_MM))
     axes.set_title("\n".join(lines), loc="left", fontsize=7, fontweight="normal")
 
 
-def _height_mm(picture: Picture, width_mm: float) -> float:
+def _height_mm(picture: Picture) -> float:
     with Image.open(picture.path) as image:
-        return width_mm * image.height / image.width + _CAPTION_MM
-
-
-def _chunks(pictures: Sequence[Picture], size: int) -> Iterator[Sequence[Picture]]:
-    for start in range(0, len(pictures), size):
-        yield pictures[start : start + size]
+        return WIDTH_MM * image.height / image.width + _CAPTION_MM

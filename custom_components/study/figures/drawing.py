@@ -65,17 +65,9 @@ def print_style() -> Iterator[None]:
         yield
 
 
-def new_figure(height_mm: float, width_mm: float = WIDTH_MM) -> Figure:
-    """Create an empty figure without global matplotlib state.
-
-    Args:
-        height_mm: printed height.
-        width_mm: printed width.
-
-    Returns:
-        The figure.
-    """
-    return Figure(figsize=(width_mm / _MM_PER_INCH, height_mm / _MM_PER_INCH), dpi=_DPI, layout="constrained")
+def new_figure(height_mm: float) -> Figure:
+    """Create an empty figure without global matplotlib state."""
+    return Figure(figsize=(WIDTH_MM / _MM_PER_INCH, height_mm / _MM_PER_INCH), dpi=_DPI, layout="constrained")
 
 
 def look_of(index: int) -> dict[str, Any]:
@@ -103,14 +95,7 @@ def hide_all(panels: Sequence[Axes]) -> None:
 
 
 def drawing_files(drawing: Drawing) -> dict[str, bytes]:
-    """File name to content of a figure's files; deterministic byte by byte.
-
-    Args:
-        drawing: the figure.
-
-    Returns:
-        ``<name>.png`` and ``<name>.pdf``.
-    """
+    """PNG and PDF of a figure by file name, deterministic byte by byte."""
     png, pdf = io.BytesIO(), io.BytesIO()
     with print_style():
         FigureCanvasAgg(drawing.figure).print_png(png, metadata={"Software": None})

@@ -1,11 +1,11 @@
 """Dot plots of scores: groups with intervals, and folds with their mean."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 import numpy as np
 import pandas as pd
 from custom_components.study.figures.drawing import Drawing, marker_of, new_figure, print_style
-from custom_components.study.tables.table import Cell
 from matplotlib.axes import Axes
 
 _LINE_MM, _FRAME_MM = 4.6, 22.0
@@ -21,18 +21,15 @@ def draw_forest(
     """Draw a forest plot with one line per group and one panel per metric; a group without score has an empty line.
 
     Args:
-        scores: ``group`` (title), ``metric``, ``value``, ``low`` and ``high`` (NaN if undefined) and ``heading``
-            (column that defines the groups), in drawing order. The first group contains all cases; its value is drawn
-            as a line through all groups.
+        scores: ``heading`` (column that defines the groups), ``group`` (title), ``metric`` and ``cell``, in drawing
+            order. The first group contains all cases; its value is drawn as a line through all groups.
         metrics: titles of the panels.
         name: file name.
         title: title of the figure.
         note: explanatory note.
         axis: label of the horizontal axes, if the panel titles do not give it.
-
-    Returns:
-        The figure.
     """
+    scores = scores.assign(**{key: scores["cell"].map(attrgetter(key)) for key in ("value", "low", "high")})
     labels, places = _lines(scores)
     figure = new_figure(_FRAME_MM + _LINE_MM * len(labels))
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
@@ -47,11 +44,6 @@ def draw_forest(
     return Drawing(name, title, note, figure)
 
 
-def limits_of(cell: Cell) -> dict[str, float]:
-    """Value and interval of a cell for :func:`draw_forest`."""
-    return {"value": cell.value, "low": cell.low, "high": cell.high}
-
-
 @print_style()
 def draw_fold_dots(scores: pd.DataFrame, name: str, title: str, note: str) -> Drawing:
     """Draw one dot per fold and a bar at the mean.
@@ -62,9 +54,6 @@ def draw_fold_dots(scores: pd.DataFrame, name: str, title: str, note: str) -> Dr
         name: file name.
         title: title of the figure.
         note: explanatory note.
-
-    Returns:
-        The figure.
     """
     rows, columns = scores["panel_row"].unique(), scores["panel"].unique()
     systems = list(scores["system"].unique())

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from custom_components.study.figures.contact_sheet import Picture, draw_contact_sheets
 from custom_components.study.figures.drawing import Drawing
-from custom_components.study.figures.score_plots import draw_fold_dots, draw_forest, limits_of
+from custom_components.study.figures.score_plots import draw_fold_dots, draw_forest
 from custom_components.study.results.study_results import SegmentationResults
 from custom_components.study.tables.lesion_scores_by_case import METRICS
 from custom_components.study.tables.lesion_tables import LESION_TITLES, MEAN
@@ -15,8 +15,6 @@ from custom_components.study.tables.network_tables import AUGMENTATION, AUGMENTE
 from custom_components.study.tables.table import Cell, Table, joined_notes
 
 _MEAN = "mean of the classes"
-# Pictures per row: each has several panels, whose text must be legible in print.
-_COLUMNS = 1
 _MOST_CASES = 3
 _CHOICE = (
     f"Up to {_MOST_CASES} cases, evenly spread from the best to the worst Dice of the first network under the first "
@@ -25,18 +23,24 @@ _CHOICE = (
 
 
 def draw_dice_folds(results: SegmentationResults, tables: dict[str, Table]) -> Drawing:
-    """Draw the mean Dice of each fold.
+    """Draw the mean Dice of each fold: one row per protocol, one panel per augmentation.
 
-        tables: those of :func:`custom_components.study.tables.lesion_tables.lesion_fold_table`, by protocol.
-
-    One row per protocol, one panel each for training with and without augmentation.
+    Args:
+        results: the results.
+        tables: those of :func:`~custom_components.study.tables.lesion_tables.lesion_fold_table`, by protocol.
     """
     rows = [
-        {"panel_row": f"Dice (protocol {protocol})", "panel": title, "system": network, "fold": fold, "value": value}
+        {
+            "panel_row": f"Dice (protocol {protocol})",
+            "panel": title,
+            "system": network,
+            "fold": fold,
+            "value": cell.value,
+        }
         for protocol, table in tables.items()
         for augmented, title in _titles(results)
         for network in results.networks
-        for fold, value in _by_fold(table, network, augmented)
+        for fold, cell in enumerate(table.frame.drop(columns=MEAN).T[(network, AUGMENTED[augmented])])
     ]
     words = " ".join(f"{name}: {text}" for name, text in results.protocols.items())
     note = joined_notes(
@@ -48,15 +52,15 @@ def draw_dice_folds(results: SegmentationResults, tables: dict[str, Table]) -> D
 
 
 def draw_lesions(results: SegmentationResults, networks: dict[str, Table], lesions: dict[str, Table]) -> Drawing:
-    """Draw the Dice of each network by lesion class, with intervals.
+    """Draw the Dice of each network by lesion class, with intervals: one panel per protocol and augmentation.
 
+    Args:
+        results: the results.
         networks: Table II by protocol.
-        lesions: tables of :func:`custom_components.study.tables.lesion_tables.lesion_table` by protocol.
-
-    One panel per protocol and augmentation.
+        lesions: tables of :func:`~custom_components.study.tables.lesion_tables.lesion_table` by protocol.
     """
     rows = [
-        {"heading": heading, "group": network, "metric": f"{protocol}\n{title.lower()}", **limits_of(cell)}
+        {"heading": heading, "group": network, "metric": f"{protocol}\n{title.lower()}", "cell": cell}
         for protocol in results.protocols
         for augmented, title in _titles(results)
         for heading in (_MEAN, *LESION_TITLES.values())
@@ -72,10 +76,7 @@ def draw_lesions(results: SegmentationResults, networks: dict[str, Table], lesio
 
 
 def draw_overlay_sheets(results: SegmentationResults) -> Iterator[Drawing]:
-    """Draw overlays of cases, with the networks side by side (Fig. 5).
-
-    Sheets, one protocol after another.
-    """
+    """Draw overlays of cases, with the networks below each other (Fig. 5), one protocol after another."""
     shown = {key: path for key, path in results.overlays.items() if path.is_file()}
     chosen = _chosen(results, {case_id for _, _, case_id in shown})
     for protocol in results.protocols:
@@ -88,7 +89,7 @@ def draw_overlay_sheets(results: SegmentationResults) -> Iterator[Drawing]:
         title = f"Segmented cases (protocol {protocol})"
         way = _titles(results)[0][1].lower()
         note = joined_notes(_CHOICE.format(way=way), results.protocols[protocol])
-        yield from draw_contact_sheets(f"overlays_{protocol}", title, note, pictures, _COLUMNS)
+        yield from draw_contact_sheets(f"overlays_{protocol}", title, note, pictures)
 
 
 def _titles(results: SegmentationResults) -> list[tuple[bool, str]]:
@@ -110,12 +111,6 @@ def _caption(results: SegmentationResults, network: str, protocol: str, case_id:
     by_lesion = scores[scores["case_id"] == case_id].set_index("lesion")["dice"].dropna()
     parts = [f"{title} {by_lesion[name]:.2f}" for name, title in LESION_TITLES.items() if name in by_lesion]
     return f"{case_id}, {network}: {'Dice ' + ', '.join(parts) if parts else 'no lesion in truth or prediction'}"
-
-
-def _by_fold(table: Table, network: str, augmented: bool) -> Iterator[tuple[int, float]]:
-    cells: Any = table.frame.drop(columns=MEAN).loc[(network, AUGMENTED[augmented])]
-    for fold, cell in enumerate(cells):
-        yield fold, cell.value
 
 
 def _dice_cell(networks: Table, lesions: Table, heading: str, network: str, augmented: bool) -> Cell:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ THRESHOLD = 0.5
 
 
 def choose_panels(results: ClassificationResults, count: int) -> list[str]:
-    """Select scans to show: half correctly classified COVID-19 scans, half failures.
+    """Case ids of scans to show: half correctly classified COVID-19 scans, then half failures.
 
     Correct scans are taken from each band of the infection ratio in turn, small to large. Within a band, and among the
     failures, scans with the most confident probability come first; among the failures, COVID-19 before CAP.
@@ -32,9 +33,6 @@ def choose_panels(results: ClassificationResults, count: int) -> list[str]:
     Args:
         results: must include predictions of the ensemble, the last system.
         count: maximum number of scans.
-
-    Returns:
-        Case ids, correct scans first; fewer than ``count`` if not enough scans exist.
     """
     found = results.predictions[results.predictions["set"] == TV].dropna(subset="probability")
     own = found.loc[found["system"] == results.systems[-1], ["case_id", "probability"]]
@@ -51,14 +49,13 @@ def choose_panels(results: ClassificationResults, count: int) -> list[str]:
 def panel_run(run: Run, scans: Mapping[str, Mapping[str, Any]], rule: pd.Series, weights: Mapping[str, Path]) -> Run:
     """Plan the inference run that draws attention figures.
 
+    Its input files (a datalist and one weights file with both branches) exist only while it runs.
+
     Args:
         run: the bundle's inference run.
         scans: scans to show, by image name.
         rule: ensemble rule, a row of ``results.ensemble``.
         weights: weights files of ``uniform``, ``size_balanced`` and, if trained, ``plain``.
-
-    Returns:
-        The run. Its input files (a datalist and one weights file with both branches) exist only while it runs.
     """
     given = run.folder.parent / INPUT
     places = {"dataset_dir": given / DATALIST, "ckpt_path": given / WEIGHTS, "output_dir": run.folder / "eval"}
@@ -68,14 +65,9 @@ def panel_run(run: Run, scans: Mapping[str, Mapping[str, Any]], rule: pd.Series,
         run,
         overrides={**run.overrides, **own},
         places={**places, **({"plain_ckpt_path": weights["plain"]} if "plain" in weights else {})},
-        outputs=tuple(panel_path(name) for name in scans),
+        outputs=tuple(f"eval/{name}/{name}_attention.png" for name in scans),
         inputs=partial(_inputs, places, list(scans.values()), weights),
     )
-
-
-def panel_path(name: str) -> str:
-    """Path of a scan's attention figure relative to the run's folder, from the image name."""
-    return f"eval/{name}/{name}_attention.png"
 
 
 def branch_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,6 +102,5 @@ def _inputs(places: Mapping[str, Path], scans: list[Mapping[str, Any]], weights:
 def _in_turn(scans: pd.DataFrame) -> list[str]:
     """Case ids, one from each ratio band in turn."""
     bands = scans["ratio"].map(ratio_band)
-    columns = [scans.loc[bands == band, "case_id"].tolist() for band in RATIO_BANDS]
-    longest = max(map(len, columns), default=0)
-    return [column[place] for place in range(longest) for column in columns if place < len(column)]
+    columns = [scans.loc[bands == band, "case_id"] for band in RATIO_BANDS]
+    return [case_id for turn in zip_longest(*columns) for case_id in turn if case_id is not None]

@@ -9,10 +9,9 @@ from custom_components.diagnosis.bundle_network import find_bundle
 from custom_components.study.plans import cap_study, seg_study
 from custom_components.study.plans.cap_study import CapStudy
 from custom_components.study.plans.seg_study import SegStudy
+from custom_components.study.plans.study import LAST_WEIGHTS, TRAIN
 from custom_components.study.plans.study_data import scan_data, slice_data
 from custom_components.study.results.study_results import PAPER
-from custom_components.study.runs.overrides import check_overrides
-from custom_components.study.runs.run import EVALUATE, LAST_WEIGHTS, TRAIN
 from custom_components.study.runs.study_folder import DATA_HASHES
 
 # Overlays of covid_seg_bundle that a study sets itself or that are not training recipes.
@@ -43,7 +42,7 @@ def plan_cap_study(
         _check_outside(folder, name, place)
     _one_of("protocol", protocol, (cap_study.NESTED, PAPER))
     _check_count("num_panels", num_panels, 0)
-    _check_folds_and_overrides(bundle, num_folds, overrides)
+    _check_folds_and_overrides(num_folds, overrides)
     known = folder / DATA_HASHES if keep_hashes else None
     data = scan_data(dataset_dir, known)
     folds = len({scan["fold"] for scan in data.cases})
@@ -91,7 +90,7 @@ def plan_seg_study(
     overlays = sorted({path.name for path in (bundle / "configs" / seg_study.RECIPES).glob("*.yaml")} - NO_RECIPES)
     for name in _listed(recipe):
         _one_of("recipe", name, overlays)
-    _check_folds_and_overrides(bundle, num_folds, overrides)
+    _check_folds_and_overrides(num_folds, overrides)
     return SegStudy(
         bundle=bundle,
         folder=folder,
@@ -115,7 +114,7 @@ PLANNERS: dict[str, tuple[str, Callable[..., CapStudy | SegStudy]]] = {
 def plan_study(
     bundle: str, folder: Path, dataset_dir: str, keep_hashes: bool = True, **options: Any
 ) -> CapStudy | SegStudy:
-    """Plan the study of a bundle.
+    """Plan the study of a bundle, given by name or path.
 
     Args:
         bundle: name or path of the bundle.
@@ -155,12 +154,11 @@ def _check_outside(folder: Path, name: str, place: str | None) -> None:
         raise ValueError(f"output_dir is inside {name}. Choose a folder outside, so that results are not read as data.")
 
 
-def _check_folds_and_overrides(bundle: Path, num_folds: int | None, overrides: Mapping[str, Any] | None) -> None:
+def _check_folds_and_overrides(num_folds: int | None, overrides: Mapping[str, Any] | None) -> None:
     if num_folds is not None:
         _check_count("num_folds", num_folds, 2)
     if not isinstance(overrides or {}, Mapping):
         raise ValueError(f"overrides is {overrides!r}. Expected a mapping: --overrides \"{{'epochs': 3}}\".")
-    check_overrides(overrides or {}, [[str(bundle / "configs" / name)] for name in (TRAIN, EVALUATE)])
 
 
 def _listed(names: Sequence[str] | str) -> tuple[str, ...]:

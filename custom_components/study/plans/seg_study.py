@@ -1,7 +1,7 @@
 """A study of covid_seg_bundle: the networks of Table II, with and without augmentation (Chen et al. 2020)."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,23 +11,12 @@ from custom_components.datalists.case_problems import output_name_problems
 from custom_components.datalists.split import split_cases
 from custom_components.images.ct_reader import case_name
 from custom_components.labels import LESION_CLASSES
-from custom_components.study.plans.study_data import StudyData
+from custom_components.study.plans.study import EVALUATE, LAST_WEIGHTS, PER_CASE, TRAIN, Study, long_table
 from custom_components.study.report.seg_report import seg_report
 from custom_components.study.report.study_report import RESAMPLES, Report
 from custom_components.study.results.study_results import PAPER, SegmentationResults, read_case_table
-from custom_components.study.runs.overrides import config_content, overrides_for
-from custom_components.study.runs.run import (
-    CHECKPOINTS,
-    EVALUATE,
-    EVALUATING,
-    LAST_WEIGHTS,
-    PER_CASE,
-    RUNS,
-    SUMMARY,
-    TRAIN,
-    TRAINING,
-    Run,
-)
+from custom_components.study.runs.overrides import config_content
+from custom_components.study.runs.run import EVALUATING, TRAINING, Run
 from custom_components.study.runs.runner import Outcome
 
 GROUP, BOTH = "group", "both"
@@ -46,7 +35,6 @@ RECIPES = "recipes"
 NO_AUGMENTATION = f"{RECIPES}/no_augmentation.yaml"
 ARMS = {True: "augmented", False: "not_augmented"}
 AUGMENTATION = {"both": (True, False), "with": (True,), "without": (False,)}
-WEIGHTS = "models/last.pt"
 
 NUMBERS = ("dice", "precision", "accuracy", "pixels_true", "pixels_pred")
 SCORE_COLUMNS = {
@@ -79,50 +67,48 @@ class Arm:
         return f"{self.protocol}/{self.network}/{ARMS[self.augmented]}/fold_{self.fold}"
 
     @property
+    def kind(self) -> str:
+        """Prefix of the kind of its runs: without protocol and fold."""
+        return f"{self.network} {ARMS[self.augmented]}"
+
+    @property
     def title(self) -> str:
         """Title of its network."""
         return ALL_NETWORKS[self.network][0]
 
 
 @dataclass(frozen=True)
-class SegStudy:
+class SegStudy(Study):
     """Cross-validation of the segmentation networks, split by group and, for comparison, by random slice.
 
     Args:
         bundle: folder of covid_seg_bundle.
         folder: output folder of the study.
         data: cases of the data set.
+        overrides: config values.
         protocols: ``group``, ``paper``, or both.
         networks: subset of ``ALL_NETWORKS``.
         num_folds: number of folds.
-        overrides: config values.
         recipe: overlays of ``recipes`` on top of every training's train.yaml, such as ``dice_cross_entropy.yaml``.
         augmentation: whether networks are trained with augmentation, without, or both.
 
     Raises:
-        ValueError: if the cases cannot be split into the folds, or two images of a fold have the same name.
+        ValueError: if the cases cannot be split into the folds, two images of a fold have the same name, or an
+            override is not valid.
     """
 
-    bundle: Path
-    folder: Path
-    data: StudyData
     protocols: tuple[str, ...] = (GROUP, PAPER)
     networks: tuple[str, ...] = tuple(NETWORKS)
     num_folds: int = 10
-    overrides: Mapping[str, Any] = field(default_factory=dict)
     recipe: tuple[str, ...] = ()
     augmentation: tuple[bool, ...] = AUGMENTATION["both"]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for protocol, fold in product(self.protocols, range(self.num_folds)):
             problems = output_name_problems(self.split(protocol, fold)["validation"])
             if problems:
                 raise ValueError(f"{problems[0]}.")
-
-    @property
-    def data_sets(self) -> dict[str, StudyData]:
-        """Data sets of the study, by purpose."""
-        return {"folds": self.data}
 
     def split(self, protocol: str, fold: int) -> dict[str, Any]:
         """Split the cases for a fold as the bundle does."""
@@ -143,76 +129,61 @@ class SegStudy:
         """A training and an evaluation for each arm."""
         return [run for arm in self.arms() for run in (self.training(arm), self.evaluation(arm))]
 
+    def configs(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Config files and verb of each kind of run."""
+        for network in self.networks:
+            yield (TRAIN, EVALUATE, *ALL_NETWORKS[network][1]), EVALUATING
+            for augmented in self.augmentation:
+                yield self._training_files(network, augmented), TRAINING
+
     def training(self, arm: Arm) -> Run:
         """Train a network on all folds but one."""
-        augmentation = () if arm.augmented else (NO_AUGMENTATION,)
-        recipe = (f"{RECIPES}/{name}" for name in self.recipe)
-        files = (TRAIN, *ALL_NETWORKS[arm.network][1], *recipe, *augmentation, LAST_WEIGHTS)
-        run = self._run(arm, "train", TRAINING, files)
-        places = {"dataset_dir": self.data.root, "ckpt_dir": run.folder / "models"}
-        return replace(
-            run,
-            places={**places, "output_dir": run.folder / "tensorboard"},
-            outputs=(WEIGHTS, "models/split.json"),
-            disposable=(CHECKPOINTS, "models/model.pt", "models/model.json"),
+        return self._training(
+            f"{arm.name}/train",
+            f"{arm.kind} train",
+            self._training_files(arm.network, arm.augmented),
+            **self._fold(arm),
         )
 
     def evaluation(self, arm: Arm) -> Run:
         """Score a network on its validation fold; overlays are drawn for one augmentation setting only."""
-        training = self.training(arm)
-        run = self._run(arm, "evaluate", EVALUATING, (TRAIN, EVALUATE, *ALL_NETWORKS[arm.network][1]))
-        places = {"dataset_dir": self.data.root, "ckpt_path": training.folder / WEIGHTS}
         undrawn = {} if arm.augmented == self.augmentation[0] else {"overlay_slices": 0}
-        return replace(
-            run,
-            overrides={**run.overrides, **undrawn},
-            places={**places, "output_dir": run.folder / "eval"},
-            outputs=(PER_CASE, SUMMARY),
-            needs=(training.name,),
-        )
+        files = (TRAIN, EVALUATE, *ALL_NETWORKS[arm.network][1])
+        own = {**self._fold(arm), **undrawn}
+        return self._evaluation(f"{arm.name}/evaluate", f"{arm.kind} evaluate", files, self.training(arm), **own)
 
     def collect(self, outcome: Outcome) -> SegmentationResults:
-        """Collect the results of the finished runs.
+        """Collect the results of the finished runs; a run that did not finish has no scores.
 
         Args:
             outcome: outcome of the runs.
 
         Returns:
-            The results. A run that did not finish has no scores and is listed as failed.
+            The results.
         """
         finished = [arm for arm in self.arms() if outcome.has(self.evaluation(arm))]
-        scores = pd.concat([pd.DataFrame(columns=list(SCORE_COLUMNS)), *map(self._scores, finished)])
         drawn = [arm for arm in finished if arm.augmented == self.augmentation[0]]
         pairs = zip(self.data.cases, self.data.further, strict=True)
         return SegmentationResults(
             protocols=self.words(),
             cases=pd.DataFrame([{"case_id": case["case_id"], "group": case["group"], **more} for case, more in pairs]),
-            scores=scores[list(SCORE_COLUMNS)].astype(SCORE_COLUMNS).reset_index(drop=True),
+            scores=long_table(map(self._scores, finished), SCORE_COLUMNS),
             networks=tuple(ALL_NETWORKS[network][0] for network in self.networks),
             overlays={key: path for arm in drawn for key, path in self._overlays(arm)},
             failed=tuple(outcome.failed),
             augmentation=self.augmentation,
         )
 
-    def later_runs(self, outcome: Outcome) -> list[Run]:
-        """No runs: the evaluations produce everything in the report."""
-        return []
-
-    @property
-    def later_words(self) -> str:
-        """Empty: there are no :meth:`later_runs`."""
-        return ""
-
     def report(self, outcome: Outcome, resamples: int = RESAMPLES) -> Report:
         """Tables and figures of the finished runs."""
         return seg_report(self.collect(outcome), resamples)
 
-    def _run(self, arm: Arm, what: str, verb: str, files: tuple[str, ...]) -> Run:
-        name, kind = f"{arm.name}/{what}", f"{arm.network} {ARMS[arm.augmented]} {what}"
-        chosen = overrides_for(self.overrides, [str(self.bundle / "configs" / file) for file in files], verb)
-        own = {"fold": arm.fold, "num_folds": self.num_folds, "protocol": arm.protocol}
-        folder, data = self.folder / RUNS / name, self.data.fingerprint.sha256
-        return Run(name, kind, self.bundle, verb, files, folder, {**chosen, **own}, data=data)
+    def _training_files(self, network: str, augmented: bool) -> tuple[str, ...]:
+        recipe = (f"{RECIPES}/{name}" for name in self.recipe)
+        return (TRAIN, *ALL_NETWORKS[network][1], *recipe, *(() if augmented else (NO_AUGMENTATION,)), LAST_WEIGHTS)
+
+    def _fold(self, arm: Arm) -> dict[str, Any]:
+        return {"fold": arm.fold, "num_folds": self.num_folds, "protocol": arm.protocol}
 
     def _words(self, protocol: str) -> str:
         how = self.split(protocol, 0)["protocol"]
@@ -225,12 +196,9 @@ class SegStudy:
         """Long table of a fold: one row per case and lesion class."""
         table = read_case_table(self.evaluation(arm).folder / PER_CASE)
         own: dict[str, Any] = {"network": arm.title, "augmented": arm.augmented, "protocol": arm.protocol}
-        own |= {"fold": arm.fold, "case_id": table["case_id"].map(self._ids(arm))}
-        parts = []
-        for lesion in LESION_CLASSES:
-            columns = {f"{number}_{lesion}": number for number in NUMBERS}
-            parts.append(table[list(columns)].rename(columns=columns).assign(lesion=lesion, **own))
-        return pd.concat(parts)
+        classes = f"(?:{'|'.join(LESION_CLASSES)})"
+        long = pd.wide_to_long(table, list(NUMBERS), i="case_id", j="lesion", sep="_", suffix=classes).reset_index()
+        return long.assign(case_id=long["case_id"].map(self._ids(arm)), fold=arm.fold, **own)
 
     def _ids(self, arm: Arm) -> dict[str, str]:
         """Case ids of a fold by image name; evaluations identify cases by image name."""

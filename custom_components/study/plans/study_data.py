@@ -48,15 +48,7 @@ class StudyData:
 
 
 def scan_data(dataset_dir: str | Path, known: Path | None = None) -> StudyData:
-    """The scans of covid_cap_bundle.
-
-    Args:
-        dataset_dir: as ``list_scans`` takes it, labelled.
-        known: file that caches the hashes of the data files; None disables the cache.
-
-    Raises:
-        ValueError: as for ``list_scans``.
-    """
+    """The labelled scans of covid_cap_bundle, as ``list_scans`` takes them; ``known`` caches the file hashes."""
     root = Path(phantom_scan_dataset()) if str(dataset_dir) == PHANTOM else existing_root(dataset_dir)
     scans = list_scans(root)
     further = further_columns(root, scans, (*SCAN_PATHS, "case_id", "label", "fold", "ratio", "group"))
@@ -64,15 +56,7 @@ def scan_data(dataset_dir: str | Path, known: Path | None = None) -> StudyData:
 
 
 def slice_data(dataset_dir: str | Path, known: Path | None = None) -> StudyData:
-    """The cases of covid_seg_bundle.
-
-    Args:
-        dataset_dir: as ``list_cases`` takes it, with masks.
-        known: file that caches the hashes of the data files; None disables the cache.
-
-    Raises:
-        ValueError: as for ``list_cases``.
-    """
+    """The cases of covid_seg_bundle with masks, as ``list_cases`` takes them; ``known`` caches the file hashes."""
     root = Path(phantom_dataset()) if str(dataset_dir) == PHANTOM else existing_root(dataset_dir)
     cases = list_cases(root)
     further = further_columns(root, cases, (*SLICE_PATHS, "case_id", "group"))

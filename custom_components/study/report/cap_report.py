@@ -1,8 +1,12 @@
 """Report of a covid_cap_bundle study: tables and figures in order."""
 
-from custom_components.study.figures.cap_figures import draw_attention_sheets, draw_auc_folds, draw_subgroups
+from custom_components.study.figures.cap_figures import (
+    draw_attention_sheets,
+    draw_auc_folds,
+    draw_size_distribution,
+    draw_subgroups,
+)
 from custom_components.study.figures.curves import draw_reliability, draw_roc_panels
-from custom_components.study.figures.size_distribution import draw_size_distribution
 from custom_components.study.report.study_report import Report, Section
 from custom_components.study.results.study_results import PAPER, ClassificationResults
 from custom_components.study.tables.comparison_tables import comparison_table, t_test_table

@@ -62,7 +62,7 @@ class Report:
     def filled(self) -> list[Section]:
         """Sections that are not empty."""
         shown = [
-            replace(section, blocks=[block for block in section.blocks if not _is_empty(block)])
+            replace(section, blocks=[own for own in section.blocks if isinstance(own, Drawing) or not own.frame.empty])
             for section in self.sections
         ]
         return [section for section in shown if section.blocks]
@@ -86,23 +86,29 @@ def write_study(report: Report, provenance: Mapping[str, Any], folder: str | Pat
     Raises:
         ValueError: if the provenance is not valid JSON or the folder is not writable.
     """
-    files: dict[str, str | bytes] = {}
+    files: dict[str, bytes] = {}
     for block in (block for section in report.filled() for block in section.blocks):
         if isinstance(block, Table):
-            files |= {f"{TABLES}/{name}": content for name, content in table_files(block).items()}
+            texts = table_files(block)
+            files |= {f"{TABLES}/{name}": text.encode(errors="replace") for name, text in texts.items()}
         else:
             files |= {f"{FIGURES}/{name}": content for name, content in drawing_files(block).items()}
     listed = {**provenance, FILES_KEY: sorted(files)}
-    _check_json(listed)
+    try:
+        json.dumps(listed, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"The provenance of the study is not valid JSON ({error}). Use numbers, strings, None, lists, mappings."
+        ) from error
     return _written(writable_folder(folder), files, listed, _page(report, files, provenance))
 
 
-def _page(report: Report, files: Mapping[str, str | bytes], provenance: Mapping[str, Any]) -> str:
-    def picture(drawing: Drawing) -> str:
-        png = files[f"{FIGURES}/{drawing.name}.png"]
-        return png_data_uri(png if isinstance(png, bytes) else png.encode())
-
-    filters = {"picture": picture, "is_table": _is_table, "unbroken": _unbroken}
+def _page(report: Report, files: Mapping[str, bytes], provenance: Mapping[str, Any]) -> str:
+    filters: dict[str, Any] = {
+        "picture": lambda drawing: png_data_uri(files[f"{FIGURES}/{drawing.name}.png"]),
+        "is_table": lambda block: isinstance(block, Table),
+        "unbroken": _unbroken,
+    }
     return page_template("study/report", "study.html.j2", filters).render(
         title=report.title,
         notice=NOTICE,
@@ -114,14 +120,6 @@ def _page(report: Report, files: Mapping[str, str | bytes], provenance: Mapping[
         figures=FIGURES,
         provenance_name=PROVENANCE_NAME,
     )
-
-
-def _is_table(block: Table | Drawing) -> bool:
-    return isinstance(block, Table)
-
-
-def _is_empty(block: Table | Drawing) -> bool:
-    return isinstance(block, Table) and block.frame.empty
 
 
 def _unbroken(text: str) -> str:
@@ -145,21 +143,12 @@ def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, s
             yield name, "" if value is None else str(value)
 
 
-def _check_json(content: Mapping[str, Any]) -> None:
-    try:
-        json.dumps(content, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"The provenance of the study is not valid JSON ({error}). Use numbers, strings, None, lists, mappings."
-        ) from error
-
-
-def _written(folder: Path, files: Mapping[str, str | bytes], listed: Mapping[str, Any], page: str) -> Path:
+def _written(folder: Path, files: Mapping[str, bytes], listed: Mapping[str, Any], page: str) -> Path:
     before = _earlier_files(folder)
     (folder / HTML_NAME).unlink(missing_ok=True)
     for name, content in files.items():
         with atomic_path(folder / name) as path:
-            path.write_bytes(content if isinstance(content, bytes) else content.encode(errors="replace"))
+            path.write_bytes(content)
     for name in before - set(files):
         (folder / name).unlink(missing_ok=True)
     write_json(folder / PROVENANCE_NAME, listed)

@@ -79,11 +79,11 @@ class ClassificationResults:
         cases = self.cases.drop(columns=twice).assign(ratio_band=self.cases["ratio"].map(ratio_band))
         joined = self.predictions.merge(cases, on=_KEY, how="left", validate="many_to_one")
         order = {name: place for place, name in enumerate((TV, TEST, *self.systems))}
-        places = joined.assign(
-            label=joined["label"].astype(int), _set=joined["set"].map(order), _system=joined["system"].map(order)
+        joined = joined.assign(label=joined["label"].astype(int))
+        keys = ["set", "system", "fold", "case_id"]
+        return joined.sort_values(
+            keys, key=lambda own: own.map(order) if own.name in keys[:2] else own, ignore_index=True
         )
-        in_order = places.sort_values(["_set", "_system", "fold", "case_id"], ignore_index=True)
-        return in_order.drop(columns=["_set", "_system"])
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -101,14 +101,10 @@ class ClassificationResults:
 
     def missing_models(self) -> dict[tuple[str, str], list[int]]:
         """Folds without predictions, by set and system; only sets and systems with a missing fold."""
-        models = self.predictions[["set", "system", "fold"]].drop_duplicates()
-        there = {key: set(rows["fold"]) for key, rows in models.groupby(["set", "system"])}
-        missing = {
-            (name, system): [fold for fold in self.folds if fold not in there.get((name, system), set())]
-            for name in self.sets
-            for system in self.systems
-        }
-        return {key: folds for key, folds in missing.items() if folds}
+        there = set(self.predictions[["set", "system", "fold"]].itertuples(index=False, name=None))
+        pairs = [(name, system) for name in self.sets for system in self.systems]
+        missing = {pair: [fold for fold in self.folds if (*pair, fold) not in there] for pair in pairs}
+        return {pair: folds for pair, folds in missing.items() if folds}
 
 
 @dataclass(frozen=True)
@@ -155,11 +151,7 @@ class SegmentationResults:
 def read_case_table(path: Path) -> pd.DataFrame:
     """Read the ``per_case.csv`` of an evaluation, as :func:`custom_components.files.report_files.write_csv` wrote it.
 
-    Args:
-        path: the file.
-
-    Returns:
-        The table with ``case_id`` as text; only empty cells are NaN.
+    ``case_id`` is text; only empty cells are NaN.
     """
     table = pd.read_csv(path, dtype={"case_id": str}, keep_default_na=False, na_values=[""])
     return table.assign(case_id=table["case_id"].map(unquoted, na_action="ignore"))

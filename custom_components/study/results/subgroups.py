@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from numbers import Real
 
 import numpy as np
@@ -62,17 +63,7 @@ def subgroup_of(cases: pd.DataFrame, column: str) -> pd.Series:
 
 
 def split_subgroups(cases: pd.DataFrame, column: str) -> dict[str, pd.DataFrame]:
-    """Split scans by subgroup, in order; scans of unknown group are excluded.
-
-    Args:
-        cases: one row per scan.
-        column: as for :func:`subgroup_of`.
-
-    Returns:
-        Group name to its rows, including empty bands.
-
-    Raises:
-        ValueError: as for :func:`subgroup_of`.
+    """Split scans by :func:`subgroup_of`, in order and with empty bands; scans of unknown group are excluded.
 
     Example:
         >>> cases = pd.DataFrame({"sex": ["F", "M", "F", ""], "label": [1, 0, 0, 1]})
@@ -120,11 +111,8 @@ def years_of_age(value: object) -> float:
 
 
 def _age_bands(values: pd.Series) -> pd.Series:
-    years = values.map(years_of_age).astype(float)
-    ends = AGE_BANDS_FROM[1:]
-    names = [f"{start} - {end - 1}" for start, end in zip(AGE_BANDS_FROM, ends, strict=False)]
-    names.append(f"{AGE_BANDS_FROM[-1]} and over")
-    return pd.cut(years, [*AGE_BANDS_FROM, np.inf], right=False, labels=names)
+    names = [*(f"{start} - {end - 1}" for start, end in pairwise(AGE_BANDS_FROM)), f"{AGE_BANDS_FROM[-1]} and over"]
+    return pd.cut(values.map(years_of_age).astype(float), [*AGE_BANDS_FROM, np.inf], right=False, labels=names)
 
 
 def _thirds(values: pd.Series) -> pd.Series:

@@ -45,17 +45,13 @@ class DataFingerprint:
 def fingerprint(
     cases: Sequence[Mapping[str, Any]], path_keys: Sequence[str], known: Path | None = None
 ) -> DataFingerprint:
-    """Hash cases and their files.
-
-    File hashes are cached with size and modification time; a file is read again only if these change.
+    """Hash cases and their files, independent of the location and modification time of the files.
 
     Args:
         cases: cases from ``list_scans`` or ``list_cases``.
         path_keys: entries of a case that are files or folders.
-        known: JSON file that caches the hashes, without file names; None disables the cache.
-
-    Returns:
-        The fingerprint; independent of the location and modification time of the files.
+        known: JSON file that caches file hashes with size and modification time; a file is read again only if these
+            change. It has no file names. None disables the cache.
     """
     files = {path: _files(Path(path)) for case in cases for key in path_keys if (path := case.get(key))}
     flat = [file for own in files.values() for file in own]
@@ -70,11 +66,10 @@ def fingerprint(
 
 
 def code_state() -> dict[str, str]:
-    """Collect the versions of the code that a run executes.
+    """Versions of the code that a run executes.
 
-    Returns:
-        ``custom_components``, ``sources`` (SHA-256 of the package's Python files, except those of the study itself)
-        and the versions of MONAI, PyTorch and NumPy.
+    They are ``custom_components``, ``sources`` (SHA-256 of the package's Python files, except those of the study), and
+    the versions of MONAI, PyTorch and NumPy.
     """
     root = Path(custom_components.__file__).parent
     sources = hashlib.sha256()
@@ -87,15 +82,12 @@ def code_state() -> dict[str, str]:
 
 
 def run_hashes(runs: Sequence[Run], code: Mapping[str, str], before: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Hash each run: config with overlays and overrides, cases and files, code, and the runs it needs.
+    """Hash each run, by name: config with overlays and overrides, cases and files, code, and the runs it needs.
 
     Args:
         runs: runs, each after those that it needs.
         code: result of :func:`code_state`.
         before: hashes of runs planned earlier.
-
-    Returns:
-        Run name to hash.
     """
     hashes = dict(before or {})
     for run in runs:

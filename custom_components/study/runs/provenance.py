@@ -5,7 +5,7 @@ import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def provenance(
     settings: Mapping[str, Any],
     code: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Record how a study was produced, without paths and patient names.
+    """Record how a study was produced, as JSON content without paths and patient names.
 
     Args:
         runs: all runs, including failed ones.
@@ -40,29 +40,26 @@ def provenance(
         data: fingerprints of the data sets, by purpose.
         settings: options of the study, such as protocol and overrides.
         code: result of ``code_state``.
-
-    Returns:
-        Content that can be written as JSON.
     """
-    first: dict[str, Run] = {}
-    for run in runs:
-        first.setdefault(run.kind, run)
+    configs = {Path(path) for run in runs for path in run.config_paths}
+    numbers = {run.name: _numbers(run) for run in runs}
+    kinds = {run.kind: numbers[run.name] for run in reversed(runs)}  # the first run of each kind
     seconds = {name: round(value, 1) for name, value in outcome.seconds.items()}
     return {
-        "study": _without_paths(dict(settings)),
+        "study": _without_paths(settings),
         "versions": {
             "python": platform.python_version(),
             "custom_components": code["custom_components"],
-            **{name: _version(name) for name in LIBRARIES},
+            **{name: version(name) for name in LIBRARIES},
         },
         "code": {
             "sources_sha256": code["sources"],
             "git": git_state(Path(custom_components.__file__).resolve().parents[1]),
         },
         "data": {name: asdict(own) for name, own in data.items()},
-        "configs": _configs(runs),
-        "numbers": {kind: _numbers(run) for kind, run in first.items()},
-        "seeds": sorted({_numbers(run)["seed"] for run in runs if "seed" in _numbers(run)}),
+        "configs": {path.name: file_digest(path) for path in sorted(configs)},
+        "numbers": dict(reversed(kinds.items())),
+        "seeds": sorted({own["seed"] for own in numbers.values() if "seed" in own}),
         "hardware": hardware(),
         "runs": {run.name: {"hash": hashes[run.name], "seconds": seconds.get(run.name)} for run in runs},
         "seconds": round(sum(outcome.seconds.values()), 1),
@@ -74,7 +71,12 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     if not (folder / ".git").exists():
         return None
     try:
-        commit, changes = (_git(folder, *words) for words in (("rev-parse", "HEAD"), ("status", "--porcelain")))
+        commit, changes = (
+            subprocess.run(
+                ["git", "-C", str(folder), *words], capture_output=True, encoding="utf-8", check=True, timeout=30
+            ).stdout
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit.strip(), "modified": bool(changes.strip())}
@@ -87,12 +89,6 @@ def hardware() -> dict[str, Any]:
     return {"cpu": _cpu(), "cores": cores, "gpus": gpus, "system": platform.system(), "machine": platform.machine()}
 
 
-def _configs(runs: Sequence[Run]) -> dict[str, str]:
-    """Hashes of the config files, by name."""
-    paths = {path for run in runs for path in map(Path, run.config_paths)}
-    return {path.name: file_digest(path) for path in sorted(paths)}
-
-
 def _numbers(run: Run) -> dict[str, Any]:
     """Config values that a run uses, including its overrides."""
     content = config_content(run.config_paths, run.overrides)
@@ -101,32 +97,14 @@ def _numbers(run: Run) -> dict[str, Any]:
     return _without_paths({key: value for key, value in shown.items() if key not in UNLISTED})
 
 
-def _without_paths(content: dict[str, Any]) -> dict[str, Any]:
+def _without_paths(value: Any) -> Any:
     """Replace paths by their last part."""
-    return {key: _short(value) for key, value in content.items()}
-
-
-def _short(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return _without_paths(dict(value))
+        return {key: _without_paths(own) for key, own in value.items()}
     if isinstance(value, list | tuple):
-        return [_short(part) for part in value]
+        return [_without_paths(own) for own in value]
     is_path = isinstance(value, Path) or (isinstance(value, str) and value.startswith(("/", "~")))
     return Path(value).name if is_path else value
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *words], capture_output=True, encoding="utf-8", check=True, timeout=30
-    )
-    return done.stdout
 
 
 def _cpu() -> str:

@@ -11,12 +11,6 @@ from fire.parser import DefaultParseValue
 
 TRAINING, EVALUATING, INFERENCE = "training", "evaluating", "run"
 
-# Names shared by both bundles: configs, the folder of runs, and the outputs of evaluations and trainings.
-TRAIN, EVALUATE, LAST_WEIGHTS = "train.yaml", "evaluate.yaml", "recipes/last_weights.yaml"
-RUNS = "runs"
-PER_CASE, SUMMARY = "eval/per_case.csv", "eval/summary.json"
-CHECKPOINTS = "models/resume_checkpoint_epoch=*.pt"
-
 
 @dataclass(frozen=True)
 class Run:
@@ -61,14 +55,7 @@ class Run:
         return tuple(str(self.bundle / "configs" / name) for name in self.config_files)
 
     def command(self, resume: bool = False) -> list[str]:
-        """Command line as a list of arguments, without a shell.
-
-        Args:
-            resume: whether a training resumes from its newest checkpoint.
-
-        Returns:
-            Interpreter and arguments.
-        """
+        """Command line as a list of arguments, without a shell; a training can resume from its newest checkpoint."""
         settings = {"bundle_root": self.bundle, **self.places, **self.overrides, **({"resume": True} if resume else {})}
         options = [f"--{key}={argument(value)}" for key, value in settings.items()]
         return [

@@ -20,15 +20,7 @@ _LONGEST = 400
 
 
 def finished_seconds(run: Run, run_hash: str) -> float | None:
-    """Duration of a finished run in seconds.
-
-    Args:
-        run: the run.
-        run_hash: current hash of the run.
-
-    Returns:
-        The duration; None if the run is not finished, its hash differs or an output is missing.
-    """
+    """Duration of a finished run in seconds; None if it is not finished, its hash differs or an output is missing."""
     stamp = _content(run.folder / DONE)
     if stamp.get("hash") != run_hash or missing_outputs(run):
         return None
@@ -67,15 +59,7 @@ def missing_outputs(run: Run) -> list[str]:
 
 
 def failure_reason(folder: Path, status: int) -> str:
-    """Extract the cause of a failure from the log of a run.
-
-    Args:
-        folder: folder of the run.
-        status: exit status of its process; negative if a signal ended it.
-
-    Returns:
-        One line.
-    """
+    """One line with the cause of a failure: from the log, or the signal if the exit status is negative."""
     if status < 0:
         name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
         hint = ", possibly because the system ran out of memory" if -status == signal.SIGKILL else ""

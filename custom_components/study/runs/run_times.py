@@ -1,7 +1,8 @@
 """Estimate the remaining time of a study from the durations of its finished runs."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from custom_components.study.runs.run import Run
 
@@ -9,34 +10,24 @@ from custom_components.study.runs.run import Run
 def seconds_left(
     waiting: Sequence[Run], seconds: Mapping[str, float], kinds: Mapping[str, str], workers: int
 ) -> float | None:
-    """Estimate the remaining time in seconds.
+    """Estimate the remaining time in seconds; None if a verb (the last word of a kind) has no finished run.
+
+    It is the sum over kinds of mean duration times number of waiting runs, divided by the workers. A kind without
+    finished runs uses the mean of its verb.
 
     Args:
         waiting: runs that are not finished.
         seconds: durations of the finished runs, by name.
         kinds: kind of every run, by name.
         workers: number of parallel runs.
-
-    Returns:
-        Sum over kinds of mean duration times number of waiting runs, divided by the workers. A kind without finished
-        runs uses the mean of its verb. None if a verb has no finished run.
     """
-    by_kind = _means((kinds[name], value) for name, value in seconds.items() if name in kinds)
-    by_verb = _means((verb_of(kinds[name]), value) for name, value in seconds.items() if name in kinds)
-    expected = [by_kind.get(run.kind, by_verb.get(verb_of(run.kind))) for run in waiting]
-    if any(value is None for value in expected):
-        return None
-    return sum(value for value in expected if value is not None) / workers
-
-
-def verb_of(kind: str) -> str:
-    """Last word of a kind: the verb.
-
-    Example:
-        >>> verb_of("attention_us train")
-        'train'
-    """
-    return kind.split()[-1]
+    known: dict[str, list[float]] = defaultdict(list)
+    for name, value in seconds.items():
+        if name in kinds:
+            known[kinds[name]].append(value)
+            known[kinds[name].split()[-1]].append(value)
+    alike = [known.get(run.kind) or known.get(run.kind.split()[-1]) for run in waiting]
+    return sum(fmean(own) for own in alike if own) / workers if all(alike) else None
 
 
 def in_words(seconds: float | None) -> str:
@@ -53,10 +44,3 @@ def in_words(seconds: float | None) -> str:
     if days:
         return f"{days} d {hours % 24} h"
     return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
-
-
-def _means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
-    values: dict[str, list[float]] = defaultdict(list)
-    for key, value in pairs:
-        values[key].append(value)
-    return {key: sum(own) / len(own) for key, own in values.items()}

@@ -4,8 +4,8 @@ import logging
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -123,13 +123,18 @@ class Runner:
         waiting = _unfinished(runs, hashes, outcome)
         kinds = {run.name: run.kind for run in runs}
         jobs: list[_Job] = []
-        with _progress(len(runs), len(runs) - len(waiting)) as bar, _ended(jobs):
-            while waiting or jobs:
-                _leave_out_dependents(waiting, outcome, bar)
-                self._start(waiting, jobs, hashes, outcome)
-                left_s = seconds_left([*waiting, *(job.run for job in jobs)], outcome.seconds, kinds, len(self.workers))
-                _show(bar, jobs, outcome, left_s)
-                self._finish(jobs, hashes, outcome, bar)
+        progress = tqdm(total=len(runs), initial=len(runs) - len(waiting), desc="Study", unit="run")
+        with logging_redirect_tqdm(), progress as bar:
+            try:
+                while waiting or jobs:
+                    _leave_out_dependents(waiting, outcome, bar)
+                    self._start(waiting, jobs, hashes, outcome)
+                    left = [*waiting, *(job.run for job in jobs)]
+                    _show(bar, jobs, outcome, seconds_left(left, outcome.seconds, kinds, len(self.workers)))
+                    self._finish(jobs, hashes, outcome, bar)
+            finally:
+                for job in jobs:
+                    job.end()
         return outcome
 
     def _start(self, waiting: list[Run], jobs: list[_Job], hashes: Mapping[str, str], outcome: Outcome) -> None:
@@ -178,7 +183,7 @@ class Runner:
         run, status = job.run, job.process.returncode
         missing = missing_outputs(run)
         if status != 0 or missing:
-            reason = failure_reason(run.folder, status) if status else f"ended without {missing[0]}"
+            reason = failure_reason(run.folder, status) if status else f"ended without writing {missing[0]}"
             outcome.failed.append(FailedRun(run.name, reason))
             _logger.error("Run %s failed: %s", run.name, reason)
             return
@@ -215,22 +220,6 @@ def _child_environment() -> dict[str, str]:
     root = str(Path(custom_components.__file__).resolve().parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {"PYTHONPATH": os.pathsep.join(paths), "TQDM_DISABLE": "1"}
-
-
-@contextmanager
-def _progress(total: int, finished: int) -> Iterator[tqdm]:
-    with logging_redirect_tqdm(), tqdm(total=total, initial=finished, desc="Study", unit="run") as bar:
-        yield bar
-
-
-@contextmanager
-def _ended(jobs: list[_Job]) -> Iterator[None]:
-    """Terminate running processes on exit."""
-    try:
-        yield
-    finally:
-        for job in jobs:
-            job.end()
 
 
 def _show(bar: tqdm, jobs: Sequence[_Job], outcome: Outcome, left_s: float | None) -> None:

@@ -18,10 +18,6 @@ WAIT_S = 10.0
 def check_study_folder(output_dir: Path, bundle: str) -> None:
     """Check that a folder is empty, new, or a study of this bundle.
 
-    Args:
-        output_dir: folder; it may not exist yet.
-        bundle: name of the bundle's folder.
-
     Raises:
         ValueError: if it contains other files or a study of another bundle.
     """

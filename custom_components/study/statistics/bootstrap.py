@@ -95,14 +95,8 @@ def bootstrap_difference(
 ) -> BootstrapInterval:
     """Paired interval of the metric difference of two systems, scored on the same drawn patients.
 
-    Args:
-        frame_a: one row per case, first system.
-        frame_b: the same cases in the same order, second system.
-        statistic: as for :func:`bootstrap_interval`.
-        groups: likewise.
-        resamples: likewise.
-        level: likewise.
-        seed: likewise.
+    The arguments after the tables are those of :func:`bootstrap_interval`. The tables, of the first and the second
+    system, have the same cases in the same order.
 
     Returns:
         Metric of the first minus metric of the second system, with interval.
@@ -138,7 +132,11 @@ def _interval(
     check_level(level)
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}. Expected at least 1, such as 2000.")
-    value = combine([np.array([_finite_number(statistic(frame))]) for frame in frames])[0]
+    value = combine([np.array([_number(statistic(frame))]) for frame in frames])[0]
+    if np.isinf(value):
+        raise ValueError(
+            f"The metric over all cases is {value}. Expected finite values: find the case with the infinite value."
+        )
     chunks = _draws(_codes(frames[0], groups), resamples, seed)
     values = np.concatenate([combine([_resampled(frame, statistic, draw) for frame in frames]) for draw in chunks])
     defined = values[~np.isnan(values)]
@@ -166,7 +164,7 @@ def _codes(frame: "pd.DataFrame", groups: str | None) -> np.ndarray:
 def _draws(codes: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Count of each case in each resample, shape (resamples, N), in blocks of resamples."""
     generator = np.random.default_rng(seed)
-    num_groups = int(codes.max()) + 1 if len(codes) else 0
+    num_groups = int(codes.max(initial=-1)) + 1
     for start in range(0, resamples, _CHUNK):
         size = min(_CHUNK, resamples - start)
         if not num_groups:
@@ -180,14 +178,6 @@ def _resampled(frame: "pd.DataFrame", statistic: Statistic, draw: np.ndarray) ->
         return statistic.weighted(frame, draw)
     rows = np.arange(len(frame))
     return np.array([_number(statistic(frame.take(np.repeat(rows, counts)))) for counts in draw])
-
-
-def _finite_number(value: float | None) -> float:
-    if value is not None and math.isinf(value):
-        raise ValueError(
-            f"The metric over all cases is {value}. Expected finite values: find the case with the infinite value."
-        )
-    return _number(value)
 
 
 def _number(value: float | None) -> float:

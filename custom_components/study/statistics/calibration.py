@@ -63,18 +63,10 @@ def expected_calibration_error(
     """ECE of the probability of COVID-19: mean over cases of |predicted - observed share| of their bin.
 
     It depends on the bins and is never below 0: with few cases per bin it is large even for perfect predictions.
-
-    Args:
-        labels: as for :func:`reliability_curve`.
-        probabilities: likewise.
-        num_bins: likewise.
-        binning: likewise.
+    Arguments and errors are those of :func:`reliability_curve`.
 
     Returns:
         In [0, 1].
-
-    Raises:
-        ValueError: as for :func:`reliability_curve`.
 
     Example:
         >>> expected_calibration_error([1, 0, 0, 0], [0.25, 0.25, 0.25, 0.25])
@@ -89,15 +81,10 @@ def expected_calibration_error(
 def brier_score(labels: ArrayLike, probabilities: ArrayLike) -> float:
     """Mean squared difference of probability and label; 0.25 for a constant 0.5.
 
-    Args:
-        labels: as for :func:`reliability_curve`.
-        probabilities: likewise.
+    Arguments and errors are those of :func:`reliability_curve`.
 
     Returns:
         In [0, 1]; lower is better.
-
-    Raises:
-        ValueError: as for :func:`reliability_curve`.
 
     Example:
         >>> brier_score([1, 0], [0.5, 0.5])

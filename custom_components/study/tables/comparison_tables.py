@@ -14,9 +14,9 @@ from custom_components.study.tables.model_scores import (
     METRICS,
     SET_TITLES,
     by_model,
+    fold_scores,
     mean_over_models,
     missing_note,
-    score_cell,
 )
 from custom_components.study.tables.table import (
     Cell,
@@ -57,13 +57,10 @@ def comparison_table(results: ClassificationResults, resamples: int) -> Table:
 
 
 def t_test_table(results: ClassificationResults) -> Table:
-    """The paper's test, for comparison with its numbers.
-
-    p of the paired t-test over folds: one row per set and pair, one column per score.
-    """
+    """P of the paper's paired t-test over folds: one row per set and pair, one column per score."""
     rows = {
         (SET_TITLES[name], f"{pair[0]} (A), {pair[1]} (B)"): {
-            title: _t_test(*(_by_fold(results, name, system, metric) for system in pair))
+            title: _t_test(*(fold_scores(results, name, system, metric) for system in pair))
             for metric, title in METRICS.items()
         }
         for name in results.sets
@@ -76,7 +73,7 @@ def t_test_table(results: ClassificationResults) -> Table:
 def _set_rows(
     name: str, scans: pd.DataFrame, systems: tuple[str, ...], resamples: int
 ) -> dict[tuple[str, str, str], dict[str, object]]:
-    """Rows of one set: a block per model, and one for their mean, with only the difference by patient."""
+    """A block of rows per model, and one for their mean, with only the difference by patient."""
     tables = {system: by_model(scans[scans["system"] == system]) for system in systems}
     pairs = {
         f"{one} (A), {other} (B)": _same_scans(tables[one], tables[other]) for one, other in combinations(systems, 2)
@@ -129,27 +126,15 @@ def _difference(first: pd.DataFrame, second: pd.DataFrame, models: list[str], re
 
 def _with_holm(rows: dict[tuple[str, str, str], dict[str, object]]) -> pd.DataFrame:
     """Add DeLong's p with Holm correction over the pairs of each set and model."""
-    for key in dict.fromkeys(key[:2] for key in rows):
-        tested = [row for other, row in rows.items() if other[:2] == key and not np.isnan(_p(row))]
-        if tested:
-            corrected = multipletests([_p(row) for row in tested], method="holm")[1]
-            for row, p in zip(tested, corrected, strict=True):
-                row["p (Holm)"] = p_value(float(p))
-    return table_frame(rows, ["set", "model of fold", "pair"], [_DELONG, _BY_PATIENT, *_TESTS])
-
-
-def _p(row: dict[str, object]) -> float:
-    cell = row.get("p (DeLong)")
-    return cell.value if isinstance(cell, Cell) else np.nan
-
-
-def _by_fold(results: ClassificationResults, name: str, system: str, metric: str) -> pd.Series:
-    chosen = results.of_system(name, system)
-    by_fold = {fold: score_cell(rows.assign(set=TV), metric).value for fold, rows in chosen.groupby("fold")}
-    return pd.Series(by_fold, dtype=float).dropna()
+    layout = (["set", "model of fold", "pair"], [_DELONG, _BY_PATIENT, *_TESTS])
+    frame = table_frame(rows, *layout)
+    known = frame["p (DeLong)"].map(lambda cell: cell.value).dropna()
+    for _, own in known.groupby(level=["set", "model of fold"]):
+        for key, p in zip(own.index, multipletests(own, method="holm")[1], strict=True):
+            rows[key]["p (Holm)"] = p_value(float(p))
+    return table_frame(rows, *layout)
 
 
 def _t_test(first: pd.Series, second: pd.Series) -> Cell:
-    folds = first.index.intersection(second.index)
-    test = t_test_over_folds(first.loc[folds], second.loc[folds])
-    return p_value(test.p_value, len(folds))
+    both = pd.concat([first, second], axis=1).dropna()
+    return p_value(t_test_over_folds(both[0], both[1]).p_value, len(both))

@@ -16,7 +16,6 @@ CLASS_ROWS = {"COVID-19": (COVID,), "CAP": (CAP,), "Total": (COVID, CAP)}
 
 # Columns that may identify a person are never shown.
 _IDENTIFYING = re.compile(r"patient|name|birth|uid|date|accession|path|file|(^|_)(id|mrn)($|_)", re.IGNORECASE)
-_UNKNOWN = "unknown"
 
 
 def descriptive_columns(cases: pd.DataFrame) -> list[str]:
@@ -32,58 +31,44 @@ def descriptive_columns(cases: pd.DataFrame) -> list[str]:
 def demographics_table(cases: pd.DataFrame, sets: tuple[str, ...]) -> Table:
     """Count images and patients and describe them by each additional column of the datalist.
 
-    Args:
-        cases: cases of the study; see :class:`custom_components.study.results.study_results.ClassificationResults`.
-        sets: sets to show, one column each.
-
-    Returns:
-        One row per characteristic and class. Images and infection ratios are counted by scan, all else by patient,
-        from each patient's first scan (by case id).
+    One row per characteristic and class, one column per set. Images and infection ratios are counted by scan, all else
+    by patient, from each patient's first scan (by case id).
     """
-    rows: dict[tuple[str, str], list[object]] = {}
-    columns = [cases[cases["set"] == name] for name in sets]
-    patients = [frame.sort_values("case_id").drop_duplicates("patient_id") for frame in columns]
-    left_out: list[str] = []
-    rows |= _rows("Images", columns, len)
-    rows |= _rows("Patients", columns, lambda frame: frame["patient_id"].nunique())
-    rows |= _measured("Infection ratio", "ratio", columns, 4)
-    for column in descriptive_columns(cases):
-        found = _described(column, patients)
-        rows |= found
-        left_out += [] if found else [column]
-    titles = [SET_TITLES[name] for name in sets]
-    cells = {key: dict(zip(titles, values, strict=True)) for key, values in rows.items()}
-    frame = table_frame(cells, ["characteristic", "class"]).rename_axis(columns="set")
-    return Table("table_1_demographics", "Table I. Images and patients", _note(left_out), frame)
+    scans = {SET_TITLES[name]: cases[cases["set"] == name] for name in sets}
+    patients = {key: frame.sort_values("case_id").drop_duplicates("patient_id") for key, frame in scans.items()}
+    found = {column: _described(column, patients) for column in descriptive_columns(cases)}
+    rows = _rows("Images", scans, len) | _rows("Patients", scans, lambda frame: frame["patient_id"].nunique())
+    for own in (_measured("Infection ratio", "ratio", scans, 4), *found.values()):
+        rows |= own
+    frame = table_frame(rows, ["characteristic", "class"]).rename_axis(columns="set")
+    note = _note([column for column, own in found.items() if not own])
+    return Table("table_1_demographics", "Table I. Images and patients", note, frame)
 
 
-def _rows(title: str, frames: list[pd.DataFrame], count: Callable[[pd.DataFrame], object]) -> dict:
+def _rows(title: str, frames: dict[str, pd.DataFrame], count: Callable[[pd.DataFrame], object]) -> dict:
     return {
-        (title, name): [count(frame[frame["label"].isin(labels)]) for frame in frames]
+        (title, name): {key: count(frame[frame["label"].isin(labels)]) for key, frame in frames.items()}
         for name, labels in CLASS_ROWS.items()
     }
 
 
-def _measured(title: str, column: str, frames: list[pd.DataFrame], digits: int = 1) -> dict:
+def _measured(title: str, column: str, frames: dict[str, pd.DataFrame], digits: int = 1) -> dict:
     """Median with range, as in the paper, and mean with standard deviation."""
 
-    def values(frame: pd.DataFrame) -> pd.Series:
-        return frame[column].dropna().astype(float)
-
     def median(frame: pd.DataFrame) -> Cell:
-        known = values(frame)
+        known = frame[column].dropna().astype(float)
         return Cell(known.median(), known.min(), known.max(), n=len(known), digits=digits)
 
     def mean(frame: pd.DataFrame) -> Cell:
-        known = values(frame)
-        return Cell(known.mean(), sd=known.std(ddof=1), n=len(known), digits=digits)
+        known = frame[column].dropna().astype(float)
+        return Cell(known.mean(), sd=known.std(), n=len(known), digits=digits)
 
     return _rows(f"{title}, median (range)", frames, median) | _rows(f"{title}, mean ± sd", frames, mean)
 
 
-def _described(column: str, patients: list[pd.DataFrame]) -> dict:
+def _described(column: str, patients: dict[str, pd.DataFrame]) -> dict:
     """Rows of one datalist column; none if it is empty or has too many values."""
-    joined = pd.concat([frame[column] for frame in patients], keys=range(len(patients)))
+    joined = pd.concat({key: frame[column] for key, frame in patients.items()})
     known = joined[joined.notna() & (joined.astype(str) != "")]
     if known.empty:
         return {}
@@ -92,7 +77,10 @@ def _described(column: str, patients: list[pd.DataFrame]) -> dict:
     numbers = _numbers(known, column)
     if numbers.isna().any():
         return {}
-    frames = [frame.assign(**{column: numbers.xs(key).reindex(frame.index)}) for key, frame in enumerate(patients)]
+    frames = {
+        key: frame.assign(**{column: numbers[numbers.index.get_level_values(0) == key].droplevel(0)})
+        for key, frame in patients.items()
+    }
     return _measured("Age in years" if column == "age" else column, column, frames)
 
 
@@ -105,18 +93,17 @@ def _numbers(known: pd.Series, column: str) -> pd.Series:
         return known.map(lambda _: np.nan)
 
 
-def _counted(column: str, patients: list[pd.DataFrame], names: list[str]) -> dict:
+def _counted(column: str, patients: dict[str, pd.DataFrame], names: list[str]) -> dict:
     """Number of patients per value of a column, including missing values."""
+
+    def count(frame: pd.DataFrame, name: str) -> int:
+        return int((frame[column].where(frame[column].notna(), "").astype(str) == name).sum())
+
+    unknown = [""] if any(count(frame, "") for frame in patients.values()) else []
     rows: dict = {}
-    texts = [frame.assign(**{column: frame[column].where(frame[column].notna(), "").astype(str)}) for frame in patients]
-    has_unknown = any((frame[column] == "").any() for frame in texts)
-    for name in [*names, *([""] if has_unknown else [])]:
-        rows |= _rows(f"{column}: {name or _UNKNOWN}", texts, partial(_count, column=column, name=name))
+    for name in (*names, *unknown):
+        rows |= _rows(f"{column}: {name or 'unknown'}", patients, partial(count, name=name))
     return rows
-
-
-def _count(frame: pd.DataFrame, column: str, name: str) -> int:
-    return int((frame[column] == name).sum())
 
 
 def _note(left_out: list[str]) -> str:

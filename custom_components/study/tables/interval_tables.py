@@ -15,7 +15,7 @@ from custom_components.study.tables.model_scores import (
     is_joined,
     mark_of,
     missing_note,
-    score_cell,
+    rows_by_system,
 )
 from custom_components.study.tables.table import Cell, Table, joined_notes, table_frame, undefined_note
 
@@ -30,17 +30,8 @@ _FEW = (
 
 
 def interval_table(results: ClassificationResults, resamples: int) -> Table:
-    """Scores of each system with 95 % intervals.
-
-    One row per set and system.
-    """
-    rows = {
-        (SET_TITLES[name], system): _interval_cells(
-            results.of_system(name, system), name == TV, resamples, mark_of(results, name, system)
-        )
-        for name in results.sets
-        for system in results.systems
-    }
+    """Scores of each system with 95 % intervals, one row per set and system."""
+    rows = rows_by_system(results, lambda scans, mark: _interval_cells(scans, resamples, mark))
     frame = table_frame(rows, ["set", "system"])
     note = joined_notes(
         f"95 % intervals: DeLong's where stated, otherwise percentiles of {resamples} bootstrap resamples of patients.",
@@ -56,10 +47,7 @@ def interval_table(results: ClassificationResults, resamples: int) -> Table:
 
 
 def fold_table(results: ClassificationResults) -> Table:
-    """Scores of each fold model, on its validation fold and on the test set.
-
-    One row per set, fold and system; rows of failed folds are empty.
-    """
+    """Scores of each fold model, one row per set, fold and system; rows of failed folds are empty."""
     rows = {
         (SET_TITLES[name], str(fold), system): _fold_cells(results.of_system(name, system).query(f"fold == {fold}"))
         for name in results.sets
@@ -95,10 +83,10 @@ def subgroup_tables(results: ClassificationResults, resamples: int) -> Iterator[
         yield name, Table(f"subgroups_{name}", title, note, frame)
 
 
-def _interval_cells(scans: pd.DataFrame, joined: bool, resamples: int, mark: str) -> dict[str, object]:
+def _interval_cells(scans: pd.DataFrame, resamples: int, mark: str) -> dict[str, object]:
     known = scans.dropna(subset="probability")
     return {
-        "AUC (DeLong)": delong_cell(scans, mark) if joined else Cell(),
+        "AUC (DeLong)": delong_cell(scans, mark) if is_joined(scans) else Cell(),
         **{title: interval_cell(scans, CASE_STATISTICS[metric], resamples, mark) for metric, title in METRICS.items()},
         "Scans": known["case_id"].nunique(),
         "Patients": known["patient_id"].nunique(),
@@ -108,9 +96,9 @@ def _interval_cells(scans: pd.DataFrame, joined: bool, resamples: int, mark: str
 def _fold_cells(rows: pd.DataFrame) -> dict[str, object]:
     if rows.empty:
         return {**dict.fromkeys(METRICS.values(), Cell()), "Scans": Cell()}
-    alone = rows.assign(set=TV)  # a single model, no mean
-    scores = {title: score_cell(alone, metric) for metric, title in METRICS.items()}
-    return {**scores, METRICS["auc"]: delong_cell(rows), "Scans": int(rows["probability"].notna().sum())}
+    known = rows.dropna(subset="probability")
+    scores = {title: Cell(CASE_STATISTICS[metric](known), n=len(known)) for metric, title in METRICS.items()}
+    return {**scores, METRICS["auc"]: delong_cell(rows), "Scans": len(known)}
 
 
 def _group_cells(rows: pd.DataFrame, resamples: int, mark: str) -> dict[str, object]:

@@ -18,16 +18,10 @@ UNIT = "unit"
 
 
 def scores_by_case(results: SegmentationResults, network: str, augmented: bool, protocol: str) -> pd.DataFrame:
-    """Scores of one network.
+    """Scores of one network, one row per case, sorted.
 
-        network: one of ``results.networks``.
-        augmented: whether it was trained with augmentation.
-        protocol: one of ``results.protocols``.
-
-    Returns:
-        One row per case, sorted: ``case_id``, ``unit``, ``fold``, and for each lesion class ``dice_ground_glass`` and
-        so on, ``pixels_true_ground_glass`` and ``pixels_pred_ground_glass``; NaN if a class is in neither truth nor
-        prediction.
+    Columns: ``case_id``, ``unit``, ``fold``, and for each lesion class ``dice_ground_glass`` and so on,
+    ``pixels_true_ground_glass`` and ``pixels_pred_ground_glass``; NaN if a class is in neither truth nor prediction.
 
     Raises:
         ValueError: if a case is in no datalist or scored twice; the message names it.
@@ -55,59 +49,27 @@ def unit_note(results: SegmentationResults) -> str:
 
 
 def mean_cell(table: pd.DataFrame, metric: str, resamples: int, mark: str = "") -> Cell:
-    """Mean over lesion classes of the mean over cases, with interval.
+    """Mean over lesion classes of the mean over cases, with interval; empty without cases.
 
     Classes without cases are excluded. Resamples that lack a remaining class are excluded from the interval because
     their mean would be over different classes.
-
-    Args:
-        table: result of :func:`scores_by_case`.
-        metric: one of ``METRICS``.
-        resamples: number of bootstrap resamples.
-        mark: footnote mark.
-
-    Returns:
-        The cell: empty without cases, a dash if no case has any class.
     """
     if table.empty:
         return Cell()
-    return dice_interval_cell(table, lesion_mean(metric, scored_lesions(table)), resamples, mark)
+    return _interval_cell(table, lesion_mean(metric, scored_lesions(table)), resamples, mark)
 
 
 def lesion_cell(table: pd.DataFrame, metric: str, lesion: str, resamples: int, mark: str = "") -> Cell:
-    """Mean over cases for one lesion class, with interval.
-
-    Args:
-        table: result of :func:`scores_by_case`.
-        metric: one of ``METRICS``.
-        lesion: name of the class.
-        resamples: number of bootstrap resamples.
-        mark: footnote mark.
-
-    Returns:
-        The cell; n is the number of cases in which the class was scored.
-    """
+    """Mean over cases for one lesion class, with interval; n is the number of cases in which the class was scored."""
     if table.empty:
         return Cell()
-    return dice_interval_cell(table[table[f"dice_{lesion}"].notna()], mean_of(f"{metric}_{lesion}"), resamples, mark)
-
-
-def dice_interval_cell(table: pd.DataFrame, statistic: CaseStatistic, resamples: int, mark: str = "") -> Cell:
-    """Any statistic of the cases with interval; no interval if there is only one bootstrap unit."""
-    found = bootstrap_interval(table, statistic, UNIT, resamples)
-    return interval_of(found, table[UNIT].nunique(), len(table), mark)
+    return _interval_cell(table[table[f"dice_{lesion}"].notna()], mean_of(f"{metric}_{lesion}"), resamples, mark)
 
 
 def difference_cell(first: pd.DataFrame, second: pd.DataFrame, resamples: int) -> Cell:
     """Mean lesion Dice of the first minus the second network over the cases that both scored, with interval.
 
-    Args:
-        first: result of :func:`scores_by_case`.
-        second: likewise.
-        resamples: number of bootstrap resamples; the same cases are drawn for both networks.
-
-    Returns:
-        The cell, over the classes that both have; empty without a common case.
+    The same cases are drawn for both networks. Classes that both have; empty without a common case.
     """
     shared = sorted(set(first["case_id"]) & set(second["case_id"]))
     if not shared:
@@ -152,6 +114,11 @@ def pooled_dice(table: pd.DataFrame, lesion: str) -> float:
     pixels = table[f"pixels_true_{lesion}"] + table[f"pixels_pred_{lesion}"]
     total = float(pixels.sum())
     return float((table[f"dice_{lesion}"].fillna(0) * pixels).sum()) / total if total else np.nan
+
+
+def _interval_cell(table: pd.DataFrame, statistic: CaseStatistic, resamples: int, mark: str) -> Cell:
+    found = bootstrap_interval(table, statistic, UNIT, resamples)
+    return interval_of(found, table[UNIT].nunique(), len(table), mark)
 
 
 def _check(scores: pd.DataFrame, cases: pd.DataFrame) -> None:

@@ -10,11 +10,9 @@ from custom_components.study.tables.lesion_scores_by_case import (
     lesion_mean,
     pooled_dice,
     scored_lesions,
-    scores_by_case,
-    unit_note,
 )
-from custom_components.study.tables.network_tables import AUGMENTED, protocol_mark, scored_note
-from custom_components.study.tables.table import Cell, Table, joined_notes, table_frame, undefined_note
+from custom_components.study.tables.network_tables import AUGMENTED, interval_note, scored_note, table_and_mark
+from custom_components.study.tables.table import Cell, Table, joined_notes, mean_cell_of, table_frame
 
 LESION_TITLES = {name: name.replace("_", " ").replace("ground glass", "ground-glass") for name in LESION_CLASSES}
 
@@ -26,56 +24,47 @@ def data_table(results: SegmentationResults) -> Table:
     """Summary of the data set: cases, groups and cases of each lesion class."""
     groups = results.cases["group"].fillna("").astype(str)
     truth = results.scores[results.scores["pixels_true"] > 0].groupby("lesion")["case_id"].nunique()
-    scored = results.scores["case_id"].nunique()
-    rows = {
+    numbers = {
         "Cases": len(results.cases),
         "Groups (patients or blocks of slices)": groups[groups != ""].nunique(),
         "Cases without a group": int((groups == "").sum()),
-        "Cases scored": scored,
+        "Cases scored": results.scores["case_id"].nunique(),
         **{f"Cases with {title}": int(truth.get(name, 0)) for name, title in LESION_TITLES.items()},
     }
-    frame = pd.DataFrame({"Number": list(rows.values())}, index=pd.Index(rows, name="characteristic"), dtype=object)
+    frame = table_frame({name: {"Number": number} for name, number in numbers.items()}, ["characteristic"])
     note = joined_notes("A case has a class if its truth has it.", scored_note(results, []))
-    return Table("data", "The data set", note, frame.rename_axis(columns="column"))
+    return Table("data", "The data set", note, frame)
 
 
 def lesion_table(results: SegmentationResults, protocol: str, resamples: int) -> Table:
-    """Scores of each network by lesion class.
-
-    One row per lesion class, network and augmentation.
-    """
-    tables = {key: scores_by_case(results, *key, protocol) for key in results.trained}
-    marks = {key: protocol_mark(results, *key, protocol) for key in tables}
+    """Scores of each network by lesion class, one row per class, network and augmentation."""
+    tables = {
+        (network, AUGMENTED[augmented]): table_and_mark(results, network, augmented, protocol)
+        for network, augmented in results.trained
+    }
     rows = {
-        (title, network, AUGMENTED[augmented]): _lesion_cells(table, lesion, resamples, marks[network, augmented])
+        (title, *key): _lesion_cells(table, lesion, resamples, mark)
         for lesion, title in LESION_TITLES.items()
-        for (network, augmented), table in tables.items()
+        for key, (table, mark) in tables.items()
     }
     frame = table_frame(rows, ["class", "network", "augmented"])
-    note = joined_notes(
-        results.protocols[protocol],
+    how = (
         "Mean over the cases with the class in truth or prediction (cases scored); Dice is 0 if it is in only one of "
-        "them. Pixels pooled: pixels of all cases are summed first, so large lesions dominate.",
-        f"95 % intervals: percentiles of {resamples} bootstrap resamples of {unit_note(results)}.",
-        undefined_note(frame),
-        scored_note(results, [protocol]),
+        "them. Pixels pooled: pixels of all cases are summed first, so large lesions dominate."
     )
+    note = interval_note(results, [results.protocols[protocol], how], frame, resamples, [protocol])
     return Table(f"lesions_{protocol}", f"Scores by lesion class (protocol {protocol})", note, frame)
 
 
 def lesion_fold_table(results: SegmentationResults, protocol: str) -> Table:
     """Mean Dice of each fold, with mean and standard deviation over folds.
 
-    One row per network and augmentation, one column per fold; empty if the fold failed.
+    One row per network and augmentation; a cell is empty if the fold failed.
     """
     scores = results.scores[results.scores["protocol"] == protocol]
     folds = sorted(int(fold) for fold in scores["fold"].unique())
     rows = {
-        (network, AUGMENTED[augmented]): _fold_cells(
-            scores_by_case(results, network, augmented, protocol),
-            folds,
-            protocol_mark(results, network, augmented, protocol),
-        )
+        (network, AUGMENTED[augmented]): _fold_cells(folds, *table_and_mark(results, network, augmented, protocol))
         for network, augmented in results.trained
     }
     frame = table_frame(rows, ["network", "augmented"])
@@ -98,13 +87,10 @@ def _lesion_cells(table: pd.DataFrame, lesion: str, resamples: int, mark: str) -
     return dict(zip(names, [*cells, pooled, scored, int((table[f"pixels_true_{lesion}"] > 0).sum())], strict=True))
 
 
-def _fold_cells(table: pd.DataFrame, folds: list[int], mark: str) -> dict[str, object]:
+def _fold_cells(folds: list[int], table: pd.DataFrame, mark: str) -> dict[str, object]:
     by_fold = {f"Fold {fold}": _fold_cell(table[table["fold"] == fold]) for fold in folds}
-    values = pd.Series([cell.value for cell in by_fold.values()], dtype=float).dropna()
-    if values.empty:
-        return {**by_fold, MEAN: Cell()}
-    spread = float(values.std(ddof=1)) if len(values) > 1 else np.nan
-    return {**by_fold, MEAN: Cell(float(values.mean()), sd=spread, n=len(values), mark=mark)}
+    known = [cell.value for cell in by_fold.values() if not np.isnan(cell.value)]
+    return {**by_fold, MEAN: mean_cell_of(known, len(known), mark) if known else Cell()}
 
 
 def _fold_cell(table: pd.DataFrame) -> Cell:

@@ -1,6 +1,6 @@
 """Table cells with one system's scores (folds pooled or per fold model), and notes on missing results."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from custom_components.study.results.study_results import TEST, TV, Classificati
 from custom_components.study.statistics.bootstrap import bootstrap_interval
 from custom_components.study.statistics.case_statistics import CASE_STATISTICS, CaseStatistic
 from custom_components.study.statistics.delong import delong_interval
-from custom_components.study.tables.table import INCOMPLETE, Cell, failed_note, interval_of, joined_notes
+from custom_components.study.tables.table import INCOMPLETE, Cell, failed_note, interval_of, joined_notes, mean_cell_of
 
 SET_TITLES = {TV: "TV set", TEST: "Test set"}
 
@@ -23,18 +23,10 @@ METRICS = {
 
 
 def score_cell(scans: pd.DataFrame, metric: str, mark: str = "") -> Cell:
-    """Score in the format of the paper's tables.
+    """Score of one system in one set, in the format of the paper's tables.
 
-    Cross-validation: all folds pooled. Test set: mean and sample standard deviation over the fold models.
-
-    Args:
-        scans: predictions of one system in one set, rows of
-            :attr:`custom_components.study.results.study_results.ClassificationResults.scans`.
-        metric: one of ``METRICS``.
-        mark: footnote mark.
-
-    Returns:
-        The cell: empty without predictions, a dash with the number of scans if the score is undefined.
+    Cross-validation: all folds pooled. Test set: mean and sample standard deviation over the fold models. The cell is
+    empty without predictions, and a dash with the number of scans if the score is undefined.
     """
     if scans.empty:
         return Cell()
@@ -42,24 +34,31 @@ def score_cell(scans: pd.DataFrame, metric: str, mark: str = "") -> Cell:
     count = known["case_id"].nunique()
     if is_joined(scans):
         return Cell(statistic(known), n=count, mark=mark)
-    scores = np.array([statistic(rows) for _, rows in known.groupby("fold")])
-    scores = scores[~np.isnan(scores)]
-    if not len(scores):
-        return Cell(n=count, mark=mark)
-    return Cell(float(scores.mean()), sd=float(scores.std(ddof=1)) if len(scores) > 1 else np.nan, n=count, mark=mark)
+    return mean_cell_of([statistic(rows) for _, rows in known.groupby("fold")], count, mark)
+
+
+def fold_scores(results: ClassificationResults, name: str, system: str, metric: str) -> pd.Series:
+    """Score of each fold model alone, by fold; NaN if it is undefined or the fold has no predictions."""
+    known = results.of_system(name, system).dropna(subset="probability")
+    scores = {fold: CASE_STATISTICS[metric](known[known["fold"] == fold]) for fold in results.folds}
+    return pd.Series(scores, dtype=float)
+
+
+def rows_by_system(
+    results: ClassificationResults, cells: Callable[[pd.DataFrame, str], dict[str, object]]
+) -> dict[tuple[str, str], dict[str, object]]:
+    """Rows of a table by set and system, from the system's scans and its footnote mark."""
+    return {
+        (SET_TITLES[name], system): cells(results.of_system(name, system), mark_of(results, name, system))
+        for name in results.sets
+        for system in results.systems
+    }
 
 
 def interval_cell(scans: pd.DataFrame, metric: CaseStatistic, resamples: int, mark: str = "") -> Cell:
-    """Score with bootstrap interval by patient; on a test set, the mean over the fold models.
+    """Score of one system in one set with bootstrap interval by patient; on a test set, the mean over the fold models.
 
-    Args:
-        scans: as for :func:`score_cell`.
-        metric: statistic of a table with ``label`` and ``probability``.
-        resamples: number of bootstrap resamples.
-        mark: footnote mark.
-
-    Returns:
-        The cell; scans without a probability from every model are excluded.
+    Scans without a probability from every model are excluded.
     """
     if scans.empty:
         return Cell()
@@ -69,15 +68,7 @@ def interval_cell(scans: pd.DataFrame, metric: CaseStatistic, resamples: int, ma
 
 
 def delong_cell(scans: pd.DataFrame, mark: str = "") -> Cell:
-    """AUC with DeLong's interval; a dash if a class is missing.
-
-    Args:
-        scans: predictions of one system and one model, or of all folds pooled.
-        mark: footnote mark.
-
-    Returns:
-        The cell.
-    """
+    """AUC of one model, or of all folds pooled, with DeLong's interval; a dash if a class is missing."""
     known = scans.dropna(subset="probability")
     if known["label"].nunique() < 2:
         return Cell(n=None if scans.empty else len(known), mark=mark if len(scans) else "")
@@ -87,9 +78,6 @@ def delong_cell(scans: pd.DataFrame, mark: str = "") -> Cell:
 
 def by_model(scans: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Reshape the predictions of one system in one set to one row per scan.
-
-    Args:
-        scans: as for :func:`score_cell`.
 
     Returns:
         Table with ``case_id``, ``patient_id``, ``label`` and one probability column per model, sorted by case; scans
@@ -103,14 +91,7 @@ def by_model(scans: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def mean_over_models(statistic: CaseStatistic, models: list[str]) -> CaseStatistic:
-    """Mean of a statistic over models that scored the same scans.
-
-    Args:
-        statistic: statistic of a table with ``label`` and ``probability``.
-        models: names of the probability columns.
-
-    Returns:
-        Statistic of a table from :func:`by_model`.
+    """Mean of a statistic over models that scored the same scans, for a table from :func:`by_model`.
 
     Example:
         >>> cases = pd.DataFrame({"label": [1, 0], "first": [0.9, 0.1], "second": [0.9, 0.8]})
@@ -136,10 +117,7 @@ def mark_of(results: ClassificationResults, name: str, system: str) -> str:
 
 
 def missing_note(results: ClassificationResults, scans: pd.DataFrame | None = None) -> str:
-    """Sentences on folds and scans missing from a table; empty if none is missing.
-
-    scans: rows of ``results.scans`` that the table shows; all where None.
-    """
+    """Sentences on folds and scans missing from a table of these scans, or of all; empty if none is missing."""
     return joined_notes(
         *_without_folds(results),
         failed_note(results.failed),

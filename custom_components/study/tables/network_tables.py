@@ -1,6 +1,6 @@
 """Comparison of networks (Tables I and II of Chen et al. 2020) and of split protocols."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
 import pandas as pd
@@ -33,49 +33,39 @@ _MEAN = (
 
 
 def network_tables(results: SegmentationResults, resamples: int) -> Iterator[Table]:
-    """Tables I and II for each protocol, the main protocol first.
+    """Tables I and II for each protocol, the main protocol first: one row per network.
 
     Table I has the first and the last network with the improvement in percent of the last; Table II has all networks.
-
-    One row per network, one column per augmentation and metric.
     """
     ends = list(dict.fromkeys([results.networks[0], results.networks[-1]]))
     for protocol in results.protocols:
         rows = {network: _network_cells(results, network, protocol, resamples) for network in results.networks}
         compared = {network: rows[network] for network in ends}
         if len(ends) == 2:
-            compared["Improvement (%)"] = list(map(_improvement, rows[ends[0]], rows[ends[1]]))
+            first, last = compared.values()
+            compared["Improvement (%)"] = {key: _improvement(first[key], last[key]) for key in first}
         yield _table("table_1_comparison", f"Table I. {' and '.join(ends)}", results, protocol, resamples, compared)
         yield _table("table_2_ablation", "Table II. Ablation", results, protocol, resamples, rows)
 
 
 def protocol_table(results: SegmentationResults, resamples: int) -> Table:
-    """Mean Dice under each split protocol and the difference from the first protocol.
-
-    One row per network and augmentation.
-    """
+    """Mean Dice under each split protocol and the difference from the first, by network and augmentation."""
     rows = {
         (network, AUGMENTED[augmented]): _protocol_cells(results, network, augmented, resamples)
         for network, augmented in results.trained
     }
     frame = table_frame(rows, ["network", "augmented"])
     words = " ".join(f"{name}: {text}" for name, text in results.protocols.items())
-    note = joined_notes(
-        words,
+    gain = (
         "Differences are over the cases scored under both protocols: the apparent gain from training on slices of the "
-        "same patient.",
-        _intervals(results, resamples),
-        undefined_note(frame),
-        scored_note(results, list(results.protocols)),
+        "same patient."
     )
+    note = interval_note(results, [words, gain], frame, resamples, results.protocols)
     return Table("protocols", "Effect of random slice splits", note, frame)
 
 
 def network_comparison_table(results: SegmentationResults, resamples: int) -> Table:
-    """Differences of mean Dice between the first network and each other network, and by augmentation.
-
-    One row per protocol and pair.
-    """
+    """Differences of mean Dice between the first network and each other network, and by augmentation."""
     rows = {}
     for protocol in results.protocols:
         tables = {key: scores_by_case(results, *key, protocol) for key in results.trained}
@@ -84,21 +74,20 @@ def network_comparison_table(results: SegmentationResults, resamples: int) -> Ta
             if is_ablation or one[0] == other[0]:
                 rows[protocol, _title(*one), _title(*other)] = _difference(tables[one], tables[other], resamples)
     frame = table_frame(rows, ["protocol", "A", "B"])
-    note = joined_notes(
-        "Mean lesion Dice over the cases that both networks scored.",
-        _intervals(results, resamples),
-        undefined_note(frame),
-        scored_note(results, list(results.protocols)),
-    )
+    words = ["Mean lesion Dice over the cases that both networks scored."]
+    note = interval_note(results, words, frame, resamples, results.protocols)
     return Table("comparisons", "Networks compared pairwise", note, frame)
 
 
-def protocol_mark(results: SegmentationResults, network: str, augmented: bool, protocol: str) -> str:
-    """Footnote mark for numbers with missing cases; empty if none or all are missing."""
-    return INCOMPLETE if results.is_incomplete(network, augmented, protocol) else ""
+def table_and_mark(
+    results: SegmentationResults, network: str, augmented: bool, protocol: str
+) -> tuple[pd.DataFrame, str]:
+    """Scores of a network by case, and its footnote mark: empty if none or all cases are missing."""
+    own = (network, augmented, protocol)
+    return scores_by_case(results, *own), INCOMPLETE if results.is_incomplete(*own) else ""
 
 
-def scored_note(results: SegmentationResults, protocols: Sequence[str]) -> str:
+def scored_note(results: SegmentationResults, protocols: Iterable[str]) -> str:
     """Sentences on unscored cases and failed runs; empty if there are none."""
     parts = [
         f"{INCOMPLETE} {_title(*own)} ({protocol}): "
@@ -112,12 +101,12 @@ def scored_note(results: SegmentationResults, protocols: Sequence[str]) -> str:
 
 def _protocol_cells(results: SegmentationResults, network: str, augmented: bool, resamples: int) -> dict[str, object]:
     first, *others = results.protocols
-    tables = {name: scores_by_case(results, network, augmented, name) for name in results.protocols}
+    found = {name: table_and_mark(results, network, augmented, name) for name in results.protocols}
     means: dict[str, object] = {
-        f"Dice, {name}": mean_cell(table, "dice", resamples, protocol_mark(results, network, augmented, name))
-        for name, table in tables.items()
+        f"Dice, {name}": mean_cell(table, "dice", resamples, mark) for name, (table, mark) in found.items()
     }
-    return means | {f"{name} - {first}": difference_cell(tables[name], tables[first], resamples) for name in others}
+    pairs = {name: (found[name][0], found[first][0]) for name in others}
+    return means | {f"{name} - {first}": difference_cell(*pair, resamples) for name, pair in pairs.items()}
 
 
 def _difference(one: pd.DataFrame, other: pd.DataFrame, resamples: int) -> dict[str, object]:
@@ -125,15 +114,15 @@ def _difference(one: pd.DataFrame, other: pd.DataFrame, resamples: int) -> dict[
     return {"Dice A - B": cell, "Cases": Cell() if cell.n is None else cell.n}
 
 
-def _network_cells(results: SegmentationResults, network: str, protocol: str, resamples: int) -> list[Cell]:
-    return [
-        mean_cell(
-            scores_by_case(results, network, augmented, protocol),
-            metric, resamples, protocol_mark(results, network, augmented, protocol),
-        )
-        for augmented in results.augmentation
-        for metric in METRICS
-    ]  # fmt: skip
+def _network_cells(
+    results: SegmentationResults, network: str, protocol: str, resamples: int
+) -> dict[tuple[str, str], Cell]:
+    cells = {}
+    for augmented in results.augmentation:
+        table, mark = table_and_mark(results, network, augmented, protocol)
+        for metric, title in METRICS.items():
+            cells[AUGMENTATION[augmented], title] = mean_cell(table, metric, resamples, mark)
+    return cells
 
 
 def _improvement(first: Cell, last: Cell) -> Cell:
@@ -143,19 +132,17 @@ def _improvement(first: Cell, last: Cell) -> Cell:
 
 
 def _table(
-    name: str, title: str, results: SegmentationResults, protocol: str, resamples: int, rows: dict[str, list[Cell]]
+    name: str,
+    title: str,
+    results: SegmentationResults,
+    protocol: str,
+    resamples: int,
+    rows: dict[str, dict[tuple[str, str], Cell]],
 ) -> Table:
     ways = [AUGMENTATION[augmented] for augmented in results.augmentation]
     columns = pd.MultiIndex.from_product([ways, METRICS.values()], names=["training", "metric"])
-    index = pd.Index(list(rows), name="network")
-    frame = pd.DataFrame(list(rows.values()), index=index, columns=columns, dtype=object)
-    note = joined_notes(
-        results.protocols[protocol],
-        _MEAN,
-        _intervals(results, resamples),
-        undefined_note(frame),
-        scored_note(results, [protocol]),
-    )
+    frame = table_frame(rows, ["network"], columns)
+    note = interval_note(results, [results.protocols[protocol], _MEAN], frame, resamples, [protocol])
     return Table(f"{name}_{protocol}", f"{title} (protocol {protocol})", note, frame)
 
 
@@ -163,5 +150,9 @@ def _title(network: str, augmented: bool) -> str:
     return f"{network}, {'augmented' if augmented else 'not augmented'}"
 
 
-def _intervals(results: SegmentationResults, resamples: int) -> str:
-    return f"95 % intervals: percentiles of {resamples} bootstrap resamples of {unit_note(results)}."
+def interval_note(
+    results: SegmentationResults, words: Sequence[str], frame: pd.DataFrame, resamples: int, protocols: Iterable[str]
+) -> str:
+    """Note of a table with intervals: how it was computed, then what is undefined or missing."""
+    intervals = f"95 % intervals: percentiles of {resamples} bootstrap resamples of {unit_note(results)}."
+    return joined_notes(*words, intervals, undefined_note(frame), scored_note(results, protocols))

@@ -73,20 +73,16 @@ def p_value(value: float, n: int | None = None) -> Cell:
 
 
 def interval_of(found: BootstrapInterval, units: int, n: int, mark: str = "") -> Cell:
-    """Cell of a bootstrap result.
-
-    Args:
-        found: bootstrap result.
-        units: number of patients or groups; no interval with a single one.
-        n: number of cases.
-        mark: footnote mark.
-
-    Returns:
-        The cell; without interval if the number is undefined.
-    """
+    """Cell of a bootstrap result; without interval if the number is undefined or of a single patient or group."""
     has_interval = units > 1 and not math.isnan(found.value)
     limits = (found.low, found.high) if has_interval else (math.nan, math.nan)
     return Cell(found.value, *limits, n=n, mark=mark, undefined=found.n_undefined if has_interval else 0)
+
+
+def mean_cell_of(values: Sequence[float], n: int, mark: str = "") -> Cell:
+    """Mean and sample standard deviation of the defined values; a dash if there is none."""
+    known = pd.Series(values, dtype=float).dropna()
+    return Cell(float(known.mean()), sd=float(known.std()), n=n, mark=mark)
 
 
 @dataclass(frozen=True)
@@ -130,17 +126,14 @@ class Table:
 
 
 def table_frame(
-    rows: Mapping[Any, Mapping[str, object]], names: Sequence[str], columns: Sequence[str] = ()
+    rows: Mapping[Any, Mapping[Any, object]], names: Sequence[str], columns: Sequence[str] | pd.Index = ()
 ) -> pd.DataFrame:
-    """Build the frame of a table from cells by row and column name.
+    """Frame of a table from cells by row and column; missing cells are empty.
 
     Args:
-        rows: tuple of row names to cells by column.
+        rows: row names (a tuple if there is more than one level) to cells by column.
         names: titles of the index columns.
-        columns: columns of the table, in order; by default those of the first row.
-
-    Returns:
-        The frame; missing cells are empty.
+        columns: columns in order; by default those of the first row.
 
     Example:
         >>> print(table_frame({("M", "yes"): {"Dice": Cell(0.5)}}, ["network", "augmented"], ["Dice", "Cases"]))
@@ -148,10 +141,12 @@ def table_frame(
         network augmented
         M       yes        0.500
     """
-    index = pd.MultiIndex.from_tuples(list(rows), names=list(names))
-    shown = list(columns) or list(next(iter(rows.values()), []))
+    keys = pd.MultiIndex.from_tuples(map(levels, rows), names=list(names))
+    index = keys.get_level_values(0) if len(names) == 1 else keys
+    shown = columns if len(columns) else next(iter(rows.values()), {})
+    shown = shown if isinstance(shown, pd.Index) else pd.Index(list(shown), name="column")
     cells = [[row.get(column, Cell()) for column in shown] for row in rows.values()]
-    return pd.DataFrame(cells, index=index, columns=pd.Index(shown, name="column"), dtype=object)
+    return pd.DataFrame(cells, index=index, columns=shown, dtype=object)
 
 
 def levels(key: Hashable) -> tuple[str, ...]:

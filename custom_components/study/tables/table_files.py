@@ -28,14 +28,7 @@ _LATEX = str.maketrans(
 
 
 def table_files(table: Table) -> dict[str, str]:
-    """File name to content of a table's files.
-
-    Args:
-        table: the table.
-
-    Returns:
-        ``<name>.md``, ``<name>.csv`` and ``<name>.tex``.
-    """
+    """Markdown, CSV and LaTeX of a table by file name."""
     contents = {"md": markdown(table), "csv": csv_text(table), "tex": latex(table)}
     return {f"{table.name}.{suffix}": content for suffix, content in contents.items()}
 
@@ -43,11 +36,7 @@ def table_files(table: Table) -> dict[str, str]:
 def markdown(table: Table) -> str:
     """Format a table as Markdown with title and note; texts from the data set are escaped.
 
-    Args:
-        table: the table; two header levels are joined with colons because Markdown supports only one.
-
-    Returns:
-        The page.
+    Two header levels are joined with colons because Markdown supports only one.
     """
     columns = [": ".join(dict.fromkeys(filter(None, levels(key)))) for key in table.frame.columns]
     head = [escape_markdown(text) for text in (*table.row_names(), *columns)]
@@ -60,12 +49,8 @@ def markdown(table: Table) -> str:
 def csv_text(table: Table) -> str:
     """Format a table as CSV with one line per cell.
 
-    Args:
-        table: the table.
-
-    Returns:
-        Lines with row and column names, the numbers of ``NUMBERS`` in separate columns, and the text printed in the
-        other formats. Numbers have six significant digits; unknown values are empty.
+    Each line has the row and column names, the numbers of ``NUMBERS`` in separate columns with six significant digits,
+    and the text printed in the other formats. Unknown values are empty.
     """
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
@@ -79,14 +64,7 @@ def csv_text(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""Format a table as LaTeX for ``\input`` with ``booktabs``; texts from the data set are escaped.
-
-    Args:
-        table: the table.
-
-    Returns:
-        A ``table`` environment with caption, label and note.
-    """
+    r"""Format a table as LaTeX for ``\input`` with ``booktabs``; texts from the data set are escaped."""
     columns = table.frame.columns
     keys = [*(("",) * (columns.nlevels - 1) + (name,) for name in table.row_names()), *map(levels, columns)]
     head = pd.MultiIndex.from_tuples([tuple(map(escape_latex, key)) for key in keys])

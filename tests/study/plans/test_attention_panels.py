@@ -83,7 +83,7 @@ def results(study):
     return results_of(rows, folds=3)
 
 
-def test_scans_are_shown_by_the_models_that_left_them_out(study, results):
+def test_scans_are_shown_by_models_not_trained_on_them(study, results):
     runs = replace(study, num_panels=5).panel_runs(results)
     check_plan(runs, [run.name for run in study.runs()])
     assert [run.name for run in runs] == ["panels/fold_0/show", "panels/fold_1/show", "panels/fold_2/show"]
@@ -95,7 +95,7 @@ def test_scans_are_shown_by_the_models_that_left_them_out(study, results):
     assert runs[1].outputs == ("eval/004/004_attention.png", "eval/005/005_attention.png")
 
 
-def test_the_network_has_the_searched_rule_and_the_trainings_numbers(study, results):
+def test_the_network_has_the_searched_rule_and_the_settings_of_the_training(study, results):
     run = replace(study, num_panels=2).panel_runs(results)[0]
     content = config_content(run.config_paths, run.overrides)
     assert (content["weights"], content["ratio_thresholds"]) == ([0.25, 0.75], [0.002, 0.04])
@@ -104,7 +104,7 @@ def test_the_network_has_the_searched_rule_and_the_trainings_numbers(study, resu
     assert "epochs" not in content
 
 
-def test_without_both_branches_or_a_rule_or_a_wish_nothing_is_shown(study, results):
+def test_nothing_is_shown_without_both_branches_or_a_rule_or_panels(study, results):
     assert replace(study, num_panels=0).panel_runs(results) == []
     assert replace(study, systems=("plain_us", "attention_us")).panel_runs(results) == []
     assert study.panel_runs(replace(results, ensemble=results.ensemble.iloc[:0])) == []
@@ -117,7 +117,8 @@ def test_the_inference_reads_both_branches_and_the_chosen_scans(study, results):
     small = {"layers": (1, 1, 1, 1), "block_inplanes": (2, 3, 4, 5)}
     branches = {name: AttentionResNet(**small) for name in ("attention_us", "attention_ss")}
     for name, network in branches.items():
-        path = study.training(name, 1).folder / study.weights
+        training = study.training(name, 1)
+        path = training.folder / training.outputs[0]
         path.parent.mkdir(parents=True)
         torch.save(network.state_dict(), path)
     run = next(run for run in replace(study, num_panels=5).panel_runs(results) if "fold_1" in run.name)
@@ -132,7 +133,7 @@ def test_the_inference_reads_both_branches_and_the_chosen_scans(study, results):
     assert "patient_id" not in listed[0]
 
 
-def test_figures_are_found_by_case_id_also_of_a_run_that_failed_at_another_scan(study, results):
+def test_figures_of_a_run_that_failed_at_a_later_scan_are_found(study, results):
     study = replace(study, num_panels=5)
     runs = study.panel_runs(results)
     drawn = runs[1].folder / runs[1].outputs[1]

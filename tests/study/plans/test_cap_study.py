@@ -1,14 +1,14 @@
-import csv
 import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from custom_components.networks.dual_sampling import DualSamplingNet
-from custom_components.study.plans.cap_study import NESTED, SYSTEMS, CapStudy
+from custom_components.study.plans.cap_study import NESTED, CapStudy
 from custom_components.study.plans.study_data import scan_data
 from custom_components.study.results.study_results import PAPER, TEST, TV, FailedRun
 from custom_components.study.runs.overrides import config_content
@@ -19,17 +19,16 @@ from tests.bundles.conftest import ROOT
 from tests.study.small_data import write_scans
 
 BUNDLE = ROOT / "covid_cap_bundle"
-COLUMNS = ("case_id", "fold", "label", "ratio", "probability", "prediction", "correct", "attention_dice")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return scan_data(write_scans(tmp_path_factory.mktemp("scans")))
+    return scan_data(write_scans(tmp_path_factory.mktemp("scans"), site="A"))
 
 
 @pytest.fixture(scope="module")
 def test_data(tmp_path_factory):
-    return scan_data(write_scans(tmp_path_factory.mktemp("test"), folds=1, prefix="t"))
+    return scan_data(write_scans(tmp_path_factory.mktemp("test"), folds=1, prefix="t", site="B"))
 
 
 @pytest.fixture
@@ -56,11 +55,8 @@ def test_each_system_is_trained_and_scored_on_each_fold_and_on_the_test_set(stud
     ]
     assert [run.name for run in runs] == expected
     assert Counter(run.kind for run in runs)["attention_ss train"] == 3
-
-
-def test_without_a_test_set_there_is_none_to_score(study):
-    names = list(by_name(study(test=None, systems=("attention_us",))))
-    assert names == [f"attention_us/fold_{fold}/{what}" for fold in (0, 1, 2) for what in ("train", "evaluate")]
+    alone = study(test=None, systems=("attention_us",)).runs()
+    assert [run.name for run in alone] == [name for name in expected if "attention_us" in name and "test" not in name]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +75,7 @@ def test_a_system_is_trained_with_its_overlay(study, system, overlays, weight, s
     assert (content["fold"], content["epochs"], content["grid"]) == (1, 3, [8, 20, 16])
 
 
-def test_a_model_is_scored_on_the_fold_that_it_left_out_with_its_own_numbers(study, data):
+def test_a_model_is_scored_on_its_validation_fold_with_the_settings_of_its_training(study, data):
     planned = study()
     runs = by_name(planned)
     training, scored = runs["attention_us/fold_2/train"], runs["attention_us/fold_2/evaluate"]
@@ -92,12 +88,12 @@ def test_a_model_is_scored_on_the_fold_that_it_left_out_with_its_own_numbers(stu
     assert runs["attention_us/fold_2/test"].data != scored.data
 
 
-def test_all_runs_share_a_cache_which_may_lie_elsewhere(study):
+def test_all_runs_share_a_cache_whose_location_can_be_set(study):
     assert {run.places["cache_dir"] for run in study().runs()} == {study().folder / "cache"}
     assert {run.places["cache_dir"] for run in study(overrides={"cache_dir": "/fast"}).runs()} == {"/fast"}
 
 
-def test_by_default_nothing_is_chosen_on_the_fold_that_is_reported(study):
+def test_by_default_nothing_is_selected_on_the_reported_fold(study):
     planned = study(protocol=NESTED)
     run = by_name(planned)["plain_us/fold_0/train"]
     assert run.outputs[0] == "models/last.pt"
@@ -135,13 +131,7 @@ def test_a_fold_of_one_class_is_refused_before_anything_is_trained(study, tmp_pa
         CapStudy(BUNDLE, tmp_path, scan_data(folder))
 
 
-def test_titles_and_overlays_are_those_of_table_2():
-    assert [title for title, _ in SYSTEMS.values()] == ["RN34 + US", "Attention RN34 + US", "Attention RN34 + SS"]
-    for _, overlays in SYSTEMS.values():
-        assert all((BUNDLE / "configs" / name).is_file() for name in overlays)
-
-
-def test_further_columns_are_kept_but_for_those_that_name_a_person(tmp_path):
+def test_additional_columns_are_kept_unless_they_identify_a_person(tmp_path):
     columns = {"site": "A", "age": 61, "PatientName": "Doe^Jane", "patient_name": "Doe", "Birth Date": "1950", "MRN": 7}
     data = scan_data(write_scans(tmp_path, **columns))
     assert data.further == [{"site": "A", "age": 61}] * 12
@@ -150,23 +140,18 @@ def test_further_columns_are_kept_but_for_those_that_name_a_person(tmp_path):
 
 def write_table(run, scans, seed: int) -> None:
     """A per_case.csv as ClassificationScoreTable writes it; the last scan has no probability."""
-    chance = np.random.default_rng(seed)
+    table = pd.DataFrame(scans)[["case_id", "fold", "ratio"]].assign(label="covid", prediction="", correct="")
+    chance = np.random.default_rng(seed).random((2, len(table)))
+    is_last = table.index == len(table) - 1
+    dice = np.where(is_last | [scan["label"] == 0 for scan in scans], np.nan, chance[1])
     path = run.folder / "eval/per_case.csv"
     path.parent.mkdir(parents=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS, restval="")
-        table.writeheader()
-        for number, scan in enumerate(scans):
-            row = {"case_id": scan["case_id"], "fold": scan["fold"], "label": "covid", "ratio": scan["ratio"]}
-            known = {"probability": chance.random(), "attention_dice": chance.random() if scan["label"] else ""}
-            table.writerow(row if number == len(scans) - 1 else {**row, **known})
+    table.assign(probability=np.where(is_last, np.nan, chance[0]), attention_dice=dice).to_csv(path, index=False)
 
 
 @pytest.fixture
-def scored(tmp_path):
-    data = scan_data(write_scans(tmp_path / "scans", site="A"))
-    test = scan_data(write_scans(tmp_path / "test", folds=1, prefix="t", site="B"))
-    return CapStudy(ROOT / "covid_cap_bundle", tmp_path / "study", data, test)
+def scored(study):
+    return study()
 
 
 @pytest.fixture
@@ -191,7 +176,7 @@ def results(scored, outcome):
     return scored.collect(outcome)
 
 
-def test_every_scan_is_a_case_once(results):
+def test_every_scan_is_listed_once(results):
     assert list(results.cases.columns) == ["set", "case_id", "patient_id", "label", "ratio", "fold", "site"]
     assert results.cases.groupby("set").size().to_dict() == {TV: 12, TEST: 4}
     assert results.cases.groupby("set")["site"].unique().map(list).to_dict() == {TV: ["A"], TEST: ["B"]}
@@ -199,26 +184,21 @@ def test_every_scan_is_a_case_once(results):
     assert results.cases["case_id"].str.startswith("c0").sum() == 12
 
 
-def test_every_prediction_is_that_of_the_table(results, scored):
-    found = results.predictions
-    for system, name in (("RN34 + US", "plain_us"), ("Attention RN34 + US", "attention_us")):
-        path = scored.folder / f"runs/{name}/fold_2/test/eval/per_case.csv"
-        rows = {row["case_id"]: row for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())}
-        own = found[(found["system"] == system) & (found["set"] == TEST) & (found["fold"] == 2)].set_index("case_id")
-        assert list(own.index) == list(rows)
-        for case_id, row in rows.items():
-            for column in ("probability", "attention_dice"):
-                expected = float(row[column]) if row[column] else np.nan
-                assert own.loc[case_id, column] == pytest.approx(expected, nan_ok=True)
+@pytest.mark.parametrize(("system", "name"), [("RN34 + US", "plain_us"), ("Attention RN34 + US", "attention_us")])
+def test_predictions_are_read_from_the_tables_of_the_evaluations(results, scored, system, name):
+    found, columns = results.predictions, ["case_id", "probability", "attention_dice"]
+    table = pd.read_csv(scored.folder / f"runs/{name}/fold_2/test/eval/per_case.csv")
+    own = found[(found["system"] == system) & (found["set"] == TEST) & (found["fold"] == 2)]
+    pd.testing.assert_frame_equal(own[columns].reset_index(drop=True), table[columns], check_dtype=False)
 
 
-def test_a_scan_has_one_model_in_the_folds_and_all_in_the_test_set(results):
+def test_a_scan_is_scored_by_one_model_in_the_folds_and_by_all_in_the_test_set(results):
     branch = results.predictions[results.predictions["system"] == "Attention RN34 + US"]
     models = branch.groupby(["set", "case_id"]).size().groupby("set").unique().map(list).to_dict()
     assert models == {TV: [1], TEST: [3]}
 
 
-def test_a_run_that_failed_has_no_rows_and_the_ensemble_of_its_fold_neither(results):
+def test_a_failed_run_has_no_rows_and_its_fold_has_no_ensemble(results):
     folds = results.predictions.groupby(["system", "set"])["fold"].unique().map(sorted).to_dict()
     assert folds["Attention RN34 + US", TV] == [0, 1, 2]
     for name in (TV, TEST):
@@ -227,7 +207,7 @@ def test_a_run_that_failed_has_no_rows_and_the_ensemble_of_its_fold_neither(resu
     assert len(results.failed) == 3
 
 
-def test_the_ensemble_is_the_networks_own_rule_on_both_branches(results):
+def test_the_ensemble_combines_both_branches_as_the_network_does(results):
     keys = ["set", "fold", "case_id"]
     wide = results.predictions.pivot_table(index=keys, columns="system", values="probability", dropna=False)
     ratios = results.cases.set_index(["set", "case_id"])["ratio"]
@@ -252,7 +232,7 @@ def test_systems_are_titled_in_the_order_of_table_2(results, scored, outcome):
     assert alone.ensemble.empty
 
 
-def test_a_study_of_which_nothing_is_finished_has_results_without_rows(scored):
+def test_a_study_without_finished_runs_has_empty_results(scored):
     nothing = scored.collect(Outcome(failed=[FailedRun("attention_us/fold_0/train", "reason")]))
     assert (len(nothing.predictions), len(nothing.ensemble), len(nothing.cases)) == (0, 0, 16)
     assert nothing.predictions["probability"].dtype == float

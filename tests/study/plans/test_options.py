@@ -29,31 +29,28 @@ def seg(slices, tmp_path, **given) -> SegStudy:
     return plan_seg_study(SEG, tmp_path / "study", str(slices), **given)
 
 
-@pytest.mark.parametrize("name", ["covid_cap_bundle", "some/where/covid_seg_bundle/"])
-def test_a_bundle_is_found_by_its_name(name):
-    assert studied_bundle(name) == ROOT / Path(name).name
-
-
-def test_a_bundle_is_found_by_its_path(tmp_path, monkeypatch):
+def test_a_bundle_is_found_by_its_name_or_path(tmp_path, monkeypatch):
+    for name in ("covid_cap_bundle", "some/where/covid_seg_bundle/"):
+        assert studied_bundle(name) == ROOT / Path(name).name
     (tmp_path / "my_cap").symlink_to(CAP)
     monkeypatch.chdir(tmp_path)
     assert studied_bundle("my_cap") == tmp_path / "my_cap"
 
 
 @pytest.mark.parametrize("name", ["covid_bundle", "", "/nowhere"])
-def test_a_bundle_that_is_none_is_refused(name):
+def test_an_unknown_bundle_is_refused(name):
     with pytest.raises(ValueError, match="Expected covid_cap_bundle or covid_seg_bundle, or the path"):
         studied_bundle(name)
 
 
-def test_by_default_a_study_is_the_papers_but_for_what_leaks(scans, slices, tmp_path):
+def test_by_default_a_study_is_the_papers_without_its_leaks(scans, slices, tmp_path):
     study = cap(scans, tmp_path)
     assert (study.protocol, study.systems, study.test) == ("nested", ("plain_us", "attention_us", "attention_ss"), None)
     study = seg(slices, tmp_path)
     assert (study.protocols, study.networks, study.num_folds) == (("group", "paper"), ("m", "m_a", "m_r", "unet"), 10)
 
 
-def test_a_part_of_a_study_can_be_asked_for(scans, slices, tmp_path):
+def test_a_part_of_a_study_can_be_selected(scans, slices, tmp_path):
     assert cap(scans, tmp_path, systems=["attention_ss", "plain_us"]).systems == ("plain_us", "attention_ss")
     assert seg(slices, tmp_path, augmentation="with").augmentation == (True,)
     recipe = ["strong_augmentation.yaml", "dice_cross_entropy.yaml"]
@@ -63,43 +60,32 @@ def test_a_part_of_a_study_can_be_asked_for(scans, slices, tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"protocol": "group"}, "protocol is 'group'. Expected one of: nested, paper"),
-        ({"systems": ["attention_us", "ds"]}, "systems is 'ds'. Expected one of: plain_us, attention_us, attention_ss"),
-        ({"systems": []}, "systems is empty"),
-        (
-            {"num_folds": 5},
-            r"The datalist has 3 folds, but num_folds is 5. Build the datalist with build_datalist --num_folds 5",
-        ),
-        ({"num_panels": -1}, "num_panels is -1. Expected a whole number, 0 or more"),
-        ({"num_folds": 1}, "num_folds is 1. Expected a whole number, 2 or more"),
-        ({"overrides": {"epoch": 3}}, "overrides sets 'epoch', but no config of the bundle has it"),
-        ({"overrides": "epochs=3"}, "overrides is 'epochs=3'. Expected a mapping: --overrides"),
-        ({"test_dir": "/nowhere"}, "Data set /nowhere does not exist"),
-    ],
-    ids=str,
-)
-def test_a_wrong_option_of_a_cap_study_is_an_error(scans, tmp_path, given, message):
-    with pytest.raises(ValueError, match=message):
-        cap(scans, tmp_path, **given)
+CAP_ERRORS = [
+    ({"protocol": "group"}, "protocol is 'group'. Expected one of: nested, paper"),
+    ({"systems": ["attention_us", "ds"]}, "systems is 'ds'. Expected one of: plain_us, attention_us, attention_ss"),
+    ({"systems": []}, "systems is empty"),
+    ({"num_folds": 5}, "The datalist has 3 folds, but num_folds is 5. Build the datalist with build_datalist --num_fo"),
+    ({"num_panels": -1}, "num_panels is -1. Expected a whole number, 0 or more"),
+    ({"num_folds": 1}, "num_folds is 1. Expected a whole number, 2 or more"),
+    ({"overrides": {"epoch": 3}}, "overrides sets 'epoch', but no config of the bundle has it"),
+    ({"overrides": "epochs=3"}, "overrides is 'epochs=3'. Expected a mapping: --overrides"),
+    ({"test_dir": "/nowhere"}, "Data set /nowhere does not exist"),
+]
+SEG_ERRORS = [
+    ({"protocol": "nested"}, "protocol is 'nested'. Expected one of: group, paper, both"),
+    ({"networks": ["m", "m-a"]}, "networks is 'm-a'. Expected one of: m, m_a, m_r, unet, flexible_unet"),
+    ({"augmentation": "strong"}, "augmentation is 'strong'. Expected one of: both, with, without"),
+    ({"recipe": "unet.yaml"}, "recipe is 'unet.yaml'. Expected one of: add_attention.yaml, body_and_l"),
+    ({"num_folds": 16}, "15 groups cannot make 16 folds"),
+]
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"protocol": "nested"}, "protocol is 'nested'. Expected one of: group, paper, both"),
-        ({"networks": ["m", "m-a"]}, "networks is 'm-a'. Expected one of: m, m_a, m_r, unet, flexible_unet"),
-        ({"augmentation": "strong"}, "augmentation is 'strong'. Expected one of: both, with, without"),
-        ({"recipe": "unet.yaml"}, "recipe is 'unet.yaml'. Expected one of: add_attention.yaml, body_and_l"),
-        ({"num_folds": 16}, "15 groups cannot make 16 folds"),
-    ],
-    ids=str,
+    ("plan", "given", "message"), [*((cap, *own) for own in CAP_ERRORS), *((seg, *own) for own in SEG_ERRORS)], ids=str
 )
-def test_a_wrong_option_of_a_seg_study_is_an_error(slices, tmp_path, given, message):
+def test_a_wrong_option_is_an_error(scans, slices, tmp_path, plan, given, message):
     with pytest.raises(ValueError, match=message):
-        seg(slices, tmp_path, **given)
+        plan(scans if plan is cap else slices, tmp_path, **given)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +111,7 @@ def test_a_study_does_not_write_into_its_data(scans, tmp_path, which):
         plan_cap_study(CAP, tmp_path / "link" / "study", **places)
 
 
-def test_hashes_are_not_kept_where_nothing_shall_be_written(scans, tmp_path):
+def test_hashes_are_not_kept_when_nothing_may_be_written(scans, tmp_path):
     cap(scans, tmp_path, keep_hashes=False).runs()
     assert list(tmp_path.iterdir()) == []
     cap(scans, tmp_path).runs()

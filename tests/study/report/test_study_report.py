@@ -17,6 +17,7 @@ from tests.study.results_by_hand import SYSTEMS, classification_results, report_
 
 RESAMPLES = 10
 PROVENANCE = {"versions": {"monai": "1.6.1"}, "seeds": [0, 1], "data": {"tv": {"sha256": "ab" * 32}}, "gpu": None}
+PROTOCOLS = ("group", "paper")
 INJECTION = '<script>alert("x")</script>'
 
 
@@ -42,16 +43,12 @@ def written(results, folder):
 
 @pytest.fixture(scope="module")
 def folder(diagnoses, tmp_path_factory):
-    target = tmp_path_factory.mktemp("study")
-    written(diagnoses, target)
-    return target
+    return write_study(report_of(diagnoses, RESAMPLES), PROVENANCE, tmp_path_factory.mktemp("study")).parent
 
 
 @pytest.fixture(scope="module")
 def seg_folder(segmentations, tmp_path_factory):
-    target = tmp_path_factory.mktemp("seg_study")
-    written(segmentations, target)
-    return target
+    return write_study(report_of(segmentations, RESAMPLES), PROVENANCE, tmp_path_factory.mktemp("seg")).parent
 
 
 @pytest.fixture(scope="module")
@@ -70,29 +67,25 @@ def contents(folder, pattern):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob(pattern)}
 
 
-def test_every_table_is_there_in_three_forms_and_every_figure_in_two(folder):
-    stems = {name.rsplit(".", 1)[0] for name in names(folder) if name.startswith("tables/")}
-    assert stems == {
-        f"tables/{name}"
-        for name in (
-            *("table_1_demographics", "table_2_systems", "table_3_ratio_groups", "intervals", "comparisons"),
-            *("calibration", "subgroups_tv", "subgroups_test", "folds", "ensemble", "attention_overlap"),
-        )
-    }
+def test_every_table_has_three_formats_and_every_figure_two(folder):
+    tables = (
+        *("table_1_demographics", "table_2_systems", "table_3_ratio_groups", "intervals", "comparisons"),
+        *("calibration", "subgroups_tv", "subgroups_test", "folds", "ensemble", "attention_overlap"),
+    )
     figures = {"roc", "size_distribution", "reliability", "folds", "subgroups_tv", "subgroups_test", "attention"}
-    tables = {f"{stem}.{suffix}" for stem in stems for suffix in ("md", "csv", "tex")}
+    texts = {f"tables/{name}.{suffix}" for name in tables for suffix in ("md", "csv", "tex")}
     pictures = {f"figures/{name}.{suffix}" for name in figures for suffix in ("png", "pdf")}
-    assert names(folder) == {*tables, *pictures, "report.html", "provenance.json"}
+    assert names(folder) == {*texts, *pictures, "report.html", "provenance.json"}
 
 
-def test_the_paired_t_test_is_there_under_the_papers_protocol_alone(diagnoses, folder, tmp_path):
+def test_the_paired_t_test_is_printed_only_for_the_papers_protocol(diagnoses, folder, tmp_path):
     assert "tables/paired_t_test.md" not in names(folder)
     page = written(replace(diagnoses, protocols={"paper": "As in the paper."}), tmp_path)
     assert "tables/paired_t_test.md" in names(tmp_path)
     assert "It is not valid" in page
 
 
-def test_the_page_holds_every_table_and_figure_and_reaches_for_nothing_else(folder):
+def test_the_page_contains_every_table_and_figure_and_links_to_no_other_site(folder):
     tags = Tags((folder / "report.html").read_text(encoding="utf-8"))
     pictures = [image["src"] for image in tags.of("img")]
     assert len(pictures) == 7
@@ -108,7 +101,7 @@ def test_the_page_holds_every_table_and_figure_and_reaches_for_nothing_else(fold
     assert "Research use only" in " ".join(tags.text)
 
 
-def test_the_page_says_what_the_tables_say(folder):
+def test_the_page_has_the_texts_of_the_tables(folder):
     page = " ".join(" ".join(Tags((folder / "report.html").read_text(encoding="utf-8")).text).split())
     frame = pd.read_csv(folder / "tables/intervals.csv", keep_default_na=False)
     for text in frame["text"]:
@@ -134,7 +127,7 @@ def test_the_same_results_give_the_same_bytes_whatever_their_order(diagnoses, fo
         assert contents(tmp_path, pattern) == contents(folder, pattern)
 
 
-def test_what_a_site_is_called_is_shown_and_never_run(tmp_path, folder):
+def test_html_in_the_data_is_shown_and_never_executed(tmp_path, folder):
     results = classification_results(tmp_path / "panels")
     named = results.cases["site"].replace("north", INJECTION)
     page = written(replace(results, cases=results.cases.assign(site=named)), tmp_path / "study")
@@ -152,7 +145,7 @@ def test_failed_runs_come_first_and_are_escaped(diagnoses, tmp_path):
     assert 0 < page.index("attention_us/fold_2/train") < page.index('id="section-protocol"')
 
 
-def test_a_study_of_which_nothing_finished_is_reported_too(diagnoses, segmentations, tmp_path):
+def test_a_study_without_finished_runs_has_a_report(diagnoses, segmentations, tmp_path):
     failed = (FailedRun("us/fold_0/train", "no space left on device"),)
     nothing = replace(
         diagnoses,
@@ -168,7 +161,7 @@ def test_a_study_of_which_nothing_finished_is_reported_too(diagnoses, segmentati
     assert "no space left" in written(unscored, tmp_path / "seg")
 
 
-def test_one_system_alone_is_compared_with_none(diagnoses, tmp_path):
+def test_a_single_system_has_no_comparisons(diagnoses, tmp_path):
     one = diagnoses.predictions["system"] == SYSTEMS[0]
     results = replace(
         diagnoses, predictions=diagnoses.predictions[one], systems=SYSTEMS[:1], ensemble=diagnoses.ensemble.iloc[:0]
@@ -178,34 +171,21 @@ def test_one_system_alone_is_compared_with_none(diagnoses, tmp_path):
 
 
 def test_the_segmentation_report_has_both_protocols_and_their_difference(seg_folder):
-    assert {name for name in names(seg_folder) if name.endswith(".csv")} == {
-        f"tables/{name}.csv"
-        for name in (
-            *("data", "protocols", "comparisons"),
-            *(
-                f"{kind}_{p}"
-                for kind in ("table_1_comparison", "table_2_ablation", "lesions", "folds")
-                for p in ("group", "paper")
-            ),
-        )
-    }
+    both = [f"{kind}_{p}" for kind in ("table_1_comparison", "table_2_ablation", "lesions", "folds") for p in PROTOCOLS]
+    tables = {name for name in names(seg_folder) if name.endswith(".csv")}
+    assert tables == {f"tables/{name}.csv" for name in ("data", "protocols", "comparisons", *both)}
     figures = {name for name in names(seg_folder) if name.endswith(".png")}
-    assert figures == {f"figures/{name}.png" for name in ("folds", "lesions", "overlays_group", "overlays_paper")}
-
-
-def test_one_protocol_has_nothing_beside_it(small, tmp_path):
-    written(small, tmp_path)
-    assert "tables/protocols.csv" not in names(tmp_path)
-    assert "tables/table_2_ablation_paper.csv" not in names(tmp_path)
+    assert figures == {f"figures/{name}.png" for name in ("folds", "lesions", *(f"overlays_{p}" for p in PROTOCOLS))}
 
 
 @pytest.mark.parametrize("augmented", [True, False])
-def test_one_way_of_training_has_no_empty_columns_of_the_other(small, tmp_path, augmented):
+def test_one_protocol_and_one_way_of_training_have_no_tables_or_columns_of_the_other(small, tmp_path, augmented):
     scores = small.scores[small.scores["augmented"] == augmented]
     page = written(replace(small, scores=scores, augmentation=(augmented,)), tmp_path)
     table = (tmp_path / "tables/table_2_ablation_group.md").read_text(encoding="utf-8")
     assert ("With augmentation" in table, "No augmentation" in table) == (augmented, not augmented)
     assert ("With augmentation" in page) == augmented
+    assert not {"tables/protocols.csv", "tables/table_2_ablation_paper.csv"} & names(tmp_path)
 
 
 def test_provenance_is_kept_with_the_list_of_files(folder):
@@ -215,13 +195,13 @@ def test_provenance_is_kept_with_the_list_of_files(folder):
     assert {*listed, "report.html", "provenance.json"} == names(folder)
 
 
-def test_what_is_no_json_is_refused_before_anything_is_written(small, tmp_path):
+def test_invalid_json_is_refused_before_anything_is_written(small, tmp_path):
     with pytest.raises(ValueError, match="provenance of the study is not valid JSON"):
         write_study(report_of(small, RESAMPLES), {"seconds": float("nan")}, tmp_path / "study")
     assert not (tmp_path / "study").exists()
 
 
-def test_results_that_contradict_themselves_leave_the_old_report(small, tmp_path):
+def test_inconsistent_results_do_not_change_the_old_report(small, tmp_path):
     written(small, tmp_path)
     before = contents(tmp_path, "*.*")
     with pytest.raises(ValueError, match="Case case_00 is scored twice"):
@@ -229,7 +209,7 @@ def test_results_that_contradict_themselves_leave_the_old_report(small, tmp_path
     assert contents(tmp_path, "*.*") == before
 
 
-def test_files_of_an_earlier_report_go_and_those_of_others_stay(small, segmentations, tmp_path):
+def test_files_of_an_earlier_report_are_removed_and_others_kept(small, segmentations, tmp_path):
     overlays = {("M", "group", "case_01"): segmentations.overlays["M", "group", "case_01"]}
     written(replace(small, overlays=overlays), tmp_path)
     assert "figures/overlays_group.png" in names(tmp_path)
@@ -240,7 +220,7 @@ def test_files_of_an_earlier_report_go_and_those_of_others_stay(small, segmentat
     assert "figures/overlays_group.png" not in names(tmp_path)
 
 
-def test_a_list_that_names_other_folders_removes_nothing_there(small, tmp_path):
+def test_a_list_of_files_in_other_folders_removes_nothing(small, tmp_path):
     (tmp_path / "data").mkdir()
     kept = [tmp_path / "data" / "scan.csv", tmp_path / "note.csv"]
     for path in kept:
@@ -251,7 +231,7 @@ def test_a_list_that_names_other_folders_removes_nothing_there(small, tmp_path):
     assert all(path.is_file() for path in kept)
 
 
-def test_where_the_disk_fails_there_is_no_report(small, tmp_path, monkeypatch):
+def test_if_the_disk_fails_there_is_no_report(small, tmp_path, monkeypatch):
     def broken(self, content):
         raise OSError("No space left on device")
 

@@ -61,21 +61,7 @@ def test_a_folds_rule_is_searched_on_the_other_folds(fold):
     assert row["n"] == 40
 
 
-@pytest.mark.parametrize("fold", range(FOLDS))
-def test_labels_and_predictions_of_a_fold_do_not_change_its_own_rule(fold):
-    cases, predictions = study()
-    before = rules(nested_ensemble(cases, predictions, US, SS, DS), "tv")
-    own = (cases["fold"] == fold) & (cases["set"] == "tv")
-    flipped = cases.assign(label=cases["label"].where(~own, 1 - cases["label"]))
-    noise = np.random.default_rng(1).random(len(predictions))
-    in_fold = (predictions["fold"] == fold) & (predictions["set"] == "tv")
-    changed = predictions.assign(probability=predictions["probability"].where(~in_fold, noise))
-    after = rules(nested_ensemble(flipped, changed, US, SS, DS), "tv")
-    assert after.loc[fold].equals(before.loc[fold])
-    assert not after.drop(index=fold).equals(before.drop(index=fold))
-
-
-def test_the_papers_protocol_sees_them():
+def test_the_papers_protocol_searches_on_the_reported_fold():
     cases, predictions = study()
     outcome = nested_ensemble(cases, predictions, US, SS, DS, protocol="paper")
     everything = pairs(cases, predictions)
@@ -84,16 +70,6 @@ def test_the_papers_protocol_sees_them():
     assert (rules(outcome, "tv") == [getattr(expected, name) for name in RULE]).all(axis=None)
     ensemble = joined(cases, outcome.predictions, DS)
     assert expected.auc == pytest.approx(roc_auc_score(ensemble["label"], ensemble["probability"]), abs=1e-12)
-
-
-def test_searching_on_what_is_reported_is_never_worse_there():
-    for seed in range(2):
-        cases, predictions = study(seed=seed)
-        aucs = {}
-        for protocol in ("nested", "paper"):
-            ensemble = joined(cases, nested_ensemble(cases, predictions, US, SS, DS, protocol).predictions, DS)
-            aucs[protocol] = roc_auc_score(ensemble["label"], ensemble["probability"])
-        assert aucs["paper"] >= aucs["nested"]
 
 
 @pytest.mark.parametrize("protocol", ["nested", "paper"])
@@ -114,15 +90,7 @@ def test_on_the_test_set_each_pair_of_models_has_the_rule_of_all_folds(protocol)
     assert found["probability_x"].tolist() == found["final"].tolist()
 
 
-def test_test_labels_change_nothing():
-    cases, predictions = study()
-    blind = cases.assign(label=cases["label"].where(cases["set"] == "tv", 1 - cases["label"]))
-    first, second = (nested_ensemble(own, predictions, US, SS, DS) for own in (cases, blind))
-    pd.testing.assert_frame_equal(first.ensemble, second.ensemble)
-    pd.testing.assert_frame_equal(first.predictions, second.predictions)
-
-
-def test_each_scan_and_model_has_one_prediction_in_the_contracts_columns():
+def test_each_scan_and_model_has_one_prediction():
     cases, predictions = study()
     outcome = nested_ensemble(cases, predictions, US, SS, DS)
     found = outcome.predictions
@@ -156,14 +124,7 @@ def test_a_scan_of_unknown_ratio_has_no_probability_and_is_counted():
     assert outcome.ensemble["n_left_out"].tolist() == [1, 2, 3, 3, 3, 3]
 
 
-def test_without_test_set_there_are_rows_of_cross_validation_alone():
-    cases, predictions = study(num_test=0)
-    outcome = nested_ensemble(cases, predictions, US, SS, DS)
-    assert outcome.ensemble["set"].tolist() == ["tv"] * FOLDS
-    assert len(outcome.predictions) == 60
-
-
-def test_a_model_that_failed_leaves_its_fold_out_and_the_others_go_on():
+def test_a_failed_model_only_removes_its_fold():
     cases, predictions = study()
     failed = (predictions["system"] == SS) & (predictions["fold"] == 1)
     outcome = nested_ensemble(cases, predictions[~failed], US, SS, DS)
@@ -171,7 +132,7 @@ def test_a_model_that_failed_leaves_its_fold_out_and_the_others_go_on():
     assert outcome.ensemble["n"].tolist() == [20, 20, 40, 40]
 
 
-def test_one_fold_alone_has_nothing_to_be_searched_on_and_says_so():
+def test_a_single_fold_has_no_rule():
     cases, predictions = study(num_test=4)
     only = predictions[predictions["fold"] == 0]
     outcome = nested_ensemble(cases, only, US, SS, DS)
@@ -182,7 +143,7 @@ def test_one_fold_alone_has_nothing_to_be_searched_on_and_says_so():
     assert found.to_dict() == {"tv": 1.0, "test": 0.0}
 
 
-def test_no_predictions_at_all_give_empty_tables_of_the_same_form():
+def test_without_predictions_the_tables_are_empty_with_the_same_columns():
     cases, predictions = study()
     full, empty = (nested_ensemble(cases, own, US, SS, DS) for own in (predictions, predictions.iloc[:0]))
     assert len(empty.ensemble) == len(empty.predictions) == 0
@@ -190,7 +151,7 @@ def test_no_predictions_at_all_give_empty_tables_of_the_same_form():
     assert empty.predictions.columns.tolist() == full.predictions.columns.tolist()
 
 
-def test_a_case_that_is_there_twice_is_named():
+def test_a_case_predicted_twice_is_refused():
     cases, predictions = study()
     with pytest.raises(
         ValueError, match=r"Case scan_\d+ has two predictions of Attention RN34 \+ US by the same model"

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from tests.study.results_by_hand import SYSTEMS, classification_results
+from tests.study.results_by_hand import SYSTEMS
 
 
-def test_each_prediction_has_what_is_known_of_its_scan(diagnoses):
+def test_each_prediction_has_the_columns_of_its_scan(diagnoses):
     scans = diagnoses.scans
     assert len(scans) == len(diagnoses.predictions) == 4 * (54 + 3 * 32)
     row = scans[(scans["case_id"] == "test_covid_05") & (scans["system"] == SYSTEMS[2]) & (scans["fold"] == 1)].iloc[0]
@@ -24,10 +24,6 @@ def test_the_order_of_the_rows_does_not_matter(diagnoses):
     pd.testing.assert_frame_equal(shuffled.scans, diagnoses.scans)
 
 
-def test_a_study_without_test_set_has_one_set(tmp_path):
-    assert classification_results(tmp_path, n_test=(0, 0)).sets == ("tv",)
-
-
 def test_a_fold_without_predictions_is_missing(diagnoses):
     predictions = diagnoses.predictions
     gone = (predictions["system"] == SYSTEMS[1]) & (predictions["fold"] == 2) & (predictions["set"] == "test")
@@ -36,25 +32,21 @@ def test_a_fold_without_predictions_is_missing(diagnoses):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("table", "change", "message"),
     [
-        ({"case_id": "nobody"}, "Case nobody has a prediction but is in no datalist"),
-        ({"system": "ResNet"}, "Case tv_covid_00 has a prediction by an unknown system"),
-        ({"fold": 9}, "Case tv_covid_00 has two predictions by one system"),
+        ("predictions", {"case_id": "nobody"}, "Case nobody has a prediction but is in no datalist"),
+        ("predictions", {"system": "ResNet"}, "Case tv_covid_00 has a prediction by an unknown system"),
+        ("predictions", {"fold": 9}, "Case tv_covid_00 has two predictions by one system"),
+        ("cases", {}, "Case tv_covid_00 is listed twice"),
     ],
 )
-def test_a_prediction_that_fits_no_scan_is_refused_by_name(diagnoses, change, message):
-    wrong = diagnoses.predictions.iloc[[0]].assign(**change)
-    results = replace(diagnoses, predictions=pd.concat([diagnoses.predictions, wrong], ignore_index=True))
+def test_inconsistent_results_are_refused_with_the_case(diagnoses, table, change, message):
+    frame = getattr(diagnoses, table)
+    results = replace(diagnoses, **{table: pd.concat([frame, frame.iloc[[0]].assign(**change)], ignore_index=True)})
     with pytest.raises(ValueError, match=message):
         _ = results.scans
 
 
-def test_a_scan_that_is_listed_twice_is_refused_by_name(diagnoses):
-    with pytest.raises(ValueError, match="Case tv_covid_00 is listed twice"):
-        _ = replace(diagnoses, cases=pd.concat([diagnoses.cases, diagnoses.cases.iloc[[0]]])).scans
-
-
-def test_a_column_of_the_data_list_that_is_named_like_a_prediction_does_not_take_its_place(diagnoses):
+def test_a_datalist_column_does_not_replace_a_prediction_column_of_the_same_name(diagnoses):
     named = replace(diagnoses, cases=diagnoses.cases.assign(probability=0.5, system="PACS"))
     pd.testing.assert_frame_equal(named.scans, diagnoses.scans)

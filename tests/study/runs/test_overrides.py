@@ -27,7 +27,7 @@ def paths(bundle: str, *names: str) -> list[str]:
             {"epochs", "grid", "network_def#alpha", "optimizer#betas"},
         ),
         (("train.yaml", "evaluate.yaml"), {"grid", "network_def#alpha", "threshold"}),
-        (("inference.json",), {"grid", "network_def#alpha", "threshold"}),
+        (("inference.json",), {"grid", "threshold"}),
     ],
 )
 def test_an_override_applies_to_the_runs_that_use_it_unless_an_overlay_sets_it(names, expected):
@@ -36,41 +36,62 @@ def test_an_override_applies_to_the_runs_that_use_it_unless_an_overlay_sets_it(n
     assert chosen == {key: GIVEN[key] for key in expected}
 
 
-def test_a_training_without_augmentation_keeps_its_one_draw():
+def test_a_training_without_augmentation_keeps_one_draw_per_image():
     given = {"draws_per_image": 4, "train#random_transforms": ["x"]}
     assert overrides_for(given, paths("seg", "train.yaml"), "training") == given
     assert overrides_for(given, paths("seg", "train.yaml", "recipes/no_augmentation.yaml"), "training") == {}
 
 
-def test_the_content_is_that_of_all_files_and_overrides():
-    files = paths("cap", "train.yaml", "recipes/size_balanced.yaml", "recipes/last_weights.yaml")
-    content = config_content(files, {"epochs": 3, "network_def#alpha": 50})
-    assert content["train"]["sampler"]["_target_"] == "custom_components.SizeBalancedSampler"
-    assert content["train"]["handlers"][-1]["path"] == "$@ckpt_dir + '/last.pt'"
-    assert (content["epochs"], content["network_def"]["alpha"], content["lr_step"]) == (3, 50, 5)
-
-
-def test_overrides_of_one_run_are_not_those_of_the_next():
+def test_overrides_of_one_run_do_not_change_the_next():
     files = paths("cap", "train.yaml", "recipes/last_weights.yaml")
     before = config_content(files)
-    config_content(files, {"epochs": 3, "network_def#alpha": 50})
+    content = config_content(files, {"epochs": 3, "network_def#alpha": 50})
+    assert (content["epochs"], content["network_def"]["alpha"], content["lr_step"]) == (3, 50, 5)
     assert config_content(files) == before
     assert len(before["train"]["handlers"]) == len(config_content(files[:1])["train"]["handlers"]) + 1
+
+
+CONFIGS = [(paths("cap", "train.yaml"), "training"), (paths("cap", "train.yaml", "evaluate.yaml"), "evaluating")]
 
 
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("epoch", "overrides sets 'epoch', but no config of the bundle has it. .*Some that can be set: .*epochs, "),
-        ("fold", "overrides sets 'fold', but the study sets it in each run. Remove it"),
-        ("ckpt_path", "but the study sets it in each run"),
+        ("epoch", "overrides sets 'epoch', but no config of the bundle has it. Did you mean epochs?"),
+        ("fold", "overrides sets 'fold', which the study or the config itself sets. Remove it"),
+        ("ckpt_path", "which the study or the config itself sets"),
+        ("on_top_of", "which the study or the config itself sets"),
+        ("network_def::depth", "'network_def::depth', but no run of this study has it. Check the name, or remove"),
     ],
 )
-def test_an_override_that_would_do_nothing_or_harm_is_refused(key, message):
-    configs = [paths("cap", "train.yaml"), paths("cap", "evaluate.yaml")]
-    check_overrides(GIVEN, configs)
+def test_an_override_without_effect_or_reserved_for_the_study_is_refused(key, message):
+    check_overrides(GIVEN, CONFIGS)
     with pytest.raises(ValueError, match=message):
-        check_overrides({**GIVEN, key: 1}, configs)
+        check_overrides({**GIVEN, key: 1}, CONFIGS)
+
+
+def test_only_settings_of_the_user_are_listed_as_allowed():
+    with pytest.raises(ValueError, match="Some that can be set:") as caught:
+        check_overrides({"xyz": 1}, CONFIGS)
+    listed = str(caught.value).split("Some that can be set: ")[1].rstrip(".").split(", ")
+    assert {"epochs", "grid", "threshold", "norm_batches"} < set(listed)
+    assert not {"is_not_rank0", "on_top_of", "outputs", "system", "fold", "resume"} & set(listed)
+
+
+@pytest.mark.parametrize(
+    ("key", "networks"),
+    [
+        ("network_def::features", ["m", "unet"]),
+        ("network_def::backbone", ["flexible_unet"]),
+        ("network_def::spatial_dims", ["m", "unet", "flexible_unet"]),
+        ("network_def::depth", []),
+    ],
+)
+def test_an_argument_reaches_the_networks_that_have_it(key, networks):
+    overlays = {"m": [], "unet": ["networks/unet.yaml"], "flexible_unet": ["networks/flexible_unet.yaml"]}
+    for own, verb in ((["train.yaml"], "training"), (["train.yaml", "evaluate.yaml"], "evaluating")):
+        chosen = [name for name, files in overlays.items() if overrides_for({key: 1}, paths("seg", *own, *files), verb)]
+        assert chosen == networks
 
 
 def test_knobs_are_plain_numbers_and_words():

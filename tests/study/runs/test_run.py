@@ -15,7 +15,7 @@ def run_of(name: str, needs: tuple[str, ...] = (), folder: str | None = None) ->
 
 
 @given(PLAIN | st.lists(PLAIN) | st.dictionaries(st.text(), st.lists(PLAIN)))
-def test_fire_reads_a_value_as_it_was_meant(value):
+def test_fire_parses_an_argument_back_to_its_value(value):
     assert DefaultParseValue(argument(value)) == value
 
 

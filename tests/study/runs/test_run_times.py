@@ -19,11 +19,11 @@ def test_the_time_left_is_the_mean_of_each_kind():
     assert seconds_left(waiting, {"a": 100.0, "b": 200.0, "c": 7.0}, KINDS, workers=2) == pytest.approx(left_s / 2)
 
 
-def test_a_kind_that_was_not_run_yet_takes_as_long_as_others_of_its_verb():
+def test_a_kind_without_finished_runs_takes_the_mean_of_its_verb():
     assert seconds_left([run_of("e", "m_a train")], {"a": 100.0, "d": 40.0, "c": 7.0}, KINDS, 1) == pytest.approx(70)
 
 
-def test_nothing_is_said_when_nothing_is_known():
+def test_the_time_is_unknown_without_finished_runs():
     assert seconds_left([run_of("e", "m evaluate")], {"a": 100.0}, KINDS, 1) is None
     assert in_words(None) == "not known yet"
     assert seconds_left([], {}, KINDS, 1) == 0

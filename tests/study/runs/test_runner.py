@@ -44,6 +44,16 @@ def is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/status").read_text(encoding="utf-8").split("State:")[1].split()[0] != "Z"
 
 
+@pytest.fixture
+def running(tmp_path):
+    """A study in a process of its own, and the id of its run, which goes on for a minute."""
+    study, file = begin(tmp_path, [standin_run(tmp_path, "train/0", seconds=60)]), tmp_path / "runs/train/0/out.pid"
+    wait_until(lambda: file.is_file() and file.read_text(encoding="utf-8"))
+    yield study, int(file.read_text(encoding="utf-8").split()[0])
+    study.kill()
+    study.join()
+
+
 def wait_until(condition, seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -84,17 +94,6 @@ def test_a_run_with_another_hash_is_repeated_in_an_empty_folder(tmp_path):
     assert not (tmp_path / "runs/alone/0/old.txt").exists()
 
 
-@pytest.mark.parametrize("damage", ["gone", "empty"])
-def test_a_stamp_without_its_output_does_not_count(tmp_path, damage):
-    runs = standin_plan(tmp_path)
-    execute(runs)
-    output = tmp_path / "runs/train/1" / OUTPUT
-    output.unlink() if damage == "gone" else output.write_bytes(b"")
-    outcome = execute(runs)
-    assert set(outcome.seconds) - set(outcome.before) == {"train/1"}
-    assert output.stat().st_size > 0
-
-
 def test_a_failed_run_is_reported_its_dependents_are_skipped_and_the_rest_continues(tmp_path):
     plan = standin_plan(tmp_path)
     plan[0] = standin_run(tmp_path, "train/0", fails_at=1)
@@ -110,37 +109,29 @@ def test_a_failed_run_is_reported_its_dependents_are_skipped_and_the_rest_contin
     assert "root_cause" in (tmp_path / "runs/train/0" / LOG).read_text(encoding="utf-8")
 
 
-def test_a_failed_run_is_tried_again_the_next_time(tmp_path):
-    execute([standin_run(tmp_path, "train/0", fails_at=2)])
-    outcome = execute([standin_run(tmp_path, "train/0")])
-    assert (list(outcome.seconds), outcome.failed) == (["train/0"], [])
-    assert len(texts(tmp_path)["train/0"].splitlines()) == 3
-
-
-def test_a_run_that_ends_well_without_its_output_has_failed(tmp_path):
-    (failed,) = execute([standin_run(tmp_path, "train/0", steps=0)]).failed
-    assert failed.reason == f"ended without {OUTPUT}"
-
-
-def test_a_run_ended_by_a_signal_is_reported_as_such(tmp_path):
-    (failed,) = execute([standin_run(tmp_path, "train/0", dies_at=1)]).failed
-    assert failed.reason == "ended by signal SIGKILL, possibly because the system ran out of memory"
+@pytest.mark.parametrize(
+    ("numbers", "reason"),
+    [
+        ({"steps": 0}, f"ended without writing {OUTPUT}"),
+        ({"dies_at": 1}, "ended by signal SIGKILL, possibly because the system ran out of memory"),
+    ],
+)
+def test_a_run_that_ends_without_its_output_or_by_a_signal_has_failed(tmp_path, numbers, reason):
+    (failed,) = execute([standin_run(tmp_path, "train/0", **numbers)]).failed
+    assert failed.reason == reason
     assert not (tmp_path / "runs/train/0" / DONE).exists()
 
 
-def test_a_killed_study_leaves_no_run_behind_and_nothing_that_looks_finished(tmp_path):
-    study = begin(tmp_path, [standin_run(tmp_path, "train/0", seconds=60)])
-    pid = tmp_path / "runs/train/0/out.pid"
-    wait_until(lambda: pid.is_file() and pid.read_text(encoding="utf-8"))
+def test_a_killed_study_leaves_no_run_behind_and_nothing_that_looks_finished(running, tmp_path):
+    study, pid = running
     study.kill()
-    study.join()
-    wait_until(lambda: not is_alive(int(pid.read_text(encoding="utf-8").split()[0])), 5)
+    wait_until(lambda: not is_alive(pid), 5)
     assert (tmp_path / "runs/train/0" / STARTED).is_file()
     assert not (tmp_path / "runs/train/0" / DONE).exists()
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_study_killed_at_random_moments_ends_like_an_unbroken_one(tmp_path, unbroken, workers):
+def test_a_study_killed_at_random_moments_ends_like_an_uninterrupted_one(tmp_path, unbroken, workers):
     chance, folder, kills = random.Random(workers), tmp_path / "killed", 0
     runs = standin_plan(folder, seconds=0.3)  # a run takes 0.9 s: the first two are killed for sure
     while kills < 100:
@@ -157,40 +148,26 @@ def test_a_study_killed_at_random_moments_ends_like_an_unbroken_one(tmp_path, un
     assert len(list(folder.rglob(DONE))) == len(runs)
 
 
-def test_a_second_study_in_the_same_folder_is_refused(tmp_path):
-    study = begin(tmp_path, [standin_run(tmp_path, "train/0", seconds=60)])
-    wait_until(lambda: (tmp_path / "runs/train/0/out.pid").is_file())
+def test_a_second_study_in_the_same_folder_is_refused_as_long_as_a_run_of_the_first_lives(running, tmp_path):
+    study, pid = running
     message = r"Another study, or a run of it, is using .*\. Wait until it ends, stop it, or choose another folder\."
     with pytest.raises(ValueError, match=message), study_folder(tmp_path, "standin", wait_s=0.3):
         pass
+    os.kill(pid, signal.SIGSTOP)  # it cannot end with its study
     study.kill()
     study.join()
-    with study_folder(tmp_path, "standin", wait_s=10):
+    with pytest.raises(ValueError, match=message), study_folder(tmp_path, "standin", wait_s=0.3):
         pass
-
-
-def test_a_run_that_outlives_its_study_keeps_others_out_as_long_as_it_lives(tmp_path):
-    study = begin(tmp_path, [standin_run(tmp_path, "train/0", seconds=60)])
-    pid = tmp_path / "runs/train/0/out.pid"
-    wait_until(lambda: pid.is_file() and pid.read_text(encoding="utf-8"))
-    left_behind = int(pid.read_text(encoding="utf-8").split()[0])
-    os.kill(left_behind, signal.SIGSTOP)
-    study.kill()
-    study.join()
-    with pytest.raises(ValueError, match="or a run of it, is using"), study_folder(tmp_path, "standin", wait_s=0.3):
-        pass
-    os.kill(left_behind, signal.SIGCONT)
+    os.kill(pid, signal.SIGCONT)
     with study_folder(tmp_path, "standin", wait_s=10):
-        assert not is_alive(left_behind)
+        assert not is_alive(pid)
 
 
-def test_an_interrupted_study_ends_its_runs_before_it_ends_itself(tmp_path):
-    study = begin(tmp_path, [standin_run(tmp_path, "train/0", seconds=60)])
-    pid = tmp_path / "runs/train/0/out.pid"
-    wait_until(lambda: pid.is_file() and pid.read_text(encoding="utf-8"))
+def test_an_interrupted_study_ends_its_runs_before_it_ends_itself(running, tmp_path):
+    study, pid = running
     os.kill(study.pid, signal.SIGINT)
     study.join(30)
-    assert not is_alive(int(pid.read_text(encoding="utf-8").split()[0]))
+    assert not is_alive(pid)
     assert study.exitcode == 1
     assert not (tmp_path / "runs/train/0" / DONE).exists()
 
@@ -221,7 +198,7 @@ def checkpoint_left_by(run, run_hash: str) -> None:
         (True, True, "evaluating", False),
     ],
 )
-def test_an_interrupted_training_is_resumed_when_that_is_asked_for(tmp_path, asked, same, verb, resumed):
+def test_an_interrupted_training_is_resumed_on_request(tmp_path, asked, same, verb, resumed):
     told = []
 
     def command(run, resume):

@@ -14,24 +14,18 @@ def machine(monkeypatch):
     return make
 
 
-def gpus_of(environments: list[dict[str, str]]) -> list[str]:
-    return [environment["CUDA_VISIBLE_DEVICES"] for environment in environments]
-
-
-def test_each_gpu_gets_one_run(machine):
-    machine(3)
-    assert gpus_of(worker_environments()) == ["0", "1", "2"]
-
-
-def test_only_the_gpus_that_were_given_are_used(machine):
-    machine(2, visible="3,GPU-7f")
-    assert gpus_of(worker_environments()) == ["3", "GPU-7f"]
-    assert gpus_of(worker_environments(1)) == ["3"]
-
-
-def test_more_workers_than_gpus_share_them(machine):
-    machine(2)
-    assert gpus_of(worker_environments(5)) == ["0", "1", "0", "1", "0"]
+@pytest.mark.parametrize(
+    ("gpus", "visible", "workers", "expected"),
+    [
+        (3, None, None, ["0", "1", "2"]),
+        (2, "3,GPU-7f", None, ["3", "GPU-7f"]),
+        (2, "3,GPU-7f", 1, ["3"]),
+        (2, None, 5, ["0", "1", "0", "1", "0"]),
+    ],
+)
+def test_each_visible_gpu_gets_one_run_and_more_workers_share_them(machine, gpus, visible, workers, expected):
+    machine(gpus, visible)
+    assert [own["CUDA_VISIBLE_DEVICES"] for own in worker_environments(workers)] == expected
 
 
 def test_without_gpus_there_is_one_run_and_several_share_the_threads(machine):

@@ -3,10 +3,9 @@ import math
 import numpy as np
 import pytest
 from custom_components.study.statistics.delong import delong_interval, delong_test
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
-from sklearn.metrics import roc_auc_score
 
 from tests.reference.delong import auc_and_error, difference_and_error
 
@@ -37,7 +36,7 @@ def drawn(covid, cap):
 
 @given(COVID, CAP)
 @settings(max_examples=80, deadline=None)
-def test_auc_and_error_are_those_of_the_pairs_counted_one_by_one(covid, cap):
+def test_auc_and_error_equal_a_count_of_all_pairs(covid, cap):
     labels, scores, _ = drawn(covid, cap)
     interval, (auc, error) = delong_interval(labels, scores), auc_and_error(labels, scores)
     assert interval.auc == pytest.approx(auc, abs=1e-12)
@@ -59,61 +58,29 @@ def test_the_difference_and_its_error_are_those_of_the_full_covariance_matrix(co
         assert test.p_value == pytest.approx(2 * (1 - norm.cdf(abs(difference / error))), abs=1e-6)
 
 
-@given(COVID, CAP)
-@settings(max_examples=40, deadline=None)
-def test_exchanging_the_systems_changes_signs_alone(covid, cap):
-    labels, first, second = drawn(covid, cap)
-    test, mirrored = delong_test(labels, first, second), delong_test(labels, second, first)
-    assert (mirrored.difference, mirrored.auc_a) == (-test.difference, test.auc_b)
-    assert [mirrored.low, mirrored.p_value] == pytest.approx([-test.high, test.p_value], nan_ok=True)
-
-
-@given(COVID, CAP)
-@settings(max_examples=40, deadline=None)
-def test_only_the_order_of_scores_counts(covid, cap):
-    labels, scores, _ = drawn(covid, cap)
-    stretched = [math.exp(3 * score) for score in scores]
-    assert str(delong_interval(labels, scores)) == str(delong_interval(labels, stretched))
-
-
-def test_the_auc_is_that_of_scikit_learn_and_thousands_of_cases_are_no_matter():
-    generator = np.random.default_rng(3)
-    labels = generator.integers(0, 2, 20_000)
-    scores = (labels + 2 * generator.normal(size=20_000)).round(2)
-    assert delong_interval(labels, scores).auc == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-
-
 @pytest.mark.parametrize(
-    ("marker", "area", "error", "low", "high"),
+    ("marker", "expected"),
     [
-        ("albumin", 0.7366, 0.0927, 0.5549, 0.9182),
-        ("kg", 0.7258, 0.1028, 0.5243, 0.9273),
-        ("total_protein", 0.6478, 0.1000, 0.4518, 0.8439),
+        ("albumin", (0.7366, 0.0927, 0.5549, 0.9182)),
+        ("kg", (0.7258, 0.1028, 0.5243, 0.9273)),
+        ("total_protein", (0.6478, 0.1000, 0.4518, 0.8439)),
     ],
 )
-def test_areas_of_the_ovarian_cancer_data_are_those_that_sas_prints(marker, area, error, low, high):
+def test_areas_of_the_ovarian_cancer_data_are_those_that_sas_prints(marker, expected):
     interval = delong_interval(OUTCOME, MARKERS[marker])
-    numbers = (interval.auc, interval.standard_error, interval.low, interval.high)
-    assert numbers == pytest.approx((area, error, low, high), abs=5.1e-5)
+    assert (interval.auc, interval.standard_error, interval.low, interval.high) == pytest.approx(expected, abs=5.1e-5)
 
 
 @pytest.mark.parametrize(
-    ("first", "difference", "low", "high", "chi_squared", "p_value"),
-    [("albumin", 0.0108, -0.1761, 0.1976, 0.0127, 0.9102), ("total_protein", -0.0780, -0.2830, 0.1271, 0.5554, 0.4561)],
+    ("first", "expected"),
+    [
+        ("albumin", (0.0108, -0.1761, 0.1976, 0.0127, 0.9102)),
+        ("total_protein", (-0.078, -0.283, 0.1271, 0.5554, 0.4561)),
+    ],
 )
-def test_differences_of_the_ovarian_cancer_data_are_those_that_sas_prints(
-    first, difference, low, high, chi_squared, p_value
-):
+def test_differences_of_the_ovarian_cancer_data_are_those_that_sas_prints(first, expected):
     test = delong_test(OUTCOME, MARKERS[first], MARKERS["kg"])
-    numbers = (test.difference, test.low, test.high, test.z**2, test.p_value)
-    assert numbers == pytest.approx((difference, low, high, chi_squared, p_value), abs=5.1e-5)
-
-
-def test_a_graded_scale_gives_the_interval_that_proc_prints():
-    """WFNS grades 1 to 5 after subarachnoid haemorrhage, 72 good and 41 poor outcomes (Turck et al. 2010)."""
-    good, poor = np.repeat([1, 2, 3, 4, 5], [37, 20, 3, 8, 4]), np.repeat([1, 2, 3, 4, 5], [2, 12, 1, 8, 18])
-    interval = delong_interval([0] * 72 + [1] * 41, [*good, *poor])
-    assert (interval.auc, interval.low, interval.high) == pytest.approx((0.8237, 0.7485, 0.8988), abs=5.1e-5)
+    assert (test.difference, test.low, test.high, test.z**2, test.p_value) == pytest.approx(expected, abs=5.1e-5)
 
 
 def test_a_small_example_is_cut_at_one_as_pauc_prints_it():
@@ -123,7 +90,7 @@ def test_a_small_example_is_cut_at_one_as_pauc_prints_it():
     assert (round(interval.auc, 3), round(interval.low, 3), interval.high) == (0.708, 0.378, 1.0)
 
 
-def test_the_interval_holds_the_true_auc_as_often_as_it_says():
+def test_the_interval_has_its_nominal_coverage():
     generator = np.random.default_rng(5)
     labels = np.repeat([1, 0], [60, 40])
     truth, inside = norm.cdf(1 / math.sqrt(2)), 0
@@ -133,7 +100,7 @@ def test_the_interval_holds_the_true_auc_as_often_as_it_says():
     assert binom.ppf(0.001, 400, 0.88) <= inside <= binom.ppf(0.999, 400, 0.92)
 
 
-def test_the_test_rejects_equal_systems_as_often_as_it_says():
+def test_the_test_has_its_nominal_size():
     generator = np.random.default_rng(6)
     labels = np.repeat([1, 0], [70, 50])
     rejected = 0
@@ -144,16 +111,11 @@ def test_the_test_rejects_equal_systems_as_often_as_it_says():
     assert binom.ppf(0.001, 400, 0.08) <= rejected <= binom.ppf(0.999, 400, 0.12)
 
 
-def test_a_higher_level_gives_a_wider_interval():
-    labels, scores = [0, 0, 0, 1, 1, 1], [0.1, 0.6, 0.3, 0.5, 0.9, 0.7]
-    narrow, wide = delong_interval(labels, scores, 0.5), delong_interval(labels, scores, 0.8)
-    assert wide.low < narrow.low < narrow.auc < narrow.high < wide.high
-
-
-def test_separated_classes_have_the_exact_limit_of_disjoint_pairs_instead_of_no_width():
+def test_separated_classes_have_an_exact_limit():
     perfect = delong_interval([1] * 5 + [0] * 9, [*range(10, 15), *range(9)])
     assert (perfect.auc, perfect.high, perfect.standard_error) == (1.0, 1.0, 0.0)
     assert perfect.low**5 == pytest.approx(0.025)
+    assert delong_interval([1, 0, 0, 0], [0.9, 0.1, 0.6, 0.2]).low == pytest.approx(0.025)
     inverse = delong_interval([0] * 5 + [1] * 9, [*range(10, 15), *range(9)])
     assert (inverse.auc, inverse.low, inverse.high) == (0.0, 0.0, pytest.approx(1 - perfect.low))
 
@@ -170,30 +132,18 @@ def test_the_exact_limit_is_missed_no_more_often_than_the_level_allows():
     assert missed <= 0.2 * 1500
 
 
-def test_a_constant_score_has_no_interval():
-    interval = delong_interval([1, 0, 1, 0, 0], [0.4] * 5)
-    assert interval.auc == 0.5
-    assert math.isnan(interval.low)
-    assert math.isnan(interval.high)
-
-
-def test_a_single_case_of_a_class_has_an_auc_and_no_interval():
-    interval = delong_interval([1, 0, 0, 0], [0.5, 0.1, 0.6, 0.2])
-    assert interval.auc == pytest.approx(2 / 3)
-    assert math.isnan(interval.standard_error)
-    assert math.isnan(interval.low)
+def test_a_constant_score_or_a_single_case_of_a_class_has_no_interval():
+    constant, single = delong_interval([1, 0, 1, 0, 0], [0.4] * 5), delong_interval([1, 0, 0, 0], [0.5, 0.1, 0.6, 0.2])
+    assert (constant.auc, single.auc) == (0.5, pytest.approx(2 / 3))
+    assert all(math.isnan(value) for value in (constant.low, constant.high, single.low, single.standard_error))
     test = delong_test([1, 0, 0, 0], [0.5, 0.1, 0.6, 0.2], [0.5, 0.1, 0.2, 0.2])
     assert test.difference == pytest.approx(-1 / 3)
     assert math.isnan(test.p_value)
 
 
-def test_a_single_case_that_is_above_all_others_has_the_exact_limit():
-    assert delong_interval([1, 0, 0, 0], [0.9, 0.1, 0.6, 0.2]).low == pytest.approx(0.025)
-
-
 @given(COVID, CAP)
 @settings(max_examples=30, deadline=None)
-def test_systems_that_rank_alike_do_not_differ(covid, cap):
+def test_systems_with_equal_ranks_do_not_differ(covid, cap):
     labels, scores, _ = drawn(covid, cap)
     test = delong_test(labels, scores, [score**3 for score in scores])
     assert (test.difference, test.low, test.high, test.z, test.p_value) == (0, 0, 0, 0, 1)
@@ -204,15 +154,6 @@ def test_a_difference_without_variance_has_no_p_value():
     assert test.difference == 0.5
     assert math.isnan(test.p_value)
     assert math.isnan(test.low)
-
-
-@given(COVID, CAP)
-@settings(max_examples=30, deadline=None)
-def test_scores_the_wrong_way_round_mirror_the_auc(covid, cap):
-    labels, scores, _ = drawn(covid, cap)
-    interval, mirrored = delong_interval(labels, scores), delong_interval(labels, [-score for score in scores])
-    assume(not math.isnan(interval.low))
-    assert (mirrored.auc, mirrored.low) == (pytest.approx(1 - interval.auc), pytest.approx(1 - interval.high))
 
 
 @pytest.mark.parametrize(
@@ -227,7 +168,7 @@ def test_scores_the_wrong_way_round_mirror_the_auc(covid, cap):
         ([1, 0, 1], [0.1, math.nan, math.nan], r"2 of 3 scores are missing \(NaN\)"),
     ],
 )
-def test_what_has_no_auc_is_refused(labels, scores, message):
+def test_cases_without_an_auc_are_refused(labels, scores, message):
     with pytest.raises(ValueError, match=message):
         delong_interval(labels, scores)
     with pytest.raises(ValueError, match=message):

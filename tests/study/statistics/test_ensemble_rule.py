@@ -3,14 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from custom_components.networks.attention_resnet import AttentionResNet
-from custom_components.networks.dual_sampling import DualSamplingNet, branch_weight
+from custom_components.networks.dual_sampling import branch_weight
 from custom_components.study.statistics.ensemble_rule import (
     HIGH_THRESHOLDS,
     LOW_THRESHOLDS,
     PAPER_THRESHOLDS,
     PAPER_WEIGHTS,
-    WEIGHTS,
     EnsembleRule,
     search_ensemble,
 )
@@ -54,7 +52,7 @@ def planted(num_cases, w_outside, w_inside, low, high):
 
 @given(CASES)
 @settings(max_examples=60, deadline=None)
-def test_the_rule_found_is_the_best_of_all_rules_tried_one_by_one(cases):
+def test_the_search_finds_the_best_of_all_rules(cases):
     rule = search_ensemble(*columns(cases), **GRID)
     every = auc_of_each_rule(cases, *GRID.values())
     assert rule.auc == pytest.approx(max(every.values()), abs=1e-12)
@@ -91,24 +89,21 @@ def test_a_planted_rule_is_found_again(rule):
     assert (found.w_outside, found.w_inside, found.low, found.high) == rule
 
 
-def test_the_auc_is_that_of_the_rule_applied():
+def test_the_auc_is_that_of_the_applied_rule():
     labels, p_us, p_ss, ratios = drawn(300)
     rule = search_ensemble(labels, p_us, p_ss, ratios)
     assert rule.auc == pytest.approx(roc_auc_score(labels, rule.apply(p_us, p_ss, ratios)), abs=1e-12)
     assert rule.auc > max(roc_auc_score(labels, p_us), roc_auc_score(labels, p_ss))
 
 
-def test_branches_that_agree_leave_the_papers_rule():
+def test_equal_branches_give_the_papers_thresholds():
     labels, p_us, _, ratios = drawn(80)
     rule = search_ensemble(labels, p_us, p_us, ratios)
     assert (rule.low, rule.high) == PAPER_THRESHOLDS
     assert rule.auc == pytest.approx(roc_auc_score(labels, p_us), abs=0.01)
 
 
-def test_equal_thresholds_and_one_weight_for_all_are_tried():
-    assert LOW_THRESHOLDS[0] == 0
-    assert HIGH_THRESHOLDS[-1] == 1
-    assert (WEIGHTS[0], WEIGHTS[1], WEIGHTS[-1], len(WEIGHTS)) == (0, 0.01, 1, 101)
+def test_one_weight_for_all_scans_is_tried():
     labels, p_us, p_ss, ratios = drawn(60)
     alone = search_ensemble(labels, p_us, p_ss, ratios, weights=[1.0])
     assert alone.auc == pytest.approx(roc_auc_score(labels, p_us), abs=1e-12)
@@ -128,7 +123,7 @@ BORDERS = [0.0, 0.00099999, 0.001, 0.00100001, 0.002, 0.02999, 0.03, np.nextafte
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.001, 0.030), (0.0, 1.0), (0.002, 0.002), (0.0005, 0.1)])
-def test_a_ratio_on_a_border_weighs_as_in_the_network(low, high):
+def test_a_ratio_on_a_threshold_is_weighted_as_in_the_network(low, high):
     rule = EnsembleRule(w_outside=0.35, w_inside=0.96, low=low, high=high, auc=1.0, n=1)
     ratios = [*BORDERS, low, high]
     weights = rule.apply(np.ones(len(ratios)), np.zeros(len(ratios)), ratios)
@@ -137,18 +132,7 @@ def test_a_ratio_on_a_border_weighs_as_in_the_network(low, high):
     assert np.isnan(weights).tolist() == np.isnan(ratios).tolist()
 
 
-def test_the_rule_gives_the_probability_of_the_network():
-    small = {"layers": (1, 1, 1, 1), "block_inplanes": (2, 3, 4, 5)}
-    network = DualSamplingNet(AttentionResNet(**small), AttentionResNet(**small)).eval()
-    generator = torch.Generator().manual_seed(0)
-    logit_us, logit_ss = (3 * torch.randn(len(BORDERS), 1, generator=generator) for _ in range(2))
-    expected = network.combine(logit_us, logit_ss, torch.tensor(BORDERS)).sigmoid().squeeze(1).numpy()
-    rule = EnsembleRule(*network.weights, *network.ratio_thresholds, auc=1.0, n=1)
-    p_us, p_ss = (logit.double().sigmoid().squeeze(1).numpy() for logit in (logit_us, logit_ss))
-    assert np.allclose(rule.apply(p_us, p_ss, BORDERS), expected, atol=1e-6, equal_nan=True)
-
-
-def test_a_ratio_on_a_border_is_searched_on_the_side_where_it_is_applied():
+def test_a_ratio_on_a_threshold_is_searched_and_applied_on_the_same_side():
     """Only the scan at 0.030 has branches that disagree, and only w inside of 1 puts it right."""
     labels, p_us, p_ss = [1, 0, 1, 0], [0.9, 0.1, 0.9, 0.1], [0.9, 0.1, 0.05, 0.1]
     rule = search_ensemble(labels, p_us, p_ss, [0.5, 0.5, 0.030, 0.01], weights=[0.0, 1.0])
@@ -176,7 +160,7 @@ def test_thousands_of_scans_take_seconds():
         ({"low_thresholds": [0.5], "high_thresholds": [0.1, 0.2]}, r"Lower thresholds are \[0.5\], upper ones"),
     ],
 )
-def test_what_cannot_be_searched_is_refused(change, message):
+def test_invalid_search_data_are_refused(change, message):
     three = {"labels": [1, 0, 1], "p_us": [0.5] * 3, "p_ss": [0.5] * 3, "ratios": [0.1] * 3}
     with pytest.raises(ValueError, match=message):
         search_ensemble(**{**three, **change})

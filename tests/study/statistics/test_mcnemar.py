@@ -1,6 +1,5 @@
 import math
 
-import numpy as np
 import pytest
 from custom_components.study.statistics.mcnemar import EXACT_BELOW, mcnemar_test
 from hypothesis import given, settings
@@ -48,19 +47,9 @@ def test_many_discordant_cases_have_the_p_value_of_edwards_correction(only_a, on
 
 def test_the_number_of_concordant_cases_has_no_effect():
     assert mcnemar_test(*discordant(7, 2, both=1)) == mcnemar_test(*discordant(7, 2, both=90))
+    assert mcnemar_test(*discordant(0, 0)).p_value == 1
 
 
-def test_systems_that_call_alike_do_not_differ():
-    generator = np.random.default_rng(0)
-    labels, scores = generator.integers(0, 2, 30), generator.random(30)
-    assert mcnemar_test(labels, scores, scores).p_value == 1
-
-
-def test_a_probability_at_the_threshold_is_called_covid():
+def test_a_probability_at_the_threshold_is_classified_as_covid():
     test = mcnemar_test([1, 0], [0.5, 0.5], [0.49, 0.49])
     assert (test.only_a, test.only_b) == (1, 1)
-
-
-def test_logits_are_refused():
-    with pytest.raises(ValueError, match=r"probability is -1\.5"):
-        mcnemar_test([1, 0], [0.5, 0.5], [1, -1.5])

@@ -18,55 +18,52 @@ def groups(diagnoses):
     return {name: table.frame for name, table in subgroup_tables(diagnoses, RESAMPLES)}
 
 
-def test_the_auc_of_the_joined_folds_has_delongs_interval_and_that_of_patients(diagnoses):
-    table = interval_table(diagnoses, RESAMPLES)
+@pytest.fixture(scope="module")
+def frame(diagnoses):
+    return interval_table(diagnoses, RESAMPLES).frame
+
+
+def test_the_auc_of_the_joined_folds_has_delongs_interval_and_that_of_patients(diagnoses, frame):
     rows = diagnoses.of_system("tv", SYSTEMS[0])
     delong = delong_interval(rows["label"], rows["probability"])
-    cell = table.frame.loc[("TV set", SYSTEMS[0]), "AUC (DeLong)"]
+    cell = frame.loc[("TV set", SYSTEMS[0]), "AUC (DeLong)"]
     assert (cell.value, cell.low, cell.high, cell.n) == (delong.auc, delong.low, delong.high, 54)
     patients = bootstrap_interval(rows.sort_values("case_id"), CASE_STATISTICS["auc"], resamples=RESAMPLES)
-    cell = table.frame.loc[("TV set", SYSTEMS[0]), "AUC"]
+    cell = frame.loc[("TV set", SYSTEMS[0]), "AUC"]
     assert (cell.value, cell.low, cell.high) == pytest.approx((patients.value, patients.low, patients.high))
 
 
-def test_on_a_test_set_the_interval_is_that_of_the_mean_over_the_models(diagnoses):
-    table = interval_table(diagnoses, RESAMPLES)
+def test_on_a_test_set_the_interval_is_that_of_the_mean_over_the_models(diagnoses, frame):
     rows = diagnoses.of_system("test", SYSTEMS[1])
     means = rows.groupby("fold")[["label", "probability"]].apply(CASE_STATISTICS["accuracy"])
-    cell = table.frame.loc[("Test set", SYSTEMS[1]), "Accuracy"]
+    cell = frame.loc[("Test set", SYSTEMS[1]), "Accuracy"]
     assert cell.value == pytest.approx(means.mean())
     assert cell.low < cell.value < cell.high
-    assert str(table.frame.loc[("Test set", SYSTEMS[1]), "AUC (DeLong)"]) == ""
+    assert str(frame.loc[("Test set", SYSTEMS[1]), "AUC (DeLong)"]) == ""
 
 
-def test_scans_and_patients_are_those_that_were_scored(diagnoses):
-    table = interval_table(diagnoses, RESAMPLES)
-    assert table.frame.loc[("TV set", SYSTEMS[0]), ["Scans", "Patients"]].tolist() == [54, 52]
-    assert table.frame.loc[("TV set", SYSTEMS[3]), "Scans"] == 53
+def test_scans_and_patients_are_those_that_were_scored(frame):
+    assert frame.loc[("TV set", SYSTEMS[0]), ["Scans", "Patients"]].tolist() == [54, 52]
+    assert frame.loc[("TV set", SYSTEMS[3]), "Scans"] == 53
 
 
 def test_only_a_failed_fold_has_empty_cells(diagnoses):
     gone = (diagnoses.predictions["system"] == SYSTEMS[1]) & (diagnoses.predictions["fold"] == 1)
     results = replace(diagnoses, predictions=diagnoses.predictions[~gone])
     table = fold_table(results)
-    assert {str(cell) for cell in table.frame.loc[("TV set", "1", SYSTEMS[1])]} == {""}
-    assert {str(cell) for cell in table.frame.loc[("Test set", "1", SYSTEMS[1])]} == {""}
+    for name in ("TV set", "Test set"):
+        assert {str(cell) for cell in table.frame.loc[(name, "1", SYSTEMS[1])]} == {""}
     assert "" not in {str(cell) for cell in table.frame.loc[("TV set", "1", SYSTEMS[2])]}
     assert table.frame.loc[("TV set", "1", SYSTEMS[2]), "Scans"] > 0
 
 
-def test_the_folds_are_alone_what_they_are_together(diagnoses):
-    table = fold_table(diagnoses)
-    by_fold = table.frame.loc["TV set"]
-    right = sum(
-        by_fold.loc[(str(fold), SYSTEMS[0]), "Accuracy"].value * by_fold.loc[(str(fold), SYSTEMS[0]), "Scans"]
-        for fold in range(3)
-    )
-    joined = interval_table(diagnoses, RESAMPLES).frame.loc[("TV set", SYSTEMS[0]), "Accuracy"].value
-    assert right / 54 == pytest.approx(joined)
+def test_scores_by_fold_agree_with_the_pooled_score(diagnoses, frame):
+    rows = fold_table(diagnoses).frame.xs(("TV set", SYSTEMS[0]), level=("set", "system"))
+    right = sum(row["Accuracy"].value * row["Scans"] for _, row in rows.iterrows())
+    assert right / 54 == pytest.approx(frame.loc[("TV set", SYSTEMS[0]), "Accuracy"].value)
 
 
-def test_groups_are_those_of_every_further_column_and_add_up(groups):
+def test_every_additional_column_has_groups_that_add_up(groups):
     frame = groups["tv"]
     assert list(dict.fromkeys(by for by, _ in frame.index)) == ["", "ratio", "age", "sex", "site"]
     for column in ("ratio", "age", "sex", "site"):
@@ -75,10 +72,10 @@ def test_groups_are_those_of_every_further_column_and_add_up(groups):
 
 
 def test_a_group_of_one_class_has_a_dash_for_its_auc_and_a_sensitivity(diagnoses):
-    cases = diagnoses.cases.assign(ward=np.where(diagnoses.cases["label"] == 1, "isolation", "general"))
-    results = replace(diagnoses, cases=cases)
-    frame = dict(subgroup_tables(results, RESAMPLES))["tv"].frame
-    row = frame.loc[("ward", "isolation")]
+    wards = np.where(diagnoses.cases["label"] == 1, "isolation", "general")
+    results = replace(diagnoses, cases=diagnoses.cases[["set", "case_id", "patient_id", "label", "ratio", "fold"]])
+    results = replace(results, cases=results.cases.assign(ward=wards))
+    row = next(subgroup_tables(results, RESAMPLES))[1].frame.loc[("ward", "isolation")]
     assert str(row["AUC"]) == f"{DASH} (n = 23)"
     assert str(row["Specificity"]) == f"{DASH} (n = 23)"
     assert 0 < row["Sensitivity"].value <= 1
@@ -88,7 +85,7 @@ def test_an_empty_band_is_kept(groups):
     assert [str(cell) for cell in groups["tv"].loc[("age", "0 - 17")]] == ["0", "0", *[f"{DASH} (n = 0)"] * 4]
 
 
-def test_resamples_that_lack_a_class_are_said(tmp_path):
+def test_resamples_without_a_class_are_noted(tmp_path):
     results = classification_results(tmp_path, n_tv=(3, 4), n_test=(0, 0))
     table = interval_table(results, RESAMPLES)
     assert any(cell.undefined for cell in table.frame["Sensitivity"])

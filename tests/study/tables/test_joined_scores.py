@@ -38,7 +38,7 @@ def test_the_mean_is_over_all_cases_and_not_over_folds(folds):
     assert lines[-1].startswith("3 cases of 2 evaluations")
 
 
-def test_a_class_that_is_nowhere_is_a_dash(tmp_path):
+def test_an_absent_class_is_a_dash(tmp_path):
     lines = joined_scores(write_fold(tmp_path / "a", {"1": (0.5, None, None), "2": (0.7, None, None)})).splitlines()
     assert lines[4].count("(n = 0)") == 3
     assert lines[5].startswith("| mean | 0.600 (")
@@ -50,7 +50,7 @@ def test_a_case_of_two_evaluations_is_refused(folds, tmp_path):
 
 
 @pytest.mark.parametrize("text", [None, "", "case_id,auc\n1,0.5\n"])
-def test_another_folder_is_refused_with_what_was_expected(tmp_path, text):
+def test_a_folder_without_scores_is_refused(tmp_path, text):
     if text is not None:
         (tmp_path / "per_case.csv").write_text(text)
     with pytest.raises(ValueError, match=r"contains no lesion class scores .* Expected the output folder"):

@@ -52,7 +52,7 @@ def tables_of(results):
     return {table.name: table for table in network_tables(results, RESAMPLES)}
 
 
-def test_the_mean_is_over_the_classes_that_a_case_has_of_the_means_over_cases():
+def test_the_mean_is_over_classes_of_the_means_over_cases():
     table = tables_of(by_hand())["table_2_ablation_group"]
     cell = table.frame.loc["M", (WITH, "Dice")]
     assert cell.value == pytest.approx(((0.8 + 0.4) / 2 + 0.2) / 2)
@@ -60,26 +60,26 @@ def test_the_mean_is_over_the_classes_that_a_case_has_of_the_means_over_cases():
     assert table.frame.loc["M", (WITH, "Accuracy")].value == pytest.approx(1 - (1 - cell.value) / 10)
 
 
-def test_table_i_gives_the_improvement_in_percent_and_a_dash_over_nothing():
+def test_table_i_has_the_improvement_in_percent_and_a_dash_if_undefined():
     table = tables_of(by_hand())["table_1_comparison_group"]
     assert list(table.frame.index) == ["M", "U-Net", "Improvement (%)"]
     assert table.frame.loc["Improvement (%)", (WITH, "Dice")].value == pytest.approx(100 * (0.4 / 0.3 - 1))
     assert str(table.frame.loc["Improvement (%)", (WITHOUT, "Dice")]) == f"{DASH} (n = 2)"
 
 
-def test_both_tables_are_there_for_each_protocol_and_say_it():
+def test_each_protocol_has_both_tables_with_its_description():
     tables = tables_of(by_hand())
     assert list(tables) == [f"table_{name}_{p}" for p in ("group", "paper") for name in ("1_comparison", "2_ablation")]
     assert "Random slices." in tables["table_2_ablation_paper"].note
 
 
-def test_random_slices_are_worth_the_difference_of_the_same_cases():
+def test_the_gain_of_random_slices_is_over_the_same_cases():
     frame = protocol_table(by_hand(), RESAMPLES).frame
     assert list(frame.columns) == ["Dice, group", "Dice, paper", "paper - group"]
     assert frame.loc[("M", "yes"), "paper - group"].value == pytest.approx((0.9 + 0.5) / 2 - (0.6 + 0.2) / 2)
 
 
-def test_networks_are_compared_with_the_first_and_with_themselves_without_augmentation():
+def test_networks_are_compared_with_the_first_and_by_augmentation():
     frame = network_comparison_table(by_hand(), RESAMPLES).frame
     assert [key[1:] for key in frame.index if key[0] == "group"] == [
         ("M, augmented", "M, not augmented"),
@@ -90,7 +90,7 @@ def test_networks_are_compared_with_the_first_and_with_themselves_without_augmen
     assert frame.loc[("group", "M, augmented", "U-Net, augmented"), "Dice A - B"].value == pytest.approx(0.4 - 0.3)
 
 
-def test_an_empty_class_is_left_out_and_counted():
+def test_an_absent_class_is_excluded_and_counted_as_zero():
     table = lesion_table(by_hand(), "group", RESAMPLES)
     effusion, consolidation = (table.frame.loc[(name, "M", "yes")] for name in ("pleural effusion", "consolidation"))
     assert [str(cell) for cell in effusion] == [*[f"{DASH} (n = 0)"] * 4, "0", "0"]
@@ -98,7 +98,7 @@ def test_an_empty_class_is_left_out_and_counted():
     assert "(" not in str(consolidation["Dice"]), "one case has no interval"
 
 
-def test_a_class_that_is_predicted_and_not_there_is_scored_and_not_counted_as_there():
+def test_a_falsely_predicted_class_is_scored_but_not_counted_as_present():
     results = by_hand()
     scores = results.scores.copy()
     where = (scores["case_id"] == "a") & (scores["lesion"] == "pleural_effusion") & (scores["network"] == "M")
@@ -107,7 +107,7 @@ def test_a_class_that_is_predicted_and_not_there_is_scored_and_not_counted_as_th
     assert (row["Dice"].value, row["Cases scored"], row["Cases with it"]) == (0.0, 1, 0)
 
 
-def test_pooled_pixels_weigh_large_lesions():
+def test_large_lesions_dominate_pooled_pixels():
     table = scores_by_case(by_hand(), "M", True, "group")
     assert pooled_dice(table, "ground_glass") == pytest.approx((0.8 * 20 + 0.4 * 60) / 80)
     assert np.isnan(pooled_dice(table, "pleural_effusion"))
@@ -134,15 +134,12 @@ def test_a_failed_fold_is_empty_named_and_marked():
 def test_a_network_without_any_score_has_empty_cells():
     results = by_hand()
     results = replace(results, scores=results.scores[results.scores["network"] != "M"])
-    table = tables_of(results)["table_1_comparison_group"]
-    assert {str(cell) for cell in table.frame.loc["M"]} == {""}
-    assert {str(cell) for cell in table.frame.loc["Improvement (%)"]} == {""}
-    assert {
-        str(cell) for cell in lesion_table(results, "group", RESAMPLES).frame.loc[("ground-glass", "M", "yes")]
-    } == {""}
+    table = tables_of(results)["table_1_comparison_group"].frame
+    lesions = lesion_table(results, "group", RESAMPLES).frame.loc[("ground-glass", "M", "yes")]
+    assert {str(cell) for cell in (*table.loc["M"], *table.loc["Improvement (%)"], *lesions)} == {""}
 
 
-def test_groups_are_drawn_where_they_are_known_and_cases_where_not(segmentations, tmp_path):
+def test_groups_are_resampled_if_known_otherwise_cases(segmentations, tmp_path):
     assert unit_note(segmentations) == "5 groups (patients or blocks of slices)"
     unknown = segmentation_results(tmp_path / "more", has_groups=False)
     assert unit_note(unknown).startswith("cases because patients are unknown")
@@ -151,7 +148,7 @@ def test_groups_are_drawn_where_they_are_known_and_cases_where_not(segmentations
     assert scores_by_case(mixed, "M", True, "group")["unit"].tolist() == ["p1", "b"]
 
 
-def test_intervals_by_group_are_wider_than_by_case_where_cases_of_a_group_agree():
+def test_intervals_by_group_are_wider_if_cases_of_a_group_agree():
     patients = pd.Series(np.arange(30) // 5)
     cases = pd.DataFrame({"case_id": [f"c{number:02d}" for number in range(30)], "group": "p" + patients.astype(str)})
     scores = cases[["case_id"]].assign(
@@ -168,7 +165,7 @@ def test_intervals_by_group_are_wider_than_by_case_where_cases_of_a_group_agree(
     assert widths[0] > 1.5 * widths[1]
 
 
-def test_the_data_are_counted():
+def test_the_data_table_counts_cases_groups_and_classes():
     counts = data_table(by_hand()).frame["Number"].to_dict()
     assert counts == {
         **{"Cases": 2, "Groups (patients or blocks of slices)": 2, "Cases without a group": 0, "Cases scored": 2},
