@@ -79,7 +79,7 @@ def test_the_patient_id_is_in_the_reports_when_asked_for(run, study, bare_bundle
 
 def test_without_weights_the_report_has_no_probability_and_says_why(run, study, bare_bundles, tmp_path, caplog):
     assert run(study, "--output_dir", tmp_path, "--bundles_dir", bare_bundles, "--dicom", "False") == NO_NETWORK
-    assert f"Looked for models/vbnet.pt of covid_cap_bundle ({bare_bundles}/covid_cap_bundle)" in caplog.text
+    assert f"Searched for models/vbnet.pt of covid_cap_bundle ({bare_bundles}/covid_cap_bundle)" in caplog.text
     folder = case_folder(tmp_path)
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert report["scores"] is None
@@ -142,7 +142,7 @@ def test_a_queue_goes_on_over_a_bad_study_and_ends_with_status_1(run, scan, bare
     (scans / "bad.nii.gz").unlink()
     assert run(*arguments) == NO_NETWORK
     assert "2 of 2 scans finished, 2 of them in an earlier run" in caplog.text
-    assert "was finished before: skipped. Remove its folder to do it again" in caplog.text
+    assert "skipped, finished in an earlier run. Remove its folder to repeat it" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_a_queue_goes_on_over_a_bad_study_and_ends_with_status_1(run, scan, bare
     [
         (("--precision", "fp16"), "precision is 'fp16'. Expected one of: auto, fp32, bf16. Did you mean bf16?"),
         (("--infection_by", "vbnets"), "infection_by is 'vbnets'. Expected 'either' or 'vbnet'. Did you mean vbnet?"),
-        (("--cap_weights", "nowhere.pt"), "No weights at nowhere.pt. Correct the path, or leave --cap_weights out."),
-        (("--lungmask_weights", "no.pth"), "No weights at no.pth. Correct the path, or leave --lungmask_weights out."),
+        (("--cap_weights", "nowhere.pt"), "No weights at nowhere.pt. Correct the path, or leave out --cap_weights."),
+        (("--lungmask_weights", "no.pth"), "No weights at no.pth. Correct the path, or leave out --lungmask_weights."),
     ],
 )
 def test_options_are_checked_before_the_scan_is_looked_for(tmp_path, options, said):
@@ -185,7 +185,7 @@ def test_a_flag_that_is_a_word_is_refused(tmp_path):
 
 
 def test_results_do_not_go_into_the_folder_of_the_scans(study, bare_bundles):
-    with pytest.raises(ValueError, match="output_dir lies in the folder of the scans"):
+    with pytest.raises(ValueError, match="output_dir is inside the folder of the scans"):
         diagnose(str(study), str(study / "out"), bundles_dir=str(bare_bundles))
     assert [path.name for path in study.iterdir()] == ["axial"]
 

@@ -83,7 +83,7 @@ def test_threshold_and_morphology_find_both_lungs_in_any_orientation(scan, axcod
     truth = stored_as(MetaTensor(torch.from_numpy(scan.lung)[None], affine=image_of(scan).affine), axcodes)[0].numpy()
     assert dice(masks.lungs > 0, truth > 0) > 0.9
     assert masks.vbnet_infection is None
-    assert "VB-Net, which it needs, has no weights" in masks.not_done[0]
+    assert "Infection was not segmented, and the infection ratio is unknown: VB-Net has no weights" in masks.not_done[0]
 
 
 def test_lungs_that_touch_are_parted(scan):
@@ -116,8 +116,7 @@ def test_where_vbnet_finds_no_lungs_morphology_steps_in_and_says_so(scan, by_vbn
     assert masks.lung_source == FALLBACK_SOURCE
     assert masks.vbnet_infection is None
     assert masks.not_done == (
-        "Lungs and infection by VB-Net: Case a: VB-Net finds 0.01 litres of lung. So infection and its ratio are "
-        "unknown.",
+        "Lungs and infection by VB-Net: Case a: VB-Net finds 0.01 litres of lung. Infection and its ratio are unknown.",
     )
 
 

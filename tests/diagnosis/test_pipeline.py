@@ -404,7 +404,8 @@ def test_a_path_and_a_volume_in_memory_give_the_findings_of_the_file(scan, bundl
 
 
 @pytest.mark.parametrize(
-    ("hu", "words"), [(torch.zeros(4, 5, 6), r"shape \(4, 5, 6\)"), (torch.full((1, 4, 5, 6), torch.nan), "no numbers")]
+    ("hu", "words"),
+    [(torch.zeros(4, 5, 6), r"shape \(4, 5, 6\)"), (torch.full((1, 4, 5, 6), torch.nan), "NaN or infinite")],
 )
 def test_a_volume_in_memory_that_is_no_ct_is_refused_by_name(hu, words, bare_bundles):
     with pytest.raises(ValueError, match=f"Case b: the CT has .*{words}"):

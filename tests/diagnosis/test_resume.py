@@ -348,7 +348,7 @@ def with_headers_that_highdicom_refuses(series, monkeypatch):
     [
         (without_highdicom, "needs highdicom, which is not installed"),
         (of_no_character_set, "character set ISO_IR 999, which DICOM does not have"),
-        (with_headers_that_highdicom_refuses, "headers of the series do not allow it (RuntimeError)"),
+        (with_headers_that_highdicom_refuses, "headers of the series are not valid (RuntimeError)"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -382,7 +382,7 @@ def test_a_disk_without_room_for_the_results_is_known_before_the_networks(
     monkeypatch.setattr("custom_components.diagnosis.scan_run.shutil.disk_usage", lambda _: free)
     assert run_nifti() == 1
     assert not calls
-    assert "a: the disk of the output folder has 0.9 MB free, its results take 1." in caplog.text
+    assert "a: the disk of the output folder has 0.9 MB free, but the results need at least 1." in caplog.text
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -404,10 +404,7 @@ def test_room_is_needed_by_the_voxel_and_what_is_there_counts(tmp_path, monkeypa
     [
         (("--precision", "fp8"), "precision is 'fp8'"),
         (("--cap_weights", "missing.pt"), "No weights at missing.pt"),
-        (
-            ("--seg_weights", __file__, "--no-lesion_classes"),
-            "test_resume.py is for the lesion classes, which are left out",
-        ),
+        (("--seg_weights", __file__, "--no-lesion_classes"), "test_resume.py contradicts --no-lesion_classes"),
     ],
 )
 def test_options_that_make_no_sense_are_known_before_a_scan_is_read(

@@ -107,7 +107,9 @@ def test_a_second_run_replaces_the_reports_of_the_first(tmp_path, label):
 
 
 def test_two_cases_of_one_name_are_refused(tmp_path, label):
-    with pytest.raises(ValueError, match=r"Case 012: b/012.nii.gz and a/012.nii.gz would be reported under one name"):
+    with pytest.raises(
+        ValueError, match=r"Case 012: the results of b/012.nii.gz and a/012.nii.gz would have the same name"
+    ):
         report_on([batch_of(label, "a/012.nii.gz"), batch_of(label, "b/012.nii.gz")], tmp_path)
 
 
@@ -149,7 +151,7 @@ def test_the_log_names_each_case_and_the_folder_absolutely(tmp_path, label, capl
     with caplog.at_level(logging.INFO):
         report_on([batch_of(label, "scans/012.nii.gz"), batch_of(label, "scans/013.nii.gz")], Path(tmp_path.name))
     assert f"Case 013 is finished: {tmp_path / '013'}" in caplog.text
-    assert f"2 of 2 cases, a folder each: {tmp_path}" in caplog.text
+    assert f"2 of 2 cases written, one folder per case: {tmp_path}" in caplog.text
 
 
 def test_an_overlay_beside_the_truth_names_case_and_score(tmp_path, label, monkeypatch):

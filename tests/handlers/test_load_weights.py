@@ -132,9 +132,9 @@ def test_layers_of_another_size_are_said_by_their_own_option(tmp_path):
 def test_a_branch_in_place_of_the_ensemble_and_the_reverse_are_said(tmp_path):
     branch = AttentionResNet(**SMALL)
     ensemble = DualSamplingNet(branch, AttentionResNet(**SMALL))
-    with pytest.raises(ValueError, match=r"It is a single branch; both in one file are expected: models/model.pt"):
+    with pytest.raises(ValueError, match=r"It is a single branch. Expected both branches in one file: models/model.pt"):
         LoadWeights(saved(branch.state_dict(), tmp_path), ensemble)()
-    with pytest.raises(ValueError, match=r"It is the ensemble; a single branch is expected"):
+    with pytest.raises(ValueError, match=r"It is the ensemble. Expected a branch: "):
         LoadWeights(saved(ensemble.state_dict(), tmp_path), branch)()
 
 
@@ -165,7 +165,7 @@ def test_a_missing_file_is_told_with_the_remedy(tmp_path):
 
 
 def test_a_checkpoint_to_resume_from_is_no_model(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no plain state dict.*--resume true"):
+    with pytest.raises(ValueError, match=r"is not a plain state dict.*--resume true"):
         read_state_dict(saved({"network": network().state_dict(), "trainer": {"epoch": 3}}, tmp_path))
 
 

@@ -109,5 +109,5 @@ def test_a_prediction_on_another_grid_is_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize("tolerance_mm", [{"lung": 1.0}, {"lung": 1.0, "infection": 0.0}])
 def test_a_tolerance_that_is_none_is_refused(tmp_path, tolerance_mm):
-    with pytest.raises(ValueError, match="Expected mm above 0 of lung and infection"):
+    with pytest.raises(ValueError, match="Expected mm above 0 for lung and infection"):
         MaskScoreTable(tmp_path, tolerance_mm=tolerance_mm)

@@ -55,7 +55,7 @@ def test_a_new_training_leaves_the_checkpoints_of_an_earlier_one_and_says_so(tmp
     trainer_of(tmp_path, zero(), epochs=5)
     trainer_of(tmp_path, zero(), epochs=1)
     assert sorted(epoch_checkpoints(tmp_path)) == [1, 4, 5]
-    assert "holds checkpoints of an earlier training, up to epoch 5" in caplog.text
+    assert "contains checkpoints of an earlier training, up to epoch 5" in caplog.text
 
 
 def test_an_epoch_is_as_long_as_the_data_are_now(tmp_path):
@@ -157,7 +157,7 @@ def test_the_scale_of_half_precision_gradients_goes_on(tmp_path):
 
 def test_more_epochs_done_than_asked_for_are_told(tmp_path):
     trainer_of(tmp_path, zero(), epochs=3)
-    with pytest.raises(ValueError, match=r"epoch=3.pt has 3 epochs already. Ask for more with --epochs"):
+    with pytest.raises(ValueError, match=r"epoch=3.pt has 3 epochs already. Set --epochs to a higher number"):
         trainer_of(tmp_path, zero(), epochs=2, resume=True)
 
 

@@ -51,7 +51,7 @@ def test_the_message_says_what_when_how_fast_and_on_which_cases(value):
     trainer = trainer_with(loss=lambda prediction, label: prediction.square().mean() * 0 + next(losses), rate=0.02)
     expected = (
         rf"^Loss is {value} in epoch 2, iteration 3 \(learning rate 0.02; cases: covid_007, cap_012\). Expected finite "
-        r"numbers. The checkpoints are those of before. .* lower --learning_rate, .* --amp False --resume true\.$"
+        r"numbers. Earlier checkpoints are kept. .* lower --learning_rate, .* --amp False --resume true\.$"
     )
     with pytest.raises(RuntimeError, match=expected):
         trainer.run()
