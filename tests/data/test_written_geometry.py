@@ -81,7 +81,6 @@ def test_a_mask_and_a_map_of_diagnose_lie_on_their_source_for_nibabel_and_itk(tm
     for kind, volume in volumes.items():
         path = tmp_path / f"{kind}.nii.gz"
         write_volume(path, kind, volume, meta["affine"])
-
         check_place(path, affine)
         values = np.transpose(itk.array_from_image(itk.imread(str(path), itk.F)))
         np.testing.assert_allclose(values, volume, atol=0.5 / 255 + 1e-6)
@@ -99,7 +98,6 @@ def test_what_the_inference_of_a_bundle_saves_lies_on_its_source(tmp_path, bundl
     loaded = LoadImage(CTReader(), ensure_channel_first=True)(tmp_path / "ct.nii.gz")
     save = parser.get_parsed_content("save")
     Compose(save)({step.keys[0]: loaded.clone() for step in save})
-
     written = sorted((tmp_path / "out" / "ct").iterdir())
     assert len(written) == len(save) > 0
     for path in written:
@@ -143,7 +141,6 @@ WRITERS = {
 @pytest.mark.parametrize("verb", WRITERS)
 def test_what_a_converter_writes_has_one_place_for_nibabel_and_itk(tmp_path, verb):
     WRITERS[verb](tmp_path)
-
     written = list((tmp_path / "out").rglob("*.nii.gz"))
     assert written
     for path in written:
@@ -158,7 +155,6 @@ def test_what_is_sheared_by_less_than_a_degree_opens_in_itk_as_well(tmp_path, na
     array, meta = reader.get_data(reader.read(source(tmp_path / "ct.nii.gz", affine, (0, 1))))
     write_volume(tmp_path / "mask.nii.gz", "lungs", array > -500, meta["affine"])
     nibabel.save(placed_image(array, affine), tmp_path / "converted.nii.gz")
-
     for path in (tmp_path / "mask.nii.gz", tmp_path / "converted.nii.gz"):
         np.testing.assert_allclose(corners(nibabel.load(path).affine), corners(affine), atol=1e-3)
         off_mm = np.linalg.norm(corners(itk_affine(path)) - corners(affine), axis=0).max()

@@ -32,7 +32,6 @@ def test_one_lesion_anywhere_is_enough_to_be_let_pass_and_the_other_part_is_warn
     parts = {"training": [case("a", 255), case("b")], "validation": [case("c", 255)]}
     parts[part].append(case("d", 255, value))
     check_lesions(**parts)
-
     (other,) = parts.keys() - {part}
     assert [record.getMessage().split("a lesion")[0] for record in caplog.records] == [
         WARNED.format(len(parts[other]), other)

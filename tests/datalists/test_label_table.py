@@ -11,7 +11,6 @@ def read(folder, text, encoding="utf-8"):
 def test_values_get_their_types_and_further_columns_stay_text(tmp_path):
     text = "case_id, label,patient_id,fold,image,age\n012,COVID,p7,3,ct/012.nii.gz,063\n\n13, cap,,0,/x/13.nii,\n"
     table, problems = read(tmp_path, text)
-
     assert problems == []
     assert table.columns == ("case_id", "label", "patient_id", "fold", "image", "age")
     assert table.cases == [
@@ -29,7 +28,6 @@ def test_values_get_their_types_and_further_columns_stay_text(tmp_path):
 
 def test_a_byte_order_mark_of_a_spreadsheet_is_no_part_of_a_name(tmp_path):
     table, _ = read(tmp_path, "case_id,label\na,cap\n", "utf-8-sig")
-
     assert table.cases == [{"case_id": "a", "label": 0, "patient_id": "a"}]
 
 
@@ -48,7 +46,6 @@ def test_a_byte_order_mark_of_a_spreadsheet_is_no_part_of_a_name(tmp_path):
 )
 def test_a_wrong_row_is_named_and_the_others_are_kept(tmp_path, row, message):
     table, problems = read(tmp_path, f"case_id,label,fold\na,covid,1\n{row}\nc,cap,0\n")
-
     assert [case["case_id"] for case in table.cases] == ["a", "c"]
     assert len(problems) == 1
     with pytest.raises(ValueError, match=message):
@@ -57,7 +54,6 @@ def test_a_wrong_row_is_named_and_the_others_are_kept(tmp_path, row, message):
 
 def test_a_row_is_named_by_its_case_and_by_no_other_column(tmp_path):
     _, problems = read(tmp_path, "site,case_id,label\nsecret,covid_1,flu\n")
-
     assert problems[0].startswith("row 1 of labels.csv (covid_1): label is 'flu'")
 
 

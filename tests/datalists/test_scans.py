@@ -44,7 +44,6 @@ def write_list(write_scans):
 def test_labelled_scans_come_in_the_order_of_the_list_with_absolute_paths(write_list):
     root = write_list()
     scans = list_scans(root)
-
     assert scans == list_scans(root / "datalist.json")
     assert [scan["case_id"] for scan in scans] == ["covid_2", "cap_1"]
     assert scans[1] == {
@@ -64,7 +63,6 @@ def test_labelled_scans_come_in_the_order_of_the_list_with_absolute_paths(write_
 def test_absolute_paths_columns_of_ones_own_and_a_missing_patient_are_fine(write_list):
     entry = entry_of("covid_2", patient_id=None, age="63", group="covid_small")
     entry["lung"] = str(write_list() / entry["lung"])
-
     [scan] = list_scans(write_list(entry))
     assert scan["patient_id"] == "covid_2"
     assert "age" not in scan
@@ -99,7 +97,6 @@ def test_absolute_paths_columns_of_ones_own_and_a_missing_patient_are_fine(write
 )
 def test_a_wrong_entry_is_named(write_list, changes, message):
     root = write_list(entry_of("covid_2"), entry_of("cap_1", **{"label": "cap", **changes}))
-
     with pytest.raises(ValueError, match=message) as caught:
         list_scans(root)
     assert "has 1 problem" in str(caught.value)
@@ -115,7 +112,6 @@ def test_all_problems_are_reported_together(write_list, write_nifti):
     root = write_list(entry_of("covid_2"), entry_of("cap_1", label="cap"), entry_of("cap_3", label="CAPS"))
     write_nifti(root / "lungs" / "covid_2.nii.gz", np.zeros((6, 5, 7), dtype=np.uint8))
     write_nifti(root / "infections" / "cap_1.nii.gz", np.zeros((5, 6, 7), dtype=np.uint8), np.diag([-1.0, -1, 2, 1]))
-
     with pytest.raises(ValueError, match="has 3 problems") as caught:
         list_scans(root)
     message = str(caught.value)
@@ -128,21 +124,18 @@ def test_a_mask_may_be_stored_in_another_orientation(write_list, write_nifti):
     root = write_list()
     flipped = np.array([[0, -1.0, 0, 0], [1, 0, 0, -5], [0, 0, 1, 0], [0, 0, 0, 1]])
     write_nifti(root / "lungs" / "covid_2.nii.gz", np.zeros((6, 5, 7), dtype=np.uint8), flipped)
-
     assert len(list_scans(root)) == 2
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"training": []}', '{"cases": 3}'])
 def test_a_file_that_is_no_datalist_is_refused(tmp_path, text):
     (tmp_path / "datalist.json").write_text(text)
-
     with pytest.raises(ValueError, match=r"Datalist .* (cannot be read as JSON|has no list of cases)"):
         list_scans(tmp_path)
 
 
 def test_a_folder_without_datalist_is_refused_with_the_command_that_makes_it(write_scans):
     root = write_scans()
-
     with pytest.raises(ValueError, match=rf"no datalist.json. .*custom_components build_datalist --dataset_dir {root}"):
         list_scans(root)
     with pytest.raises(ValueError, match="does not exist"):
@@ -160,7 +153,6 @@ def test_an_empty_list_and_an_empty_folder_are_refused(tmp_path):
 def test_for_inference_a_list_gives_what_it_has(write_list):
     bare = {"image": "images/cap_1.nii.gz", "ratio": None, "infection": ""}
     root = write_list(entry_of("covid_2", fold=None), bare)
-
     first, second = list_scans(root, labelled=False)
     assert sorted(first) == ["case_id", "image", "infection", "label", "lung", "ratio"]
     assert (first["label"], first["ratio"]) == (1, 0.0125)
@@ -169,7 +161,6 @@ def test_for_inference_a_list_gives_what_it_has(write_list):
 
 def test_for_inference_folders_of_masks_are_listed_when_there_are_any(write_scans):
     root = write_scans(("10", "9"), ("images", "lungs"))
-
     assert list_scans(root, labelled=False) == [
         {"case_id": name, "image": f"{root}/images/{name}.nii.gz", "lung": f"{root}/lungs/{name}.nii.gz"}
         for name in ("9", "10")
@@ -183,7 +174,6 @@ def test_for_inference_a_file_a_series_or_a_folder_of_them_will_do(tmp_path, wri
     series = write_series(hu, name="scans/P010")
     file = write_nifti(tmp_path / "scans" / "P002.nii.gz", hu.astype(np.int16))
     (tmp_path / "scans" / "notes.txt").write_text("x")
-
     assert list_scans(file, labelled=False) == [{"case_id": "P002", "image": str(file)}]
     assert list_scans(series, labelled=False) == [{"case_id": "P010", "image": str(series)}]
     assert [scan["case_id"] for scan in list_scans(tmp_path / "scans", labelled=False)] == ["P002", "P010"]
@@ -192,7 +182,6 @@ def test_for_inference_a_file_a_series_or_a_folder_of_them_will_do(tmp_path, wri
 @pytest.mark.parametrize("check_files", [True, False])
 def test_a_picture_is_no_scan(tmp_path, write_png, check_files):
     path = write_png(tmp_path / "012.png", np.zeros((6, 7)))
-
     with pytest.raises(ValueError, match=r"Case 012: 012.png is a 2D image. Expected a CT volume: NIfTI"):
         list_scans(path, labelled=False, check_files=check_files)
 
@@ -200,7 +189,6 @@ def test_a_picture_is_no_scan(tmp_path, write_png, check_files):
 @pytest.mark.parametrize("shape", [(6, 7), (6, 7, 1), (6, 1, 7)])
 def test_a_single_slice_is_no_scan(tmp_path, write_nifti, shape):
     path = write_nifti(tmp_path / "012.nii", np.zeros(shape, dtype=np.int16))
-
     with pytest.raises(ValueError, match=r"Case 012: 012.nii is one slice \(6 x .*\). Expected a CT volume"):
         list_scans(path, labelled=False)
 
@@ -208,7 +196,6 @@ def test_a_single_slice_is_no_scan(tmp_path, write_nifti, shape):
 def test_a_broken_series_is_reported_unless_files_are_left_unchecked(tmp_path, write_series, hu):
     write_series(hu, name="scans/P002")
     write_series(hu, name="scans/P003", edit={3: {"Modality": "MR"}})
-
     with pytest.raises(ValueError, match=r"has 1 problem:\n  - image: Case P003: .* is of modality MR"):
         list_scans(tmp_path / "scans", labelled=False)
     assert len(list_scans(tmp_path / "scans", labelled=False, check_files=False)) == 2
@@ -218,7 +205,6 @@ def test_the_word_phantom_lists_the_synthetic_data_set(write_list, monkeypatch):
     root = write_list()
     module = SimpleNamespace(phantom_scan_dataset=lambda: root)
     monkeypatch.setitem(sys.modules, "custom_components.phantom", module)
-
     assert list_scans("phantom") == list_scans(root)
 
 

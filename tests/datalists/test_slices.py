@@ -31,7 +31,6 @@ def write_json(folder, content):
 def test_cases_of_a_folder_come_in_natural_order_with_absolute_paths(write_dataset):
     root = write_dataset()
     cases = list_cases(root)
-
     assert [case["case_id"] for case in cases] == ["1", "2", "10"]
     assert cases[2] == {
         "case_id": "10",
@@ -43,20 +42,17 @@ def test_cases_of_a_folder_come_in_natural_order_with_absolute_paths(write_datas
 
 def test_a_relative_folder_gives_absolute_paths(write_dataset, monkeypatch):
     monkeypatch.chdir(write_dataset().parent)
-
     assert list_cases("set") == list_cases(write_dataset())
 
 
 def test_lung_masks_are_listed_when_there_are_any(write_dataset):
     root = write_dataset(folders=("images", "masks", "lungs"))
-
     assert list_cases(root)[0]["lung"] == str(root / "lungs" / "1.png")
 
 
 def test_without_labels_masks_are_neither_needed_nor_listed(write_dataset):
     root = write_dataset(folders=("images",))
     write_dataset(names=("2",), folders=("masks",))
-
     assert [sorted(case) for case in list_cases(root, require_labels=False)] == [["case_id", "group", "image"]] * 3
 
 
@@ -67,7 +63,6 @@ def test_all_problems_are_reported_together(write_dataset, write_png):
     write_png(root / "masks" / "99.png", np.zeros((6, 7)))
     write_png(root / "masks" / "10.png", np.zeros((7, 6)))
     write_png(root / "images" / "11.png", np.zeros((6, 7)), "RGB")
-
     with pytest.raises(ValueError, match="has 4 problems") as caught:
         list_cases(root)
     message = str(caught.value)
@@ -81,7 +76,6 @@ def test_only_ten_problems_are_shown(write_dataset, write_png):
     root = write_dataset([str(k) for k in range(14)])
     for k in range(14):
         write_png(root / "images" / f"{k}.png", np.zeros((5, 7)))
-
     with pytest.raises(ValueError, match="has 14 problems") as caught:
         list_cases(root)
     lines = str(caught.value).splitlines()
@@ -92,7 +86,6 @@ def test_only_ten_problems_are_shown(write_dataset, write_png):
 def test_lung_masks_must_be_complete_and_of_the_images_size(write_dataset, write_png):
     root = write_dataset(folders=("images", "masks"))
     write_png(root / "lungs" / "1.png", np.zeros((5, 7)))
-
     with pytest.raises(ValueError, match="2 in images/ without a mask in lungs/: 2, 10") as caught:
         list_cases(root)
     assert "Case 1: lung is 5 x 7 x 1" in str(caught.value)
@@ -102,7 +95,6 @@ def test_two_files_of_one_name_are_refused(write_dataset, write_nifti):
     root = write_dataset()
     write_nifti(root / "images" / "2.nii.gz", np.zeros((6, 7), dtype=np.int16))
     write_nifti(root / "masks" / "10.nii", np.zeros((6, 7), dtype=np.uint8))
-
     with pytest.raises(ValueError, match="1 case ids occur more than once: 2") as caught:
         list_cases(root)
     assert "1 in masks/ with more than one file of the same name: 10" in str(caught.value)
@@ -115,7 +107,6 @@ def test_an_image_and_its_mask_may_be_of_different_kinds_and_orientations(tmp_pa
     flipped = np.array([[-0.5, 0, 0, 3 + 0.5 * 4], [0, 0.75, 0, 5], [0, 0, 2.0, 9], [0, 0, 0, 1]])
     write_nifti(tmp_path / "set" / "images" / "b.nii", np.zeros((6, 5, 7), dtype=np.int16), turned)
     write_nifti(tmp_path / "set" / "masks" / "b.nii", np.zeros((5, 6, 7), dtype=np.uint8), flipped)
-
     assert len(list_cases(tmp_path / "set")) == 2
 
 
@@ -123,7 +114,6 @@ def test_an_image_and_its_mask_may_be_of_different_kinds_and_orientations(tmp_pa
 def test_a_mask_that_lies_elsewhere_than_its_image_is_refused(tmp_path, write_nifti, affine):
     write_nifti(tmp_path / "images" / "a.nii", np.zeros((5, 6, 7), dtype=np.int16))
     write_nifti(tmp_path / "masks" / "a.nii", np.zeros((5, 6, 7), dtype=np.uint8), affine)
-
     with pytest.raises(ValueError, match=r"Case a: label is misaligned with the image by up to .* mm. Copy"):
         list_cases(tmp_path)
 
@@ -132,7 +122,6 @@ def test_a_mask_that_lies_elsewhere_than_its_image_is_refused(tmp_path, write_ni
 def test_jpegs_are_reported_and_not_passed_over(write_dataset, name):
     root = write_dataset()
     (root / name / "11.jpg").write_bytes(b"x")
-
     with pytest.raises(ValueError, match="11"):
         list_cases(root)
 
@@ -157,7 +146,6 @@ def test_a_datalist_gives_ids_groups_and_paths_relative_to_itself(write_dataset,
         {"image": str(root / "images" / "1.png"), "label": "masks/1.png", "group": None},
     ]
     path = write_json(root, {key: entries})
-
     cases = list_cases(root)
     assert cases == list_cases(path)
     assert [(case["case_id"], case["group"]) for case in cases] == [("second", "17"), ("1", "")]
@@ -183,7 +171,6 @@ def test_a_datalist_gives_ids_groups_and_paths_relative_to_itself(write_dataset,
 def test_a_wrong_datalist_entry_is_named(write_dataset, entry, message):
     root = write_dataset()
     write_json(root, {"cases": [{"image": "images/2.png", "label": "masks/2.png"}, entry]})
-
     with pytest.raises(ValueError, match=message):
         list_cases(root)
 
@@ -191,7 +178,6 @@ def test_a_wrong_datalist_entry_is_named(write_dataset, entry, message):
 @pytest.mark.parametrize("text", ["{", "[]", '{"validation": []}', '{"cases": 3}'])
 def test_a_file_that_is_no_datalist_is_refused(tmp_path, text):
     (tmp_path / "datalist.json").write_text(text)
-
     with pytest.raises(ValueError, match=r"Datalist .* (cannot be read as JSON|has no list of cases)"):
         list_cases(tmp_path)
 
@@ -215,7 +201,6 @@ def test_images_alone_may_be_a_file_a_series_or_a_folder_of_them(tmp_path, write
 def test_a_broken_series_among_others_is_reported_before_any_is_read(tmp_path, write_series, hu):
     write_series(hu, name="scans/P002")
     write_series(hu, name="scans/P003", edit={3: {"Modality": "MR"}})
-
     with pytest.raises(ValueError, match=r"has 1 problem:\n  - image: Case P003: .* is of modality MR"):
         list_cases(tmp_path / "scans", require_labels=False)
 
@@ -226,26 +211,22 @@ def test_the_word_phantom_lists_the_synthetic_data_set(write_dataset, monkeypatc
 
     root = write_dataset()
     monkeypatch.setitem(sys.modules, "custom_components.phantom", SimpleNamespace(phantom_dataset=lambda: root))
-
     assert list_cases("phantom") == list_cases(root)
 
 
 def test_numbers_in_names_are_ordered_by_value():
     names = ["b2", "10", "a", "9", "2a", "b10", "", "b²"]
-
     assert sorted(names, key=natural_key) == ["", "2a", "9", "10", "a", "b2", "b10", "b²"]
 
 
 def test_listing_reads_headers_alone(write_dataset):
     root = write_dataset([f"{k:03d}" for k in range(300)])
-
     assert yardsticks(lambda: list_cases(root)) < 4
 
 
 @pytest.mark.real_data
 def test_the_public_slices_are_listed_as_80_cases(real_data):
     cases = list_cases(real_data / "medseg100")
-
     assert [case["case_id"] for case in cases] == [f"{k:03d}" for k in range(80)]
     reader = LabelReader()
     values = {value for case in cases for value in np.unique(reader.get_data(reader.read(case["label"]))[0])}

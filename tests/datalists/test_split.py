@@ -38,7 +38,6 @@ def test_folds_partition_the_cases(split):
     cases = cases_of(groups_for(kind, count, seed))
     protocol = "paper" if kind == "paper" else "group"
     folds = [split_cases(cases, num_folds, fold, protocol, seed=seed) for fold in range(num_folds)]
-
     assert sorted(name for fold in folds for name in ids(fold["validation"])) == ids(cases)
     for fold in folds:
         assert sorted(ids(fold["training"]) + ids(fold["validation"])) == ids(cases)
@@ -56,13 +55,11 @@ def test_no_group_is_on_both_sides(split):
 
 def test_folds_of_equal_groups_are_balanced():
     cases = cases_of([f"patient{k // 4}" for k in range(80)])
-
     assert [len(split_cases(cases, 5, fold)["validation"]) for fold in range(5)] == [16] * 5
 
 
 def test_one_large_group_fills_a_fold_of_its_own():
     cases = cases_of(["large"] * 10 + [f"small{k}" for k in range(10)])
-
     for seed in range(5):
         assert [len(split_cases(cases, 2, fold, seed=seed)["validation"]) for fold in range(2)] == [10, 10]
 
@@ -78,7 +75,6 @@ def test_a_seed_gives_the_same_folds_in_whatever_order_the_cases_come():
 def test_without_groups_folds_are_contiguous_blocks():
     cases = cases_of([""] * 80)
     split = split_cases(cases, num_folds=5, fold=4)
-
     assert ids(split["validation"]) == [f"{k:03d}" for k in range(64, 80)]
     assert ids(split["training"]) == [f"{k:03d}" for k in range(64)]
     assert split["left_out"] == []
@@ -87,7 +83,6 @@ def test_without_groups_folds_are_contiguous_blocks():
 def test_blocks_follow_natural_order_and_differ_by_at_most_one():
     cases = [{"case_id": f"slice{k}", "image": "", "group": ""} for k in range(23)]
     folds = [ids(split_cases(cases, 5, fold)["validation"]) for fold in range(5)]
-
     assert [name for fold in folds for name in fold] == [f"slice{k}" for k in range(23)]
     assert Counter(len(fold) for fold in folds) == {5: 3, 4: 2}
 
@@ -97,7 +92,6 @@ def test_blocks_follow_natural_order_and_differ_by_at_most_one():
 )  # fmt: skip
 def test_a_border_leaves_the_neighbours_of_the_block_out_of_training(fold, left_out):
     split = split_cases(cases_of([""] * 20), 5, fold, border=2)
-
     assert ids(split["left_out"]) == left_out
     assert len(split["training"]) == 16 - len(left_out)
     assert not set(ids(split["training"])) & set(left_out)
@@ -105,7 +99,6 @@ def test_a_border_leaves_the_neighbours_of_the_block_out_of_training(fold, left_
 
 def test_the_paper_protocol_mixes_neighbours_and_says_so():
     split = split_cases(cases_of([""] * 80), 5, 0, "paper")
-
     assert "patients may leak between folds" in split["protocol"]
     assert len(split["validation"]) == 16
     assert np.diff([int(name) for name in ids(split["validation"])]).max() > 1
@@ -141,7 +134,6 @@ def test_a_written_split_is_relative_to_its_data_set_and_can_be_listed(tmp_path,
             write_png(tmp_path / folder / f"{name}.png", np.zeros((6, 7)))
     split = split_cases(list_cases(tmp_path), 7, 2)
     path = write_split(split, tmp_path / "split.json", root=tmp_path)
-
     written = json.loads(path.read_text())
     assert written["validation"] == [{"case_id": "2", "image": "images/2.png", "label": "masks/2.png", "group": ""}]
     assert (written["fold"], written["num_folds"]) == (2, 7)
