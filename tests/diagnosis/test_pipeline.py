@@ -285,20 +285,11 @@ def test_a_single_slice_is_an_error(tmp_path):
         ScanSource(tmp_path / "a.nii.gz").image()
 
 
-def test_the_bundles_of_the_clone_are_found_beside_the_package():
-    assert find_bundle("covid_cap_bundle") == ROOT / "covid_cap_bundle"
+def test_the_bundles_of_a_clone_are_found_and_an_error_names_the_searched_folders(tmp_path):
+    assert find_bundle("covid_seg_bundle") == bundle_folder("covid_seg_bundle") == ROOT / "covid_seg_bundle"
     assert find_bundle("no_such_bundle") is None
-
-
-def test_the_error_of_a_missing_bundle_names_the_searched_folders():
-    assert bundle_folder("covid_seg_bundle") == ROOT / "covid_seg_bundle"
-    with pytest.raises(
-        ValueError, match=rf"No no_such_bundle with configs/inference.json in {ROOT} and {ROOT.parent}\."
-    ):
+    with pytest.raises(ValueError, match=rf"No no_such_bundle with .* in {ROOT} and {ROOT.parent}\."):
         bundle_folder("no_such_bundle")
-
-
-def test_a_bundles_dir_without_the_bundle_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"No covid_cap_bundle with configs/inference.json in .*both bundles"):
         Diagnosis(bundles_dir=tmp_path)
 

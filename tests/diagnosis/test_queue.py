@@ -37,6 +37,18 @@ def finish(source: ScanSource, folder) -> None:
     (folder / "report.json").write_text(json.dumps({"case_id": source.case_id, SCAN: source.sha256}))
 
 
+def failing(error, cases=("a10",)):
+    """A process that writes a file and then fails for some cases."""
+
+    def process(source, folder):
+        (folder / "half.nii.gz").write_text("half")
+        if source.case_id in cases:
+            raise error
+        finish(source, folder)
+
+    return process
+
+
 def names(sources) -> list[str]:
     return [source.path.name for source in sources]
 
@@ -113,13 +125,7 @@ def test_a_queue_frees_the_scans_it_has_read_and_reports_its_rate(phantom, tmp_p
 
 
 def test_a_failed_case_is_reported_and_the_queue_continues(scans, tmp_path, caplog):
-    def process(source, folder):
-        (folder / "half.nii.gz").write_text("half")
-        if source.case_id == "a10":
-            raise ValueError("Case a10: no plausible lungs found.")
-        finish(source, folder)
-
-    result = run_queue(scans, tmp_path / "out", process)
+    result = run_queue(scans, tmp_path / "out", failing(ValueError("Case a10: no plausible lungs found.")))
     assert (result.done, result.failed) == (["a2", "b"], {"a10": "no plausible lungs found."})
     assert "Case a10 failed: no plausible lungs found." in caplog.text
     assert f"Case a10: its results so far are in {tmp_path / 'out' / 'a10.incomplete'}." in caplog.text
@@ -151,12 +157,7 @@ def test_an_unreadable_study_is_named_by_its_position(phantom, tmp_path, caplog)
 
 
 def test_finished_cases_are_skipped_and_failed_ones_repeated(scans, tmp_path):
-    def process(source, folder):
-        if source.case_id != "a2":
-            raise ValueError("disk full")
-        finish(source, folder)
-
-    run_queue(scans, tmp_path / "out", process)
+    run_queue(scans, tmp_path / "out", failing(ValueError("disk full"), ("a10", "b")))
     before = (tmp_path / "out" / "a2" / "report.json").stat().st_mtime_ns
     result = run_queue(scans, tmp_path / "out", finish)
     assert (result.skipped, result.done, result.failed) == (["a2"], ["a10", "b"], {})
@@ -164,14 +165,8 @@ def test_finished_cases_are_skipped_and_failed_ones_repeated(scans, tmp_path):
 
 
 def test_after_an_interrupt_the_folder_of_the_current_case_is_incomplete(scans, tmp_path):
-    def process(source, folder):
-        (folder / "half.nii.gz").write_text("half")
-        if source.case_id == "a10":
-            raise KeyboardInterrupt
-        finish(source, folder)
-
     with pytest.raises(KeyboardInterrupt):
-        run_queue(scans, tmp_path / "out", process)
+        run_queue(scans, tmp_path / "out", failing(KeyboardInterrupt()))
     assert folders(tmp_path / "out") == ["a10.incomplete", "a2"]
     result = run_queue(scans, tmp_path / "out", finish)
     assert (result.skipped, result.done) == (["a2"], ["a10", "b"])
@@ -280,11 +275,8 @@ def test_two_series_with_one_identifier_are_two_cases(later, phantom, tmp_path):
 
 
 def test_out_of_memory_ends_the_queue(scans, tmp_path):
-    def process(source, folder):
-        raise MemoryError
-
     with pytest.raises(MemoryError):
-        run_queue(scans, tmp_path / "out", process)
+        run_queue(scans, tmp_path / "out", failing(MemoryError()))
 
 
 def test_only_the_case_of_a_deleted_file_fails(scans, tmp_path):
@@ -329,10 +321,8 @@ def test_a_deleted_slice_is_reported_without_the_name_of_its_folder(phantom, tmp
     folder = tmp_path / PATIENT_NAME
     uid = write_series(phantom, folder)
 
-    def process(source, _):
-        raise FileNotFoundError(2, "No such file or directory", str(folder / "IM0001.dcm"))
-
-    result = run_queue(scan_sources(folder), tmp_path / "out", process)
+    error = FileNotFoundError(2, "No such file or directory", str(folder / "IM0001.dcm"))
+    result = run_queue(scan_sources(folder), tmp_path / "out", failing(error, (uid,)))
     reason = "No such file or directory. Check the path, and whether it was removed during the run."
     assert result.failed == {uid: f"<the folder of the scan>/IM0001.dcm: {reason}"}
     assert PATIENT_NAME not in caplog.text
