@@ -44,17 +44,9 @@ def test_labelled_scans_are_in_the_order_of_the_datalist_with_absolute_paths(wri
     scans = list_scans(root)
     assert scans == list_scans(root / "datalist.json")
     assert [scan["case_id"] for scan in scans] == ["covid_2", "cap_1"]
-    assert scans[1] == {
-        "case_id": "cap_1",
-        "patient_id": "secret_cap_1",
-        "image": str(root / "images" / "cap_1.nii.gz"),
-        "lung": str(root / "lungs" / "cap_1.nii.gz"),
-        "infection": str(root / "infections" / "cap_1.nii.gz"),
-        "label": 0,
-        "fold": 1,
-        "ratio": 0.25,
-        "group": "cap_large",
-    }
+    paths = {key: str(root / folder / "cap_1.nii.gz") for key, folder in FOLDERS.items()}
+    known = {"label": 0, "fold": 1, "ratio": 0.25, "group": "cap_large"}
+    assert scans[1] == {"case_id": "cap_1", "patient_id": "secret_cap_1", **paths, **known}
     assert (scans[0]["label"], scans[0]["group"]) == (1, "covid_small")
 
 
@@ -83,11 +75,9 @@ def test_absolute_paths_other_entries_and_a_missing_patient_are_valid(write_list
         ({"ratio": float("nan")}, "Case cap_1: infection ratio is nan"),
         ({"ratio": "0.2"}, r"Case cap_1: ratio is '0.2'. Expected .* a number"),
         ({"group": "covid_small"}, "Case cap_1: group is 'covid_small' but cap of ratio 0.0125 is cap_large"),
-        ({"image": "../set/images/cap_1.nii.gz"}, "Case cap_1: path .* is outside the datalist"),
         ({"image": "images/nowhere.nii.gz"}, r"nowhere.nii.gz does not exist"),
         ({"lung": "lungs"}, r"Case cap_1: lung is a folder. Expected a NIfTI mask"),
         ({"image": "images/cap_1.PNG"}, r"Case cap_1: cap_1.PNG is a 2D image. Expected a CT volume"),
-        ({"case_id": "../cap_1"}, "1 case ids cannot be file names"),
         ({"case_id": "covid_2"}, "1 case ids occur more than once: covid_2"),
         ({"image": "images/covid_2.nii.gz"}, "2 cases share an image: covid_2, cap_1"),
         ({"patient_id": "secret_covid_2", "fold": 1}, r"2 cases of one patient .*: covid_2 in 0, cap_1 in 1"),

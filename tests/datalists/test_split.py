@@ -73,14 +73,6 @@ def test_the_folds_depend_on_the_seed_and_not_on_the_order_of_the_cases():
         assert len({tuple(ids(split["validation"])) for split in splits.values()}) > 1
 
 
-def test_without_groups_folds_are_contiguous_blocks():
-    cases = cases_of([""] * 80)
-    split = split_cases(cases, num_folds=5, fold=4)
-    assert ids(split["validation"]) == [f"{k:03d}" for k in range(64, 80)]
-    assert ids(split["training"]) == [f"{k:03d}" for k in range(64)]
-    assert split["left_out"] == []
-
-
 def test_blocks_follow_natural_order_and_differ_by_at_most_one():
     cases = [{"case_id": f"slice{k}", "image": "", "group": ""} for k in range(23)]
     folds = [ids(split_cases(cases, 5, fold)["validation"]) for fold in range(5)]

@@ -112,19 +112,19 @@ def test_two_cases_of_the_same_name_are_an_error(tmp_path, label):
         report_on([batch_of(label, "a/012.nii.gz"), batch_of(label, "b/012.nii.gz")], tmp_path)
 
 
-def test_a_prediction_on_another_grid_is_an_error(tmp_path, label):
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("native", lambda native: native[..., :6], r"Case 012: .*CT \(5, 6, 6\), prediction \(5, 6, 7\).*Invertd"),
+        ("image", lambda image: image.expand(-1, 4, -1, -1, -1), r"Case 012: .*one channel.*AsDiscreted"),
+    ],
+)
+def test_a_prediction_on_another_grid_or_with_channels_is_an_error(tmp_path, label, key, change, message):
     batch = batch_of(label, "012.nii.gz")
-    batch["native"] = batch["native"][..., :6]
-    with pytest.raises(ValueError, match=r"Case 012: .*CT \(5, 6, 6\), prediction \(5, 6, 7\).*Invertd"):
+    batch[key] = change(batch[key])
+    with pytest.raises(ValueError, match=message):
         report_on([batch], tmp_path)
     assert not (tmp_path / "012" / "012_lesions.json").exists()
-
-
-def test_several_channels_are_an_error_with_a_remedy(tmp_path, label):
-    batch = batch_of(label, "012.nii.gz")
-    batch["image"] = batch["image"].expand(-1, 4, -1, -1, -1)
-    with pytest.raises(ValueError, match=r"Case 012: .*one channel.*AsDiscreted"):
-        report_on([batch], tmp_path)
 
 
 def test_an_output_folder_without_write_access_is_an_error_at_the_start(tmp_path, label):

@@ -85,11 +85,6 @@ def test_a_slice_inferer_keeps_its_metadata():
     assert result.meta["filename_or_obj"] == "012.nii.gz"
 
 
-def test_autocast_ends_with_the_call():
-    AutocastInferer(SimpleInferer(), enabled=True)(torch.rand(1, 1, 2, 3), Recorder())
-    assert not torch.is_autocast_enabled("cpu")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [({"dtype": "float64"}, "bfloat16 or float16, got float64"), ({"enabled": "yes"}, "got 'yes'")],
