@@ -15,21 +15,21 @@ def full(item):
     raise OSError(28, "No space left on device", "/cache/a.pt")
 
 
-def cause_of(transform) -> str:
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (
+            die,
+            "A data loading process was killed. The usual cause is too little memory: lower --num_workers "
+            "(0 loads data in the main process), and --cache_rate if the config has it.",
+        ),
+        (full, "/cache/a.pt: No space left on device. Free space, or choose another folder."),
+    ],
+)
+def test_a_fault_of_a_data_loading_process_is_reported_with_a_remedy(transform, message):
     with pytest.raises(Exception) as caught:  # noqa: PT011
         list(DataLoader(Dataset([{"image": 1.0}] * 3, transform), num_workers=1))
-    return root_cause(caught.value)
-
-
-def test_a_killed_data_loading_process_is_reported_with_a_remedy():
-    assert cause_of(die) == (
-        "A data loading process was killed. The usual cause is too little memory: lower --num_workers "
-        "(0 loads data in the main process), and --cache_rate if the config has it."
-    )
-
-
-def test_a_full_disk_in_a_data_loading_process_is_reported():
-    assert cause_of(full) == "/cache/a.pt: No space left on device. Free space, or choose another folder."
+    assert root_cause(caught.value) == message
 
 
 def test_too_little_shared_memory_is_reported():

@@ -122,8 +122,8 @@ def test_other_layers_are_reported_with_their_option(tmp_path):
     before = AttentionResNet(**SMALL)
     path = saved(before.state_dict(), tmp_path)
     write_card(path, {"settings": SMALL, "network": before.definition})
-    said = r"\)\. --layers is \[1, 1, 1, 2\] \(trained with \[1, 1, 1, 1\]\). Leave it out, or give the value"
-    with pytest.raises(ValueError, match=said):
+    message = r"\)\. --layers is \[1, 1, 1, 2\] \(trained with \[1, 1, 1, 1\]\). Leave it out, or give the value"
+    with pytest.raises(ValueError, match=message):
         LoadWeights(path, AttentionResNet(**{**SMALL, "layers": [1, 1, 1, 2]}))()
 
 
@@ -140,8 +140,8 @@ def test_other_preprocessing_settings_are_logged(tmp_path, caplog):
     path = saved(network().state_dict(), tmp_path)
     write_card(path, {"settings": {"grid": [40, 80, 80], "window_hu": [-1350, 150]}})
     LoadWeights(path, network(), settings={"grid": (48, 96, 96), "window_hu": (-1350, 150), "new": 1})()
-    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert said == ["grid is (48, 96, 96); model.pt was trained with [40, 80, 80]."]
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ["grid is (48, 96, 96); model.pt was trained with [40, 80, 80]."]
 
 
 @pytest.mark.parametrize("content", [b"", b"half a file", b"PK\x03\x04 half a zip", "truncated", "pickled"])

@@ -43,6 +43,9 @@ def test_settings_of_the_card_replace_the_default(weights):
     assert trained.network("features", [32]) == [8, 16]
     assert trained.get("max_scale", 0.5) == 0.5
     assert trained.network("encoder", "resnext") == "resnext"
+    assert trained.system("uniform") == "uniform"
+    write_card(weights, {**CONTENT, "system": "plain"})
+    assert TrainedWith(weights).system("uniform") == "plain"
 
 
 @pytest.mark.parametrize("place", [None, "", "nowhere/model.pt"])
@@ -115,11 +118,8 @@ def split_of(cases, fold=None):
     return {"validation": cases, "fold": fold, "protocol": "all cases" if fold is None else f"fold {fold}"}
 
 
-def test_unseen_cases_are_scored(cases, trained):
+def test_unseen_cases_or_the_validation_cases_of_the_training_are_scored(cases, trained, caplog):
     assert scored_cases(split_of(cases[2:], fold=1), trained) == {"cases": cases[2:], "protocol": "fold 1"}
-
-
-def test_for_the_data_of_a_training_its_validation_cases_are_scored(cases, trained, caplog):
     scored = scored_cases(split_of(cases), trained)
     assert scored == {"cases": cases[2:4], "protocol": "validation cases of the training (2 of 5)"}
     assert "2 of 5 cases were used in training: only the 2 validation cases of the training are scored." in caplog.text
@@ -165,14 +165,8 @@ def test_a_fold_of_another_split_is_logged(weights, cases, caplog, num_folds, wa
     write_card(weights, {"split": {"protocol": "group (contiguous blocks)", "num_folds": 5, "fold": 0, "seed": 0}})
     split = {**split_of(cases, 0), "protocol": "group", "num_folds": num_folds, "seed": 0}
     scored_cases(split, TrainedWith(weights))
-    said = [record.message for record in caplog.records]
-    assert said == ["Fold 0 is not that of the training: num_folds 10 instead of 5."] * warnings
-
-
-def test_the_card_has_the_name_of_the_system(weights):
-    assert TrainedWith(weights).system("uniform") == "uniform"
-    write_card(weights, {**CONTENT, "system": "plain"})
-    assert TrainedWith(weights).system("uniform") == "plain"
+    messages = [record.message for record in caplog.records]
+    assert messages == ["Fold 0 is not that of the training: num_folds 10 instead of 5."] * warnings
 
 
 def test_a_network_gets_the_known_arguments_of_the_card_and_the_given_ones(tmp_path):
