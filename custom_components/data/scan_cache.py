@@ -93,7 +93,7 @@ def _load(path: Path, case: str) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = torch.load(path, weights_only=True)
         return found
-    except Exception as error:  # the unpickler lets through whatever it stumbled on
+    except Exception as error:  # the unpickler raises many types of errors, such as KeyError
         _logger.warning("Case %s: its cache file is broken (%s) and is created again.", case, type(error).__name__)
         return None
 

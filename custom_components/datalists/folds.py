@@ -30,7 +30,7 @@ def assign_folds(scans: Sequence[Mapping[str, Any]], num_folds: int = 5, seed: i
     check_patients(scans, num_folds)
     if num_folds == 1:
         return [0] * len(scans)
-    fold_of = _dealt_out(scans, num_folds, seed)
+    fold_of = _fold_of_patients(scans, num_folds, seed)
     folds = [fold_of[scan["patient_id"]] for scan in scans]
     check_folds(scans, folds)
     return folds
@@ -68,18 +68,17 @@ def check_patients(scans: Sequence[Mapping[str, Any]], num_folds: int) -> None:
 
 
 def hold_out_fold(scans: Sequence[Mapping[str, Any]], fold: int | None) -> dict[str, Any]:
-    """Split scans of any classes into those that train and those that validate, for a segmentation.
+    """Split scans into training and validation for a segmentation, whatever their classes.
 
     Args:
-        scans: ``case_id``, ``patient_id`` and ``fold`` of each.
-        fold: the fold that validates; None lets every scan validate and none train.
+        scans: ``case_id``, ``patient_id`` and ``fold`` of each scan.
+        fold: validation fold; None uses every scan for validation and none for training.
 
     Returns:
-        ``training`` and ``validation``, lists of scans in their order, ``num_folds``, ``fold``, and ``protocol``, which
-        says the same in words.
+        ``training`` and ``validation`` (scans in the given order), ``num_folds``, ``fold``, and ``protocol``, a text.
 
     Raises:
-        ValueError: when the fold is not there or is all there is, or a patient is on two sides.
+        ValueError: when the fold does not exist or is the only one, or a patient is in several folds.
 
     Example:
         >>> scans = [{"case_id": f"{k}", "patient_id": f"{k}", "fold": k % 2} for k in range(4)]
@@ -87,13 +86,8 @@ def hold_out_fold(scans: Sequence[Mapping[str, Any]], fold: int | None) -> dict[
         ['1', '3']
     """
     if fold is None:
-        return {
-            "training": [],
-            "validation": list(scans),
-            "num_folds": None,
-            "fold": None,
-            "protocol": "all scans (no split)",
-        }
+        facts = {"num_folds": None, "fold": None, "protocol": "all scans (no split)"}
+        return {"training": [], "validation": list(scans), **facts}
     known = sorted({scan["fold"] for scan in scans})
     if fold not in known:
         raise ValueError(f"fold is {fold!r}. Expected one of the datalist's folds: {', '.join(map(str, known))}.")
@@ -101,25 +95,17 @@ def hold_out_fold(scans: Sequence[Mapping[str, Any]], fold: int | None) -> dict[
         raise ValueError(
             f"All scans are in fold {fold}, so none is left for training. Build the datalist with more folds."
         )
-    problems = patient_problems(scans)
-    if problems:
+    if problems := patient_problems(scans):
         raise ValueError(f"{problems[0]}.")
     sides = _sides(scans, [scan["fold"] for scan in scans], fold)
     return {**sides, "num_folds": len(known), "fold": fold, "protocol": f"fold {fold} of {len(known)}, by patient"}
 
 
 def select_fold(scans: Sequence[Mapping[str, Any]], fold: int | None) -> dict[str, Any]:
-    """Split scans for a classifier: :func:`hold_out_fold`, with both classes on either side.
-
-    Args:
-        scans: as ``list_scans`` returns them: ``case_id``, ``patient_id``, ``label`` and ``fold`` of each.
-        fold: the fold that validates; None lets every scan validate and none train.
-
-    Returns:
-        As :func:`hold_out_fold` does.
+    """Split scans for a classifier: as :func:`hold_out_fold`, but each scan also has its ``label``.
 
     Raises:
-        ValueError: as there, and when a side has one class only.
+        ValueError: also when training or validation has only one class.
 
     Example:
         >>> scans = [{"case_id": f"{k}", "patient_id": f"{k}", "label": k % 2, "fold": k // 2} for k in range(4)]
@@ -139,15 +125,11 @@ def patient_problems(scans: Sequence[Mapping[str, Any]]) -> list[str]:
     for scan in scans:
         by_patient[scan["patient_id"]].append(scan)
     split = (own for own in by_patient.values() if len({scan["fold"] for scan in own}) > 1)
+    places = ([f"{scan['case_id']} in {scan['fold']}" for scan in own] for own in split)
     return [
-        f"{len(own)} cases of one patient are in different folds: {shorten([_place(scan) for scan in own])}. "
-        "Give all scans of a patient one fold"
-        for own in split
+        f"{len(own)} cases of one patient are in different folds: {shorten(own)}. Give all scans of a patient one fold"
+        for own in places
     ]
-
-
-def _place(scan: Mapping[str, Any]) -> str:
-    return f"{scan['case_id']} in {scan['fold']}"
 
 
 def _sides(scans: Sequence[Mapping[str, Any]], folds: Sequence[int], fold: int) -> dict[str, list[Mapping[str, Any]]]:
@@ -172,13 +154,13 @@ def _check_sides(sides: Mapping[str, Sequence[Mapping[str, Any]]], fold: int) ->
             )
 
 
-def _dealt_out(scans: Sequence[Mapping[str, Any]], num_folds: int, seed: int) -> dict[str, int]:
-    """Fold of each patient. Patients with most scans come first; each goes to the fold with the fewest similar scans.
+def _fold_of_patients(scans: Sequence[Mapping[str, Any]], num_folds: int, seed: int) -> dict[str, int]:
+    """Fold of each patient: those with most scans first, each in the fold with the fewest similar scans.
 
-    Alike is by size group, among equals by label, then by number of scans; the seed decides the rest. Own few lines
-    rather than scikit-learn's StratifiedGroupKFold, which stratifies by one key alone: of 12 patients in 5 folds (40
-    draws of their size groups) it refuses 26 and leaves a fold with one class in 5; of 100 its folds differ by up to 2
-    scans of a class, these by none. Its folds also depend on the version installed.
+    Similar means the same size group, then the same label, then the number of scans; the seed decides ties.
+    scikit-learn's StratifiedGroupKFold stratifies by one key only: for 40 random sets of 12 patients in 5 folds, it
+    fails for 26 and leaves a fold with one class in 5; for 100 patients, its folds differ by up to 2 scans of a class,
+    these by none. Its folds also depend on the installed version.
     """
     own: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for scan in scans:

@@ -94,17 +94,14 @@ def _case(case_id: str, image: Path, masks: dict[str, Path] | None = None, group
 def _from_folders(root: Path, require_labels: bool, problems: list[str]) -> list[Case]:
     images = images_in(root / IMAGE_FOLDER)
     names = [case_name(path) for path in images]
-    wanted = [key for key in MASK_FOLDERS if _wants(root, key, require_labels)]
-    masks = {key: files_by_case(root / MASK_FOLDERS[key], names, problems) for key in wanted}
-    cases = []
-    for name, image in zip(names, images, strict=True):
-        own = {key: masks[key][name] for key in wanted if name in masks[key]}
-        cases.append(_case(name, image, own))
-    return cases
-
-
-def _wants(root: Path, key: str, require_labels: bool) -> bool:
-    return require_labels if key == "label" else (root / MASK_FOLDERS[key]).is_dir()
+    is_wanted = {"label": require_labels, "lung": (root / MASK_FOLDERS["lung"]).is_dir()}
+    masks = {
+        key: files_by_case(root / folder, names, problems) for key, folder in MASK_FOLDERS.items() if is_wanted[key]
+    }
+    return [
+        _case(name, image, {key: files[name] for key, files in masks.items() if name in files})
+        for name, image in zip(names, images, strict=True)
+    ]
 
 
 def _from_datalist(path: Path, require_labels: bool, problems: list[str]) -> list[Case]:

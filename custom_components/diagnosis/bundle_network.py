@@ -1,4 +1,4 @@
-"""A bundle applied within another program: its network, and the steps that its ``inference.json`` names."""
+"""Use a bundle inside another program: its network, and the steps of its ``inference.json``."""
 
 import json
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ from torch import nn
 
 INFERENCE, METADATA = "configs/inference.json", "configs/metadata.json"
 PRECISIONS = ("auto", "fp32", "bf16")
-# Entry of metadata.json: what weights were trained on, by the SHA-256 of their file.
+# Entry of metadata.json: training data of weights, by the SHA-256 of their file.
 TRAINED_ON = "trained_on"
-# Lungs and checks where there is no covid_cap_bundle, which names them.
+# Steps for the lungs and the check of the scan when there is no covid_cap_bundle.
 WITHOUT_BUNDLE = {
     "masks": [{"_target_": "custom_components.FallbackLungMaskd"}],
     "check": [{"_target_": "custom_components.CheckScand"}],
@@ -29,14 +29,14 @@ WITHOUT_BUNDLE = {
 
 
 class BundleSteps:
-    """The steps that a bundle's ``inference.json`` names, each a list of transforms.
+    """The steps of a bundle's ``inference.json``, each a list of transforms.
 
     Args:
-        bundle: its folder; None stands for what is done without any: lungs by threshold, and the check of the scan.
-        overrides: entries of the config to change; those that it does not have are passed over.
+        bundle: folder of the bundle; None provides only lungs by threshold and the check of the scan.
+        overrides: config entries to change; entries that the config does not have are ignored.
 
     Raises:
-        ValueError: when the config cannot be read, or is of a version that names no steps.
+        ValueError: when the config cannot be read, or is of a version without steps.
     """
 
     def __init__(self, bundle: Path | None = None, **overrides: Any) -> None:
@@ -45,19 +45,11 @@ class BundleSteps:
         self._config.update({key: value for key, value in given.items() if key in self._config})
 
     def get(self, name: str) -> Any:
-        """What an entry of the config stands for."""
+        """The parsed content of a config entry."""
         return self._config.get_parsed_content(name)
 
     def apply(self, step: str, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Apply a step to a case.
-
-        Args:
-            step: its name.
-            item: the case.
-
-        Returns:
-            A shallow copy with what the step made.
-        """
+        """Apply a step to a shallow copy of a case."""
         result = dict(item)
         for transform in self.get(step):
             result = transform(result)
@@ -66,12 +58,12 @@ class BundleSteps:
 
 @dataclass(frozen=True)
 class BundleNetwork:
-    """One of a bundle's networks with weights, and the steps around it.
+    """One network of a bundle with its weights and the bundle's steps.
 
     Args:
-        steps: of the bundle.
-        network: in eval mode.
-        model: what reports tell of it.
+        steps: steps of the bundle.
+        network: the network in eval mode.
+        model: description of the network for reports.
     """
 
     steps: BundleSteps
@@ -82,25 +74,25 @@ class BundleNetwork:
     def load(
         cls, bundle: Path, weights: Path, name: str, precision: str = "auto", prefix: str = "", option: str = OPTION
     ) -> "BundleNetwork":
-        """Make a network as the bundle's ``inference.json`` says, and load its weights.
+        """Create the network of the bundle's ``inference.json`` and load its weights.
 
         Args:
-            bundle: its folder.
-            weights: plain state dict.
-            name: what the network is for.
-            precision: ``auto`` (as the config has it), ``fp32`` or ``bf16``.
-            prefix: of the config's entries ``network`` and ``ckpt_path``: ``segment_`` for VB-Net.
-            option: option that names the weights.
+            bundle: folder of the bundle.
+            weights: file with a plain state dict.
+            name: purpose of the network, for reports.
+            precision: ``auto`` (as in the config), ``fp32`` or ``bf16``.
+            prefix: prefix of the config entries ``network`` and ``ckpt_path``; ``segment_`` for VB-Net.
+            option: command-line option of the weights, for messages.
 
         Raises:
-            ValueError: when the bundle is none, or the weights are missing, broken or of another network.
+            ValueError: when the folder is not a bundle, or the weights are missing, broken or of another network.
         """
         steps = BundleSteps(bundle, **{f"{prefix}ckpt_path": str(weights)}, **precision_settings(precision))
         network = load_network(steps.get(f"{prefix}network"), weights, option)
         return cls(steps, network, describe_model(bundle, weights, name))
 
     def predict(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Apply the network to a case in the form that it takes; its output is under ``pred``."""
+        """Apply the network to a preprocessed case; the output is added as ``pred``."""
         image: MetaTensor = item["image"]
         with torch.no_grad():
             batch = image.as_tensor()[None].to(self.steps.get("device"))
@@ -115,12 +107,12 @@ def _read_config(bundle: Path) -> dict[str, Any]:
         config = ConfigParser.load_config_file(str(bundle / INFERENCE))
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{bundle.name} has no readable {INFERENCE}. Give the folder of the bundles: --bundles_dir"
+            f"{bundle.name} has no readable {INFERENCE}. Set --bundles_dir to the folder that contains the bundles."
         ) from error
     if "to_network" not in config:
         raise ValueError(
-            f"{INFERENCE} of {bundle.name} names no steps (to_network): it is of another version. Give the folder of "
-            "bundles of this version: --bundles_dir"
+            f"{INFERENCE} of {bundle.name} has no steps (to_network): it is of another version. Set --bundles_dir to "
+            "the folder that contains the bundles of this version."
         )
     return config
 
@@ -132,7 +124,7 @@ def precision_settings(precision: str) -> dict[str, Any]:
         precision: ``auto``, ``fp32`` or ``bf16``.
 
     Raises:
-        ValueError: when it is something else.
+        ValueError: when it is not one of these.
 
     Example:
         >>> precision_settings("fp32")
@@ -147,65 +139,52 @@ def precision_settings(precision: str) -> dict[str, Any]:
 
 
 def load_network(network: nn.Module, weights: Path, option: str = OPTION) -> nn.Module:
-    """Fill a network with weights and set it up for inference.
-
-    Args:
-        network: of the architecture of the weights.
-        weights: plain state dict.
-        option: option that names them.
-
-    Returns:
-        The network, in eval mode.
+    """Load weights (a plain state dict) into a network and return it in eval mode.
 
     Raises:
-        ValueError: when the weights are missing, broken or of another network.
+        ValueError: names ``option`` when the weights are missing, broken or of another network.
     """
     LoadWeights(weights, network, option=option)()
     return network.eval()
 
 
 def describe_model(bundle: Path, weights: Path, name: str) -> Model:
-    """What reports tell of a network: version of its bundle, name and hash of its weights, what these were trained on.
+    """Description of a network for reports: version of its bundle, file name, hash and training data of its weights.
 
-    The last is looked up by the hash under ``trained_on`` of the bundle's ``metadata.json``, so that weights trained
-    elsewhere never pass for those that came with the bundle.
+    The training data are found by the hash in ``trained_on`` of the bundle's ``metadata.json``, so that other weights
+    are never reported as those of the bundle.
     """
     try:
         metadata = json.loads((bundle / METADATA).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         metadata = {}
     digest = file_digest(weights)
-    trained_on = str(metadata.get(TRAINED_ON, {}).get(digest) or _described(read_card(weights)))
+    trained_on = str(metadata.get(TRAINED_ON, {}).get(digest) or _training_data(read_card(weights)))
     return Model(name, str(metadata.get("version", "unknown")), weights.name, digest, trained_on)
 
 
-def _described(card: Mapping[str, Any]) -> str:
-    """What the card of weights trained elsewhere tells of their training."""
+def _training_data(card: Mapping[str, Any]) -> str:
     if not card:
         return "unknown"
     score = card.get("score") or {}
     chosen = f", {score['name']} {score['value']:.3f} in epoch {score['epoch']}" if score.get("value") else ""
     protocol = card.get("split", {}).get("protocol", "no split")
-    return f"{card.get('trained_on', {}).get('cases', 0)} cases of the user's own ({protocol}){chosen}"
+    return f"{card.get('trained_on', {}).get('cases', 0)} cases of the user ({protocol}){chosen}"
 
 
 def find_bundle(name: str, bundles_dir: str | Path | None = None) -> Path | None:
-    """Folder of a bundle: in ``bundles_dir``, or beside or around the package, as in a clone and in a packaged bundle.
-
-    Args:
-        name: of its folder.
-        bundles_dir: folder that holds the bundles.
+    """Find a bundle in ``bundles_dir``, or next to the package (as in a clone) or one folder up (in a bundle).
 
     Returns:
-        Its folder, None when there is none.
+        Folder of the bundle; None if there is none next to the package.
 
     Raises:
-        ValueError: when ``bundles_dir`` does not hold it.
+        ValueError: when ``bundles_dir`` does not contain it.
     """
     places = [Path(bundles_dir)] if bundles_dir else _places()
     found = next((place / name for place in places if (place / name / INFERENCE).is_file()), None)
     if found is None and bundles_dir:
-        raise ValueError(f"No {name} with {INFERENCE} in {bundles_dir}. Give the folder that holds both bundles.")
+        raise ValueError(f"No {name} with {INFERENCE} in {bundles_dir}. Give the folder that contains both bundles.")
     return found
 
 
@@ -214,13 +193,13 @@ def bundle_folder(name: str, bundles_dir: str | Path | None = None) -> Path:
 
     Args:
         name: ``covid_cap_bundle`` or ``covid_seg_bundle``.
-        bundles_dir: folder that holds the bundles; None looks next to the package.
+        bundles_dir: folder that contains the bundles; None searches next to the package.
 
     Returns:
-        Its folder, absolute.
+        Absolute path of the folder.
 
     Raises:
-        ValueError: when it is not there; names the folders that were searched.
+        ValueError: when it is not found; names the searched folders.
 
     Example:
         >>> bundle_folder("covid_seg_bundle").name
@@ -229,7 +208,7 @@ def bundle_folder(name: str, bundles_dir: str | Path | None = None) -> Path:
     found = find_bundle(name, bundles_dir)
     if found is None:
         places = " and ".join(map(str, _places()))
-        raise ValueError(f"No {name} with {INFERENCE} in {places}. Give bundles_dir, the folder that holds them.")
+        raise ValueError(f"No {name} with {INFERENCE} in {places}. Give bundles_dir, the folder that contains it.")
     return found.resolve()
 
 
@@ -239,5 +218,5 @@ def _places() -> list[Path]:
 
 
 def _like(output: torch.Tensor, image: MetaTensor) -> torch.Tensor:
-    """A volume gets the metadata of the image, which lead back to the grid of the case; a logit stays as it is."""
+    """A volume with the metadata of the image, which lead back to the grid of the case; a logit is unchanged."""
     return MetaTensor(output).copy_meta_from(image) if output.ndim == image.ndim else output

@@ -10,20 +10,17 @@ from custom_components.files.atomic import remove_left_behind
 from custom_components.files.disk_errors import named_when_not_written
 from custom_components.files.lock import held_alone
 
-# Of a finished case; in an unfinished folder it is complete when no ``MANIFEST`` is there.
+# A finished case has this file. An unfinished folder with it, but without ``MANIFEST``, is complete.
 REPORT = "report.json"
-# Of an unfinished one: what is there already, and what failed.
+# List of the results and failures of an unfinished case.
 MANIFEST = "incomplete.json"
-# In both: SHA-256 that tells the scan from others of its name.
+# Entry of both files: SHA-256 that distinguishes scans of the same name.
 SCAN = "scan_sha256"
 SUFFIX = ".incomplete"
 
 
 def unfinished(target: Path) -> Path:
-    """Folder of a case that is not finished.
-
-    Args:
-        target: folder of the case when it is.
+    """Folder of an unfinished case, from its folder when finished.
 
     Example:
         >>> unfinished(Path("results/012")).as_posix()
@@ -38,15 +35,11 @@ def is_finished(target: Path) -> bool:
 
 
 def scan_of(target: Path) -> str:
-    """What tells the scan whose results are there, finished or not; empty when there are none or they do not tell.
-
-    Args:
-        target: folder of the case when it is finished.
-    """
+    """SHA-256 of the scan of existing results, finished or not; empty if there are none or it is unknown."""
     for path in (target / REPORT, unfinished(target) / MANIFEST):
         try:
             return str(json.loads(path.read_text(encoding="utf-8")).get(SCAN) or "")
-        except (OSError, ValueError, AttributeError):  # not there, or changed by somebody
+        except (OSError, ValueError, AttributeError):  # missing or damaged
             continue
     return ""
 
@@ -55,57 +48,49 @@ def scan_of(target: Path) -> str:
 def case_folder(target: Path) -> Iterator[Path | None]:
     """Yield the unfinished folder of a case, which becomes ``target`` when the block ends without an error.
 
-    What an earlier run left in it is there again. After an error it stays with the results in it, or is removed when
-    there are none. One process at a time works on a case.
+    It still has the results of an earlier run. After an error, the folder is kept if it has results and removed
+    otherwise. Only one process works on a case.
 
     Args:
-        target: folder of the case.
+        target: folder of the finished case.
 
     Yields:
-        The folder; None when the case was finished in the meantime.
+        The folder; None if the case is finished already.
 
     Raises:
         ValueError: when another process works on this case.
-        NotWrittenError: when the folder cannot be made or moved.
+        NotWrittenError: when the folder cannot be created or moved.
     """
     folder = unfinished(target)
     with held_alone(target.with_name(f".{target.name}.lock")) as is_held:
         if not is_held:
             raise ValueError(
-                "Another process works on this case in the same output folder. Wait for it, and run the same command."
+                "Another process works on this case in the same output folder. Wait until it ends, then run the same "
+                "command again."
             )
         if is_finished(target):
             yield None
             return
         with named_when_not_written(folder):
             folder.mkdir(exist_ok=True)
-        remove_left_behind(target.parent, target.name)  # of versions that began a case under another name
+        remove_left_behind(target.parent, target.name)  # of versions that used another temporary name
         remove_left_behind(folder)
+        is_complete = (folder / REPORT).is_file() and not (folder / MANIFEST).exists()  # only the move is missing
         try:
-            yield None if _only_to_be_moved(folder) else folder
+            yield None if is_complete else folder
             with named_when_not_written(target):
                 _publish(folder, target)
         finally:
-            if not holds_results(folder):
+            if not any(path.is_file() and path.name != MANIFEST for path in folder.rglob("*")):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def holds_results(folder: Path) -> bool:
-    """Whether an unfinished folder holds more than a list of what it lacks."""
-    return any(path.is_file() and path.name != MANIFEST for path in folder.rglob("*"))
-
-
-def _only_to_be_moved(folder: Path) -> bool:
-    """Whether an earlier run was ended after its last file, when the folder was to be moved."""
-    return (folder / REPORT).is_file() and not (folder / MANIFEST).exists()
-
-
 def _publish(folder: Path, target: Path) -> None:
-    """Move the folder of a case to its place; into one that is there, file by file, the report last."""
+    """Move the folder of a case to its place; if that exists, file by file and the report last."""
     try:
         folder.replace(target)
         return
-    except OSError:  # a folder that is not empty
+    except OSError:  # target is not empty
         pass
     files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.name == REPORT)
     for path in files:

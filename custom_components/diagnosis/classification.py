@@ -18,27 +18,22 @@ from monai.data import MetaTensor
 
 @dataclass(frozen=True)
 class Classification:
-    """What the classifier says of a CT.
+    """Output of the classifier for a CT.
 
     Args:
         scores: probabilities of COVID-19.
-        attention_us: A in [0, 1], float32 (X, Y, Z), of the branch with uniform sampling, in the steps of its file.
-        attention_ss: that of the size-balanced branch.
+        attention_us: A of the branch with uniform sampling, in [0, 1], rounded as in its file; float32 (X, Y, Z).
+        attention_ss: A of the size-balanced branch.
     """
 
     scores: Scores
     attention_us: np.ndarray
     attention_ss: np.ndarray
 
-
-def classification_again(scores: Mapping[str, Any], **maps: np.ndarray) -> Classification:
-    """The same from plain values.
-
-    Args:
-        scores: of :class:`Scores`, by their names.
-        maps: ``attention_us`` and ``attention_ss``.
-    """
-    return Classification(Scores(**scores), **maps)
+    @classmethod
+    def restored(cls, scores: Mapping[str, Any], **maps: np.ndarray) -> "Classification":
+        """The same from the fields of :class:`Scores` and the maps."""
+        return cls(Scores(**scores), **maps)
 
 
 def classify(
@@ -48,10 +43,10 @@ def classify(
 
     Args:
         image: CT in HU, (1, X, Y, Z).
-        masks: its masks.
-        ratio: infection volume / lung volume; NaN when unknown, then there is no P_final.
+        masks: masks of the CT.
+        ratio: infection volume / lung volume; NaN if unknown, which leaves P_final out.
         bundle: ``covid_cap_bundle``.
-        case: its name.
+        case: name of the case.
         clock: measures the stages.
 
     Returns:
@@ -72,9 +67,9 @@ def classify(
 def _scores(item: dict, bundle: BundleNetwork, case: str) -> Scores:
     network, ratio = bundle.network, known_ratio(item, case)
     weight = None
-    if ratio is not None:  # in float32, as the network compares the ratio
-        known = torch.tensor(ratio, dtype=torch.float32)
-        weight = round(branch_weight(known, network.weights, network.ratio_thresholds).item(), 6)
+    if ratio is not None:
+        exact = torch.tensor(ratio, dtype=torch.float32)  # as the network compares it
+        weight = round(branch_weight(exact, network.weights, network.ratio_thresholds).item(), 6)
     return Scores(
         p_us=covid_probability(item, "logit_us", case),
         p_ss=covid_probability(item, "logit_ss", case),

@@ -15,7 +15,7 @@ from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.files.atomic import writable_folder
 from custom_components.reports.scan.sentences import findings_line
 
-# Exit status of a run that had no network.
+# Exit status when no network has weights.
 NO_NETWORK = 3
 
 _logger = logging.getLogger(__name__)
@@ -36,31 +36,32 @@ def diagnose(
     lungmask_weights: str | None = None,
     bundles_dir: str | None = None,
 ) -> None:
-    """Segment, classify and report chest CT that come without masks. Research use only.
+    """Segment, classify and report chest CT without masks. Research use only.
 
     Each scan gets a folder <output_dir>/<case> with report.json, report.html, masks and maps as NIfTI and, for a DICOM
-    series, DICOM objects. Each is written when it is ready, into <case>.incomplete, which becomes <case> when all are
-    there. The same command skips a finished scan, and does what an unfinished one lacks.
+    series, DICOM objects. Files are written to <case>.incomplete as soon as they are ready; this folder becomes <case>
+    when all are written. The same command skips finished scans and continues unfinished ones.
 
     Args:
         scan: NIfTI file, folder of a DICOM study or series, or a folder of these.
         output_dir: folder for the results, outside the scans.
-        include_patient_id: name the PatientID in the reports.
-        no_lesion_classes: leave out the search for ground-glass, consolidation and effusion.
+        include_patient_id: write the PatientID in the reports.
+        no_lesion_classes: do not segment ground-glass, consolidation and effusion.
         dicom: write DICOM SEG, attention and measurements for a DICOM series.
         profile: log the seconds of each stage.
-        precision: auto (bf16 where the CPU computes it), fp32 or bf16.
-        infection_by: either (VB-Net or the lesion network, where lesions are searched for), or vbnet.
-        cap_weights: weights of the classifier; default models/model.pt of covid_cap_bundle, if there.
-        seg_weights: weights for the lesion classes; default models/model.pt of covid_seg_bundle, if there.
-        segment_weights: weights of VB-Net; default models/vbnet.pt of covid_cap_bundle, if there.
-        lungmask_weights: weights of the package lungmask, which then finds the lungs.
-        bundles_dir: folder that holds both bundles; default beside the package.
+        precision: auto (bf16 if the CPU supports it), fp32 or bf16.
+        infection_by: either (VB-Net or, with lesion classes, the lesion network) or vbnet.
+        cap_weights: weights of the classifier; default models/model.pt of covid_cap_bundle, if it exists.
+        seg_weights: weights for the lesion classes; default models/model.pt of covid_seg_bundle, if it exists.
+        segment_weights: weights of VB-Net; default models/vbnet.pt of covid_cap_bundle, if it exists.
+        lungmask_weights: weights of the package lungmask; it then segments the lungs.
+        bundles_dir: folder that contains both bundles; default next to the package.
     """
     check_flags(
         include_patient_id=include_patient_id, no_lesion_classes=no_lesion_classes, dicom=dicom, profile=profile
     )
-    _check_apart(Path(scan), Path(output_dir))
+    if Path(scan).is_dir() and Path(output_dir).resolve().is_relative_to(Path(scan).resolve()):
+        raise ValueError("output_dir is inside the folder of the scans. Choose a folder outside it.")
     files = {"cap": cap_weights, "seg": seg_weights, "segment": segment_weights, "lungmask": lungmask_weights}
     weights = Weights(**{name: Path(file) for name, file in files.items() if file is not None})
     weights.check()
@@ -96,8 +97,3 @@ def _conclude(result: QueueResult, count: int, why: str) -> None:
     if why:
         _logger.error("%s", why)
         raise SystemExit(NO_NETWORK)
-
-
-def _check_apart(scan: Path, output_dir: Path) -> None:
-    if scan.is_dir() and output_dir.resolve().is_relative_to(scan.resolve()):
-        raise ValueError("output_dir lies in the folder of the scans. Name one outside, so that results are not read.")

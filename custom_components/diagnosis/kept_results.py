@@ -1,4 +1,4 @@
-"""Seconds of each stage."""
+"""Results of one case that a later run reuses, and the seconds of each stage."""
 
 import dataclasses
 import hashlib
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from custom_components.diagnosis.case_folder import MANIFEST, SCAN
@@ -17,19 +17,20 @@ from custom_components.diagnosis.scan_files import INTERMEDIATE, read_volume, vo
 from custom_components.engines.case_evaluator import noted_when_unwritten
 from custom_components.files.digest import file_digest
 from custom_components.files.report_files import write_json
+from custom_components.reports.scan.findings import Scores
 
-NOTICE = "This case is not finished. Run the same command again: it takes what is here and does what is missing."
-# Files written at a time: most of the time goes into compressing, which frees the others.
+NOTICE = "This case is not finished. Run the same command again: it reuses these results and computes what is missing."
+# Files written at a time. Most of the time is compression, which runs outside Python's lock.
 WRITERS = 2
 WRITE = "write NIfTI"
 _logger = logging.getLogger(__name__)
 T = TypeVar("T")
+# Gives the result of a stage of a diagnosis; arguments as :meth:`KeptResults.stage`.
+Stage = Callable[..., Any]
 
 
 class StageClock:
-    """Measures the stages of one scan: wall-clock and CPU seconds, all threads counted.
-
-    A stage that comes back is added to.
+    """Measures the stages of one scan: wall-clock and CPU seconds of all threads. A repeated stage adds up.
 
     Example:
         >>> clock = StageClock()
@@ -40,86 +41,62 @@ class StageClock:
     """
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.cpu_seconds: dict[str, float] = {}
+        self.times: dict[str, tuple[float, float]] = {}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall-clock seconds of each stage."""
+        return {name: wall for name, (wall, _) in self.times.items()}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure what is done within."""
+        """Measure the block."""
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - wall
-            self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + time.process_time() - cpu
+            self.add({name: (time.perf_counter() - wall, time.process_time() - cpu)})
 
-    def state(self) -> dict[str, tuple[float, float]]:
-        """Wall-clock and CPU seconds of each stage so far."""
-        return {name: (self.seconds[name], self.cpu_seconds[name]) for name in self.seconds}
+    def add(self, times: Mapping[str, Sequence[float]]) -> None:
+        """Add wall-clock and CPU seconds of stages, such as those of an earlier run."""
+        for name, (wall, cpu) in times.items():
+            before = self.times.get(name, (0.0, 0.0))
+            self.times[name] = (before[0] + wall, before[1] + cpu)
 
-    def since(self, before: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-        """What came to the stages since an earlier state."""
-        old = {name: before.get(name, (0.0, 0.0)) for name in self.seconds}
-        return {
-            name: (wall - old[name][0], cpu - old[name][1])
-            for name, (wall, cpu) in self.state().items()
-            if (wall, cpu) != old[name]
-        }
-
-    def recall(self, seconds: Mapping[str, Sequence[float]]) -> None:
-        """Add what stages took in an earlier run.
-
-        Args:
-            seconds: stage to wall-clock and CPU seconds.
-        """
-        for name, (wall, cpu) in seconds.items():
-            self.seconds[name] = self.seconds.get(name, 0.0) + wall
-            self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + cpu
+    def since(self, before: Mapping[str, tuple[float, float]]) -> dict[str, list[float]]:
+        """Seconds that stages took since ``times`` was ``before``."""
+        changed = {name: times for name, times in self.times.items() if times != before.get(name)}
+        return {name: np.subtract(times, before.get(name, 0)).tolist() for name, times in changed.items()}
 
     def table(self) -> str:
         """The stages in their order, and their sum."""
-        rows = [(name, self.seconds[name], self.cpu_seconds[name]) for name in self.seconds]
-        rows.append(("total", sum(self.seconds.values()), sum(self.cpu_seconds.values())))
+        rows = [(name, *times) for name, times in self.times.items()]
+        rows.append(("total", sum(wall for _, wall, _ in rows), sum(cpu for _, _, cpu in rows)))
         width = max(len(name) for name, _, _ in rows) + 5
         lines = [f"{'stage':<{width}}{'wall s':>10}{'CPU s':>9}"]
         return "\n".join([*lines, *(f"{name:<{width}}{wall:10.2f}{cpu:9.2f}" for name, wall, cpu in rows)])
 
 
-class Stage(Protocol):
-    """Gives the result of a stage of a diagnosis."""
-
-    def __call__(
-        self,
-        name: str,
-        made_from: Mapping[str, Any],
-        after: Sequence[str],
-        make: Callable[[], T],
-        again: Callable[..., T],
-    ) -> T:
-        """As :meth:`KeptResults.stage`."""
-        ...
-
-
 def computed(
-    name: str, made_from: Mapping[str, Any], after: Sequence[str], make: Callable[[], T], again: Callable[..., T]
+    name: str, made_from: Mapping[str, Any], after: Sequence[str], make: Callable[[], T], restore: Callable[..., T]
 ) -> T:
-    """A stage whose result is kept nowhere."""
+    """Compute the result of a stage and keep it nowhere."""
     return make()
 
 
 class KeptResults:
     """Results of one case in its unfinished folder.
 
-    ``incomplete.json`` lists each stage with a hash of what it was made from (scan, weights, options, stages before),
-    and the SHA-256 of its files. A stage is taken from its files when both agree; else it is done again.
-    A file that cannot be written is kept in ``failed``, and the others are written.
+    ``incomplete.json`` lists each stage with a hash of its inputs (scan, weights, options, earlier stages) and the
+    SHA-256 of its files. If both agree, the result is read from the files; otherwise the stage is computed again.
+    A file that cannot be written is listed in ``failed``, and the others are written.
 
     Args:
-        folder: of the case, not finished.
-        case_id: its name.
-        affine: of its volumes, voxel index to RAS mm.
-        clock: measures the stages; one that is taken from its files counts with the seconds that it took.
-        scan_sha256: of the scan, for whoever has another one of this name.
+        folder: unfinished folder of the case.
+        case_id: name of the case.
+        affine: affine of its volumes, voxel index to RAS mm.
+        clock: measures the stages; a stage that is read from its files counts with the seconds of its computation.
+        scan_sha256: hash of the scan, to recognise another scan with the same name.
 
     Raises:
         NotWrittenError: when the folder cannot be written to.
@@ -141,23 +118,23 @@ class KeptResults:
         made_from: Mapping[str, Any],
         after: Sequence[str],
         make: Callable[[], T],
-        again: Callable[..., T],
+        restore: Callable[..., T],
     ) -> T:
-        """Result of a stage: from its files when they are there, else computed and written.
+        """Result of a stage: read from its files if they are valid, otherwise computed and written.
 
         Args:
-            name: of the stage.
-            made_from: what decides its result, besides the stages before; plain values.
-            after: stages before, whose results it uses.
-            make: computes it; a dataclass of arrays (X, Y, Z), each a file of its own, and of plain values.
-            again: makes it from the same arrays and values; lists are tuples.
+            name: name of the stage.
+            made_from: inputs that determine the result, besides earlier stages; plain values.
+            after: earlier stages whose results it uses.
+            make: computes the result: a dataclass of arrays (X, Y, Z), each written to its own file, and plain values.
+            restore: makes the result from the same arrays and values, lists as tuples.
 
         Returns:
             The result.
         """
         if self._is_kept(name, made_from, after):
-            return again(**self._read(name))
-        before = self.clock.state()
+            return restore(**self._read(name))
+        before = dict(self.clock.times)
         result = make()
         seconds = self.clock.since(before)
         arrays, values = _parts(result)
@@ -169,13 +146,13 @@ class KeptResults:
     def files(
         self, name: str, made_from: Mapping[str, Any], after: Sequence[str], write: Callable[[], Sequence[Path]]
     ) -> None:
-        """Write files that are made of the results of stages, unless they are there.
+        """Write files made from the results of stages, unless valid files exist.
 
         Args:
-            name: of the files, for whoever reads that they could not be written.
+            name: name of the files in messages.
             made_from: as in :meth:`stage`.
             after: as in :meth:`stage`.
-            write: writes them into the folder, and gives their paths.
+            write: writes the files into the folder and returns their paths.
         """
         if self._is_kept(name, made_from, after):
             return
@@ -185,27 +162,23 @@ class KeptResults:
         self._note(name, written, {})
 
     def named_when_failed(self, name: str) -> AbstractContextManager[None]:
-        """Let an error count as that of a file, and go on; out of memory is raised.
-
-        Args:
-            name: of the file or files.
-        """
+        """Record an error under the name of a file and continue; out of memory is raised."""
         return noted_when_unwritten(self.failed, name, self.case_id)
 
     @property
-    def stages(self) -> list[str]:
-        """Stages so far."""
-        return list(self._keys)
+    def stages(self) -> tuple[str, ...]:
+        """Stages and files so far."""
+        return tuple(self._keys)
 
     def finish(self) -> None:
-        """End the case: nothing is left in the folder but what was asked for this time.
+        """Remove the list of stages, and results that this run did not ask for.
 
         Raises:
-            ValueError: when files could not be written; the folder stays as it is.
+            ValueError: when files could not be written; the folder is not changed.
         """
         if self.failed:
             reasons = "".join(f"\n    {reason}" for reason in self.failed.values())
-            raise ValueError(f"Case {self.case_id}: not all files could be written, the others are:{reasons}")
+            raise ValueError(f"Case {self.case_id}: some files could not be written, the others are complete:{reasons}")
         for name in set(self._stages) - set(self._keys):
             self._forget(name)
         for name in INTERMEDIATE:
@@ -214,22 +187,23 @@ class KeptResults:
 
     def _is_kept(self, name: str, made_from: Mapping[str, Any], after: Sequence[str]) -> bool:
         before = {other: self._keys[other] for other in after}
-        key = self._keys[name] = _digest({"stage": name, "made from": made_from, "after": before})
+        inputs = json.dumps({"stage": name, "made from": made_from, "after": before}, sort_keys=True)
+        key = self._keys[name] = hashlib.sha256(inputs.encode()).hexdigest()
         kept = self._stages.get(name)
-        if kept is None or kept["key"] != key or not all(self._is_whole(*file) for file in kept["files"].items()):
+        if kept is None or kept["key"] != key:
             return False
-        self.clock.recall(kept.get("seconds", {}))
-        _logger.info("Case %s: %s, taken from an earlier run", self.case_id, name)
+        paths = {self.folder / file: sha256 for file, sha256 in kept["files"].items()}
+        if not all(path.is_file() and file_digest(path) == sha256 for path, sha256 in paths.items()):
+            return False
+        self.clock.add(kept.get("seconds", {}))
+        _logger.info("Case %s: %s, result of an earlier run reused", self.case_id, name)
         return True
-
-    def _is_whole(self, name: str, sha256: str) -> bool:
-        path = self.folder / name
-        return path.is_file() and file_digest(path) == sha256
 
     def _read(self, name: str) -> dict[str, Any]:
         kept = self._stages[name]
         arrays = {array: read_volume(volume_path(self.folder, self.case_id, array), array) for array in kept["arrays"]}
-        return {**arrays, **{key: _frozen(value) for key, value in kept["values"].items()}}
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in kept["values"].items()}
+        return {**arrays, **values}
 
     def _write_volume(self, name: str, volume: np.ndarray) -> Path | None:
         path = volume_path(self.folder, self.case_id, name)
@@ -238,7 +212,7 @@ class KeptResults:
         return None if path.name in self.failed else path
 
     def _note(self, name: str, files: Sequence[Path | None], more: Mapping[str, Any]) -> None:
-        """Note a stage in the manifest, when all its files are written; what it had before is gone."""
+        """Replace the entry of a stage, and its files; without an entry if a file could not be written."""
         written = [path for path in files if path is not None]
         self._forget(name, written)
         if len(written) == len(files):
@@ -246,7 +220,7 @@ class KeptResults:
             self._stages[name] = {"key": self._keys[name], "files": digests, **more}
         try:
             self._save()
-        except OSError as error:  # the results are there all the same, and only cannot be taken up again
+        except OSError as error:  # the results are complete, but a later run cannot reuse them
             _logger.warning("Case %s: %s", self.case_id, error)
 
     def _forget(self, name: str, but: Sequence[Path] = ()) -> None:
@@ -260,7 +234,7 @@ class KeptResults:
 
 
 def volume_digest(volume: np.ndarray, affine: np.ndarray) -> str:
-    """SHA-256 of voxels and their place: whatever reads the same CT finds the same.
+    """SHA-256 of voxels and affine, whatever the memory layout.
 
     Args:
         volume: CT in HU (X, Y, Z).
@@ -272,32 +246,22 @@ def volume_digest(volume: np.ndarray, affine: np.ndarray) -> str:
         True
     """
     digest = hashlib.sha256(f"{volume.dtype} {volume.shape} {np.asarray(affine, float).tolist()}".encode())
-    digest.update(np.ascontiguousarray(volume.T).data)  # x is fastest in memory, as a rule
+    digest.update(np.ascontiguousarray(volume.T).data)  # usually no copy: x is mostly fastest in memory
     return digest.hexdigest()
 
 
 def _parts(result: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and plain values of a dataclass."""
-    content = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-    arrays = {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
-    values = {name: _plain(value) for name, value in content.items() if name not in arrays}
-    return arrays, values
-
-
-def _plain(value: Any) -> Any:
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    """Arrays, and the other fields as plain values."""
+    arrays = {name: value for name, value in vars(result).items() if isinstance(value, np.ndarray)}
+    return arrays, {
+        name: dataclasses.asdict(value) if isinstance(value, Scores) else value
+        for name, value in vars(result).items()
+        if name not in arrays
+    }
 
 
 def _read_stages(path: Path) -> dict[str, dict[str, Any]]:
-    """Stages of an earlier run; none when there was none, or when somebody changed its file."""
+    """Stages of an earlier run; empty if there was none or its file is damaged."""
     try:
         stages = json.loads(path.read_text(encoding="utf-8"))["stages"]
         return {name: stages[name] for name in stages if {"key", "files"} <= set(stages[name])}

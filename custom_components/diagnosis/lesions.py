@@ -1,4 +1,4 @@
-"""Lesion classes of a CT, and what of them is infection."""
+"""Lesion classes of a CT, and its infection."""
 
 import logging
 import math
@@ -19,14 +19,14 @@ from scipy import ndimage
 
 _logger = logging.getLogger(__name__)
 
-# Sources of the infection, and how reports call the first.
+# Sources of the infection, and the name of the first in reports.
 EITHER, VBNET = "either", "vbnet"
 EITHER_SOURCE = f"{VBNET_SOURCE} or lesion network (ground-glass, consolidation)"
-# Seconds between two lines of the log about one scan.
+# Seconds between two log lines on the progress of a scan.
 LOG_EVERY_S = 30.0
-# Slices that are looked at together; the probabilities of so many are held at once.
+# Slices that are processed together, with their probabilities in memory.
 CHUNK = 16
-# Slices by which the search is extended where an effusion continues.
+# Number of slices by which the search is extended along an effusion.
 EXTENSION = 4
 
 
@@ -35,9 +35,9 @@ class LesionMap:
     """Lesion classes of a CT.
 
     Args:
-        slices: that were searched, as indices of the array along the body's axis.
-        lesions: 0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion, uint8 (X, Y, Z); None when they
-            were left out.
+        slices: indices of the searched slices, along the array axis that is nearest to head-feet.
+        lesions: 0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion, uint8 (X, Y, Z); None if not
+            searched.
     """
 
     slices: tuple[int, ...] = ()
@@ -45,20 +45,20 @@ class LesionMap:
 
 
 def find_lesions(image: MetaTensor, masks: LungMasks, bundle: BundleNetwork, case: str = "unknown") -> LesionMap:
-    """Classify the lesions of a CT: voxel for voxel what the bundle's own inference gives with the same lungs.
+    """Segment the lesion classes of a CT; each voxel is equal to the bundle's own inference with the same lungs.
 
-    Where the bundle limits lesions to the lungs (``within_lungs``), only slices are searched whose lesions may stay:
-    those that show lung, the next ones, and those into which an effusion continues from there. The network sees each
-    slice alone, so that the others do not matter.
+    If the bundle limits lesions to the lungs (``within_lungs``), only slices are searched that can keep a lesion:
+    slices with lung, their neighbours, and slices into which an effusion continues. The network processes each slice
+    independently, so the other slices have no influence.
 
     Args:
         image: CT in HU, (1, X, Y, Z), stored in any orientation.
-        masks: its lungs.
+        masks: lungs of the CT.
         bundle: ``covid_seg_bundle``.
-        case: its name, for messages.
+        case: name of the case, for messages.
 
     Returns:
-        The lesions, and which slices were searched.
+        The lesions and the searched slices.
     """
     steps = bundle.steps
     item = steps.apply("to_body", {"image": image, "case_id": case})
@@ -73,13 +73,13 @@ def find_lesions(image: MetaTensor, masks: LungMasks, bundle: BundleNetwork, cas
         searched |= missing
         wanted = _with_effusion(lesions[0].numpy(), near, searched)
     item["pred"] = MetaTensor(lesions).copy_meta_from(body)
-    known = {"native": image, "lung": masks.lung_like(image), LUNG_NOTES: ""}  # noted with the masks
+    known = {"native": image, "lung": masks.lung_like(image), LUNG_NOTES: ""}  # the notes are reported with the masks
     found = steps.apply("clean_up", {**steps.apply("from_body", item), **known})["pred"]
     return LesionMap(tuple(sorted(set(of_image[searched].tolist()))), np.asarray(found[0]).astype(np.uint8))
 
 
 def _slices_of(image: MetaTensor, body: MetaTensor) -> np.ndarray:
-    """For each slice of the upright body, the last axis, the index of the image's slice that it is."""
+    """Index of the image's slice for each slice of the upright body, along its last axis."""
     axis = slice_axis_of(image.affine.numpy())
     points = np.zeros((4, body.shape[-1]))
     points[2], points[3] = np.arange(body.shape[-1]), 1
@@ -88,7 +88,7 @@ def _slices_of(image: MetaTensor, body: MetaTensor) -> np.ndarray:
 
 
 def _search(item: dict, places: np.ndarray, bundle: BundleNetwork, lesions: torch.Tensor) -> None:
-    """Fill in the lesions of some slices of the body; the progress is logged at first, and then every half minute."""
+    """Fill in the lesions of some slices of the body; the progress is logged at the start and every half minute."""
     body, logged = item["image"], -math.inf
     for start in range(0, len(places), CHUNK):
         if time.monotonic() - logged >= LOG_EVERY_S:
@@ -102,7 +102,7 @@ def _search(item: dict, places: np.ndarray, bundle: BundleNetwork, lesions: torc
 
 
 def _with_effusion(lesions: np.ndarray, near: np.ndarray, searched: np.ndarray) -> np.ndarray:
-    """The slices searched, and those beyond into which an effusion of the slices near the lungs may continue."""
+    """The searched slices, and further slices into which an effusion near the lungs may continue."""
     effusion = np.isin(lesions, BESIDE_LUNG)
     if not effusion[..., searched & ndimage.binary_dilation(~searched)].any():
         return searched
@@ -119,8 +119,8 @@ class Infection:
     """Infection of a CT.
 
     Args:
-        infection: 0/1, uint8 (X, Y, Z), inside the lungs; None when it is unknown.
-        infection_source: what found it, in words; None likewise.
+        infection: 0/1, uint8 (X, Y, Z), inside the lungs; None if unknown.
+        infection_source: the method in words; None if unknown.
     """
 
     infection: np.ndarray | None = None
@@ -128,10 +128,10 @@ class Infection:
 
 
 def check_infection_by(infection_by: str) -> None:
-    """Refuse a source of infection that there is not.
+    """Check the name of the source of infection.
 
     Raises:
-        ValueError: naming the two that there are.
+        ValueError: names the two sources.
     """
     if infection_by not in (EITHER, VBNET):
         near = did_you_mean(str(infection_by), (EITHER, VBNET), prefix="")
@@ -141,17 +141,17 @@ def check_infection_by(infection_by: str) -> None:
 def find_infection(masks: LungMasks, lesions: LesionMap, infection_by: str = EITHER) -> Infection:
     """Decide which voxels of the lungs are infected.
 
-    VB-Net sees the volume at 3 mm and misses faint ground-glass; the lesion network sees it slice by slice and misses
-    others. Ground-glass and consolidation are infection, effusion is not. Ouyang et al. 2020 take VB-Net's alone.
-    `docs/real_check.md` has what each source measures.
+    VB-Net works on the volume at 3 mm and misses faint ground-glass; the lesion network works on slices and misses
+    other infection. Ground-glass and consolidation are infection, effusion is not. Ouyang et al. 2020 use only VB-Net.
+    `docs/real_check.md` compares the scores of both.
 
     Args:
-        masks: lungs, and what VB-Net found.
+        masks: lungs, and the infection found by VB-Net.
         lesions: lesion classes of the same CT, limited to the lungs and their margin, or none.
-        infection_by: ``either`` (VB-Net or the lesion network), or ``vbnet``.
+        infection_by: ``either`` (VB-Net or the lesion network) or ``vbnet``.
 
     Returns:
-        The infection, unknown without VB-Net's.
+        The infection; unknown without VB-Net.
 
     Example:
         >>> lungs, vbnet, classes = (np.array([[row]], np.uint8) for row in ([1, 1, 1, 0], [1, 0, 0, 0], [0, 2, 3, 1]))

@@ -1,4 +1,4 @@
-"""Where lung and infection masks of a raw CT are from: VB-Net, the lungmask package, or threshold and morphology."""
+"""Lung and infection masks of a CT: by VB-Net, the lungmask package, or threshold and morphology."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -19,22 +19,22 @@ from monai.data import MetaTensor
 LUNGMASK_SOURCE = "lungmask (Hofmanninger et al. 2020)"
 
 NO_INFECTION = (
-    "Infection was not segmented: VB-Net, which it needs, has no weights. So the infection ratio is unknown. Train it "
+    "Infection was not segmented, and the infection ratio is unknown: VB-Net has no weights. Train it "
     "(covid_cap_bundle, configs/segment_train.yaml), or give --segment_weights."
 )
 
 
 @dataclass(frozen=True)
 class LungMasks:
-    """Masks of one CT, on its own grid.
+    """Masks on the grid of a CT.
 
     Args:
         lungs: 0 background, 1 left, 2 right lung, uint8 (X, Y, Z).
-        lung_source: what made them, in words.
-        vbnet_infection: infection that VB-Net finds inside the lungs, 0/1, uint8 (X, Y, Z); None when it found none to
-            trust, or has no weights.
-        not_done: what was left out, in sentences.
-        warnings: what speaks against the lungs, in sentences.
+        lung_source: the method in words.
+        vbnet_infection: infection by VB-Net inside the lungs, 0/1, uint8 (X, Y, Z); None without weights or plausible
+            lungs of VB-Net.
+        not_done: sentences on results that are missing.
+        warnings: sentences on implausible lungs.
     """
 
     lungs: np.ndarray
@@ -50,15 +50,15 @@ class LungMasks:
 
 
 def find_lungs(image: MetaTensor, steps: BundleSteps | None = None, lungmask: Any = None) -> LungMasks:
-    """Find lungs and, with VB-Net, infection.
+    """Segment lungs and, with VB-Net, infection.
 
-    Lungs are lungmask's when it is given, else those of the step ``masks``: VB-Net's, or without it those of threshold
-    and morphology. These also step in where VB-Net finds no plausible lungs; ``not_done`` then says so.
+    Lungs are segmented by ``lungmask`` if given, otherwise by the step ``masks``: VB-Net or, without its weights,
+    threshold and morphology. The latter also replace VB-Net if it finds no plausible lungs, as ``not_done`` then says.
 
     Args:
         image: CT in HU, (1, X, Y, Z), stored in any orientation.
-        steps: of ``covid_cap_bundle``, or None.
-        lungmask: gives the lungs (X, Y, Z) of a CT as :class:`Lungmask` does, or None.
+        steps: steps of ``covid_cap_bundle``, or None.
+        lungmask: returns the lungs (X, Y, Z) of a CT, as :class:`Lungmask`; or None.
 
     Returns:
         The masks.
@@ -74,7 +74,7 @@ def find_lungs(image: MetaTensor, steps: BundleSteps | None = None, lungmask: An
         item = (steps or BundleSteps()).apply("masks", item)
     except ValueError as error:
         item = BundleSteps().apply("masks", item)
-        not_done = (f"Lungs and infection by VB-Net: {error} So infection and its ratio are unknown.",)
+        not_done = (f"Lungs and infection by VB-Net: {error} Infection and its ratio are unknown.",)
     infection, sides = (np.asarray(item[key][0]) if key in item else None for key in ("infection", SIDES_KEY))
     if infection is None:
         not_done = not_done or (NO_INFECTION,)
@@ -84,13 +84,13 @@ def find_lungs(image: MetaTensor, steps: BundleSteps | None = None, lungmask: An
 
 
 class Lungmask:
-    """Lungs by the package lungmask (J. Hofmanninger et al. 2020), an optional one; its weights are never downloaded.
+    """Lungs by the optional package lungmask (J. Hofmanninger et al. 2020); weights are never downloaded.
 
     Args:
         weights: file of one of its models, such as ``unet_r231-d5d2fc3d.pth``.
 
     Raises:
-        ValueError: when the package is not installed, the file is not there, or it holds more than tensors.
+        ValueError: when the package is not installed, or the file is missing or contains other objects than tensors.
     """
 
     def __init__(self, weights: str | Path) -> None:
@@ -100,10 +100,8 @@ class Lungmask:
                 "--lungmask_weights."
             )
         if not Path(weights).is_file():
-            raise ValueError(f"No weights of lungmask at {weights}. Download a model of it, or correct the path.")
-        read_state_dict(
-            Path(weights), option="--lungmask_weights"
-        )  # lungmask itself leaves it to PyTorch's default whether objects are unpickled
+            raise ValueError(f"No weights of lungmask at {weights}. Download one of its models, or correct the path.")
+        read_state_dict(Path(weights), option="--lungmask_weights")  # lungmask itself may unpickle any object
         from lungmask import LMInferer
 
         self._inferer = LMInferer(modelpath=str(weights), force_cpu=not torch.cuda.is_available(), tqdm_disable=True)

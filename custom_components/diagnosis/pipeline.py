@@ -18,7 +18,7 @@ from custom_components.diagnosis.bundle_network import (
     find_bundle,
     precision_settings,
 )
-from custom_components.diagnosis.classification import classification_again, classify
+from custom_components.diagnosis.classification import Classification, classify
 from custom_components.diagnosis.kept_results import Stage, StageClock, computed, volume_digest
 from custom_components.diagnosis.lesions import (
     EITHER,
@@ -43,31 +43,31 @@ _logger = logging.getLogger(__name__)
 
 CAP_BUNDLE, SEG_BUNDLE = "covid_cap_bundle", "covid_seg_bundle"
 CLASSIFIER, LESIONS, SEGMENTER = "COVID-19 or CAP", "lesion classes", "lungs and infection (VB-Net)"
-# Where a bundle has its weights, when none are named.
+# Default weights in a bundle.
 CAP_WEIGHTS = SEG_WEIGHTS = "models/model.pt"
 SEGMENT_WEIGHTS = "models/vbnet.pt"
 
 NO_CLASSIFIER = (
     "COVID-19 or community-acquired pneumonia: not done. The classifier has no weights, and no probability is given "
-    "without. There are no clinical weights to come with it. Train it (train.yaml, size_balanced.yaml, "
+    "without them. No weights for clinical CT are included. Train the classifier (train.yaml, size_balanced.yaml, "
     "then evaluation with ensemble.yaml: docs/README.md of covid_cap_bundle), or give --cap_weights."
 )
 NO_LESIONS = (
     "Lesion classes: not done. Their network has no weights; restore those of covid_seg_bundle, or give --seg_weights."
 )
-LESIONS_LEFT_OUT = "Lesion classes: left out, as asked for (--no-lesion_classes)."
-NO_RATIO = "P_final: not given, since the infection ratio is unknown, which weights the two branches."
+LESIONS_LEFT_OUT = "Lesion classes: not done, as requested (--no-lesion_classes)."
+NO_RATIO = "P_final: not given. The infection ratio, which weights the two branches, is unknown."
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Files of weights; None takes those of the bundle where it has them.
+    """Files of weights; None is the bundle's default file, if it exists.
 
     Args:
-        cap: of the classifier.
-        seg: of the lesion classes.
-        segment: of VB-Net.
-        lungmask: of the package lungmask, used only when given.
+        cap: weights of the classifier.
+        seg: weights for the lesion classes.
+        segment: weights of VB-Net.
+        lungmask: weights of the package lungmask; None does not use the package.
     """
 
     cap: Path | None = None
@@ -76,29 +76,29 @@ class Weights:
     lungmask: Path | None = None
 
     def check(self) -> None:
-        """Check that the files are there.
+        """Check that the files exist.
 
         Raises:
             ValueError: names the file and its option.
         """
         for name, file in vars(self).items():
             if file is not None and not file.is_file():
-                raise ValueError(f"No weights at {file}. Correct the path, or leave --{name}_weights out.")
+                raise ValueError(f"No weights at {file}. Correct the path, or leave out --{name}_weights.")
 
 
 class Diagnosis:
-    """All networks that there are weights for, ready for any number of scans.
+    """All networks that have weights, loaded once for any number of scans.
 
     Args:
         weights: files of weights.
-        bundles_dir: folder that holds the bundles; None looks beside the package.
-        lesion_classes: whether to search for lesions.
-        precision: ``auto`` (bfloat16 where the CPU computes it), ``fp32`` or ``bf16``.
-        include_patient_id: whether the findings name the patient's ID.
-        infection_by: ``either`` (VB-Net or the lesion network, where lesions are searched for), or ``vbnet``.
+        bundles_dir: folder that contains the bundles; None searches next to the package.
+        lesion_classes: whether to segment lesion classes.
+        precision: ``auto`` (bfloat16 if the CPU supports it), ``fp32`` or ``bf16``.
+        include_patient_id: whether the findings contain the PatientID.
+        infection_by: ``either`` (VB-Net or, with lesion classes, the lesion network) or ``vbnet``.
 
     Raises:
-        ValueError: when weights or a bundle that were named are missing or do not fit.
+        ValueError: when given weights or the bundle for them are missing or do not fit.
     """
 
     def __init__(
@@ -115,7 +115,9 @@ class Diagnosis:
         precision_settings(precision)
         check_infection_by(infection_by)
         if weights.seg is not None and not lesion_classes:
-            raise ValueError(f"{weights.seg.name} is for the lesion classes, which are left out. Leave out one option.")
+            raise ValueError(
+                f"--seg_weights {weights.seg.name} contradicts --no-lesion_classes. Leave out one of them."
+            )
         cap = _bundle(CAP_BUNDLE, bundles_dir, weights.cap or weights.segment)
         seg = _bundle(SEG_BUNDLE, bundles_dir, weights.seg)
         cap_weights = _weights(cap, weights.cap, CAP_WEIGHTS)
@@ -126,11 +128,11 @@ class Diagnosis:
         self.classifier = _network(cap, cap_weights, CLASSIFIER, precision, "--cap_weights")
         self.lesions = _network(seg, seg_weights, LESIONS, precision, "--seg_weights")
         self.segmenter = _network(cap, segment_weights, SEGMENTER, precision, "--segment_weights", "segment_")
-        self.of_masks = self.segmenter.steps if self.segmenter else BundleSteps(cap)
+        self.mask_steps = self.segmenter.steps if self.segmenter else BundleSteps(cap)
         self.lungmask = Lungmask(weights.lungmask) if weights.lungmask else None
         places = ((CAP_BUNDLE, cap, SEGMENT_WEIGHTS), (SEG_BUNDLE, seg, SEG_WEIGHTS), (CAP_BUNDLE, cap, CAP_WEIGHTS))
         self._looked_for = [
-            f"{usual} of {name} ({found or 'not found beside the package'})" for name, found, usual in places
+            f"{default} of {name} ({found or 'not found next to the package'})" for name, found, default in places
         ]
         self._settings = {
             "version": __version__,
@@ -141,17 +143,17 @@ class Diagnosis:
         }
 
     def __call__(self, scan: ScanSource | str | Path | MetaTensor, case_id: str = "scan") -> ScanFindings:
-        """Find out about one scan.
+        """Diagnose one scan.
 
         Args:
             scan: NIfTI file, folder of a DICOM study, or a CT in HU (1, X, Y, Z) with its affine (RAS mm).
-            case_id: name of a CT that is in memory.
+            case_id: name of a CT in memory.
 
         Returns:
-            The findings, on the CT's own grid.
+            The findings, on the grid of the CT.
 
         Raises:
-            ValueError: naming the case, when it is no chest CT that can be read, or shows no plausible lungs.
+            ValueError: naming the case, when it is not a readable chest CT, or no plausible lungs are found.
         """
         if isinstance(scan, MetaTensor):
             given = GivenVolume(scan, case_id)
@@ -160,56 +162,37 @@ class Diagnosis:
         return self.find(source, read_image(source))
 
     def find(self, source: ScanSource | GivenVolume, image: MetaTensor, stage: Stage = computed) -> ScanFindings:
-        """As calling it, for a CT that has been read.
+        """Diagnose a CT that is already read.
 
         Args:
             source: the scan; its clock measures the stages.
             image: its CT in HU, (1, X, Y, Z).
-            stage: gives the result of each stage: computes it, or takes it from where an earlier run has put it.
+            stage: computes the result of each stage, or reads it from the files of an earlier run.
 
         Returns:
-            The findings, on the CT's own grid.
+            The findings, on the grid of the CT.
 
         Raises:
-            ValueError: naming the case, when it shows no plausible lungs.
+            ValueError: naming the case, when no plausible lungs are found.
         """
         case, clock = source.case_id, source.clock
         made_from = {"image": volume_digest(np.asarray(image[0]), image.affine.numpy()), **self._settings}
-        masks = stage(
-            "masks",
-            made_from | _network_settings(self.segmenter),
-            (),
-            lambda: self._masks(image, case, clock),
-            LungMasks,
-        )
+        made_from |= _network_settings(self.segmenter)
+        masks: LungMasks = stage("masks", made_from, (), lambda: self._masks(image, case, clock), LungMasks)
         lesions = LesionMap()
         if self.lesions is not None:
-            lesions = stage(
-                "lesions",
-                _network_settings(self.lesions),
-                ("masks",),
-                lambda: self._lesions(image, masks, case, clock),
-                LesionMap,
-            )
+            search = partial(_lesions, image, masks, self.lesions, case, clock)
+            lesions = stage("lesions", _network_settings(self.lesions), ("masks",), search, LesionMap)
         joined = self.lesions is not None and self.infection_by == EITHER
+        join = partial(find_infection, masks, lesions, self.infection_by)
         before = ("masks", "lesions") if joined else ("masks",)
-        infected = stage(
-            "infection",
-            {"by": self.infection_by},
-            before,
-            lambda: find_infection(masks, lesions, self.infection_by),
-            Infection,
-        )
+        infected: Infection = stage("infection", {"by": self.infection_by}, before, join, Infection)
         found = None
         if self.classifier is not None:
-            network, ratio = self.classifier, partial(self._ratio, masks, infected, case, clock)
-            found = stage(
-                "classification",
-                _network_settings(network),
-                ("infection",),
-                lambda: classify(image, masks, ratio(), network, case, clock),
-                classification_again,
-            )
+            predict = partial(_classification, image, masks, infected, self.classifier, case, clock)
+            settings = _network_settings(self.classifier)
+            found = stage("classification", settings, ("infection",), predict, Classification.restored)
+        odd = image.meta.get(NOTES)
         return ScanFindings(
             case_id=case,
             scan_sha256=source.sha256,
@@ -223,45 +206,37 @@ class Diagnosis:
             lesion_slices=lesions.slices,
             series=source.series,
             models=self._models(masks),
-            seconds=dict(clock.seconds),
+            seconds=clock.seconds,
             not_done=self._not_done(masks),
-            warnings=(*_odd(image), *masks.warnings),
-            patient_id=self._patient_id(source),
+            warnings=(*([f"The scan was read, although: {odd}."] if odd else []), *masks.warnings),
+            patient_id=(source.chest.patient_id or None) if self.include_patient_id and source.chest else None,
             **({} if found is None else vars(found)),  # scores and attention
         )
 
     def why_no_network(self) -> str:
-        """Where weights were looked for, when no network has any; else nothing."""
+        """Where weights were searched, if no network has any; otherwise empty."""
         if any((self.classifier, self.lesions, self.segmenter, self.lungmask)):
             return ""
         return (
-            "No network has weights: lungs by threshold are all that is reported. Looked for "
-            f"{', '.join(self._looked_for)}. Give --bundles_dir with the folder that holds both bundles, or files: "
-            "--segment_weights, --seg_weights, --cap_weights."
+            "No network has weights: the reports have lungs by threshold only. Searched for "
+            f"{', '.join(self._looked_for)}. Set --bundles_dir to the folder that contains both bundles, or give "
+            "weights: --segment_weights, --seg_weights, --cap_weights."
         )
 
     def volumes(self) -> tuple[str, ...]:
-        """Names of the masks and maps that a scan gets, as far as is known before it is looked at."""
+        """Names of the masks and maps to expect for a scan."""
         infection = ("infection",) if self.segmenter else ()
         maps = MAPS if self.classifier else ()
         return ("lungs", *infection, *maps, *(("lesions",) if self.lesions else ()))
 
     def _masks(self, image: MetaTensor, case: str, clock: StageClock) -> LungMasks:
-        """Masks, of a CT in HU: that is checked before they are written."""
+        """Lung and infection masks; the CT is checked to be in HU before they are written."""
         _logger.info("Case %s: lungs and infection", case)
         with clock.stage("lungs and infection"):
-            masks = find_lungs(image, self.of_masks, self.lungmask)
-            checked = self.of_masks.apply("check", {"image": image, "lung": masks.lung_like(image), "case_id": case})
-        return replace(masks, warnings=(checked[LUNG_NOTES],) if checked[LUNG_NOTES] else ())
-
-    def _ratio(self, masks: LungMasks, infected: Infection, case: str, clock: StageClock) -> float:
-        with clock.stage("infection ratio"):
-            return math.nan if infected.infection is None else infection_ratio(infected.infection, masks.lungs, case)
-
-    def _lesions(self, image: MetaTensor, masks: LungMasks, case: str, clock: StageClock) -> LesionMap:
-        assert self.lesions is not None
-        with clock.stage("lesion classes"):
-            return find_lesions(image, masks, self.lesions, case)
+            masks = find_lungs(image, self.mask_steps, self.lungmask)
+            item = {"image": image, "lung": masks.lung_like(image), "case_id": case}
+            notes = self.mask_steps.apply("check", item)[LUNG_NOTES]
+        return replace(masks, warnings=(notes,) if notes else ())
 
     def _models(self, masks: LungMasks) -> tuple[Model, ...]:
         used = self.segmenter is not None and masks.vbnet_infection is not None
@@ -280,10 +255,6 @@ class Diagnosis:
             left_out.append(NO_LESIONS)
         return tuple(left_out)
 
-    def _patient_id(self, source: ScanSource | GivenVolume) -> str | None:
-        chest = source.chest if self.include_patient_id else None
-        return (chest.patient_id or None) if chest is not None else None
-
 
 def _network(
     bundle: Path | None, weights: Path | None, name: str, precision: str, option: str, prefix: str = ""
@@ -296,36 +267,43 @@ def _network(
 def _bundle(name: str, bundles_dir: str | Path | None, needed_for: Path | None) -> Path | None:
     found = find_bundle(name, bundles_dir)
     if found is None and needed_for is not None:
-        raise ValueError(f"{name} was not found beside the package, which {needed_for.name} needs. Give --bundles_dir.")
+        raise ValueError(f"{needed_for.name} needs {name}, which is not next to the package. Give --bundles_dir.")
     return found
 
 
-def _weights(bundle: Path | None, given: Path | None, usual: str) -> Path | None:
+def _weights(bundle: Path | None, given: Path | None, default: str) -> Path | None:
     if given is not None:
         return given
-    return bundle / usual if bundle is not None and (bundle / usual).is_file() else None
+    return bundle / default if bundle is not None and (bundle / default).is_file() else None
 
 
 def read_image(source: ScanSource) -> MetaTensor:
-    """Read the CT of a scan; its clock measures it.
+    """Read the CT of a scan and measure the time.
 
     Returns:
         HU, float32 (1, X, Y, Z).
 
     Raises:
-        ValueError: naming the case, when it is no CT volume that can be read.
+        ValueError: naming the case, when it is not a readable CT volume.
     """
     source.case_id  # noqa: B018 (finding the series is a stage of its own)
     with source.clock.stage("read"):
         return source.image()
 
 
-def _odd(image: MetaTensor) -> tuple[str, ...]:
-    """What was odd about the CT when it was read, as a sentence."""
-    odd = image.meta.get(NOTES)
-    return (f"The scan was read, although: {odd}.",) if odd else ()
-
-
 def _network_settings(network: BundleNetwork | None) -> dict[str, Any]:
-    """What decides the output of a network."""
     return {"network": None if network is None else asdict(network.model)}
+
+
+def _lesions(image: MetaTensor, masks: LungMasks, network: BundleNetwork, case: str, clock: StageClock) -> LesionMap:
+    with clock.stage("lesion classes"):
+        return find_lesions(image, masks, network, case)
+
+
+def _classification(
+    image: MetaTensor, masks: LungMasks, infected: Infection, network: BundleNetwork, case: str, clock: StageClock
+) -> Classification:
+    with clock.stage("infection ratio"):
+        infection = infected.infection
+        ratio = math.nan if infection is None else infection_ratio(infection, masks.lungs, case)
+    return classify(image, masks, ratio, network, case, clock)

@@ -1,4 +1,4 @@
-"""Scans one after the other: a bad one is reported and the rest go on; what is finished is not done again."""
+"""Process scans one after the other: failures are reported and the queue continues; finished cases are skipped."""
 
 import logging
 import time
@@ -9,27 +9,26 @@ from pathlib import Path
 from custom_components.datalists.case_files import natural_key
 from custom_components.datalists.case_problems import can_be_file_name
 from custom_components.diagnosis.case_folder import case_folder, is_finished, scan_of, unfinished
-from custom_components.diagnosis.scan_source import EXPECTED, NOT_ALONE, ScanSource
+from custom_components.diagnosis.scan_source import EXPECTED, NOT_ALONE, ScanSource, is_nifti
 from custom_components.dicom.identifiers import raw_uid
 from custom_components.dicom.series import holds_dicom
 from custom_components.dicom.study import dicom_files, patient_of, read_header
 from custom_components.engines.case_evaluator import raise_out_of_memory
 from custom_components.engines.root_cause import root_cause
 from custom_components.files.atomic import writable_folder
-from custom_components.images.ct_reader import NIFTI_SUFFIXES
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass
 class QueueResult:
-    """What became of the scans.
+    """Result of a queue.
 
     Args:
-        done: cases that were finished now.
-        skipped: cases that had been finished before.
-        failed: reason by case; a scan that could not be named goes by its place in the queue.
-        seconds: that the queue took.
+        done: cases finished in this run.
+        skipped: cases finished in an earlier run.
+        failed: reason by case; a scan without a name is listed by its position in the queue.
+        seconds: duration of the run.
     """
 
     done: list[str] = field(default_factory=list)
@@ -39,7 +38,7 @@ class QueueResult:
 
     @property
     def scans_an_hour(self) -> float:
-        """How many scans as those that were finished now an hour has room for; those skipped took no time."""
+        """Scans per hour, from those finished in this run; skipped scans take no time."""
         return 3600 * len(self.done) / self.seconds if self.seconds else 0.0
 
 
@@ -51,42 +50,42 @@ def scan_sources(path: str | Path) -> list[ScanSource]:
             study each, at any depth.
 
     Returns:
-        The scans in natural order of their names. No two folders of one study are two scans.
+        The scans in natural order of their names. A study in several folders is one scan.
 
     Raises:
-        ValueError: when there is nothing of the kind.
+        ValueError: when there is no scan.
     """
     given = Path(path).expanduser()
     if not given.exists():
         raise ValueError(f"{given} does not exist. {EXPECTED}.")
     if given.is_file():
-        if not _is_nifti(given):
-            raise ValueError(f"{given.name} is a file of another kind. {EXPECTED}.")
+        if not is_nifti(given):
+            raise ValueError(f"The type of {given.name} is not supported. {EXPECTED}.")
         return [ScanSource(given)]
-    volumes = [child for child in _children(given) if child.is_file() and _is_nifti(child)]
+    volumes = [child for child in _children(given) if child.is_file() and is_nifti(child)]
     sources = [ScanSource(found) for found in (*volumes, *_studies(given))]
     if not sources:
-        raise ValueError(f"{given} holds neither NIfTI files nor DICOM studies. {EXPECTED}.")
+        raise ValueError(f"{given} contains neither NIfTI files nor DICOM studies. {EXPECTED}.")
     return sources
 
 
 def run_queue(
     sources: Sequence[ScanSource], output_dir: str | Path, process: Callable[[ScanSource, Path], None]
 ) -> QueueResult:
-    """Process scans in their order, each into ``<output_dir>/<case>``.
+    """Process scans in the given order, each into ``<output_dir>/<case>``.
 
-    The files of a case are written into ``<case>.incomplete``, which becomes ``<case>`` when ``process`` has ended
-    without an error, and stays for the next run otherwise. A case whose report is there already is skipped. A scan
-    whose name another scan has, such as two series with one SeriesInstanceUID, gets a name of its own.
+    The files of a case are written to ``<case>.incomplete``, which becomes ``<case>`` when ``process`` ends without
+    an error, and is kept for the next run otherwise. A case with a report is skipped. If two scans have the same name,
+    such as two series with one SeriesInstanceUID, one of them gets another name.
 
     Args:
         sources: the scans.
-        output_dir: folder that gets a folder for each case.
-        process: writes the files of a scan into a folder, ``report.json`` among them; files of an earlier run may be
-            there.
+        output_dir: folder for the folders of the cases.
+        process: writes the files of a scan, including ``report.json``, into a folder that may contain files of an
+            earlier run.
 
     Returns:
-        What became of them.
+        Finished, skipped and failed cases.
 
     Raises:
         ValueError: when ``output_dir`` cannot be written to.
@@ -95,41 +94,44 @@ def run_queue(
     named: dict[str, Path] = {}
     started = time.monotonic()
     for number, given in enumerate(sources, start=1):
-        place, source = f"{number} of {len(sources)}", replace(given)  # what a source has read goes with it
+        place, source = f"{number} of {len(sources)}", replace(given)  # a copy, so that what it reads can be freed
         try:
-            source = _named_apart(source, target, named)
-            _one(source, target, process, result, place)
+            source = _with_unique_name(source, target, named)
+            _process_one(source, target, process, result, place)
         except Exception as error:
             raise_out_of_memory(error)
             name = _name(source, place)
-            result.failed[name] = _reason(error, source, name)
-            _logger.error("Case %s failed: %s", name, result.failed[name])
+            reason = root_cause(error, name)
+            if not is_nifti(source.path):  # the name of a DICOM folder may be the patient's
+                reason = reason.replace(str(source.path), "<the folder of the scan>")
+            result.failed[name] = reason
+            _logger.error("Case %s failed: %s", name, reason)
             if (kept := unfinished(target / name)).is_dir():
-                _logger.error("Case %s: its results so far are in %s. The same command resumes it", name, kept)
+                _logger.error("Case %s: its results so far are in %s. Run the same command to continue", name, kept)
     result.seconds = time.monotonic() - started
     return result
 
 
-def _named_apart(source: ScanSource, target: Path, named: dict[str, Path]) -> ScanSource:
-    """The scan under a name that no other scan has, here or in an earlier run; ``named`` holds those of this run."""
+def _with_unique_name(source: ScanSource, target: Path, named: dict[str, Path]) -> ScanSource:
+    """The scan with a name that no other scan has, in this run (``named``) or an earlier one."""
     case = source.case_id
-    there = ScanSource(named[case]).sha256 if case in named else scan_of(target / case)
-    if there and there != source.sha256:
+    other = ScanSource(named[case]).sha256 if case in named else scan_of(target / case)
+    if other and other != source.sha256:
         source = replace(source, suffix=f"_{source.sha256[:12]}")
-        _logger.warning("Case %s: %s. It is called %s here", case, NOT_ALONE, source.case_id)
+        _logger.warning("Case %s: %s. Its name in the results is %s", case, NOT_ALONE, source.case_id)
     named[source.case_id] = source.path
     return source
 
 
-def _one(
+def _process_one(
     source: ScanSource, target: Path, process: Callable[[ScanSource, Path], None], result: QueueResult, place: str
 ) -> None:
     case = source.case_id
     if not can_be_file_name(case):
-        raise ValueError("No folder can be named after this scan. Rename it: letters and digits, 200 bytes at most.")
+        raise ValueError("The name of this scan cannot be a folder name. Rename it: letters and digits, 200 bytes.")
     if is_finished(target / case):
         result.skipped.append(case)
-        _logger.info("Case %s (%s) was finished before: skipped. Remove its folder to do it again", case, place)
+        _logger.info("Case %s (%s): skipped, finished in an earlier run. Remove its folder to repeat it", case, place)
         return
     with case_folder(target / case) as folder:
         if folder is not None:
@@ -138,14 +140,8 @@ def _one(
     _logger.info("Case %s (%s) is finished: %s", case, place, target / case / "report.html")
 
 
-def _reason(error: Exception, source: ScanSource, name: str) -> str:
-    """Why a scan failed, without the name of its folder, which may be the patient's."""
-    reason = root_cause(error, name)
-    return reason if _is_nifti(source.path) else reason.replace(str(source.path), "<the folder of the scan>")
-
-
 def _name(source: ScanSource, place: str) -> str:
-    """Name of a scan that failed. A folder's name is not told, it may be the patient's."""
+    """Name of a scan that failed, never that of its folder, which may be the patient's."""
     try:
         return source.case_id
     except Exception:
@@ -153,7 +149,7 @@ def _name(source: ScanSource, place: str) -> str:
 
 
 def _studies(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Folders of one study each; a link back to a folder above is not followed."""
+    """Folders of one study each; links to a parent folder are not followed."""
     above |= {folder.resolve()}
     if holds_dicom(folder):
         yield folder
@@ -169,7 +165,7 @@ def _studies(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Pat
 
 
 def _study(path: Path) -> tuple[str, ...]:
-    """What tells the study of a file from others: its UID and the patient; without a UID its own path."""
+    """Identity of a file's study: UID and patient, or the path of the file if there is no UID."""
     header = read_header(path)
     uid = "" if header is None else raw_uid(header, "StudyInstanceUID")
     return (uid, patient_of(header)) if header is not None and uid else (str(path),)
@@ -178,7 +174,3 @@ def _study(path: Path) -> tuple[str, ...]:
 def _children(folder: Path) -> list[Path]:
     found = [path for path in folder.iterdir() if not path.name.startswith(".")]
     return sorted(found, key=lambda path: natural_key(path.name))
-
-
-def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith(NIFTI_SUFFIXES)

@@ -1,4 +1,4 @@
-"""One scan from its files to its results: first what can be checked, then each result as soon as it is found."""
+"""Diagnose one scan: checks first, then each result is written as soon as it is computed."""
 
 import dataclasses
 import logging
@@ -20,7 +20,7 @@ from monai.data import MetaTensor
 
 DICOM_FOLDER = "dicom"
 NO_DICOM = "DICOM objects: not written."
-# Bytes a voxel of the CT that results take at least, compressed, in scans that were looked at; the report comes on top.
+# Least size of the results in bytes per voxel of the CT, compressed, as measured; plus the bytes of the report.
 MASK_BYTES, MAP_BYTES, REPORT_BYTES = 0.004, 0.05, 1_000_000
 DICOM_MASK_BYTES, DICOM_MAP_BYTES = 0.04, 0.05
 
@@ -28,17 +28,17 @@ _logger = logging.getLogger(__name__)
 
 
 def diagnose_scan(source: ScanSource, folder: Path, diagnosis: Diagnosis, dicom: bool) -> None:
-    """Find out about a scan and write its files.
+    """Diagnose a scan and write its files.
 
     Args:
         source: the scan; its clock measures the stages.
-        folder: of the case, not finished; what an earlier run left in it is not done again.
+        folder: unfinished folder of the case; results of an earlier run in it are reused.
         diagnosis: the networks.
         dicom: whether to write DICOM objects for a DICOM series.
 
     Raises:
-        ValueError: naming the case, when it is no chest CT that can be read, shows no plausible lungs, does not fit on
-            the disk, or when files could not be written; each is named then, and the others are there.
+        ValueError: naming the case, when it is not a readable chest CT, no plausible lungs are found, the disk has too
+            little space, or files could not be written; the message lists these files, the others are written.
     """
     image = read_image(source)
     results = KeptResults(folder, source.case_id, image.affine.numpy(), source.clock, source.sha256)
@@ -53,31 +53,31 @@ def diagnose_scan(source: ScanSource, folder: Path, diagnosis: Diagnosis, dicom:
 
 
 def check_free_space(folder: Path, case_id: str, voxels: int, volumes: Sequence[str], has_objects: bool) -> None:
-    """Refuse a scan whose results will not fit on the disk.
+    """Check that the disk has space for the results of a scan.
 
     Args:
-        folder: of the case; what is in it already counts as free.
-        case_id: its name.
-        voxels: of its CT.
-        volumes: names of the masks and maps that it gets.
-        has_objects: whether it gets DICOM objects.
+        folder: folder of the case; the space of its files counts as free.
+        case_id: name of the case.
+        voxels: number of voxels of the CT.
+        volumes: names of the masks and maps to write.
+        has_objects: whether DICOM objects are written.
 
     Raises:
-        ValueError: naming the case, with what is free and what is needed.
+        ValueError: naming the case, with the free and the needed space.
     """
     each = [(MAP_BYTES, DICOM_MAP_BYTES) if name in MAPS else (MASK_BYTES, DICOM_MASK_BYTES) for name in volumes]
     needed = REPORT_BYTES + voxels * sum(nifti + dicom * has_objects for nifti, dicom in each)
-    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     free = shutil.disk_usage(folder).free
-    if free + there < needed:
+    if free + used < needed:
         raise ValueError(
-            f"Case {case_id}: the disk of the output folder has {free / 1e6:.1f} MB free, its results take "
-            f"{needed / 1e6:.1f} MB or more. Free space, or name another folder."
+            f"Case {case_id}: the disk of the output folder has {free / 1e6:.1f} MB free, but the results need at "
+            f"least {needed / 1e6:.1f} MB. Free space, or choose another folder."
         )
 
 
 def _why_no_objects(source: ScanSource, image: MetaTensor, folder: Path) -> str | None:
-    """Why there will be no DICOM objects, as a sentence for the report; None when they can be written."""
+    """Why DICOM objects cannot be written, as a sentence for the report; None if they can."""
     from custom_components.reports.dicom.objects import check_dicom_objects
 
     series = source.series
@@ -85,7 +85,7 @@ def _why_no_objects(source: ScanSource, image: MetaTensor, folder: Path) -> str 
     try:
         with source.clock.stage("check DICOM"):
             check_dicom_objects(source.case_id, series, image[0].numpy(), image.affine.numpy(), folder)
-    except OSError:  # of the disk, or a file that vanished: nothing of DICOM
+    except OSError:  # a full disk or a deleted file is no fault of the DICOM headers
         raise
     except Exception as error:
         raise_out_of_memory(error)
@@ -96,9 +96,9 @@ def _why_no_objects(source: ScanSource, image: MetaTensor, folder: Path) -> str 
 
 
 def _safe_message(error: Exception, case_id: str, files: Sequence[Path]) -> str:
-    """Reason without names of files; what other libraries say may quote the patient."""
+    """Reason without file names; messages of other libraries are left out, they may contain patient data."""
     if not is_for_people(error):
-        return f"The headers of the series do not allow it ({type(error).__name__}). Export the series again."
+        return f"The headers of the series are not valid ({type(error).__name__}). Export the series again."
     reason = root_cause(error, case_id)
     for path in files:
         reason = reason.replace(path.name, "an image of the series")
@@ -106,13 +106,11 @@ def _safe_message(error: Exception, case_id: str, files: Sequence[Path]) -> str:
 
 
 def _write_files(results: KeptResults, findings: ScanFindings, has_objects: bool) -> None:
-    """Report and DICOM objects."""
     from custom_components.reports.scan.report import write_report
 
-    stages, series = tuple(results.stages), findings.series
-    told = None if series is None else replace(series, files=())
+    stages, series = results.stages, findings.series
     shown = {
-        "series": told and dataclasses.asdict(told),
+        "series": None if series is None else dataclasses.asdict(replace(series, files=())),
         "not done": findings.not_done,
         "patient": findings.patient_id is not None,
     }
@@ -124,8 +122,8 @@ def _write_files(results: KeptResults, findings: ScanFindings, has_objects: bool
         made_from = {"study": series.study_uid, "series": series.uid}
         with results.clock.stage("write DICOM"), results.named_when_failed(DICOM_FOLDER):
             for name, write in dicom_writers(findings, results.folder / DICOM_FOLDER).items():
-                results.files(f"DICOM {name}", made_from, stages, partial(_paths, write))
+                results.files(f"DICOM {name}", made_from, stages, partial(_written, write))
 
 
-def _paths(write: Callable[[], dict[str, Path]]) -> list[Path]:
+def _written(write: Callable[[], dict[str, Path]]) -> list[Path]:
     return list(write().values())

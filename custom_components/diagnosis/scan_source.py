@@ -1,4 +1,4 @@
-"""A scan that is to be looked at: what it is called, which series it is, and its voxels."""
+"""A scan to diagnose: its name, its DICOM series and its voxels."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,18 +14,18 @@ from custom_components.images.ct_reader import NIFTI_SUFFIXES, NOTES, CTReader, 
 from monai.data import MetaTensor
 from monai.utils import ImageMetaKey
 
-NOT_ALONE = "another scan with its file name or SeriesInstanceUID has results in the same folder"
+NOT_ALONE = "another scan with the same file name or SeriesInstanceUID has results in the same folder"
 EXPECTED = "Expected a NIfTI file (.nii, .nii.gz), the folder of a DICOM study or series, or a folder of these"
 
 
 @dataclass(frozen=True)
 class ScanSource:
-    """Where a scan is from. DICOM headers are read when first asked for, voxels by ``image``.
+    """File or folder of a scan. DICOM headers are read at first use, voxels by ``image``.
 
     Args:
         path: NIfTI file, or the folder of one DICOM study.
-        suffix: makes another name of the case, where another scan has its own.
-        clock: measures the stages that the scan goes through.
+        suffix: end of the case's name if another scan has the same name.
+        clock: measures the stages of the scan.
     """
 
     path: Path
@@ -34,46 +34,47 @@ class ScanSource:
 
     @cached_property
     def chest(self) -> ChestSeries | None:
-        """The series that is taken; None for a NIfTI file.
+        """The selected series; None for a NIfTI file.
 
         Raises:
-            ValueError: when the folder holds none, or is gone. Its name is not told, it may be the patient's.
+            ValueError: when the folder has no series, or was removed. The message does not contain the folder's name,
+                which may be the patient's name.
         """
         if not self.path.is_dir():
-            if not self.path.exists() and not _is_nifti(self.path):
-                raise ValueError("The folder of the scan was removed meanwhile. Put it back, and start again.")
+            if not self.path.exists() and not is_nifti(self.path):
+                raise ValueError("The folder of the scan was removed during the run. Restore it and start again.")
             return None
         with self.clock.stage("find the series"):
             return find_chest_series(self.path)
 
     @property
     def case_id(self) -> str:
-        """Name of the case: SeriesInstanceUID, since folders may be named after patients, or name of the NIfTI file."""
+        """SeriesInstanceUID, since folders may have the names of patients, or name of the NIfTI file."""
         return (case_name(self.path) if self.chest is None else self.chest.series.uid) + self.suffix
 
     @cached_property
     def sha256(self) -> str:
-        """Tells the scan from another of the same name: of the file, or of identifiers and pixels of the series."""
+        """Hash of the file, or of identifiers and pixels of the series, to distinguish scans of the same name."""
         return file_digest(self.path) if self.chest is None else self.chest.sha256
 
     @property
     def series(self) -> Series | None:
-        """The series that is taken; None for a NIfTI file."""
+        """The selected series; None for a NIfTI file."""
         return None if self.chest is None else self.chest.series
 
     def image(self) -> MetaTensor:
         """Read the CT.
 
         Returns:
-            HU, float32 (1, X, Y, Z) with its RAS affine; it carries the case's name, what is odd about the scan
-            (``reading_notes``), and no DICOM header.
+            HU, float32 (1, X, Y, Z) with its RAS affine. Its metadata are the case's name and notes on irregularities
+            of the scan (``reading_notes``), without DICOM headers.
 
         Raises:
-            ValueError: naming the case, when there is no CT volume that can be read.
+            ValueError: naming the case, when there is no readable CT volume.
         """
         if self.chest is None:
-            if not _is_nifti(self.path):
-                raise ValueError(f"Case {self.case_id}: {self.path.name} is of a kind that is not read. {EXPECTED}.")
+            if not is_nifti(self.path):
+                raise ValueError(f"Case {self.case_id}: the type of {self.path.name} is not supported. {EXPECTED}.")
             reader = CTReader()
             hu, meta = reader.get_data(reader.read(self.path))
             affine, odd = meta["affine"], meta[NOTES]
@@ -94,12 +95,12 @@ class ScanSource:
 
 @dataclass(frozen=True)
 class GivenVolume:
-    """A CT that is in memory already, in the place of a :class:`ScanSource`.
+    """A CT in memory, used like a :class:`ScanSource`.
 
     Args:
         hu: CT in HU, (1, X, Y, Z), with its affine (RAS mm).
         case_id: name of the case.
-        clock: measures the stages that the scan goes through.
+        clock: measures the stages of the scan.
     """
 
     hu: MetaTensor
@@ -110,22 +111,23 @@ class GivenVolume:
 
     @property
     def sha256(self) -> str:
-        """Tells the volume from others of its name."""
+        """Hash of voxels and affine."""
         return volume_digest(np.asarray(self.hu[0]), self.hu.affine.numpy())
 
     def image(self) -> MetaTensor:
-        """The CT as float32, with the case's name and nothing else of its metadata.
+        """The CT as float32, without its metadata except the case's name.
 
         Raises:
-            ValueError: naming the case, when it is no volume of finite numbers.
+            ValueError: naming the case, when it is not a volume of finite numbers.
         """
         if self.hu.ndim != 4 or self.hu.shape[0] != 1 or min(self.hu.shape[1:]) < 2:
             raise ValueError(f"Case {self.case_id}: the CT has shape {tuple(self.hu.shape)}. Expected (1, X, Y, Z).")
         if not bool(torch.isfinite(self.hu).all()):
-            raise ValueError(f"Case {self.case_id}: the CT has values that are no numbers. Set them to -1024, air.")
+            raise ValueError(f"Case {self.case_id}: the CT has NaN or infinite values. Set them to -1024 (air).")
         meta = {ImageMetaKey.FILENAME_OR_OBJ: self.case_id, NOTES: ""}
         return MetaTensor(self.hu.as_tensor().float(), affine=self.hu.affine, meta=meta)
 
 
-def _is_nifti(path: Path) -> bool:
+def is_nifti(path: Path) -> bool:
+    """Whether a file has the suffix of a NIfTI file."""
     return path.name.lower().endswith(NIFTI_SUFFIXES)

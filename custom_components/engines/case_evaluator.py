@@ -19,8 +19,6 @@ NOT_WRITTEN = "not_written"
 
 _logger = logging.getLogger(__name__)
 
-_logger = logging.getLogger(__name__)
-
 
 class CaseDataset(Dataset):
     """MONAI Dataset that returns a marker for a case it cannot load, instead of stopping the run.
@@ -96,8 +94,11 @@ class CaseEvaluator(SupervisedEvaluator):
             return super()._fire_event(event_name, *event_args, **event_kwargs)
         if self._iteration_failed:
             return None
-        name = _case_of(self.state.batch)
-        if unwritten := _not_written(self.state.output):
+        batch, output = self.state.batch, self.state.output
+        name = case_id(batch[0] if isinstance(batch, list) else batch)
+        items = output if isinstance(output, list) else [output]
+        unwritten = [why for item in items if isinstance(item, dict) for why in item.get(NOT_WRITTEN, {}).values()]
+        if unwritten:
             return self._fail(name, "; ".join(unwritten))
         try:
             super()._fire_event(event_name, *event_args, **event_kwargs)
@@ -107,45 +108,19 @@ class CaseEvaluator(SupervisedEvaluator):
 
     def _fail(self, name: str, reason: str) -> None:
         self._iteration_failed = True
-        self.failures[self._unused(name)] = reason
+        unique = name if name not in self.failures else f"{name} (iteration {self.state.iteration})"
+        self.failures[unique] = reason
         _logger.error("Case %s failed: %s", name, reason)
-
-    def _unused(self, name: str) -> str:
-        """A name that is not in ``failures`` yet, so that two cases with the same name both count."""
-        return name if name not in self.failures else f"{name} (iteration {self.state.iteration})"
 
 
 def raise_out_of_memory(error: BaseException) -> None:
-    """Re-raise an error if it was caused by lack of memory.
-
-    Args:
-        error: the caught error.
-
-    Raises:
-        BaseException: the same error.
-    """
-    for cause in _causes(error):
+    """Re-raise a caught error if it was caused by lack of memory."""
+    cause: BaseException | None = error
+    while cause is not None:
         no_host_memory = isinstance(cause, RuntimeError) and "can't allocate memory" in str(cause)
         if isinstance(cause, MemoryError | torch.OutOfMemoryError) or no_host_memory:
             raise error
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
         cause = cause.__cause__
-
-
-def _not_written(output: Any) -> list[str]:
-    """Why files of a case could not be written."""
-    items = output if isinstance(output, list) else [output]
-    return [reason for item in items if isinstance(item, dict) for reason in item.get(NOT_WRITTEN, {}).values()]
-
-
-def _case_of(batch: Any) -> str:
-    """Case name of a batch, decollated or not."""
-    return case_id(batch[0] if isinstance(batch, list) else batch)
 
 
 @contextmanager

@@ -69,8 +69,8 @@ def root_cause(error: BaseException, name: str = "") -> str:
         message, plain = _message_of(_own_part(message)), True
     else:
         plain = bool(message) and isinstance(cause, FOR_PEOPLE)
-    told = machine_fault(message) or (message if plain else f"{type(cause).__name__}: {message}".removesuffix(": "))
-    return told.removeprefix(f"Case {name}: ")
+    shown = machine_fault(message) or (message if plain else f"{type(cause).__name__}: {message}".removesuffix(": "))
+    return shown.removeprefix(f"Case {name}: ")
 
 
 def is_for_people(error: BaseException) -> bool:
@@ -130,7 +130,6 @@ def _process() -> str:
 
 
 def _behind(error: BaseException) -> BaseException:
-    """The original error behind wrapping errors."""
     while _is_wrapper(str(error)) and error.__cause__ is not None:
         error = error.__cause__
     return error

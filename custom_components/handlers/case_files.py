@@ -1,7 +1,6 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +23,21 @@ _logger = logging.getLogger(__name__)
 
 # Key of the CT in HU as loaded, with its metadata.
 NATIVE = "native"
-# In a case's folder that lacks files: which, and why.
+# File in the folder of an incomplete case: the missing files and the reasons.
 INCOMPLETE = "incomplete.json"
 
 
 class CaseFiles(ABC):
-    """Ignite handler that writes the files of each case of an inference to ``<output_dir>/<case>``, once it is done.
+    """Ignite handler that writes the files of each case of an inference to ``<output_dir>/<case>``.
 
-    It runs after the postprocessing and before the iteration is complete, so that an error counts as the case's own.
-    Two cases of one name are refused: the second would overwrite the first.
+    It runs after the postprocessing and before the iteration is complete, so that an error is attributed to the case.
+    Two cases with the same name are an error, since the second would overwrite the first.
 
-    A file that cannot be written is no reason to lose the others: the case then counts as failed, and its folder gets
-    ``incomplete.json``, which names the files that it lacks. A later run that writes them all removes it.
+    If a file cannot be written, the others still are. The case then counts as failed, and ``incomplete.json`` in its
+    folder lists the missing files, until a later run writes all of them.
 
     Args:
-        output_dir: folder that gets a folder for each case.
+        output_dir: folder for the folders of the cases.
     """
 
     def __init__(self, output_dir: str | Path) -> None:
@@ -52,16 +51,16 @@ class CaseFiles(ABC):
         """Write the files of one case.
 
         Args:
-            item: the case's input and output.
-            name: its name.
-            folder: its folder, which need not exist yet.
+            item: input and output of the case.
+            name: name of the case.
+            folder: folder of the case, which may not exist yet.
 
         Raises:
-            ValueError: naming the case, when something is missing, off the grid of the CT, or contradicts itself.
+            ValueError: naming the case, when something is missing, not on the grid of the CT, or contradictory.
         """
 
     def attach(self, engine: Workflow) -> None:
-        """Listen to a MONAI evaluator that decollates its batches."""
+        """Attach to a MONAI evaluator that decollates its batches."""
         engine.add_event_handler(Events.STARTED, self._started)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._cases_predicted)
         engine.add_event_handler(Events.COMPLETED, self._completed)
@@ -77,8 +76,8 @@ class CaseFiles(ABC):
             name, source = case_id(native), source_path(native)
             if name in self._sources:
                 raise ValueError(
-                    f"Case {name}: {source} and {self._sources[name]} would be reported under one name. Rename one of "
-                    "them."
+                    f"Case {name}: the results of {source} and {self._sources[name]} would have the same name. Rename "
+                    "one of the files."
                 )
             self._sources[name] = source
             self._unwritten = dict(item.get(NOT_WRITTEN, {}))
@@ -91,51 +90,48 @@ class CaseFiles(ABC):
 
     def _completed(self, engine: Workflow) -> None:
         done, cases = self._done, engine.state.iteration
-        _logger.info("%d of %d cases, a folder each: %s", done, cases, self.output_dir.absolute())
+        _logger.info("%d of %d cases written, one folder per case: %s", done, cases, self.output_dir.absolute())
 
     def write_picture(self, path: Path, name: str, picture: Image.Image) -> bool:
-        """Write a picture of a case; when that fails it is noted, not raised, and the answer is False."""
-        with self._or_noted(path, name):
+        """Write a picture of a case; an error is recorded instead of raised, and False is returned."""
+        with noted_when_unwritten(self._unwritten, path.name, name):
             write_png(path, picture)
         return path.name not in self._unwritten
 
     def write_last(self, target: Path, name: str, item: Mapping[str, Any], report: Mapping[str, Any]) -> None:
-        """Write the JSON of a case, and whether its folder is complete.
+        """Write the JSON of a case, and ``incomplete.json`` if files are missing.
 
         Args:
-            target: the file.
-            name: of the case.
-            item: the case's input and output.
-            report: what the JSON holds, ``notes`` last.
+            target: the JSON file.
+            name: name of the case.
+            item: input and output of the case.
+            report: content of the JSON, ``notes`` last.
         """
         head = {"case_id": name, "notice": NOTICE, "software": {"name": "custom_components", "version": __version__}}
         mark = target.parent / INCOMPLETE
-        with self._or_noted(target, name):
+        with noted_when_unwritten(self._unwritten, target.name, name):
             if self._unwritten:
                 write_json(mark, {"case_id": name, "failed": self._unwritten})
             write_json(target, {**head, **report, "notes": _reading_notes(item) + report["notes"]})
             if not self._unwritten:
                 mark.unlink(missing_ok=True)
 
-    def _or_noted(self, path: Path, name: str) -> AbstractContextManager[None]:
-        return noted_when_unwritten(self._unwritten, path.name, name)
-
     def required(self, item: Mapping[str, Any], key: str) -> Any:
-        """What the case has under a key.
+        """The entry of a case under a key.
 
         Raises:
-            ValueError: when it has nothing there.
+            ValueError: when it is missing.
         """
         if item.get(key) is None:
             made = "a copy of the CT made right after loading (CopyItemsd)" if key == NATIVE else "the network's output"
-            raise ValueError(f"Case {case_id(item)}: {type(self).__name__} finds no {key!r}. Expected {made} there.")
+            raise ValueError(f"Case {case_id(item)}: {type(self).__name__} finds no {key!r}. Expected {made}.")
         return item[key]
 
     def volume(self, item: Mapping[str, Any], key: str) -> np.ndarray:
-        """Array (X, Y, Z) of the tensor (1, X, Y[, Z]) that the case has under a key.
+        """Array (X, Y, Z) of the tensor (1, X, Y[, Z]) under a key.
 
         Raises:
-            ValueError: when it has nothing there, or something of another form.
+            ValueError: when it is missing or has another shape.
         """
         array = np.asarray(torch.as_tensor(self.required(item, key)).detach().cpu())
         if array.ndim not in (3, 4) or len(array) != 1:
@@ -146,10 +142,10 @@ class CaseFiles(ABC):
         return array[0] if array.ndim == 4 else array[0][..., None]
 
     def mask_if_there(self, item: Mapping[str, Any], key: str) -> np.ndarray | None:
-        """As :meth:`volume`, in the order in which the CT is stored; None when the case has nothing under the key.
+        """As :meth:`volume`, with the axes of the CT; None if the mask is missing.
 
         Raises:
-            ValueError: also when the mask does not lie on the CT.
+            ValueError: also when the mask is not aligned with the CT.
         """
         if item.get(key) is None:
             return None
@@ -157,7 +153,7 @@ class CaseFiles(ABC):
 
 
 def _reading_notes(item: Mapping[str, Any]) -> list[str]:
-    """What was odd about the CT when it was read, and what speaks against its lung mask, in sentences."""
+    """Sentences on irregularities of the CT file and on an implausible lung mask."""
     native = item[NATIVE]
     odd = native.meta.get(NOTES) if isinstance(native, MetaTensor) else ""
     sentences = (f"The scan was read, although: {odd}." if odd else "", item.get(LUNG_NOTES))

@@ -18,19 +18,19 @@ _logger = logging.getLogger(__name__)
 
 
 def engine_objects(engine: Any) -> dict[str, Any]:
-    """What a trainer must remember: its epoch, and the scale of its gradients under fp16 autocast."""
+    """State of a trainer to save: its epoch and, under fp16 autocast, its gradient scaler."""
     scaler = getattr(engine, "scaler", None)
     return {"trainer": engine} if scaler is None else {"trainer": engine, "scaler": scaler}
 
 
 class AtomicSaver(BaseSaveHandler):
-    """Ignite save handler whose files are the old one or the whole new one whatever happens, and on the disk.
+    """Ignite save handler that writes atomically: after a crash, a file is the complete old or the complete new one.
 
-    MONAI's own writes in place, and removes a file of a fixed name before it writes the next one.
+    MONAI's own handler writes in place, and removes a file with a fixed name before it writes the next one.
 
     Args:
-        folder: of the files.
-        filename: fixed name; by default that which Ignite gives.
+        folder: folder of the files.
+        filename: fixed file name; by default the name given by Ignite.
         written: called after each file.
     """
 
@@ -48,22 +48,22 @@ class AtomicSaver(BaseSaveHandler):
                 self.written()
 
     def remove(self, filename: str) -> None:
-        """Remove, in the first process; a fixed name is replaced instead."""
+        """Remove, in the first process; a file with a fixed name is kept, since the next one replaces it."""
         if idist.get_rank() == 0 and self.filename is None:
             (self.folder / filename).unlink(missing_ok=True)
 
 
 class ResumableCheckpointSaver(CheckpointSaver):
-    """MONAI's CheckpointSaver of every epoch, for a training that may have been resumed.
+    """MONAI's CheckpointSaver of every epoch, for trainings that can be resumed.
 
-    Adds to MONAI: it also saves the state of the engine it is attached to, as ``trainer`` (a config cannot name the
-    trainer in ``save_dict``, since the trainer's definition names this handler), and that of its gradient scaler, as
-    ``scaler``; it writes through :class:`AtomicSaver`, and counts the checkpoints from before the resumption among the
-    ``n_saved`` that are kept. Without resumption it leaves files of earlier runs alone.
+    Adds to MONAI: it also saves the state of its engine as ``trainer`` (a config cannot list the trainer in
+    ``save_dict``, because the definition of the trainer contains this handler) and of the gradient scaler as
+    ``scaler``. It writes with :class:`AtomicSaver`, and counts the checkpoints from before a resumption among the
+    ``n_saved`` to keep. Without resumption, files of earlier runs are not changed.
     """
 
     def attach(self, engine: Engine) -> None:
-        """Save what was asked for, and the engine."""
+        """Save ``save_dict`` and the engine."""
         self.save_dict.update(engine_objects(engine))
         if self._interval_checkpoint is not None:
             self._interval_checkpoint.save_handler = AtomicSaver(self.save_dir)  # type: ignore[assignment]
@@ -80,28 +80,28 @@ class ResumableCheckpointSaver(CheckpointSaver):
             self._interval_checkpoint.load_state_dict({"_saved": earlier[-(self._interval_checkpoint.n_saved or 0) :]})
         elif found:
             _logger.warning(
-                "%s holds checkpoints of an earlier training, up to epoch %d. This one starts anew: to resume it, "
-                "move those away.",
+                "%s contains checkpoints of an earlier training, up to epoch %d. This training starts from scratch; "
+                "move them before you resume it.",
                 self.save_dir,
                 max(found),
             )
 
 
 class BestModelSaver(CheckpointSaver):
-    """MONAI's CheckpointSaver of the best model, which remembers the best score over a resumption.
+    """MONAI's CheckpointSaver of the best model, which keeps the best score over a resumption.
 
-    Adds to MONAI: its memory can be saved and restored without being part of the model's file, which is written through
-    :class:`AtomicSaver`. A saver that starts anew takes the first epoch after a resumption for the best and overwrites
-    a better model. In a distributed training only the first process writes.
+    Adds to MONAI: the best score can be saved and restored separately from the model's file, which is written with
+    :class:`AtomicSaver`. Without it, the first epoch after a resumption would be the best one and overwrite a better
+    model. In a distributed training only the first process writes.
 
-    An epoch without a score (NaN: no validation case has anything to score) is never the best. As long as there is no
-    other, the newest is kept; MONAI's own saver keeps the first for ever, since no score is greater than NaN.
+    An epoch without a score (NaN: the validation cases have nothing to score) is never the best. Until an epoch has a
+    score, the newest model is kept; MONAI's own saver would keep the first, since no score is greater than NaN.
 
     Args:
         save_dir: folder of the file.
-        network: its plain state dict is saved.
+        network: network whose plain state dict is saved.
         filename: name of the file.
-        card: writes beside each file what is needed to use it.
+        card: writes a model card next to the file.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class BestModelSaver(CheckpointSaver):
             self._key_metric_checkpoint.score_function = self._comparable_score
 
     def attach(self, engine: Engine) -> None:
-        """Save whenever the key metric of this evaluator is better than ever."""
+        """Save when the key metric of this evaluator has a new best value."""
         self._state = engine.state
         super().attach(engine)
 
@@ -125,7 +125,7 @@ class BestModelSaver(CheckpointSaver):
         if idist.get_rank() != 0:
             return
         if math.isnan(engine.state.metrics[engine.state.key_metric_name]):  # type: ignore[attr-defined]
-            self._tell_no_score(engine)
+            self._handle_no_score(engine)
         super().metrics_completed(engine)
 
     def _write_card(self) -> None:
@@ -136,19 +136,19 @@ class BestModelSaver(CheckpointSaver):
             self.card.write(self.path, {"name": name, "value": value, "epoch": self._state.epoch})
 
     def _comparable_score(self, engine: Any) -> float:
-        """The score; less than any where there is none."""
+        """The score; minus infinity for NaN."""
         score = float(engine.state.metrics[engine.state.key_metric_name])
         return -math.inf if math.isnan(score) else score
 
-    def _tell_no_score(self, engine: Any) -> None:
+    def _handle_no_score(self, engine: Any) -> None:
         state, saved = engine.state, self._key_metric_checkpoint._saved  # type: ignore[union-attr]
         if saved and saved[0].priority == -math.inf:
             saved.clear()  # so that the newest takes its place
         if math.isnan(state.best_metric):
             state.best_metric, state.best_metric_epoch = -1, -1
-        kept = "has that of the best epoch before" if saved else "has this one until an epoch has a score"
+        kept = "keeps the best earlier epoch" if saved else "has this epoch until one has a score"
         _logger.warning(
-            "%s of epoch %d is NaN: the validation cases have nothing to score (no lesion, or one class alone). "
+            "%s of epoch %d is NaN: the validation cases have nothing to score (no lesion, or only one class). "
             "%s %s.", state.key_metric_name, state.epoch, self.path.name, kept,
         )  # fmt: skip
 
@@ -161,7 +161,7 @@ class BestModelSaver(CheckpointSaver):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore them, unless the model's file is gone."""
+        """Restore best score and epoch, unless the model's file is missing."""
         if state_dict["saved"] and self.path.is_file():
             super().load_state_dict({"_saved": state_dict["saved"]})
             if self._state is not None:

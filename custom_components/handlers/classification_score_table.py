@@ -25,21 +25,21 @@ _DIGITS = 6
 
 
 class ClassificationScoreTable(ScoreTable):
-    """Ignite handler that writes the scores of an evaluation of COVID-19 against CAP.
+    """Ignite handler that writes the scores of the classification of COVID-19 versus CAP.
 
-    Writes ``per_case.csv``, ``summary.json`` and ``roc.png``. A row of ``per_case.csv`` holds the case's class, ratio
-    and groups, its probabilities, whether the diagnosis is right and, of COVID-19 cases whose batch holds
-    ``attention`` (the soft mask of Eq. 2) and ``infection`` on one grid, their Dice. What is unknown is an empty cell
-    or null. The ROC curves are left out when all cases are of one class.
+    Writes ``per_case.csv``, ``summary.json`` and ``roc.png``. A row of ``per_case.csv`` has the case's class, ratio,
+    groups, probabilities and whether the diagnosis is correct. For COVID-19 cases with ``attention`` (the soft mask of
+    Eq. 2) and ``infection`` on the same grid, it also has their Dice. Unknown values are empty cells or null. There
+    are no ROC curves if all cases have the same class.
 
-    Of each case it takes ``label`` (1 COVID-19, 0 CAP), ``ratio`` (NaN when unknown), ``logit`` of the final
-    probability and, when they are there, ``logit_us`` and ``logit_ss`` of the two branches and ``fold``. A case of
-    unknown ratio may have the logit NaN: it is listed and counted, not scored.
+    Reads from each case ``label`` (1 COVID-19, 0 CAP), ``ratio`` (NaN if unknown), ``logit`` of the final probability
+    and, if present, ``logit_us`` and ``logit_ss`` of the two branches and ``fold``. If the ratio is unknown, the logit
+    may be NaN: the case is then listed and counted, but not scored.
 
     Args:
         output_dir: folder of the files.
-        protocol: how the cases were split, written into the summary as it is.
-        threshold: a case is called COVID-19 when its probability is at least this.
+        protocol: description of the split, copied to the summary.
+        threshold: lowest probability at which a case is classified as COVID-19.
     """
 
     def __init__(self, output_dir: str | Path, protocol: str = "", threshold: float = 0.5) -> None:
@@ -69,25 +69,22 @@ class ClassificationScoreTable(ScoreTable):
         }
 
     def write(self, engine: Workflow, cases: Sequence[dict[str, Any]], kept: Sequence[int]) -> None:
-        """Write the table, the summary and, of cases of both classes, the ROC curves."""
+        """Write the table, the summary and, if there are both classes, the ROC curves."""
         self.write_files(cases, _rounded(summarize_classification(cases, self.threshold)))
-        self._draw_roc(cases)
-
-    def table(self) -> str:
-        """Scores of all cases, of each band of the infection ratio and each size group."""
-        return diagnosis_table(self.output_dir / "summary.json")
-
-    def _draw_roc(self, rows: Sequence[Mapping[str, Any]]) -> None:
         target = self.output_dir / "roc.png"
         target.unlink(missing_ok=True)  # of an earlier run
-        has_branches = any(name in row for name in _BRANCHES for row in rows)
+        has_branches = any(name in row for name in _BRANCHES for row in cases)
         names = ("P_final" if has_branches else "P", "P_US", "P_SS")
-        curves = {name: labels_and_probabilities(rows, column) for name, column in zip(names, PREDICTORS, strict=True)}
+        curves = {name: labels_and_probabilities(cases, column) for name, column in zip(names, PREDICTORS, strict=True)}
         drawn = {name: curve for name, curve in curves.items() if len(set(curve[0])) == len(CLASS_NAMES)}
         if drawn:
             write_png(target, draw_roc(drawn, self.protocol))
         else:
-            _logger.warning("No ROC curves are drawn: the %d cases are not of both classes.", len(rows))
+            _logger.warning("No ROC curves are drawn: the %d cases do not have both classes.", len(cases))
+
+    def table(self) -> str:
+        """Scores of all cases, of each band of the infection ratio and of each size group."""
+        return diagnosis_table(self.output_dir / "summary.json")
 
 
 def _has(item: Mapping[str, Any], key: str) -> bool:

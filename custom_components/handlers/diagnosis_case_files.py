@@ -27,20 +27,20 @@ class DiagnosisCaseFiles(CaseFiles):
     """Ignite handler that writes the diagnosis of each case of an inference: COVID-19 or CAP.
 
     Writes ``<output_dir>/<case>/<case>_attention.png``, the attention of both branches over the CT, and
-    ``<case>_diagnosis.json``: probabilities of COVID-19, the ratio and the weight it gives to the uniform branch in
-    Eq. 5, volumes of lung and infection. The JSON is written last: where it is, the report is complete. A number that
-    cannot be known is null, and ``notes`` say why.
+    ``<case>_diagnosis.json``: probabilities of COVID-19, the ratio, the weight of the uniform branch in Eq. 5, and the
+    volumes of lung and infection. The JSON is written last: if it exists, the report is complete. Unknown numbers are
+    null, and ``notes`` give the reason.
 
-    Of each case it takes ``native``, the CT in HU as loaded, with its metadata; ``ratio`` (NaN when unknown);
-    ``logit`` (not used without ratio), ``logit_us``, ``logit_ss``; ``attention_us``, ``attention_ss`` (1, X, Y, Z) in
-    [0, 1], back on the grid of ``native``; and, when they are there, ``native_lung``, ``native_infection`` on that
-    grid, ``lung_source``, and ``logit_plain``, ``attention_plain`` of the network without attention loss.
+    Reads from each case ``native``, the CT in HU as loaded, with its metadata; ``ratio`` (NaN if unknown); ``logit``
+    (not used without ratio), ``logit_us``, ``logit_ss``; ``attention_us``, ``attention_ss`` (1, X, Y, Z) in [0, 1] on
+    the grid of ``native``; and, if present, ``native_lung``, ``native_infection`` on that grid, ``lung_source``, and
+    ``logit_plain``, ``attention_plain`` of the network without attention loss.
 
     Args:
-        output_dir: folder that gets a folder for each case.
-        decimals: of the probabilities.
-        weights: of the uniform branch outside and inside the thresholds, as the network has them.
-        ratio_thresholds: of the ratio, as the network has them.
+        output_dir: folder for the folders of the cases.
+        decimals: decimals of the probabilities.
+        weights: weights of the uniform branch outside and inside the thresholds, as in the network.
+        ratio_thresholds: thresholds of the ratio, as in the network.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class DiagnosisCaseFiles(CaseFiles):
             found = ", ".join(f"{key} {volume.shape}" for key, volume in volumes.items())
             raise ValueError(
                 f"Case {name}: expected all arrays on the grid of the CT file, got {found}. "
-                "Bring the attention back to it (Invertd), and leave the masks as they are loaded."
+                "Transform the attention back to it (Invertd), and do not change the loaded masks."
             )
         return volumes
 
@@ -112,8 +112,8 @@ def _volume_ml(mask: np.ndarray | None, display: Display) -> float | None:
 
 
 def _picture(name: str, volumes: Mapping[str, np.ndarray], display: Display, numbers: Mapping[str, Any]) -> Image.Image:
-    said = {text: numbers[key] for key, text in _IN_TITLE.items() if key in numbers}
-    scores = ", ".join(f"{text} {'unknown' if value is None else f'{value:.3g}'}" for text, value in said.items())
+    shown = {text: numbers[key] for key, text in _IN_TITLE.items() if key in numbers}
+    scores = ", ".join(f"{text} {'unknown' if value is None else f'{value:.3g}'}" for text, value in shown.items())
     turned = {key: display.turned(volume) for key, volume in volumes.items()}
     maps = {text: turned[key] for key, text in _MAPS.items() if key in turned}
     masks, title = (turned.get(LUNG), turned.get(INFECTION)), f"{short_name(name)}: {scores}"
@@ -129,13 +129,13 @@ def _notes(item: Mapping[str, Any], ratio: float | None) -> list[str]:
         reason = "without an infection mask" if item.get(INFECTION) is None else "although there is an infection mask"
         notes.append(
             f"The infection ratio is unknown {reason}: P_final is not given, since Eq. 5 weights the two branches by "
-            "the ratio. Give an infection mask, the ratio in the data list, or --segment_ckpt_path models/vbnet.pt, "
-            "which finds infection and lungs."
+            "the ratio. Give an infection mask, the ratio in the datalist, or --segment_ckpt_path models/vbnet.pt, "
+            "which segments infection and lungs."
         )
     source = item.get(SOURCE_KEY)
     if source not in (None, FILE_SOURCE):
         notes.append(
-            f"The scan came without lung mask; one was made by {source}. It may leave out diseased lung: check its "
+            f"The scan has no lung mask; one was made by {source}. Diseased lung may be missing in it: check its "
             "contour in the picture, or give a lung mask."
         )
     return notes

@@ -19,18 +19,18 @@ LUNG = "lung"
 
 
 class LesionCaseFiles(CaseFiles):
-    """Ignite handler that writes the lesions of each case of an inference, beside its label map.
+    """Ignite handler that writes a report of the lesions of each case of an inference.
 
     Writes ``<output_dir>/<case>/<case>_lesions.json`` (volumes, percent of the lung, slices with lesions),
-    ``<case>_overlay_NNN.png`` (NNN is the slice's index in the file) and, for PNG input, ``<case>_seg.png`` in the
-    form of the input. The JSON is written last: where it is, the report is complete.
+    ``<case>_overlay_NNN.png`` (NNN is the slice's index in the file) and, for PNG input, the label map
+    ``<case>_seg.png``. The JSON is written last: if it exists, the report is complete.
 
-    Of each case it takes ``pred``, the label map (1, X, Y[, Z]) on the grid of the file; ``native``, the CT in HU as
-    loaded, with its metadata; and, when they are there, ``lung`` and ``label``, stored in any orientation.
+    Reads from each case ``pred``, the label map (1, X, Y[, Z]) on the grid of the file; ``native``, the CT in HU as
+    loaded, with its metadata; and, if present, ``lung`` and ``label``, stored in any orientation.
 
     Args:
-        output_dir: folder that gets a folder for each case.
-        overlay_slices: most slices to draw of a volume, those with most lesion and at least 1 cm apart; 0 for none.
+        output_dir: folder for the folders of the cases.
+        overlay_slices: maximum number of slices to draw of a volume: those with most lesion, at least 1 cm apart.
     """
 
     def __init__(self, output_dir: str | Path, overlay_slices: int = 6) -> None:
@@ -74,13 +74,13 @@ def _overlay(case: CaseLesions, z: int) -> Image.Image:
 
 
 def _dice_in_words(case: CaseLesions) -> str:
-    """Dice of the whole case, of each class that truth or prediction have; nothing without truth."""
+    """Dice of the whole case for each class in truth or prediction; empty without truth."""
     if case.truth is None:
         return ""
     counted = case.truth != IGNORE_LABEL
-    said = []
+    scores = []
     for value, name in enumerate(LESION_CLASSES, 1):
         true, predicted = (case.truth == value) & counted, (case.label == value) & counted
         if size := true.sum() + predicted.sum():
-            said.append(f"{lesion_words(name)} {2 * (true & predicted).sum() / size:.2f}")
-    return f"; Dice of the case: {', '.join(said) or 'no lesion'}"
+            scores.append(f"{lesion_words(name)} {2 * (true & predicted).sum() / size:.2f}")
+    return f"; Dice of the case: {', '.join(scores) or 'no lesion'}"

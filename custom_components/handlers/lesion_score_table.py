@@ -21,14 +21,14 @@ _COUNT_COLUMNS = {"pixels_true": ACTUAL, "pixels_pred": PREDICTED}
 class LesionScoreTable(ScoreTable):
     """Ignite handler that writes the lesion scores of an evaluation: ``per_case.csv`` and ``summary.json``.
 
-    A row of ``per_case.csv`` holds the Dice, precision and accuracy of each lesion class (empty where the class is in
-    neither truth nor prediction), its pixels in truth and prediction and, when the batch holds ``lung`` on the grid of
-    the prediction, the infected percent of the lung. Attach it after the metric, whose counts it reads.
+    A row of ``per_case.csv`` has the Dice, precision and accuracy of each lesion class (empty if the class is in
+    neither truth nor prediction), its pixels in truth and prediction and, if the batch has ``lung`` on the grid of the
+    prediction, the infected percent of the lung. Attach it after the metric, whose counts it reads.
 
     Args:
         output_dir: folder of the two files.
         metric_name: name under which ``IgniteMetricHandler(LesionScores())`` is attached.
-        protocol: how the cases were split, written into the summary as it is.
+        protocol: description of the split, copied to the summary.
     """
 
     def __init__(self, output_dir: str | Path, metric_name: str, protocol: str = "") -> None:
@@ -36,7 +36,7 @@ class LesionScoreTable(ScoreTable):
         self.metric_name = metric_name
 
     def describe(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Name of a case and, where its lung is known, the infected percent of it."""
+        """Name of a case and, with a lung mask, the infected percent of the lung."""
         return {"case_id": case_id(item), **_infection(item)}
 
     def write(self, engine: Workflow, cases: Sequence[dict[str, Any]], kept: Sequence[int]) -> None:
@@ -45,7 +45,13 @@ class LesionScoreTable(ScoreTable):
         Raises:
             ValueError: when the metric is not attached to the evaluator.
         """
-        counts = self._counts(engine)[kept]
+        if self.metric_name not in engine.state.metric_details:
+            raise ValueError(
+                f"LesionScoreTable finds no metric {self.metric_name!r}, only {sorted(engine.state.metric_details)}. "
+                "Attach IgniteMetricHandler(metric_fn=LesionScores()) under that name, with save_details."
+            )
+        of_all = engine.state.metric_details[self.metric_name]
+        counts = torch.zeros(0, len(LESION_CLASSES) + 1, 4, dtype=torch.long) if of_all is None else of_all.cpu()[kept]
         rows = [_row(case, count) for case, count in zip(cases, counts, strict=True)]
         self.write_files(rows, summarize_lesions(counts, [case["case_id"] for case in cases]))
 
@@ -53,19 +59,9 @@ class LesionScoreTable(ScoreTable):
         """Scores of each class."""
         return score_table(self.output_dir / "summary.json")
 
-    def _counts(self, engine: Workflow) -> torch.Tensor:
-        if self.metric_name not in engine.state.metric_details:
-            raise ValueError(
-                f"LesionScoreTable finds no metric {self.metric_name!r}, only {sorted(engine.state.metric_details)}. "
-                "Attach IgniteMetricHandler(metric_fn=LesionScores()) under that name, with save_details."
-            )
-        counts = engine.state.metric_details[self.metric_name]
-        classes = len(LESION_CLASSES) + 1
-        return torch.zeros(0, classes, 4, dtype=torch.long) if counts is None else counts.cpu()
-
 
 def _infection(item: Mapping[str, Any]) -> dict[str, float | None]:
-    """Infected percent of the lung in truth and prediction, over the pixels that count."""
+    """Infected percent of the lung in truth and prediction, over the pixels that are not ignored."""
     if item.get("lung") is None:
         return {}
     label, given = item[CommonKeys.LABEL], item["lung"]

@@ -12,32 +12,32 @@ from torch import nn
 
 _logger = logging.getLogger(__name__)
 
-# What DistributedDataParallel and torch.compile put before the names of all tensors.
+# Prefixes of all tensor names from DistributedDataParallel and torch.compile.
 WRAPPERS = ("module.", "_orig_mod.")
 OPTION = "--ckpt_path"
 REMEDY = "Train one first (`run training`), or give {option}."
-# Parts of the ensemble, the first words of its tensors' names.
+# Parts of the ensemble: first words of its tensor names.
 BRANCHES = ("uniform", "size_balanced")
 
 
 class LoadWeights:
-    """Ignite handler that loads a network's weights before the first iteration, or says why they do not fit.
+    """Ignite handler that loads a network's weights before the first iteration, with a short error if they do not fit.
 
-    MONAI's ``CheckpointLoader`` ends in the list of every tensor that differs; this one names the checkpoint, counts
-    and remedy. Only tensors are unpickled (``weights_only=True``). Half-precision weights become float32. A network
-    built otherwise than ``model.json`` says is refused where all shapes agree, too: it would compute something else.
+    MONAI's ``CheckpointLoader`` lists every tensor that differs; this one names the checkpoint, counts and remedy. Only
+    tensors are unpickled (``weights_only=True``). Half-precision weights become float32. If all shapes agree, the
+    network must still have the arguments of ``model.json``: with others it would compute something else.
 
     Args:
         path: file with the plain state dict of ``network``.
-        network: network to fill; a ``DistributedDataParallel`` wrapper is looked through.
-        own: part of the names of tensors that keep their first values, whether or not the file has them, such as
-            ``attention`` (which the trained network had not) or ``output`` (whose classes were others).
+        network: network to load the weights into, also inside ``DistributedDataParallel``.
+        own: part of the names of tensors that keep their initial values, even if the file has them, such as
+            ``attention`` (if the trained network had none) or ``output`` (if it had other classes).
         remedy: what to do when the file is missing; ``{option}`` stands for ``option``.
-        option: option that names the file.
-        settings: numbers of the preprocessing by name; those other than in ``model.json`` are logged.
+        option: command-line option of the file, for messages.
+        settings: preprocessing settings by name; differences from ``model.json`` are logged.
 
     Raises:
-        ValueError: at the start, when the file is missing or broken, belongs to another network, or holds NaN.
+        ValueError: at the start, when the file is missing or broken, belongs to another network, or contains NaN.
     """
 
     def __init__(
@@ -65,32 +65,38 @@ class LoadWeights:
         own = {name: value for name, value in expected.items() if self.own and self.own in name}
         state = {**read_state_dict(self.path, self.remedy, self.option), **own}
         card = read_card(self.path)
-        others = {} if self.own else self._built_otherwise(card)
+        others = {} if self.own else self._other_arguments(card)
         if problem := mismatch(state, expected):
-            reason = _part_or_whole(state, expected) or self._why(card, others)
+            reason = _part_or_whole(state, expected) or self._remedy(card, others)
             raise ValueError(f"Checkpoint {self.path} is of another architecture than the network: {problem}. {reason}")
         if others:
-            raise ValueError(f"Checkpoint {self.path} is of a network that computes something else. {_said(others)}")
+            raise ValueError(
+                f"Checkpoint {self.path} is of a network that computes something else. {self._remedy(card, others)}"
+            )
         self.network.load_state_dict(state)
         self._log_other_settings(card)
         _logger.info("Weights loaded from %s", self.path)
 
-    def _built_otherwise(self, card: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Arguments that the network was built with and those of the training, by option, where they differ."""
+    def _other_arguments(self, card: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Arguments of this network and of the training by option, where they differ."""
         built = getattr(self.network, "definition", {})
-        options = {f"--network_def#{name}": (name, value) for name, value in network_arguments(card).items()}
-        options |= {f"--{name}": (name, value) for name, value in card.get(SETTINGS, {}).items()}
-        known = {name: (option, value) for option, (name, value) in options.items() if name in built}
-        return {option: (built[name], value) for name, (option, value) in known.items() if built[name] != value}
+        known = {name: (f"--network_def#{name}", value) for name, value in network_arguments(card).items()}
+        known |= {name: (f"--{name}", value) for name, value in card.get(SETTINGS, {}).items()}
+        return {
+            option: (built[name], value)
+            for name, (option, value) in known.items()
+            if name in built and built[name] != value
+        }
 
-    def _why(self, card: Mapping[str, Any], others: Mapping[str, tuple[Any, Any]]) -> str:
+    def _remedy(self, card: Mapping[str, Any], others: Mapping[str, tuple[Any, Any]]) -> str:
         if others:
-            return _said(others)
+            given = ", ".join(f"{option} is {value} (trained with {then})" for option, (value, then) in others.items())
+            return f"{given}. Leave {'it' if len(others) == 1 else 'them'} out, or give the value of the training."
         known = ", ".join(f"{name} {value}" for name, value in network_arguments(card).items())
-        told = f"It was trained with {known}. " if known else ""
+        facts = f"It was trained with {known}. " if known else ""
         if not card and not card_path(self.path).exists():
-            told = f"There is no {card_path(self.path).name} next to it that describes its network. "
-        return f"{told}Build the network as in its training (overlay and options), or give another {self.option}."
+            facts = f"There is no {card_path(self.path).name} next to it that describes its network. "
+        return f"{facts}Build the network as in its training (overlay and options), or give another {self.option}."
 
     def _log_other_settings(self, card: Mapping[str, Any]) -> None:
         for name, value in self.settings.items():
@@ -100,27 +106,19 @@ class LoadWeights:
 
 
 def _plain(value: Any) -> Any:
-    """A sequence as a list, as JSON has it."""
+    """A sequence as a list, as in JSON."""
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def _said(others: Mapping[str, tuple[Any, Any]]) -> str:
-    given = ", ".join(f"{option} is {value} (trained with {then})" for option, (value, then) in others.items())
-    return f"{given}. Leave {'it' if len(others) == 1 else 'them'} out, or give the value of the training."
-
-
 def _part_or_whole(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> str:
-    """What to do where a single branch was given for the ensemble, or the reverse; "" for other weights."""
-    whole = {f"{branch}.{name}" for branch in BRANCHES for name in state}
-    if whole == set(expected):
+    """Remedy when a single branch was given for the ensemble, or the reverse; "" for other weights."""
+    if {f"{branch}.{name}" for branch in BRANCHES for name in state} == set(expected):
         return (
-            "It is a single branch; both in one file are expected: models/model.pt, which `run evaluating` writes with "
-            "configs/evaluate.yaml and configs/ensemble.yaml."
+            "It is a single branch. Expected both branches in one file: models/model.pt, which `run evaluating` with "
+            "configs/evaluate.yaml and configs/ensemble.yaml writes."
         )
     if {f"{branch}.{name}" for branch in BRANCHES for name in expected} == set(state):
-        return (
-            "It is the ensemble; a single branch is expected: models/uniform/model.pt or models/size_balanced/model.pt."
-        )
+        return "It is the ensemble. Expected a branch: models/uniform/model.pt or models/size_balanced/model.pt."
     return ""
 
 
@@ -130,48 +128,41 @@ def read_state_dict(path: Path, remedy: str = REMEDY, option: str = OPTION) -> d
     Args:
         path: file written by ``torch.save(network.state_dict(), path)``.
         remedy: what to do when it is missing; ``{option}`` stands for ``option``.
-        option: option that names the file.
+        option: command-line option of the file, for messages.
 
     Returns:
         Tensors by name, on the CPU.
 
     Raises:
-        ValueError: when the file is missing, broken, or holds something else, NaN and infinity included.
+        ValueError: when the file is missing, broken, not a state dict, or contains NaN or infinity.
     """
     if not path.is_file():
         raise ValueError(f"No checkpoint at {path}. {remedy.replace('{option}', option)}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler lets through whatever it stumbled on, such as KeyError
+    except Exception as error:  # the unpickler raises many types of errors, such as KeyError
         raise ValueError(
             f"Checkpoint {path} cannot be read as tensors: {unreadable(error)}. Copy or train it again."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(
-            f"Checkpoint {path} holds no plain state dict. Expected tensors by name as `model.pt` has them; "
-            "checkpoints to resume from are taken up by `run training --resume true`."
+            f"Checkpoint {path} is not a plain state dict. Expected tensors by name, as in `model.pt`. To resume from "
+            "a checkpoint, use `run training --resume true`."
         )
-    for prefix in WRAPPERS * 2:  # either may be around the other
+    for prefix in WRAPPERS * 2:  # in either order
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     found = not_finite(state)
     if found:
         raise ValueError(
-            f"Checkpoint {path} holds NaN or infinite numbers in {some_names(found)} of {len(state)} tensors: the "
-            f"training that wrote it had failed. Give another {option}, or train again."
+            f"Checkpoint {path} has NaN or infinite numbers in {some_names(found)} of {len(state)} tensors: its "
+            f"training failed. Give another {option}, or train again."
         )
     return state
 
 
 def mismatch(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str:
-    """Describe how a state dict differs from the expected one.
-
-    Args:
-        state: tensors by name.
-        expected: the network's own.
-
-    Returns:
-        "" when names and shapes agree.
+    """Describe how a state dict differs from the expected one; "" if names and shapes agree.
 
     Example:
         >>> mismatch({"a": torch.zeros(2)}, {"a": torch.zeros(3), "b": torch.zeros(1)})

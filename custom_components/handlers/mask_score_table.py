@@ -25,17 +25,17 @@ SCORES = tuple(f"{score}_{name}" for name in MASKS for score in ("dice", "surfac
 class MaskScoreTable(ScoreTable):
     """Ignite handler that writes the scores of lung and infection masks: ``per_case.csv``, ``summary.json``, overlays.
 
-    A row holds Dice, surface Dice and volumes in ml of :func:`custom_components.metrics.mask_scores.mask_scores`, empty
-    where a mask is in neither truth nor prediction. The summary has mean, smallest and largest of each. The overlays
+    A row has Dice, surface Dice and volumes in ml of :func:`custom_components.metrics.mask_scores.mask_scores`, empty
+    if a mask is in neither truth nor prediction. The summary has mean, minimum and maximum of each. The overlays
     ``<case>/<case>_masks_<slice>.png`` show the axial slices with most true infection.
 
-    Of each case it takes ``label`` and ``pred`` (label maps (1, X, Y, Z)) and ``native``, the CT in HU, on one grid.
+    Reads from each case ``label`` and ``pred`` (label maps (1, X, Y, Z)) and ``native``, the CT in HU, on one grid.
 
     Args:
         output_dir: folder of the files.
-        protocol: how the cases were split, written into the summary as it is.
-        tolerance_mm: of the surface Dice, of ``lung`` and of ``infection``.
-        overlay_slices: overlays a case.
+        protocol: description of the split, copied to the summary.
+        tolerance_mm: tolerance of the surface Dice in mm for ``lung`` and ``infection``.
+        overlay_slices: number of overlays per case.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class MaskScoreTable(ScoreTable):
         self.overlay_slices = overlay_slices
         self._summary: dict[str, dict[str, Any]] = {}
         if set(self.tolerance_mm) != set(MASKS) or min(self.tolerance_mm.values()) <= 0:
-            raise ValueError(f"tolerance_mm is {self.tolerance_mm}. Expected mm above 0 of {' and '.join(MASKS)}.")
+            raise ValueError(f"tolerance_mm is {self.tolerance_mm}. Expected mm above 0 for {' and '.join(MASKS)}.")
 
     def describe(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Scores of a case; its overlays are drawn along the way."""
+        """Scores of a case; also draws its overlays."""
         name, display = listed_name(item), Display(item[NATIVE].affine)
         truth, predicted, image_hu = (
             torch.as_tensor(item[key]).detach().cpu()[0] for key in (CommonKeys.LABEL, CommonKeys.PRED, NATIVE)
@@ -64,7 +64,12 @@ class MaskScoreTable(ScoreTable):
             raise ValueError(f"Case {name}: {error}") from error
         dice = ", ".join(f"{mask} {cell(scores[f'dice_{mask}'], 2)}" for mask in MASKS)
         labels = {"truth": display.turned(truth.numpy()), "prediction": display.turned(predicted.numpy())}
-        self._draw(name, f"Dice of the case: {dice}", display, display.turned(image_hu.numpy()), labels)
+        image, infected = display.turned(image_hu.numpy()), np.count_nonzero(labels["truth"] >= INFECTION, axis=(0, 1))
+        for z in slices_to_show(infected, display.spacing_mm[2], self.overlay_slices):
+            title = f"{short_name(name)}, slice {z} of {len(infected)} from the feet; Dice of the case: {dice}"
+            shown = {key: label[..., z] for key, label in labels.items()}
+            picture = draw_slice(image[..., z], shown, title, display.spacing_mm[:2], MASK_LAYER)
+            write_png(self.output_dir / name / f"{name}_masks_{z:03d}.png", picture)
         return {"case_id": name, **scores}
 
     def write(self, engine: Workflow, cases: Sequence[dict[str, Any]], kept: Sequence[int]) -> None:
@@ -73,21 +78,11 @@ class MaskScoreTable(ScoreTable):
         self.write_files(cases, {"cases": len(cases), "tolerance_mm": self.tolerance_mm, **self._summary})
 
     def table(self) -> str:
-        """Mean, smallest and largest of each score."""
+        """Mean, minimum and maximum of each score."""
         rows = [
             [name.replace("_", " "), *(cell(score[key]) for key in SPREAD)] for name, score in self._summary.items()
         ]
-        return markdown_table(["score", "mean", "smallest", "largest"], rows)
-
-    def _draw(
-        self, name: str, dice: str, display: Display, image_hu: np.ndarray, labels: Mapping[str, np.ndarray]
-    ) -> None:
-        infected = np.count_nonzero(labels["truth"] >= INFECTION, axis=(0, 1))
-        for z in slices_to_show(infected, display.spacing_mm[2], self.overlay_slices):
-            title = f"{short_name(name)}, slice {z} of {len(infected)} from the feet; {dice}"
-            shown = {key: label[..., z] for key, label in labels.items()}
-            picture = draw_slice(image_hu[..., z], shown, title, display.spacing_mm[:2], MASK_LAYER)
-            write_png(self.output_dir / name / f"{name}_masks_{z:03d}.png", picture)
+        return markdown_table(["score", "mean", "minimum", "maximum"], rows)
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, float | int | None]:

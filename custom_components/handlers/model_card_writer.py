@@ -18,21 +18,21 @@ from custom_components.weights.model_card import (
     write_card,
 )
 
-# Of a split, what a card tells: how the cases were divided, and none of them.
-OF_SPLIT = ("protocol", "num_folds", "fold", "border", "seed")
+# Entries of a split that a card contains; case names are left out.
+SPLIT_ENTRIES = ("protocol", "num_folds", "fold", "border", "seed")
 
 
 class ModelCardWriter:
-    """Writes beside weights what is needed to use them (:mod:`custom_components.weights.model_card`).
+    """Writes the model card of weights next to them (:mod:`custom_components.weights.model_card`).
 
     Args:
-        settings: numbers of the training by name: of the preprocessing, of the network.
-        network: its class is recorded, and its arguments where it keeps them as ``definition``.
-        training: cases that are trained on.
-        split: as ``split_cases`` or ``select_fold`` returns it; its validation cases are recorded too.
-        trained: what the parts of a joint network were trained with; in place of ``training``.
-        system: name of what is trained, where a bundle has several systems.
-        start: what the weights that the training starts from were trained with: their cases were trained on too.
+        settings: settings of preprocessing and network by name.
+        network: network whose class and, if it has them, arguments (``definition``) are recorded.
+        training: training cases.
+        split: split from ``split_cases`` or ``select_fold``; its validation cases are recorded too.
+        trained: training settings of the parts of an ensemble, instead of ``training``.
+        start: training settings of the initial weights, whose training cases are added.
+        system: name of the system, if a bundle has several.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class ModelCardWriter:
         """Write the card of weights.
 
         Args:
-            weights: their file.
-            score: name, value and epoch of the score they were chosen by.
+            weights: file of the weights.
+            score: name, value and epoch of the score by which they were selected.
         """
         kind = type(self.network)
         content = {
             NETWORK: {"_target_": f"{kind.__module__}.{kind.__qualname__}", **getattr(self.network, "definition", {})},
             SETTINGS: self.settings,
             **({SYSTEM: self.system} if self.system else {}),
-            "split": {name: self.split[name] for name in OF_SPLIT if name in self.split},
+            "split": {name: self.split[name] for name in SPLIT_ENTRIES if name in self.split},
             **self._cases(),
             "score": score,
             "versions": {"custom_components": __version__, "monai": version("monai"), "torch": torch.__version__},

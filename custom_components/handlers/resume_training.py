@@ -13,15 +13,15 @@ _logger = logging.getLogger(__name__)
 class ResumeTraining:
     """Ignite handler that resumes from the newest checkpoint of a folder; without one, training starts from scratch.
 
-    Reads what :class:`ResumableCheckpointSaver` wrote, the trainer's epoch included; a checkpoint that cannot be read
-    is passed over for the one before, with a warning. An epoch is as long as the data are now, also when the batch size
-    or the data have changed since.
+    Reads checkpoints of :class:`ResumableCheckpointSaver`, including the trainer's epoch. If the newest cannot be read,
+    the one before is used, with a warning. The length of an epoch follows from the current data, even if the batch
+    size or the data have changed.
 
     Args:
-        folder: where ``ResumableCheckpointSaver`` left the checkpoints.
-        load_dict: objects to restore by the names they were saved under, as for MONAI's ``CheckpointLoader``.
+        folder: folder of the checkpoints.
+        load_dict: objects to restore by their names in the checkpoint, as for MONAI's ``CheckpointLoader``.
         map_location: device to load to.
-        prefix: the saver's ``file_prefix``.
+        prefix: ``file_prefix`` of the saver.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class ResumeTraining:
         try:
             objects = {**self.load_dict, **engine_objects(engine)}
             CheckpointLoader(str(path), objects, map_location=self.map_location)(engine)
-        except Exception as error:  # what a state dict does not like, such as KeyError
+        except Exception as error:  # a state dict that does not fit raises many types of errors, such as KeyError
             reason = first_line(error)
-            if reason.startswith("Epoch count"):  # MONAI's own: more epochs are done than asked for
+            if reason.startswith("Epoch count"):  # MONAI's check of the number of epochs
                 raise ValueError(
-                    f"Checkpoint {path} has {engine.state.epoch} epochs already. Ask for more with --epochs, or for a "
-                    "new training in another --ckpt_dir."
+                    f"Checkpoint {path} has {engine.state.epoch} epochs already. Set --epochs to a higher number, or "
+                    "start a new training in another --ckpt_dir."
                 ) from None
             raise ValueError(
                 f"Checkpoint {path} cannot be resumed from: {type(error).__name__} {reason}. Train with the same "
-                "configs as before, delete the file if it is broken, or start anew in another --ckpt_dir."
+                "configs as before, delete the file if it is broken, or start a new training in another --ckpt_dir."
             ) from error

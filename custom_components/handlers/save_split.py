@@ -7,13 +7,14 @@ from ignite.engine import Engine, Events
 
 
 class SaveSplit:
-    """Ignite handler that writes which cases are trained on and which are left out, beside the checkpoint.
+    """Ignite handler that writes the training, validation and left-out cases to a JSON file.
 
     Args:
-        split: what ``split_cases`` returned.
+        split: split from ``split_cases``.
         path: JSON file to write.
-        training: the cases that the training's data set was really given; None: those of the split.
-        validation: likewise. Where either differs from the split (MONAI Label sets both lists), these are written.
+        training: cases that are actually used for training, if another program sets them, such as MONAI Label; None:
+            those of the split.
+        validation: cases that are actually used for validation; None: those of the split.
     """
 
     def __init__(

@@ -12,13 +12,13 @@ _logger = logging.getLogger(__name__)
 
 
 class SaveWeights:
-    """Ignite handler that writes a network's plain state dict when a run is complete: one file to deploy.
+    """Ignite handler that writes a network's plain state dict at the end of a run, as one file to deploy.
 
     Args:
-        network: whose weights.
-        path: file to write, atomically; an older one is replaced.
-        half: whether floating-point tensors are written in half precision, for a file of half the size.
-        card: writes beside them what is needed to use them.
+        network: network whose weights are written.
+        path: file to write atomically; an existing file is replaced.
+        half: whether to write floating-point tensors in half precision, for half the file size.
+        card: writes a model card next to the file.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class SaveWeights:
         self.network, self.path, self.half, self.card = network, Path(path), half, card
 
     def attach(self, engine: Engine) -> None:
-        """Write when the engine has run."""
+        """Write at the end of the run."""
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine | None = None) -> None:

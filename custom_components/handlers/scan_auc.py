@@ -9,15 +9,15 @@ from monai.handlers import ROCAUC
 from monai.metrics import ROCAUCMetric, compute_roc_auc
 from numpy.typing import ArrayLike
 
-# Logits of an ensemble's branches, which are numbers whatever the ratio.
+# Logits of the branches of an ensemble; they do not depend on the ratio.
 BRANCHES = ("logit_us", "logit_ss")
 
 
 class ScanAUC(ROCAUC):
-    """MONAI's ROCAUC of the scans: of ``logit`` against ``label``, whose order the AUC alone depends on.
+    """MONAI's ROCAUC of the scans, from ``logit`` and ``label``; AUC depends only on the order of the logits.
 
-    An ensemble's scan without final probability (its ratio is unknown, so that Eq. 5 has no weight for it) is left out,
-    as it is of the report. Any other logit that is NaN or infinite is an error; MONAI would rank NaN above all numbers.
+    Scans without final probability (Eq. 5 has no weight if the ratio is unknown) are left out, as in the report. Any
+    other NaN or infinite logit is an error; MONAI would rank NaN above all numbers.
 
     Raises:
         ValueError: naming the case, when its logit is not finite.
@@ -30,7 +30,7 @@ class ScanAUC(ROCAUC):
 
 class _AUCOfKnown(ROCAUCMetric):
     def aggregate(self, average: Any = None) -> np.ndarray | float | ArrayLike:
-        """AUC of the scores that are not NaN; NaN when none is left."""
+        """AUC of the scores that are not NaN; NaN if there is none."""
         scores, labels = self.get_buffer()
         known = ~torch.isnan(scores[:, 0])
         return compute_roc_auc(scores[known], labels[known]) if known.any() else math.nan

@@ -17,19 +17,19 @@ from monai.utils import string_list_all_gather
 
 _logger = logging.getLogger(__name__)
 
-# Where the file of a case is kept, which tells cases of one name apart; it is not reported.
+# Entry with the file of a case, to distinguish cases of the same name; it is not reported.
 _SOURCE = "source"
 
 
 class ScoreTable(ABC):
     """Ignite handler that scores each case of a data set, and writes ``per_case.csv`` and ``summary.json`` at the end.
 
-    A case is described before the metrics count it, and kept once no handler of its iteration has raised. At the end
-    the cases of all processes are put together, each once, and rank 0 writes the files.
+    A case is kept only if no handler raises an error in its iteration. At the end, the cases of all processes are
+    collected, repeats are removed, and rank 0 writes the files.
 
     Args:
         output_dir: folder of the files.
-        protocol: how the cases were split, written into the summary as it is.
+        protocol: description of the split, copied to the summary.
     """
 
     def __init__(self, output_dir: str | Path, protocol: str = "") -> None:
@@ -40,16 +40,16 @@ class ScoreTable(ABC):
 
     @abstractmethod
     def describe(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """What the table needs of one case.
+        """Values of one case for the table.
 
         Args:
-            item: the case's input and output.
+            item: input and output of the case.
 
         Returns:
             ``case_id`` and more: strings, numbers and None.
 
         Raises:
-            ValueError: naming the case, when what it holds cannot be scored.
+            ValueError: naming the case, when it cannot be scored.
         """
 
     @abstractmethod
@@ -58,8 +58,8 @@ class ScoreTable(ABC):
 
         Args:
             engine: the evaluator.
-            cases: what :meth:`describe` gave for each case, without repeats.
-            kept: the place of each among all cases evaluated, in the order in which MONAI gathers them.
+            cases: result of :meth:`describe` for each case, without repeats.
+            kept: index of each case among all evaluated cases, in MONAI's order.
         """
 
     def write_files(self, rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:
@@ -68,11 +68,11 @@ class ScoreTable(ABC):
         write_json(self.output_dir / "summary.json", {"protocol": self.protocol, **summary})
 
     def table(self) -> str:
-        """The scores that were written, to be read in the log; none by default."""
+        """Text table of the scores for the log; empty by default."""
         return ""
 
     def attach(self, engine: Workflow) -> None:
-        """Listen to a MONAI evaluator that decollates its batches."""
+        """Attach to a MONAI evaluator that decollates its batches."""
         engine.add_event_handler(Events.STARTED, self._started)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._cases_predicted)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._cases_completed)
@@ -96,29 +96,28 @@ class ScoreTable(ABC):
             kept = _first_of_each(cases)
             described = [{key: value for key, value in cases[index].items() if key != _SOURCE} for index in kept]
             self.write(engine, described, kept)
-            table = self.table()
-            said = f"{table}\n\n" if table else ""
-            _logger.info("%d cases scored.\n\n%sWritten: %s", len(kept), said, self.output_dir.absolute())
+            table = f"{text}\n\n" if (text := self.table()) else ""
+            _logger.info("%d cases scored.\n\n%sWritten: %s", len(kept), table, self.output_dir.absolute())
 
 
 def listed_name(item: Mapping[str, Any]) -> str:
-    """The data list's name of a case, since the files of several cases may be named alike; else that of its file."""
+    """Name of a case in the datalist, since several files may have the same name; otherwise the name of its file."""
     return case_id(item) if item.get("case_id") is None else str(item["case_id"])
 
 
 def label_map(labels: Any) -> np.ndarray:
-    """Label map (X, Y[, Z]) of a label map (1, X, Y[, Z]) or a one-hot or scores (C, X, Y[, Z])."""
+    """Label map (X, Y[, Z]) from a label map (1, X, Y[, Z]), or from one-hot labels or scores (C, X, Y[, Z])."""
     array = torch.as_tensor(labels).detach().float().cpu().numpy()
     return array.argmax(axis=0) if len(array) > 1 else array[0]
 
 
 def _first_of_each(cases: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Where each case is first: a distributed sampler repeats cases to fill up uneven shards."""
+    """First index of each case: a distributed sampler repeats cases so that all processes have the same number."""
     first: dict[Any, int] = {}
     for index, case in enumerate(cases):
         nameless = case["case_id"] == UNKNOWN_CASE and case[_SOURCE] is None
         first.setdefault(index if nameless else (case["case_id"], case[_SOURCE]), index)
     if len(first) < len(cases):
         repeats = len(cases) - len(first)
-        _logger.warning("%d of %d scored cases are repeats and left out of the report.", repeats, len(cases))
+        _logger.warning("%d of %d scored cases are repeats and are left out of the report.", repeats, len(cases))
     return list(first.values())

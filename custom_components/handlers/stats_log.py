@@ -5,10 +5,10 @@ from monai.handlers import StatsHandler
 
 
 class StatsLog(StatsHandler):
-    """MONAI's ``StatsHandler``, which leaves an error to whoever started the run.
+    """MONAI's ``StatsHandler`` without the log of errors.
 
-    ``StatsHandler`` logs an error with its traceback for each engine that it passes, and it is shown once more when it
-    ends the program.
+    ``StatsHandler`` logs an error with its traceback in each engine that the error passes, although the error is shown
+    again when it ends the program.
 
     Example:
         >>> engine = Engine(lambda engine, batch: 1 / 0)
@@ -19,10 +19,5 @@ class StatsLog(StatsHandler):
     """
 
     def exception_raised(self, _engine: Engine, e: Exception) -> NoReturn:
-        """Raise the error.
-
-        Args:
-            _engine: in which it was raised.
-            e: the error.
-        """
+        """Raise the error."""
         raise e

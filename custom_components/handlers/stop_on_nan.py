@@ -7,27 +7,27 @@ from custom_components.weights.not_finite import not_finite, some_names
 from monai.engines import IterationEvents, Workflow
 from monai.utils import CommonKeys
 
-# Least factor of fp16 gradients. They start at 65536 and are halved with each step that overflows, and skipped: after
-# 27 in a row. Gradients that overflow even so are above 6e7.
+# Smallest scale of fp16 gradients. It starts at 65536 and is halved with each step that overflows and is skipped, so it
+# is reached after 26 of them. Gradients that still overflow are above 6e7.
 SMALLEST_SCALE = 2.0**-10
 
 
 class StopOnNaN:
     """Ignite handler that ends a training with an error as soon as a number in it is not finite.
 
-    ``ignite.handlers.TerminateOnNan`` only warns and ends the run as if it were complete. This one raises, and looks at
-    the loss before the backward pass, at the gradients before the optimizer's step, and at weights and running
-    statistics after it. So neither validation nor checkpoint ever sees weights that are NaN: the files of before stay.
+    ``ignite.handlers.TerminateOnNan`` only warns and ends the run as if it were complete. This handler raises an error.
+    It checks the loss before the backward pass, the gradients before the optimizer's step, and weights and running
+    statistics after the step. So weights with NaN are never validated or saved, and earlier checkpoints are kept.
 
-    Gradients that overflow in fp16 are first the business of the gradient scaler, which skips the step and halves its
-    factor; the training ends when the factor has fallen below ``SMALLEST_SCALE``, since it would skip for ever.
+    With fp16, the gradient scaler handles gradients that overflow: it skips the step and halves its scale. The training
+    ends when the scale is below ``SMALLEST_SCALE``, because every further step would be skipped.
 
     Raises:
-        RuntimeError: naming the number, the epoch and the cases.
+        RuntimeError: names the value, the epoch and the cases.
     """
 
     def attach(self, engine: Workflow) -> None:
-        """Listen to a ``monai.engines.SupervisedTrainer``."""
+        """Attach to a ``monai.engines.SupervisedTrainer``."""
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self.check_loss)
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self.check_gradients)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self.check_weights)
@@ -39,7 +39,7 @@ class StopOnNaN:
             _stop(engine, f"Loss is {loss.float().mean().item()}")
 
     def check_gradients(self, engine: Any) -> None:
-        """End the run when a gradient is NaN or infinite, or its square is; unless a scaler sees to that."""
+        """End the run when a gradient or its square is NaN or infinite; not with a gradient scaler."""
         if _gradient_scale(engine) is not None:
             return
         gradients = {name: weight.grad for name, weight in engine.network.named_parameters() if weight.grad is not None}
@@ -48,7 +48,7 @@ class StopOnNaN:
             _stop(engine, f"Loss is {loss:g}, but the gradient is not finite in {some_names(found)}")
 
     def check_weights(self, engine: Any) -> None:
-        """End the run when a weight or a running statistic is NaN or infinite, or gradients overflow for ever."""
+        """End the run when a weight or running statistic is NaN or infinite, or all further steps would be skipped."""
         scale = _gradient_scale(engine)
         if scale is not None and scale < SMALLEST_SCALE:
             _stop(engine, f"Gradients overflow in half precision even if scaled by {scale:.1g}, and steps are skipped,")
@@ -63,11 +63,11 @@ def _gradient_scale(engine: Any) -> float | None:
 
 def _stop(engine: Any, what: str) -> NoReturn:
     rate = engine.optimizer.param_groups[0]["lr"]
-    batch = engine.state.batch  # or the list of cases that MONAI makes of it once the network is through
+    batch = engine.state.batch  # a list of cases after MONAI has decollated it
     parts = [part for part in (batch if isinstance(batch, list) else [batch]) if isinstance(part, Mapping)]
     cases = ", ".join(dict.fromkeys(name for part in parts for name in batch_case_ids(part))) or "unknown"
     raise RuntimeError(
         f"{what} in epoch {engine.state.epoch}, iteration {engine.state.iteration} (learning rate {rate:g}; cases: "
-        f"{cases}). Expected finite numbers. The checkpoints are those of before. Look at these cases; then train anew "
-        "with a lower --learning_rate, or go on from the last checkpoint in full precision: --amp False --resume true."
+        f"{cases}). Expected finite numbers. Earlier checkpoints are kept. Check these cases; then train again with a "
+        "lower --learning_rate, or resume from the last checkpoint in full precision: --amp False --resume true."
     )

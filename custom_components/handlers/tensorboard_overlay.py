@@ -17,9 +17,9 @@ class TensorBoardOverlay:
 
     Args:
         summary_writer: a ``torch.utils.tensorboard.SummaryWriter``.
-        interval: every how many epochs.
-        num_images: how many cases an epoch.
-        global_epoch_transform: gives the step to show, for an evaluator the trainer's epoch.
+        interval: number of epochs between two displays.
+        num_images: number of cases per epoch.
+        global_epoch_transform: returns the step to show; for an evaluator, the trainer's epoch.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class TensorBoardOverlay:
         self._shown = 0
 
     def attach(self, engine: Workflow) -> None:
-        """Listen to a MONAI evaluator that decollates its batches; its images are (1, X, Y[, Z]) in [0, 1]."""
+        """Attach to a MONAI evaluator that decollates its batches; its images are (1, X, Y[, Z]) in [0, 1]."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._started)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._case_completed)
 
@@ -52,11 +52,11 @@ class TensorBoardOverlay:
 
 
 def panels_rgb(output: Mapping[str, Any]) -> np.ndarray:
-    """Image, truth and prediction side by side; of a volume the slice with most true lesion.
+    """Image, truth and prediction side by side; for a volume, the slice with most true lesion.
 
     Args:
         output: ``label`` and ``pred``, each (1, X, Y[, Z]), label maps or one-hot, and on the same grid ``native`` in
-            HU or, where there is none, ``image`` in [0, 1].
+            HU or, if there is none, ``image`` in [0, 1].
 
     Returns:
         RGB in [0, 1], shape (3, Y, 3 X).

@@ -68,17 +68,7 @@ class AutocastInferer(Inferer):
         self.enabled = enabled
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> Any:
-        """Run the inferer.
-
-        Args:
-            inputs: batch, shape (B, C, ...).
-            network: maps a batch to logits.
-            args: passed to the inferer.
-            kwargs: passed to the inferer.
-
-        Returns:
-            The inferer's output with float32 tensors.
-        """
+        """Run the inferer on a batch (B, C, ...); its output is converted to float32."""
         device = inputs.device.type
         if not self._is_on(device):
             return apply_to_tensor(self.inferer(inputs, network, *args, **kwargs), torch.Tensor.float)

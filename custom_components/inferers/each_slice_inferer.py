@@ -36,16 +36,10 @@ class EachSliceInferer(Inferer):
         self.progress = progress
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> Any:
-        """Run the inferer.
-
-        Args:
-            inputs: volumes, shape (B, C, X, Y, Z); slices are X by Y.
-            network: maps slices (B, C, X, Y) to logits.
-            args: passed to the inferer.
-            kwargs: passed to the inferer.
+        """Run the inferer on volumes (B, C, X, Y, Z); slices are X by Y.
 
         Returns:
-            What the inferer returns for the whole volume.
+            As the inferer returns for the whole volume.
         """
         if inputs.device.type != "cpu":
             return self.inferer(inputs, network, *args, **kwargs)

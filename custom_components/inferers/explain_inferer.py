@@ -25,13 +25,7 @@ class ExplainInferer(Inferer):
         self.plain = plain
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
-        """Explain a batch.
-
-        Args:
-            inputs: shape (B, 1 or 2, D, H, W).
-            network: an ``AttentionResNet`` or a ``DualSamplingNet``.
-            args: passed to the network.
-            kwargs: passed to the network.
+        """Explain a batch (B, 1 or 2, D, H, W) by an ``AttentionResNet`` or a ``DualSamplingNet``.
 
         Returns:
             The output of ``network.explain``, with ``logit_plain`` and ``attention_plain`` of the plain network.

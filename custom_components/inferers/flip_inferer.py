@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,16 +35,7 @@ class FlipInferer(Inferer):
         self.axes = tuple(axes)
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> Any:
-        """Run the inferer.
-
-        Args:
-            inputs: batch, shape (B, C, ...).
-            network: maps a batch to logits.
-            args: passed to the inferer.
-            kwargs: passed to the inferer.
-
-        Returns:
-            The averaged output.
+        """Average the inferer's outputs for a batch (B, C, ...).
 
         Raises:
             ValueError: when the image does not have an axis.
@@ -51,13 +43,8 @@ class FlipInferer(Inferer):
         if max(self.axes, default=0) >= inputs.ndim - 2:
             raise ValueError(f"Expected axes below {inputs.ndim - 2}, got {list(self.axes)}. Correct `flip_axes`.")
         total = self.inferer(inputs, network, *args, **kwargs)
-        combinations = _combinations([axis + 2 for axis in self.axes])
+        axes = [axis + 2 for axis in self.axes]
+        combinations = [dims for size in range(1, len(axes) + 1) for dims in itertools.combinations(axes, size)]
         for dims in combinations:
             total = total + self.inferer(inputs.flip(dims), network, *args, **kwargs).flip(dims)
         return total / (1 + len(combinations))
-
-
-def _combinations(dims: Sequence[int]) -> list[list[int]]:
-    """All non-empty subsets of the axes."""
-    chosen = [[dim for place, dim in enumerate(dims) if number >> place & 1] for number in range(2 ** len(dims))]
-    return chosen[1:]

@@ -1,8 +1,8 @@
-"""Synthetic chest CT: the project's embedded data, and what its tests measure against.
+"""Synthetic chest CT: built-in data and ground truth for tests.
 
-A phantom is drawn from a seed: anatomy in mm (so that it can be sampled on any grid), lesions of prescribed volume, HU
-values, and the blur and noise of a scanner. It resembles a chest CT in what a pipeline can get wrong - geometry, value
-ranges, class balance, lesions that no threshold finds - and proves nothing about accuracy on patients.
+A phantom is generated from a seed: anatomy in mm (so that it can be sampled on any grid), lesions of given volume, HU
+values, blur and noise of a scanner. It resembles a chest CT in geometry, value ranges, class balance, and in lesions
+that no threshold separates. It says nothing about accuracy on patients.
 """
 
 from custom_components.phantom.dataset import phantom_dataset, write_slice_dataset, write_volume_dataset

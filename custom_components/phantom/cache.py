@@ -10,18 +10,18 @@ CACHE_VARIABLE = "COVID_PHANTOM_CACHE"
 
 
 def cached_folder(name: str, write: Callable[[Path], object]) -> Path:
-    """Give a folder of phantoms, writing it when nobody has yet.
+    """Folder of phantoms in the cache; written if it does not exist.
 
     Args:
-        name: of the folder; tells its contents from those of any other.
-        write: fills the empty folder that it is given.
+        name: name of the folder, unique for its content.
+        write: writes the content into an empty folder.
 
     Returns:
-        A folder under ``$COVID_PHANTOM_CACHE`` or, without that, under the system's folder for temporary files. It
-        appears whole or not at all, also when several processes ask at once.
+        A folder under ``$COVID_PHANTOM_CACHE`` or, if that is not set, under the system's folder for temporary files.
+        It is always complete, even if several processes call this at the same time.
 
     Raises:
-        ValueError: when the cache folder cannot be written into, or whatever ``write`` raises.
+        ValueError: when the cache folder cannot be written to, or as raised by ``write``.
     """
     default = Path(tempfile.gettempdir()) / "covid_phantom"
     cache = writable_folder(os.environ.get(CACHE_VARIABLE) or default)
@@ -33,16 +33,10 @@ def cached_folder(name: str, write: Callable[[Path], object]) -> Path:
     try:
         write(draft)
         draft.chmod(0o755)
-        _claim(draft, final)
+        draft.rename(final)  # never replaces a folder with files
+    except OSError:
+        if not final.is_dir():  # otherwise another process has written it
+            raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return final
-
-
-def _claim(draft: Path, final: Path) -> None:
-    """Rename ``draft`` to ``final`` unless another process was first: a folder with files in it is never replaced."""
-    try:
-        draft.rename(final)
-    except OSError:
-        if not final.is_dir():
-            raise

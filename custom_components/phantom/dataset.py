@@ -1,4 +1,4 @@
-"""Folders of phantoms in the form that the bundles read."""
+"""Data sets of phantoms for the segmentation bundle."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from custom_components.phantom.nifti import phantom_hu, write_nifti_array
 from custom_components.phantom.phantom import Phantom
 from tqdm import tqdm
 
-# Part of the cache's folder names: raise it whenever the same seed gives another phantom.
+# Part of the names of cached folders: increase it when the same seed gives another phantom.
 GENERATOR_VERSION = 1
 
 SUFFIXES = ("png", "nii.gz")
@@ -24,7 +24,7 @@ _FOLDERS = {"image": "images", "label": "masks", "lung": "lungs"}
 
 @dataclass(frozen=True)
 class _Case:
-    """One entry of a data list before it is made."""
+    """A case to generate."""
 
     case_id: str
     group: str
@@ -40,22 +40,22 @@ def write_slice_dataset(
     suffix: str = "png",
     num_patients: int | None = None,
 ) -> Path:
-    """Write axial slices with their masks; consecutive numbers come from one patient, as in the public data.
+    """Write axial slices with their masks; consecutive slices are of one patient, as in the public data.
 
     Args:
         folder: new or empty folder.
         num_slices: number of slices.
         size: pixels along x, y.
         seed: another seed gives other patients.
-        suffix: ``png``: uint8 grey of the lung window, rows are y; ``nii.gz``: int16 HU of shape (X, Y, 1).
-        num_patients: number of patients; ``None`` gives each 2 to 4 slices.
+        suffix: ``png``: uint8 intensities of the lung window, rows are y; ``nii.gz``: int16 HU of shape (X, Y, 1).
+        num_patients: number of patients; ``None`` gives each patient 2 to 4 slices.
 
     Returns:
         The folder: ``images``, ``masks``, ``lungs`` with files 000, 001, ..., and ``datalist.json`` whose ``cases``
-        hold case_id, image, label, lung (paths relative to the folder) and group (the patient).
+        have case_id, image, label, lung (paths relative to the folder) and group (the patient).
 
     Raises:
-        ValueError: when an argument is out of range or the folder holds a data set already.
+        ValueError: when an argument is out of range or the folder is not empty.
     """
     if suffix not in SUFFIXES:
         raise ValueError(f"Phantom data set: suffix is {suffix!r}. Expected one of {', '.join(SUFFIXES)}.")
@@ -74,7 +74,7 @@ def write_volume_dataset(
     spacing_mm: Sequence[float] = (2.8, 2.8, 6.0),
     seed: int = 0,
 ) -> Path:
-    """Write whole chest CTs, one a patient, as NIfTI.
+    """Write chest CTs of different patients as NIfTI.
 
     Args:
         folder: new or empty folder.
@@ -84,10 +84,10 @@ def write_volume_dataset(
         seed: another seed gives other patients.
 
     Returns:
-        The folder, laid out as by :func:`write_slice_dataset`.
+        The folder, with the layout of :func:`write_slice_dataset`.
 
     Raises:
-        ValueError: when an argument is out of range or the folder holds a data set already.
+        ValueError: when an argument is out of range or the folder is not empty.
     """
     check_count("num_volumes", num_volumes, 1)
     check_count("seed", seed, 0)
@@ -99,7 +99,7 @@ def write_volume_dataset(
 
 
 def phantom_dataset(num_slices: int = 40, size: Sequence[int] = (192, 192), seed: int = 0) -> Path:
-    """Give the folder of a slice data set, writing it when nobody has yet.
+    """Folder of a slice data set in the cache; written if it does not exist.
 
     Args:
         num_slices: number of slices.
@@ -107,26 +107,20 @@ def phantom_dataset(num_slices: int = 40, size: Sequence[int] = (192, 192), seed
         seed: another seed gives other patients.
 
     Returns:
-        A folder under ``$COVID_PHANTOM_CACHE`` or, without that, under the system's folder for temporary files. It
-        appears whole or not at all, also when several processes ask at once.
+        As :func:`custom_components.phantom.cache.cached_folder`.
 
     Raises:
-        ValueError: when an argument is out of range or the cache folder cannot be written into.
+        ValueError: when an argument is out of range or the cache folder cannot be written to.
     """
     name = f"v{GENERATOR_VERSION}_{num_slices}_slices_{'x'.join(map(str, size))}_seed_{seed}"
     return cached_folder(name, lambda draft: write_slice_dataset(draft, num_slices, size, seed))
 
 
 def check_count(name: str, count: int, least: int) -> None:
-    """Refuse what is no whole number of ``least`` or more.
-
-    Args:
-        name: of the argument, for the message.
-        count: its value.
-        least: smallest value allowed.
+    """Check that an argument is a whole number and at least ``least``.
 
     Raises:
-        ValueError: naming the argument.
+        ValueError: names the argument.
     """
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < least:
         raise ValueError(f"Phantom data set: {name} is {count!r}. Expected a whole number, {least} or more.")
@@ -138,17 +132,17 @@ def _slices_per_patient(num_slices: int, num_patients: int | None, rng: np.rando
         if num_patients > num_slices:
             raise ValueError(
                 f"Phantom data set: {num_patients} patients for {num_slices} slices. "
-                "Expected at least one slice a patient: lower num_patients or raise num_slices."
+                "Expected at least one slice per patient: decrease num_patients or increase num_slices."
             )
         return [len(part) for part in np.array_split(np.arange(num_slices), num_patients)]
     counts: list[int] = []
-    while (left := num_slices - sum(counts)) > 0:
-        counts.append(left if left <= 4 else min(int(rng.integers(2, 5)), left - 2))
+    while (remaining := num_slices - sum(counts)) > 0:
+        counts.append(remaining if remaining <= 4 else min(int(rng.integers(2, 5)), remaining - 2))
     return counts
 
 
 def _slice_cases(counts: Sequence[int], seed: int) -> Iterator[_Case]:
-    """Slices of one patient lie 12 to 24 mm apart around a random level."""
+    """Slices of one patient are 12 to 24 mm apart, around a random level."""
     number = 0
     for patient, count in enumerate(counts):
         rng = np.random.default_rng([seed, 2, patient])
@@ -160,7 +154,7 @@ def _slice_cases(counts: Sequence[int], seed: int) -> Iterator[_Case]:
 
 
 def patient_seed(seed: int, patient: int) -> int:
-    """Seed of one patient of a data set; those of different patients and of different data sets do not collide."""
+    """Seed of one patient; different for different patients and data sets."""
     return int(np.random.default_rng([seed, 3, patient]).integers(2**31))
 
 
@@ -170,31 +164,21 @@ def _write_dataset(folder: str | Path, cases: Sequence[_Case], phantoms: Iterato
     with new_folder(folder) as root:
         for case, phantom in zip(cases, progress, strict=True):
             paths = {kind: f"{part}/{case.case_id}.{suffix}" for kind, part in _FOLDERS.items()}
-            _write_case(phantom, {kind: root / path for kind, path in paths.items()}, suffix)
+            image = window_grey(phantom) if suffix == "png" else phantom_hu(phantom)
+            for kind, array in {"image": image, "label": phantom.label, "lung": phantom.lung}.items():
+                if suffix == "png":
+                    _write_png(array, root / paths[kind])
+                else:
+                    write_nifti_array(array, phantom, root / paths[kind])
             entries.append({"case_id": case.case_id, **paths, "group": case.group})
         write_phantom_datalist(root, entries)
     return Path(folder)
 
 
 def write_phantom_datalist(root: Path, entries: Sequence[Mapping[str, object]]) -> None:
-    """Write ``datalist.json``.
-
-    Args:
-        root: folder of the data set.
-        entries: its cases.
-    """
+    """Write the cases of a data set to ``datalist.json`` in its folder."""
     with atomic_path(root / "datalist.json") as temporary:
         temporary.write_text(json.dumps({"cases": entries}, indent=1) + "\n", encoding="utf-8")
-
-
-def _write_case(phantom: Phantom, paths: dict[str, Path], suffix: str) -> None:
-    png = suffix == "png"
-    image = window_grey(phantom) if png else phantom_hu(phantom)
-    for kind, array in {"image": image, "label": phantom.label, "lung": phantom.lung}.items():
-        if png:
-            _write_png(array, paths[kind])
-        else:
-            write_nifti_array(array, phantom, paths[kind])
 
 
 def window_grey(phantom: Phantom) -> np.ndarray:

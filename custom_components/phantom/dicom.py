@@ -1,4 +1,4 @@
-"""A phantom as a CT series, with the traps of real ones: unsorted file names and a localizer beside the slices."""
+"""Phantoms as DICOM series, with difficulties of real ones: unsorted file names and a localizer in the study."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,14 +30,14 @@ def write_dicom(
     shuffle: bool = True,
     compressed: bool = False,
 ) -> Path:
-    """Write a phantom as one axial CT series, one file a slice.
+    """Write a phantom as one axial CT series, one file per slice.
 
     Args:
-        phantom: what to write.
-        folder: where to; made when it does not exist.
+        phantom: the phantom.
+        folder: folder of the files; created if missing.
         window: HU range that viewers should show.
         patient_id: PatientID of all files.
-        shuffle: give the files names whose order is not that of the slices.
+        shuffle: whether the order of the file names differs from that of the slices.
         compressed: write RLE Lossless instead of raw pixels.
 
     Returns:
@@ -53,11 +53,11 @@ def write_dicom(
 
 
 def write_localizer(phantom: Phantom, folder: str | Path, patient_id: str = "PHANTOM-0000") -> Path:
-    """Write the coronal localizer of a phantom: a series of its own, with one image, in the same study.
+    """Write the coronal localizer of a phantom: a separate series with one image in the same study.
 
     Args:
-        phantom: whose localizer; its mean over y is the image.
-        folder: where to; made when it does not exist.
+        phantom: the phantom; the image is its mean over y.
+        folder: folder of the file; created if missing.
         patient_id: PatientID of the file.
 
     Returns:
@@ -77,15 +77,7 @@ def write_localizer(phantom: Phantom, folder: str | Path, patient_id: str = "PHA
 
 
 def phantom_uid(phantom: Phantom, *purpose: object) -> str:
-    """UID for one purpose, the same whenever the same phantom is written.
-
-    Args:
-        phantom: its seed, shape and spacing tell it from other phantoms.
-        purpose: words and numbers that tell this UID from the others of the phantom.
-
-    Returns:
-        A valid DICOM UID.
-    """
+    """DICOM UID that depends only on the phantom (seed, shape and spacing) and the words of ``purpose``."""
     from pydicom.uid import generate_uid
 
     identity = (phantom.seed, phantom.label.shape, phantom.spacing_mm, phantom.centre_mm)
@@ -109,7 +101,7 @@ def _ct_slice(
 def _ct_image(
     phantom: Phantom, pixels: np.ndarray, series: str, index: int, patient_id: str, window: tuple[float, float]
 ) -> "FileDataset":
-    """Everything but geometry: identity of the image, how to read its pixels, and the pixels."""
+    """A DICOM image without its geometry: identifiers, pixel format and pixels."""
     from pydicom.dataset import FileDataset
 
     uid = phantom_uid(phantom, series, index)
@@ -196,8 +188,7 @@ def write_dicom_file(dataset: "Dataset", path: Path) -> None:
 
 
 def _set_byte_order(dataset: "Dataset") -> None:
-    """Pydicom 3 derives it from the transfer syntax."""
-    if _pydicom_before_3():
+    if _pydicom_before_3():  # pydicom 3 derives it from the transfer syntax
         dataset.is_little_endian, dataset.is_implicit_VR = True, False
 
 

@@ -3,7 +3,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from custom_components.labels import LESION_CLASSES
 from custom_components.phantom.body.anatomy import Anatomy
-from custom_components.phantom.body.disease import RARE_SHARE, find_disease, infected_voxels
+from custom_components.phantom.body.disease import DISEASES, RARE_SHARE, infected_voxels
 from custom_components.phantom.body.grid import Grid
 from custom_components.phantom.body.lesions import (
     Chest,
@@ -34,15 +34,15 @@ def make_volume(
     spacing_mm: Sequence[float] = (2.8, 2.8, 6.0),
     lesions_ml: Mapping[str, float] | None = None,
 ) -> Phantom:
-    """Make a synthetic chest CT; the same arguments give the same phantom, and no global random state is touched.
+    """Generate a synthetic chest CT. The same arguments give the same phantom; global random states are not used.
 
-    The anatomy has its size in mm: ``shape`` times ``spacing_mm`` is the field of view around the middle of the chest.
+    The size of the anatomy is fixed in mm; ``shape`` times ``spacing_mm`` is the field of view around its centre.
 
     Args:
         seed: whole number, 0 or more; another seed is another patient.
         shape: voxels along x, y, z; at least 32 along x and y.
         spacing_mm: voxel size along x, y, z.
-        lesions_ml: volume in ml by class name, a class left out has none; ``None`` draws them from the seed.
+        lesions_ml: volume in ml by class name, 0 for other classes; ``None`` draws them from the seed.
 
     Returns:
         The phantom.
@@ -66,15 +66,15 @@ def make_slice(
     lesions_ml: Mapping[str, float] | None = None,
     level_mm: float | None = None,
 ) -> Phantom:
-    """Make one axial slice of 5 mm, at a random level of the chest; about 1 in 12 shows no lesion.
+    """Generate one axial slice of 5 mm at a random level of the chest; about 1 in 12 has no lesion.
 
     Args:
         seed: whole number, 0 or more; another seed is another patient.
         size: pixels along x, y; at least 32 each.
         pixel_mm: pixel size; ``None`` makes the longer side 380 mm.
-        lesions_ml: volume in ml by class name, a class left out has none; ``None`` draws them from seed and level.
+        lesions_ml: volume in ml by class name, 0 for other classes; ``None`` draws them from seed and level.
         level_mm: height above the middle of the chest; ``None`` draws it from the seed. Slices of one seed at
-            several levels belong to one patient.
+            several levels are of one patient.
 
     Returns:
         A phantom of shape (X, Y, 1).
@@ -101,32 +101,34 @@ def make_scan(
     spacing_mm: Sequence[float] = (3.9, 3.9, 7.0),
     examination: int = 0,
 ) -> Phantom:
-    """Make a chest CT of a patient with COVID-19 or with community-acquired pneumonia.
+    """Generate a chest CT of a patient with COVID-19 or with community-acquired pneumonia.
 
-    A seed is a patient, who has the same anatomy whatever the disease.
+    A seed is a patient, with the same anatomy for both diseases.
 
     Args:
-        disease: ``covid`` or ``cap``; :mod:`custom_components.phantom.body.disease` says how they differ.
-        ratio: infection volume / lung volume, above 0; met to the voxel and never across the border of a size group.
-            ``None`` draws it as the disease has it, rare size included.
+        disease: ``covid`` or ``cap``; :mod:`custom_components.phantom.body.disease` describes the differences.
+        ratio: infection volume / lung volume, above 0; exact to one voxel, and in the same size group. ``None`` draws
+            it from the distribution of the disease, including its rare size.
         seed: whole number, 0 or more; another seed is another patient.
         shape: voxels along x, y, z; at least 32 along x and y.
         spacing_mm: voxel size along x, y, z.
         examination: whole number, 0 or more; another examination of the same patient has other lesions and noise.
 
     Returns:
-        The phantom; it has no effusion.
+        The phantom, without effusion.
 
     Raises:
-        ValueError: when the disease is unknown, the arguments do not describe a volume, or whole voxels of the lung,
-            of one lobe for ``cap``, cannot make the ratio.
+        ValueError: when the disease is unknown, the arguments do not describe a volume, or the ratio is not possible
+            with whole voxels of the lung (for ``cap``, of one lobe).
 
     Example:
         >>> scan = make_scan("covid", 0.05, seed=1, shape=(40, 44, 14), spacing_mm=(9.0, 8.0, 20.0))
         >>> round(scan.infection_ratio, 2)
         0.05
     """
-    kind = find_disease(disease)
+    if disease not in DISEASES:
+        raise ValueError(f"Phantom disease is {disease!r}. Expected one of {', '.join(DISEASES)}.")
+    kind = DISEASES[disease]
     source = _stream(seed, "ratio", examination=examination)
     wanted = kind.random_ratio(source, source.random() < RARE_SHARE) if ratio is None else ratio
     chest = _chest(seed, Grid.centred(shape, spacing_mm))
@@ -159,13 +161,13 @@ def _phantom(seed: int, chest: Chest, lesions: Lesions, level_mm: float = 0.0, e
 
 
 def _ideal_image(seed: int, chest: Chest, lesions: Lesions) -> np.ndarray:
-    """The image without blur and noise, painted from the outside to the inside."""
+    """The image without blur and noise, painted from outside to inside."""
     image = np.full(chest.grid.shape, AIR_HU, np.float32)
     texture = _stream(seed, "texture")
-    paint_table(image, chest.grid, chest.anatomy)
-    paint_chest_wall(image, chest.grid, chest.anatomy, chest.cage_mm, texture)
-    paint_inner_organs(image, chest.grid, chest.anatomy, chest.cage_mm, texture)
-    paint_skeleton(image, chest.grid, chest.anatomy, chest.cage_mm)
+    paint_table(image, chest)
+    paint_chest_wall(image, chest, texture)
+    paint_inner_organs(image, chest, texture)
+    paint_skeleton(image, chest)
     paint_lungs(image, chest, lesions, _stream(seed, "lungs"))
     return image
 
@@ -185,7 +187,7 @@ def _lesions(
 
 
 def _stream(seed: int, purpose: str, level_mm: float = 0.0, examination: int = 0) -> np.random.Generator:
-    """A random source of its own for each purpose, so that a change to one leaves the others as they are."""
+    """A separate random generator for each purpose, so that a change of one does not affect the others."""
     for name, number in (("seed", seed), ("examination", examination)):
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
             raise ValueError(f"Phantom {name} is {number!r}. Expected a whole number, 0 or more.")

@@ -11,28 +11,22 @@ def write_nifti(phantom: Phantom, folder: str | Path, name: str = "phantom") -> 
     """Write a phantom as three NIfTI files.
 
     Args:
-        phantom: what to write.
-        folder: where to; made when it does not exist.
+        phantom: the phantom.
+        folder: folder of the files; created if missing.
         name: start of the file names.
 
     Returns:
         Paths by kind: ``image`` (int16 HU), ``label`` and ``lung`` (uint8), named ``<name>_<kind>.nii.gz``.
     """
-    paths = {kind: Path(folder) / f"{name}_{kind}.nii.gz" for kind in ("image", "label", "lung")}
-    write_nifti_array(phantom_hu(phantom), phantom, paths["image"])
-    write_nifti_array(phantom.label, phantom, paths["label"])
-    write_nifti_array(phantom.lung, phantom, paths["lung"])
+    arrays = {"image": phantom_hu(phantom), "label": phantom.label, "lung": phantom.lung}
+    paths = {kind: Path(folder) / f"{name}_{kind}.nii.gz" for kind in arrays}
+    for kind, array in arrays.items():
+        write_nifti_array(array, phantom, paths[kind])
     return paths
 
 
 def write_nifti_array(array: np.ndarray, phantom: Phantom, path: Path) -> None:
-    """Write an array that has the geometry of ``phantom``.
-
-    Args:
-        array: shape (X, Y, Z); its type is kept.
-        phantom: gives spacing and position.
-        path: file to write, ending in .nii or .nii.gz.
-    """
+    """Write an array (X, Y, Z) with its data type and the affine of ``phantom`` to a .nii or .nii.gz file."""
     with atomic_path(path) as temporary:
         nibabel.save(placed_image(array, phantom.affine), temporary)
 

@@ -4,7 +4,7 @@ import numpy as np
 from custom_components.labels import LESION_CLASSES
 
 INFECTION_CLASSES = ("ground_glass", "consolidation")
-# Patient position (LPS) of the middle of the chest, off the origin as in a real scan.
+# Patient position (LPS) of the middle of the chest, not at the origin, as in a real scan.
 ISOCENTRE_MM = (3.5, -168.0, 1045.0)
 
 
@@ -15,9 +15,9 @@ class Phantom:
     Args:
         image_hu: CT in HU, float32, shape (X, Y, Z), x to the patient's Left, y to Posterior, z to Superior.
         label: 0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion; uint8, shape (X, Y, Z).
-        lung: 1 inside either lung, effusion not counted; uint8, shape (X, Y, Z).
+        lung: 1 inside either lung, without effusion; uint8, shape (X, Y, Z).
         spacing_mm: voxel size along x, y, z.
-        seed: what it was made from.
+        seed: random seed of the phantom.
         centre_mm: patient position (LPS) of the middle of the array.
     """
 
@@ -39,7 +39,7 @@ class Phantom:
 
     @property
     def affine(self) -> np.ndarray:
-        """Index to patient position in RAS mm, 4 x 4, as NIfTI has it: x and y run against R and A."""
+        """Voxel index to patient position in RAS mm, 4 x 4, as in NIfTI: x and y run to the left and to the back."""
         mirror = np.array([-1.0, -1.0, 1.0])
         affine = np.diag([*(mirror * self.spacing_mm), 1.0])
         affine[:3, 3] = mirror * self.first_voxel_mm
@@ -60,5 +60,5 @@ class Phantom:
 
     @property
     def infection_ratio(self) -> float:
-        """Infection volume / lung volume; 0 where there is no lung."""
+        """Infection volume / lung volume; 0 without lung."""
         return float(self.infection.sum()) / max(float(self.lung.sum()), 1.0)

@@ -1,4 +1,4 @@
-"""Folders of phantoms of the two diseases, in the form that the classifier reads."""
+"""Data sets of phantoms with the two diseases for the classifier."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,26 +22,26 @@ from custom_components.phantom.nifti import phantom_hu, write_nifti_array
 from custom_components.phantom.phantom import Phantom
 from tqdm import tqdm
 
-# Part of the cache's folder names: raise it whenever the same seed gives another disease.
+# Part of the names of cached folders: increase it when the same seed gives another disease.
 SCAN_VERSION = 1
 
 # Field of view of the cached scans along x, y, z.
 SCAN_FIELD_MM = (374.4, 374.4, 280.0)
 
-# Of the patients with one disease and one size, each fourth has two scans.
+# Every fourth patient with the same disease and size has two scans.
 PATIENTS_PER_PAIR = 4
 
 
 @dataclass(frozen=True)
 class PlannedScan:
-    """A scan of a data set before it is made.
+    """A scan to generate.
 
     Args:
         disease: ``covid`` or ``cap``.
-        number: counts the scans of the disease.
-        patient: counts the patients with the disease.
-        examination: counts the scans of the patient.
-        rare: whether it has the rare size of its disease.
+        number: index among the scans of the disease.
+        patient: index among the patients with the disease.
+        examination: index among the scans of the patient.
+        rare: whether the infection has the rare size of the disease.
         fold: fold of cross-validation.
     """
 
@@ -64,7 +64,7 @@ def write_scan_dataset(
 ) -> Path:
     """Write chest CTs with COVID-19 and with community-acquired pneumonia, as NIfTI.
 
-    About one patient in four has two scans. The first scans of a longer data set are those of a shorter one.
+    About one patient in four has two scans. With the same seed, a longer data set begins with the shorter one.
 
     Args:
         folder: new or empty folder.
@@ -72,25 +72,25 @@ def write_scan_dataset(
         shape: voxels along x, y, z.
         spacing_mm: voxel size along x, y, z.
         seed: another seed gives other patients.
-        minority: share of the scans of each disease that has its rare size (small COVID-19, large CAP), 0 to 1.
-        num_folds: folds of cross-validation; a patient is in one, both diseases are in each, and every size group is
-            in as many as it has patients for.
+        minority: share of the scans of each disease with its rare size (small COVID-19, large CAP), 0 to 1.
+        num_folds: folds of cross-validation; each patient is in one fold, both diseases are in each fold, and every
+            size group is in as many folds as possible.
 
     Returns:
         The folder: ``images`` (int16 HU), ``lungs`` and ``infections`` (uint8 0/1) with files covid_000.nii.gz, ...,
-        cap_000.nii.gz, ..., and ``datalist.json`` whose ``cases`` hold case_id, patient_id, image, lung, infection
+        cap_000.nii.gz, ..., and ``datalist.json`` whose ``cases`` have case_id, patient_id, image, lung, infection
         (paths relative to the folder), label (``covid`` or ``cap``), fold, ratio (infection volume / lung volume) and
-        group (of the ratio).
+        group (size group).
 
     Raises:
-        ValueError: when an argument is out of range, the patients cannot fill the folds, the voxels are too coarse
-            for small lesions, or the folder holds a data set already.
+        ValueError: when an argument is out of range, there are too few patients for the folds, the voxels are too
+            coarse for small lesions, or the folder is not empty.
     """
     check_count("seed", seed, 0)
     scans = plan_scans(num_scans, minority, num_folds)
     Grid.centred(shape, spacing_mm)
     if shape[2] < 2:
-        raise ValueError(f"Phantom shape is {tuple(shape)}. Expected scans of two slices or more, which are volumes.")
+        raise ValueError(f"Phantom shape is {tuple(shape)}. Expected scans of two slices or more.")
     progress = tqdm(scans, "phantom", disable=num_scans <= PROGRESS_FROM, unit="scan")
     with new_folder(folder) as root:
         write_phantom_datalist(
@@ -100,7 +100,7 @@ def write_scan_dataset(
 
 
 def phantom_scan_dataset(num_scans: int = 40, shape: Sequence[int] = (96, 96, 40), seed: int = 0) -> Path:
-    """Give the folder of a data set of both diseases, writing it when nobody has yet.
+    """Folder of a data set with both diseases in the cache; written if it does not exist.
 
     Args:
         num_scans: number of scans.
@@ -108,35 +108,26 @@ def phantom_scan_dataset(num_scans: int = 40, shape: Sequence[int] = (96, 96, 40
         seed: another seed gives other patients.
 
     Returns:
-        The folder, laid out as by :func:`write_scan_dataset` and kept as by
-        :func:`custom_components.phantom.dataset.phantom_dataset`.
+        As :func:`custom_components.phantom.cache.cached_folder`, with the layout of :func:`write_scan_dataset`.
 
     Raises:
-        ValueError: when an argument is out of range or the cache folder cannot be written into.
+        ValueError: when an argument is out of range or the cache folder cannot be written to.
     """
     version = f"v{GENERATOR_VERSION}.{SCAN_VERSION}"
     name = f"{version}_{num_scans}_scans_{'x'.join(map(str, shape))}_seed_{seed}"
-    return cached_folder(name, lambda draft: write_scan_dataset(draft, num_scans, shape, _spacing_mm(shape), seed))
-
-
-def _spacing_mm(shape: Sequence[int]) -> tuple[float, ...]:
-    """Voxel size that makes ``shape`` fill the field of view; a shape that is none is left for others to refuse."""
-    return tuple(round(field / max(count, 1), 3) for field, count in zip(SCAN_FIELD_MM, shape, strict=False))
+    sides = zip(SCAN_FIELD_MM, shape, strict=False)  # the length of shape is checked later
+    spacing_mm = tuple(round(field_mm / max(count, 1), 3) for field_mm, count in sides)
+    return cached_folder(name, lambda draft: write_scan_dataset(draft, num_scans, shape, spacing_mm, seed))
 
 
 def plan_scans(num_scans: int, minority: float = RARE_SHARE, num_folds: int = 5) -> list[PlannedScan]:
-    """Share out scans to patients, sizes and folds.
-
-    Args:
-        num_scans: number of scans, half of each disease; an odd one is COVID-19.
-        minority: share of the scans of each disease that has its rare size, 0 to 1.
-        num_folds: folds of cross-validation.
+    """Assign scans to patients, sizes and folds; arguments as :func:`write_scan_dataset`.
 
     Returns:
         The scans, COVID-19 first.
 
     Raises:
-        ValueError: when an argument is out of range or the patients cannot fill the folds.
+        ValueError: when an argument is out of range or there are too few patients for the folds.
 
     Example:
         >>> [(scan.disease, scan.rare, scan.fold) for scan in plan_scans(4, minority=0.5, num_folds=2)]
@@ -153,13 +144,13 @@ def plan_scans(num_scans: int, minority: float = RARE_SHARE, num_folds: int = 5)
         if patients < num_folds:
             raise ValueError(
                 f"Phantom data set: {num_scans} scans give {patients} patients with {disease}, too few for {num_folds} "
-                "folds with both diseases in each. Lower num_folds, or raise num_scans."
+                "folds with both diseases in each. Decrease num_folds or increase num_scans."
             )
     return scans
 
 
 def _plan_disease(disease: str, count: int, minority: float, num_folds: int) -> Iterator[PlannedScan]:
-    """Usual sizes fill the folds from the first, rare ones from the last: as many patients as folds fill them all."""
+    """Patients with usual sizes fill the folds from the first, those with rare sizes from the last fold."""
     patients, number, rare_scans = {False: 0, True: 0}, 0, 0
     while number < count:
         rare = round(minority * (number + 1)) > rare_scans
@@ -174,7 +165,7 @@ def _plan_disease(disease: str, count: int, minority: float, num_folds: int) -> 
 
 
 def _make(scan: PlannedScan, seed: int, shape: Sequence[int], spacing_mm: Sequence[float]) -> Phantom:
-    """The scan; no patient of one disease is one of the other."""
+    """Generate a scan; no patient has both diseases."""
     kind = DISEASES[scan.disease]
     patient = patient_seed(seed, 2 * scan.patient + kind.label)
     source = np.random.default_rng([seed, 4, kind.label, scan.number])
@@ -183,7 +174,7 @@ def _make(scan: PlannedScan, seed: int, shape: Sequence[int], spacing_mm: Sequen
 
 
 def _write_scan(root: Path, scan: PlannedScan, phantom: Phantom, seed: int) -> dict[str, object]:
-    """Write the three files of a scan and give its entry of the data list; patients of other seeds are other ones."""
+    """Write the three files of a scan and return its datalist entry; the patient's name is unique for the seed."""
     case_id = f"{scan.disease}_{scan.number:03d}"
     arrays = {"image": phantom_hu(phantom), "lung": phantom.lung, "infection": phantom.infection}
     paths = {kind: f"{kind}s/{case_id}.nii.gz" for kind in arrays}

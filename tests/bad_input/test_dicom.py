@@ -456,7 +456,7 @@ ROWS = {
         "No DICOM images in the folder (8 files without readable header)",
     ),
     "dicomdir": Row(dicomdir, "no DICOM images among the 1 files", "No DICOM images in the folder (0 files"),
-    "empty_folder": Row(Path.mkdir, "has no cases", "holds neither NIfTI files nor DICOM studies"),
+    "empty_folder": Row(Path.mkdir, "has no cases", "contains neither NIfTI files nor DICOM studies"),
     "empty_file": Row(
         partial(of_bytes, content=b""),
         "is truncated or not a DICOM file: it has no DICOM preamble",

@@ -547,7 +547,7 @@ ROWS = [
         "dots",
         "a scan named `...nii.gz`",
         "diagnose",
-        "No folder can be named after this scan. Rename it: ",
+        "The name of this scan cannot be a folder name. Rename it: ",
         alone(nifti(chest()["image"]), "...nii.gz"),
     ),
     Row(

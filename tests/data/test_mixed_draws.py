@@ -17,14 +17,14 @@ def epoch_of(draws: MixedDraws, epoch: int) -> list[float]:
     return [float(draws[number]) for number in sampler]
 
 
-def test_a_set_is_drawn_by_its_share_and_its_cases_alike() -> None:
+def test_data_sets_are_drawn_by_their_shares_and_their_cases_equally_often() -> None:
     draws = mixed(8000)
     chosen = [draws.choice(number) for number in range(len(draws))]
     counts = [sum(one == which for one in chosen) for which in [("few", 0), ("many", 0), ("many", 1), ("many", 2)]]
     assert np.allclose(np.array(counts) / len(draws), [3 / 4, 1 / 12, 1 / 12, 1 / 12], atol=0.02)
 
 
-def test_draws_follow_from_seed_and_epoch_whatever_was_drawn_before() -> None:
+def test_draws_depend_only_on_seed_and_epoch() -> None:
     first = mixed(50)
     epoch_of(first, 0)
     assert epoch_of(first, 1) == epoch_of(mixed(50), 1)
@@ -47,6 +47,6 @@ def test_two_draws_of_one_case_differ() -> None:
         ({"a": 1, "b": 1}, 0, "draws is 0"),
     ],
 )
-def test_shares_that_cannot_be_are_refused(shares: dict[str, float], draws: int, message: str) -> None:
+def test_invalid_shares_are_an_error(shares: dict[str, float], draws: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MixedDraws({"a": Dataset([1.0]), "b": Dataset([2.0])}, shares, draws)

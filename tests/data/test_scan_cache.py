@@ -50,18 +50,18 @@ def test_without_a_folder_the_values_are_those_of_the_cache(items, tmp_path):
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(cached, bare, strict=True))
 
 
-def test_values_are_right_to_half_a_step(items):
+def test_values_are_exact_to_half_a_step(items):
     found = ScanCache(items, Read("image"), None)[2]["image"]
     np.testing.assert_allclose(found.numpy().ravel(), np.linspace(0, 0.75, 24), atol=0.5 / 255 + 1e-6)
 
 
-def test_other_entries_pass_through_the_cache(items, tmp_path):
+def test_other_entries_are_kept_by_the_cache(items, tmp_path):
     for _ in range(2):
         item = ScanCache(items, Read("image"), tmp_path / "cache")[1]
         assert (item["case_id"], item["label"], item["ratio"]) == ("1", 1, 0.01)
 
 
-def test_a_changed_file_is_read_anew(items, tmp_path):
+def test_a_changed_file_is_read_again(items, tmp_path):
     data = ScanCache(items, Read("image"), tmp_path / "cache")
     before = data[0]["image"].max()
     Path(items[0]["image"]).write_text("0.9", encoding="utf-8")
@@ -69,21 +69,21 @@ def test_a_changed_file_is_read_anew(items, tmp_path):
     assert data[0]["image"].max() > before
 
 
-def test_another_setting_of_a_transform_is_another_cache_file(items, tmp_path):
+def test_another_setting_of_a_transform_gives_another_cache_file(items, tmp_path):
     names = {ScanCache(items, Read("image", factor), tmp_path / "cache").cache_file(items[0]) for factor in (1.0, 0.5)}
     assert len(names) == 2
     same = {ScanCache(items, Read("image", 0.5), tmp_path / "cache").cache_file(items[0]) for _ in range(2)}
     assert len(same) == 1
 
 
-def test_random_transforms_are_not_frozen(items, tmp_path):
+def test_random_transforms_are_not_cached(items, tmp_path):
     flip = RandFlipd("image", prob=0.5, spatial_axis=2).set_random_state(0)
     data = ScanCache(items, Compose([Read("image"), flip]), tmp_path / "cache")
     assert {float(data[0]["image"][0, 0, 0, 0]) for _ in range(20)} == {0.0, float(data[0]["image"][0, 0, 0].max())}
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04"])
-def test_a_broken_cache_file_is_made_again(items, tmp_path, caplog, content):
+def test_a_broken_cache_file_is_replaced(items, tmp_path, caplog, content):
     data = ScanCache(items, Read("image"), tmp_path / "cache")
     before = data[0]["image"]
     data.cache_file(items[0]).write_bytes(content)
@@ -104,12 +104,12 @@ def test_a_scan_of_full_size_and_its_mask_take_18_megabytes(items, tmp_path):
     assert data.cache_file(item).stat().st_size / 1e6 == pytest.approx(18.1, abs=0.1)
 
 
-def test_intensities_that_are_not_scaled_are_refused(items):
+def test_intensities_outside_0_to_1_are_an_error(items):
     with pytest.raises(ValueError, match=r"Case 0: ScanCache got an image from 0 to 100. Expected \[0, 1\]"):
         ScanCache(items, Read("image", 400.0), None)[0]
 
 
-def test_a_folder_that_cannot_be_written_into_is_refused_at_once(items, tmp_path):
+def test_a_folder_without_write_access_is_an_error_at_once(items, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="cannot be written to"):
         ScanCache(items, Read("image"), tmp_path / "file")

@@ -31,13 +31,13 @@ def assert_same(some, others):
         assert torch.equal(one, other)
 
 
-def test_an_epoch_is_the_same_whatever_went_before():
+def test_an_epoch_does_not_depend_on_earlier_ones():
     through, later = epochs_of(draws_of(), (1, 2, 3)), epochs_of(draws_of(), (3,))
     assert_same(through[-5:], later)
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
-def test_any_number_of_workers_draws_the_same(num_workers):
+def test_the_draws_do_not_depend_on_the_number_of_workers(num_workers):
     assert_same(epochs_of(draws_of(), (1, 2)), epochs_of(draws_of(), (1, 2), num_workers))
 
 
@@ -47,7 +47,7 @@ def test_two_processes_share_the_batches_of_one():
     assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), whole)
 
 
-def test_the_draws_of_all_epochs_are_numbered_in_a_row():
+def test_the_draws_of_all_epochs_are_numbered_consecutively():
     sampler = SeededDrawSampler(range(5))
     numbers = []
     for epoch in range(3):
@@ -56,7 +56,7 @@ def test_the_draws_of_all_epochs_are_numbered_in_a_row():
     assert numbers == list(range(15))
 
 
-def test_epochs_draws_and_seeds_differ():
+def test_epochs_draws_and_seeds_give_different_images():
     draws = draws_of(num_cases=1, draws_per_case=4)
     images = [draws[number]["image"] for number in range(8)] + [
         draws_of(num_cases=1, draws_per_case=4, seed=4)[number]["image"] for number in range(4)
@@ -64,7 +64,7 @@ def test_epochs_draws_and_seeds_differ():
     assert len({tuple(image.flatten().tolist()) for image in images}) == 12
 
 
-def test_an_epoch_has_each_case_as_often_as_asked():
+def test_an_epoch_has_each_case_as_often_as_requested():
     draws, sampler = draws_of(num_cases=5, draws_per_case=3), SeededDrawSampler(range(15))
     sampler.set_epoch(7)
     places = [number - 7 * 15 for number in sampler]
@@ -73,6 +73,6 @@ def test_an_epoch_has_each_case_as_often_as_asked():
     assert len(draws) == 15
 
 
-def test_no_draw_at_all_is_refused():
+def test_0_draws_are_an_error():
     with pytest.raises(ValueError, match=r"draws_per_case is 0\. Expected 1 or more"):
         draws_of(draws_per_case=0)

@@ -26,7 +26,7 @@ def groups_drawn(sampler, labels, ratios):
 
 
 @given(st.lists(st.integers(1, 9), min_size=4, max_size=4))
-def test_counts_weights_and_probabilities_are_the_papers(counts):
+def test_counts_weights_and_probabilities_are_those_of_the_paper(counts):
     counts = dict(zip(SIZE_GROUPS, counts, strict=True))
     labels, ratios = data_set(counts)
     sampler = SizeBalancedSampler(labels, ratios)
@@ -38,7 +38,7 @@ def test_counts_weights_and_probabilities_are_the_papers(counts):
     assert sampler.group_weights["cap_large"] == pytest.approx(counts["cap_small"] / counts["cap_large"])
 
 
-def test_the_drawn_groups_have_the_probabilities_and_their_scans_are_alike():
+def test_groups_are_drawn_with_their_probabilities_and_the_scans_of_a_group_equally_often():
     labels, ratios = data_set()
     sampler = SizeBalancedSampler(labels, ratios, seed=5)
     drawn = Counter()
@@ -58,21 +58,9 @@ def test_the_drawn_groups_have_the_probabilities_and_their_scans_are_alike():
     assert chisquare([of_group[name] for name in SIZE_GROUPS], uniform).pvalue < 1e-6  # the test tells the two apart
 
 
-def test_the_rare_groups_are_drawn_more_often_than_they_are_there():
-    labels, ratios = data_set()
-    sampler = SizeBalancedSampler(labels, ratios)
-    for name in ("covid_small", "cap_large"):
-        assert sampler.group_probabilities[name] > COUNTS[name] / len(labels)
-
-
-def test_an_epoch_has_as_many_draws_as_scans():
-    sampler = SizeBalancedSampler(*data_set())
-    assert len(list(sampler)) == len(sampler) == 45
-
-
 @given(st.integers(0, 2**31), st.integers(0, 100))
 @settings(max_examples=20)
-def test_seed_and_epoch_decide_the_draw(seed, epoch):
+def test_the_draws_depend_on_seed_and_epoch(seed, epoch):
     samplers = [SizeBalancedSampler(*data_set(), seed=seed) for _ in range(2)]
     for sampler in samplers:
         sampler.set_epoch(epoch)
@@ -90,8 +78,8 @@ def test_seed_and_epoch_decide_the_draw(seed, epoch):
 @pytest.mark.parametrize("replicas", [1, 2, 3, 4, 7])
 @given(epoch=st.integers(0, 20))
 @settings(max_examples=5)
-def test_processes_share_one_draw_without_overlap(replicas, epoch):
-    """That of a single process, whatever their number; where it does not divide evenly further draws fill it up."""
+def test_processes_share_one_sequence_of_draws(replicas, epoch):
+    """As with one process; if 45 draws cannot be divided evenly, further draws are added."""
     whole = SizeBalancedSampler(*data_set(), seed=3, num_replicas=1, rank=0)
     parts = [SizeBalancedSampler(*data_set(), seed=3, num_replicas=replicas, rank=rank) for rank in range(replicas)]
     for sampler in (whole, *parts):
@@ -103,7 +91,7 @@ def test_processes_share_one_draw_without_overlap(replicas, epoch):
     assert together[:45] == list(whole)
 
 
-def test_an_empty_group_is_left_out_with_a_warning():
+def test_an_empty_group_is_skipped_with_a_warning():
     labels, ratios = data_set({"covid_large": 6, "cap_small": 4, "cap_large": 2})
     with pytest.warns(UserWarning, match="group covid_small: size-balanced sampling skips this group") as caught:
         sampler = SizeBalancedSampler(labels, ratios)
@@ -114,7 +102,7 @@ def test_an_empty_group_is_left_out_with_a_warning():
 
 
 @pytest.mark.parametrize("missing", SIZE_GROUPS)
-def test_no_class_is_lost_with_an_empty_group(missing):
+def test_with_an_empty_group_the_other_group_of_the_class_has_weight_1(missing):
     with pytest.warns(UserWarning, match=missing):
         sampler = SizeBalancedSampler(*data_set({name: 5 for name in SIZE_GROUPS if name != missing}))
     pairs = (("covid_small", "covid_large"), ("cap_small", "cap_large"))
@@ -122,7 +110,7 @@ def test_no_class_is_lost_with_an_empty_group(missing):
     assert sampler.group_weights[other] == 1
 
 
-def test_one_class_alone_is_refused():
+def test_scans_of_one_class_are_an_error():
     with pytest.raises(ValueError, match=r"None of 3 scans has label 0 \(cap\)"):
         SizeBalancedSampler([1, 1, 1], [0.1, 0.2, 0.01])
 
@@ -137,33 +125,29 @@ def test_one_class_alone_is_refused():
         ([], [], "None of 0 scans"),
     ],
 )
-def test_lists_that_cannot_be_sampled_are_refused(labels, ratios, message):
+def test_wrong_labels_and_ratios_are_an_error(labels, ratios, message):
     with pytest.raises(ValueError, match=message):
         SizeBalancedSampler(labels, ratios)
 
 
-def test_numpy_and_tensor_columns_are_taken():
+def test_numpy_arrays_and_tensors_are_valid():
     labels, ratios = data_set()
     plain = list(SizeBalancedSampler(labels, ratios))
     assert list(SizeBalancedSampler(np.array(labels), np.array(ratios))) == plain
     assert list(SizeBalancedSampler(torch.tensor(labels), torch.tensor(ratios, dtype=torch.float64))) == plain
 
 
-def test_the_table_names_every_group():
-    table = SizeBalancedSampler(*data_set()).table()
+def test_the_first_process_logs_the_table(caplog):
+    with caplog.at_level(logging.INFO):
+        samplers = [SizeBalancedSampler(*data_set(), num_replicas=2, rank=rank) for rank in (1, 0)]
+    [record], table = caplog.records, samplers[1].table()
+    assert record.getMessage() == f"Size-balanced sampling, draws per epoch: 45\n{table}"
     assert "| covid_small | 8 | 1.500 | 0.300 |" in table
     assert table.count("\n") == 5
 
 
-def test_the_first_process_logs_the_table(caplog):
-    with caplog.at_level(logging.INFO):
-        samplers = [SizeBalancedSampler(*data_set(), num_replicas=2, rank=rank) for rank in (1, 0)]
-    [record] = caplog.records
-    assert record.getMessage() == f"Size-balanced sampling, draws per epoch: 45\n{samplers[1].table()}"
-
-
-def test_monais_engines_tell_it_the_epoch():
-    """They look for a DistributedSampler in the data loader."""
+def test_monais_engines_set_the_epoch():
+    """Only for a DistributedSampler in the data loader."""
     from ignite.engine import Events
     from monai.data import DataLoader, Dataset
     from monai.engines import SupervisedTrainer

@@ -1,4 +1,4 @@
-"""What is written lies where its source lies, for nibabel and for ITK, which 3D Slicer reads with."""
+"""Written images have the position of their source for nibabel and for ITK, which 3D Slicer uses."""
 
 from itertools import product
 
@@ -44,7 +44,7 @@ def affine_of(name):
 
 
 def source(path, affine, codes):
-    """A CT whose place is told by its sform, its qform or both."""
+    """A CT with its position in sform, qform or both."""
     image = nibabel.Nifti1Image(np.linspace(-1000, 100, np.prod(SHAPE)).reshape(SHAPE).astype(np.int16), affine)
     image.set_sform(affine, codes[1])
     image.set_qform(affine, codes[0])
@@ -65,7 +65,7 @@ def itk_affine(path):
 
 
 def check_place(path, affine):
-    """All that read the file find its corners where they are to be; a qform is not there or says the same."""
+    """All readers find the corners at the expected position; a qform, if present, agrees."""
     found = nibabel.load(path)
     expected = corners(affine, found.shape)
     for read in (found.affine, itk_affine(path), *([found.get_qform()] if found.header["qform_code"] else [])):
@@ -74,14 +74,13 @@ def check_place(path, affine):
 
 @pytest.mark.parametrize("codes", [(0, 1), (1, 0), (1, 1), (2, 4)], ids=["sform", "qform", "both", "other codes"])
 @pytest.mark.parametrize("name", AXES)
-def test_a_mask_and_a_map_of_diagnose_lie_on_their_source_for_nibabel_and_itk(tmp_path, name, codes):
+def test_a_mask_and_a_map_of_diagnose_have_the_position_of_their_source(tmp_path, name, codes):
     affine, reader = affine_of(name), CTReader()
     array, meta = reader.get_data(reader.read(source(tmp_path / "ct.nii.gz", affine, codes)))
     volumes = {"lungs": array > -500, "attention_us": np.linspace(0, 1, array.size).reshape(array.shape)}
     for kind, volume in volumes.items():
         path = tmp_path / f"{kind}.nii.gz"
         write_volume(path, kind, volume, meta["affine"])
-
         check_place(path, affine)
         values = np.transpose(itk.array_from_image(itk.imread(str(path), itk.F)))
         np.testing.assert_allclose(values, volume, atol=0.5 / 255 + 1e-6)
@@ -90,7 +89,7 @@ def test_a_mask_and_a_map_of_diagnose_lie_on_their_source_for_nibabel_and_itk(tm
 @pytest.mark.parametrize("shape", [SHAPE, SHAPE[:2]], ids=["volume", "slice"])
 @pytest.mark.parametrize("name", AXES)
 @pytest.mark.parametrize("bundle", [SEG_BUNDLE, CAP_BUNDLE], ids=["seg", "cap"])
-def test_what_the_inference_of_a_bundle_saves_lies_on_its_source(tmp_path, bundle, name, shape):
+def test_images_saved_by_a_bundle_have_the_position_of_their_source(tmp_path, bundle, name, shape):
     affine = affine_of(name)
     image = nibabel.Nifti1Image(np.arange(np.prod(shape), dtype=np.int16).reshape(shape) % 2, affine)
     nibabel.save(image, tmp_path / "ct.nii.gz")
@@ -99,7 +98,6 @@ def test_what_the_inference_of_a_bundle_saves_lies_on_its_source(tmp_path, bundl
     loaded = LoadImage(CTReader(), ensure_channel_first=True)(tmp_path / "ct.nii.gz")
     save = parser.get_parsed_content("save")
     Compose(save)({step.keys[0]: loaded.clone() for step in save})
-
     written = sorted((tmp_path / "out" / "ct").iterdir())
     assert len(written) == len(save) > 0
     for path in written:
@@ -141,9 +139,8 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("verb", WRITERS)
-def test_what_a_converter_writes_has_one_place_for_nibabel_and_itk(tmp_path, verb):
+def test_images_of_a_converter_have_the_same_position_for_nibabel_and_itk(tmp_path, verb):
     WRITERS[verb](tmp_path)
-
     written = list((tmp_path / "out").rglob("*.nii.gz"))
     assert written
     for path in written:
@@ -151,14 +148,13 @@ def test_what_a_converter_writes_has_one_place_for_nibabel_and_itk(tmp_path, ver
 
 
 @pytest.mark.parametrize("name", AXES)
-def test_what_is_sheared_by_less_than_a_degree_opens_in_itk_as_well(tmp_path, name):
-    """ITK knows right angles alone: there it lies off by that shear, in nibabel nowhere."""
+def test_an_image_with_a_shear_below_one_degree_can_be_read_by_itk(tmp_path, name):
+    """ITK supports only right angles: its positions differ by the shear, those of nibabel do not."""
     affine, reader = affine_of(name), CTReader()
     affine[:3, :3] = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) @ SHEAR * np.array([0.8, 0.7, 2.5])
     array, meta = reader.get_data(reader.read(source(tmp_path / "ct.nii.gz", affine, (0, 1))))
     write_volume(tmp_path / "mask.nii.gz", "lungs", array > -500, meta["affine"])
     nibabel.save(placed_image(array, affine), tmp_path / "converted.nii.gz")
-
     for path in (tmp_path / "mask.nii.gz", tmp_path / "converted.nii.gz"):
         np.testing.assert_allclose(corners(nibabel.load(path).affine), corners(affine), atol=1e-3)
         off_mm = np.linalg.norm(corners(itk_affine(path)) - corners(affine), axis=0).max()

@@ -1,4 +1,4 @@
-"""Whatever writes a datalist writes one that the next commands accept, headers and voxels."""
+"""Every written datalist is valid for the next commands, with headers and voxels."""
 
 import shutil
 
@@ -49,7 +49,7 @@ def of_covid_ct_md(folder, phantoms):
 
 
 def of_runs(folder, phantoms):
-    """Two scans, and between them a slice that belongs to neither."""
+    """Two scans, with a slice of another scan between them."""
     first, alone, second = (run_of(count) for count in (4, 1, 5))
     between = {"ct": 255 - alone["ct"], "lung": alone["lung"], "infection": alone["infection"]}
     turned = {key: np.roll(value, 24, axis=1) for key, value in second.items()}
@@ -63,7 +63,7 @@ TWO_CLASSES = {"phantom_scans": of_phantoms, "build_datalist": of_build_datalist
 
 
 @pytest.mark.parametrize("verb", [*TWO_CLASSES, "convert_covid20_slices"])
-def test_a_list_of_scans_can_be_trained_on(tmp_path, phantoms, verb, caplog):
+def test_a_written_datalist_of_scans_is_valid_for_training(tmp_path, phantoms, verb, caplog):
     written = {**TWO_CLASSES, "convert_covid20_slices": of_runs}[verb](tmp_path, phantoms)
     check_datalist(written)
     scans = list_scans(written)
@@ -75,7 +75,7 @@ def test_a_list_of_scans_can_be_trained_on(tmp_path, phantoms, verb, caplog):
     assert not [record for record in caplog.records if "infection in its mask" in record.getMessage()]
 
 
-def test_phantoms_of_one_slice_are_refused_as_the_next_command_would(tmp_path):
+def test_phantom_scans_of_one_slice_are_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"shape is \(300, 300, 1\). Expected scans of two slices or more"):
         write_scan_dataset(tmp_path / "set", 8, (300, 300, 1), (1.2, 1.2, 7.0), num_folds=2)
 
@@ -94,7 +94,7 @@ def of_stacks(folder):
 
 
 @pytest.mark.parametrize("convert", [of_excerpts, of_stacks])
-def test_cases_of_the_segmentation_can_be_listed_and_hold_classes(tmp_path, convert):
+def test_a_written_datalist_of_slices_is_valid_and_has_lesion_classes(tmp_path, convert):
     cases = list_cases(convert(tmp_path))
     assert cases
     check_lesions(training=cases)

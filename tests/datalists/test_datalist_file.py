@@ -16,18 +16,16 @@ def test_a_listed_path_leads_back_to_its_file(folder, file):
         assert path_inside(root, listed_path(root, path)) == path
 
 
-def test_a_list_moves_with_its_folder(tmp_path):
+def test_paths_in_a_datalist_are_relative_to_its_folder(tmp_path):
     cases = [{"case_id": "1", "image": str(tmp_path / "images" / "1.nii"), "site": "/not/a/path"}]
     write_datalist(cases, tmp_path / "list.json", path_keys=("image",))
-
     assert json.loads((tmp_path / "list.json").read_text()) == {
         "cases": [{"case_id": "1", "image": "images/1.nii", "site": "/not/a/path"}]
     }
 
 
-def test_a_list_is_never_overwritten_and_always_json(tmp_path):
+def test_a_datalist_is_never_overwritten_and_always_json(tmp_path):
     (tmp_path / "mine.json").write_text("mine")
-
     with pytest.raises(ValueError, match=r"mine.json exists and is not overwritten. Set --output to another file"):
         new_datalist(tmp_path / "mine.json")
     with pytest.raises(ValueError, match="is not a JSON file"):

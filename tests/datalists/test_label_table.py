@@ -8,28 +8,20 @@ def read(folder, text, encoding="utf-8"):
     return read_label_table(folder / "labels.csv", problems), problems
 
 
-def test_values_get_their_types_and_further_columns_stay_text(tmp_path):
+def test_values_have_their_types_and_other_columns_are_text(tmp_path):
     text = "case_id, label,patient_id,fold,image,age\n012,COVID,p7,3,ct/012.nii.gz,063\n\n13, cap,,0,/x/13.nii,\n"
     table, problems = read(tmp_path, text)
-
     assert problems == []
     assert table.columns == ("case_id", "label", "patient_id", "fold", "image", "age")
+    image = str(tmp_path / "ct" / "012.nii.gz")
     assert table.cases == [
-        {
-            "case_id": "012",
-            "label": 1,
-            "patient_id": "p7",
-            "fold": 3,
-            "image": str(tmp_path / "ct" / "012.nii.gz"),
-            "age": "063",
-        },
+        {"case_id": "012", "label": 1, "patient_id": "p7", "fold": 3, "image": image, "age": "063"},
         {"case_id": "13", "label": 0, "patient_id": "13", "fold": 0, "image": "/x/13.nii", "age": ""},
     ]
 
 
-def test_a_byte_order_mark_of_a_spreadsheet_is_no_part_of_a_name(tmp_path):
+def test_a_byte_order_mark_is_not_part_of_a_column_name(tmp_path):
     table, _ = read(tmp_path, "case_id,label\na,cap\n", "utf-8-sig")
-
     assert table.cases == [{"case_id": "a", "label": 0, "patient_id": "a"}]
 
 
@@ -46,18 +38,16 @@ def test_a_byte_order_mark_of_a_spreadsheet_is_no_part_of_a_name(tmp_path):
         ("b,cap", r"has 2 values for 3 columns"),
     ],
 )
-def test_a_wrong_row_is_named_and_the_others_are_kept(tmp_path, row, message):
+def test_a_wrong_row_is_reported_and_the_others_are_kept(tmp_path, row, message):
     table, problems = read(tmp_path, f"case_id,label,fold\na,covid,1\n{row}\nc,cap,0\n")
-
     assert [case["case_id"] for case in table.cases] == ["a", "c"]
     assert len(problems) == 1
     with pytest.raises(ValueError, match=message):
         raise ValueError(problems[0])
 
 
-def test_a_row_is_named_by_its_case_and_by_no_other_column(tmp_path):
+def test_a_row_is_named_only_by_its_case_id(tmp_path):
     _, problems = read(tmp_path, "site,case_id,label\nsecret,covid_1,flu\n")
-
     assert problems[0].startswith("row 1 of labels.csv (covid_1): label is 'flu'")
 
 
@@ -70,12 +60,12 @@ def test_a_row_is_named_by_its_case_and_by_no_other_column(tmp_path):
         ("case_id,label,ratio\n", "has the column ratio, which is computed from the masks"),
     ],
 )
-def test_what_is_no_table_of_labels_is_refused(tmp_path, text, message):
+def test_a_table_with_wrong_columns_is_an_error(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         read(tmp_path, text)
 
 
-def test_a_table_that_cannot_be_read_is_refused(tmp_path):
+def test_an_unreadable_table_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"cannot be read: .*Expected a CSV in UTF-8"):
         read(tmp_path, "case_id,label\nMüller,cap\n", "latin-1")
     with pytest.raises(ValueError, match="cannot be read"):

@@ -1,6 +1,4 @@
 import json
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +15,7 @@ def entry_of(name, **changes):
 
 @pytest.fixture
 def write_scans(tmp_path, write_nifti):
-    """A data set of 5 x 6 x 7 voxels a scan, in which only headers make sense."""
+    """A data set of scans with 5 x 6 x 7 voxels, all 0."""
 
     def write(names=("covid_2", "cap_1"), folders=("images", "lungs", "infections")):
         for folder in folders:
@@ -41,30 +39,20 @@ def write_list(write_scans):
     return write
 
 
-def test_labelled_scans_come_in_the_order_of_the_list_with_absolute_paths(write_list):
+def test_labelled_scans_are_in_the_order_of_the_datalist_with_absolute_paths(write_list):
     root = write_list()
     scans = list_scans(root)
-
     assert scans == list_scans(root / "datalist.json")
     assert [scan["case_id"] for scan in scans] == ["covid_2", "cap_1"]
-    assert scans[1] == {
-        "case_id": "cap_1",
-        "patient_id": "secret_cap_1",
-        "image": str(root / "images" / "cap_1.nii.gz"),
-        "lung": str(root / "lungs" / "cap_1.nii.gz"),
-        "infection": str(root / "infections" / "cap_1.nii.gz"),
-        "label": 0,
-        "fold": 1,
-        "ratio": 0.25,
-        "group": "cap_large",
-    }
+    paths = {key: str(root / folder / "cap_1.nii.gz") for key, folder in FOLDERS.items()}
+    known = {"label": 0, "fold": 1, "ratio": 0.25, "group": "cap_large"}
+    assert scans[1] == {"case_id": "cap_1", "patient_id": "secret_cap_1", **paths, **known}
     assert (scans[0]["label"], scans[0]["group"]) == (1, "covid_small")
 
 
-def test_absolute_paths_columns_of_ones_own_and_a_missing_patient_are_fine(write_list):
+def test_absolute_paths_other_entries_and_a_missing_patient_are_valid(write_list):
     entry = entry_of("covid_2", patient_id=None, age="63", group="covid_small")
     entry["lung"] = str(write_list() / entry["lung"])
-
     [scan] = list_scans(write_list(entry))
     assert scan["patient_id"] == "covid_2"
     assert "age" not in scan
@@ -87,11 +75,9 @@ def test_absolute_paths_columns_of_ones_own_and_a_missing_patient_are_fine(write
         ({"ratio": float("nan")}, "Case cap_1: infection ratio is nan"),
         ({"ratio": "0.2"}, r"Case cap_1: ratio is '0.2'. Expected .* a number"),
         ({"group": "covid_small"}, "Case cap_1: group is 'covid_small' but cap of ratio 0.0125 is cap_large"),
-        ({"image": "../set/images/cap_1.nii.gz"}, "Case cap_1: path .* is outside the datalist"),
         ({"image": "images/nowhere.nii.gz"}, r"nowhere.nii.gz does not exist"),
         ({"lung": "lungs"}, r"Case cap_1: lung is a folder. Expected a NIfTI mask"),
         ({"image": "images/cap_1.PNG"}, r"Case cap_1: cap_1.PNG is a 2D image. Expected a CT volume"),
-        ({"case_id": "../cap_1"}, "1 case ids cannot be file names"),
         ({"case_id": "covid_2"}, "1 case ids occur more than once: covid_2"),
         ({"image": "images/covid_2.nii.gz"}, "2 cases share an image: covid_2, cap_1"),
         ({"patient_id": "secret_covid_2", "fold": 1}, r"2 cases of one patient .*: covid_2 in 0, cap_1 in 1"),
@@ -99,14 +85,13 @@ def test_absolute_paths_columns_of_ones_own_and_a_missing_patient_are_fine(write
 )
 def test_a_wrong_entry_is_named(write_list, changes, message):
     root = write_list(entry_of("covid_2"), entry_of("cap_1", **{"label": "cap", **changes}))
-
     with pytest.raises(ValueError, match=message) as caught:
         list_scans(root)
     assert "has 1 problem" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
-def test_an_entry_without_a_name_is_counted(write_list):
+def test_an_entry_without_a_name_is_reported_by_its_number(write_list):
     with pytest.raises(ValueError, match=r'entry 2: is "cap". Expected an object'):
         list_scans(write_list(entry_of("covid_2"), "cap"))
 
@@ -115,7 +100,6 @@ def test_all_problems_are_reported_together(write_list, write_nifti):
     root = write_list(entry_of("covid_2"), entry_of("cap_1", label="cap"), entry_of("cap_3", label="CAPS"))
     write_nifti(root / "lungs" / "covid_2.nii.gz", np.zeros((6, 5, 7), dtype=np.uint8))
     write_nifti(root / "infections" / "cap_1.nii.gz", np.zeros((5, 6, 7), dtype=np.uint8), np.diag([-1.0, -1, 2, 1]))
-
     with pytest.raises(ValueError, match="has 3 problems") as caught:
         list_scans(root)
     message = str(caught.value)
@@ -124,32 +108,22 @@ def test_all_problems_are_reported_together(write_list, write_nifti):
     assert "Case cap_1: infection is misaligned with the image by up to 6.0 mm" in message
 
 
-def test_a_mask_may_be_stored_in_another_orientation(write_list, write_nifti):
-    root = write_list()
-    flipped = np.array([[0, -1.0, 0, 0], [1, 0, 0, -5], [0, 0, 1, 0], [0, 0, 0, 1]])
-    write_nifti(root / "lungs" / "covid_2.nii.gz", np.zeros((6, 5, 7), dtype=np.uint8), flipped)
-
-    assert len(list_scans(root)) == 2
-
-
 @pytest.mark.parametrize("text", ["{", "[]", '{"training": []}', '{"cases": 3}'])
-def test_a_file_that_is_no_datalist_is_refused(tmp_path, text):
+def test_a_file_that_is_not_a_datalist_is_an_error(tmp_path, text):
     (tmp_path / "datalist.json").write_text(text)
-
     with pytest.raises(ValueError, match=r"Datalist .* (cannot be read as JSON|has no list of cases)"):
         list_scans(tmp_path)
 
 
-def test_a_folder_without_datalist_is_refused_with_the_command_that_makes_it(write_scans):
+def test_a_folder_without_datalist_is_an_error_with_the_command_that_creates_it(write_scans):
     root = write_scans()
-
     with pytest.raises(ValueError, match=rf"no datalist.json. .*custom_components build_datalist --dataset_dir {root}"):
         list_scans(root)
     with pytest.raises(ValueError, match="does not exist"):
         list_scans(root / "nowhere")
 
 
-def test_an_empty_list_and_an_empty_folder_are_refused(tmp_path):
+def test_an_empty_list_and_an_empty_folder_are_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"has no scans. Expected a NIfTI file"):
         list_scans(tmp_path, labelled=False)
     (tmp_path / "datalist.json").write_text('{"cases": []}')
@@ -157,19 +131,17 @@ def test_an_empty_list_and_an_empty_folder_are_refused(tmp_path):
         list_scans(tmp_path)
 
 
-def test_for_inference_a_list_gives_what_it_has(write_list):
+def test_for_inference_a_datalist_gives_its_available_entries(write_list):
     bare = {"image": "images/cap_1.nii.gz", "ratio": None, "infection": ""}
     root = write_list(entry_of("covid_2", fold=None), bare)
-
     first, second = list_scans(root, labelled=False)
     assert sorted(first) == ["case_id", "image", "infection", "label", "lung", "ratio"]
     assert (first["label"], first["ratio"]) == (1, 0.0125)
     assert second == {"case_id": "cap_1", "image": str(root / "images" / "cap_1.nii.gz")}
 
 
-def test_for_inference_folders_of_masks_are_listed_when_there_are_any(write_scans):
+def test_for_inference_masks_are_listed_if_there_are_any(write_scans):
     root = write_scans(("10", "9"), ("images", "lungs"))
-
     assert list_scans(root, labelled=False) == [
         {"case_id": name, "image": f"{root}/images/{name}.nii.gz", "lung": f"{root}/lungs/{name}.nii.gz"}
         for name in ("9", "10")
@@ -179,52 +151,24 @@ def test_for_inference_folders_of_masks_are_listed_when_there_are_any(write_scan
         list_scans(root, labelled=False)
 
 
-def test_for_inference_a_file_a_series_or_a_folder_of_them_will_do(tmp_path, write_nifti, write_series, hu):
+def test_for_inference_the_data_set_can_be_a_file_a_series_or_a_folder_of_them(tmp_path, write_nifti, write_series, hu):
     series = write_series(hu, name="scans/P010")
     file = write_nifti(tmp_path / "scans" / "P002.nii.gz", hu.astype(np.int16))
     (tmp_path / "scans" / "notes.txt").write_text("x")
-
     assert list_scans(file, labelled=False) == [{"case_id": "P002", "image": str(file)}]
     assert list_scans(series, labelled=False) == [{"case_id": "P010", "image": str(series)}]
     assert [scan["case_id"] for scan in list_scans(tmp_path / "scans", labelled=False)] == ["P002", "P010"]
 
 
 @pytest.mark.parametrize("check_files", [True, False])
-def test_a_picture_is_no_scan(tmp_path, write_png, check_files):
+def test_a_2d_image_is_an_error(tmp_path, write_png, check_files):
     path = write_png(tmp_path / "012.png", np.zeros((6, 7)))
-
     with pytest.raises(ValueError, match=r"Case 012: 012.png is a 2D image. Expected a CT volume: NIfTI"):
         list_scans(path, labelled=False, check_files=check_files)
 
 
 @pytest.mark.parametrize("shape", [(6, 7), (6, 7, 1), (6, 1, 7)])
-def test_a_single_slice_is_no_scan(tmp_path, write_nifti, shape):
+def test_a_volume_of_one_slice_is_an_error(tmp_path, write_nifti, shape):
     path = write_nifti(tmp_path / "012.nii", np.zeros(shape, dtype=np.int16))
-
     with pytest.raises(ValueError, match=r"Case 012: 012.nii is one slice \(6 x .*\). Expected a CT volume"):
         list_scans(path, labelled=False)
-
-
-def test_a_broken_series_is_reported_unless_files_are_left_unchecked(tmp_path, write_series, hu):
-    write_series(hu, name="scans/P002")
-    write_series(hu, name="scans/P003", edit={3: {"Modality": "MR"}})
-
-    with pytest.raises(ValueError, match=r"has 1 problem:\n  - image: Case P003: .* is of modality MR"):
-        list_scans(tmp_path / "scans", labelled=False)
-    assert len(list_scans(tmp_path / "scans", labelled=False, check_files=False)) == 2
-
-
-def test_the_word_phantom_lists_the_synthetic_data_set(write_list, monkeypatch):
-    root = write_list()
-    module = SimpleNamespace(phantom_scan_dataset=lambda: root)
-    monkeypatch.setitem(sys.modules, "custom_components.phantom", module)
-
-    assert list_scans("phantom") == list_scans(root)
-
-
-def test_images_of_one_name_are_refused_where_results_are_named_after_them(tmp_path):
-    cases = [{"case_id": name, "image": f"{name}/image.nii.gz"} for name in ("a", "b")]
-    path = tmp_path / "list.json"
-    path.write_text(json.dumps({"cases": cases}), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"names of images occur more than once: image\. Results are named after"):
-        list_scans(path, labelled=False, check_files=False)

@@ -29,7 +29,7 @@ SMALL = {"covid_cap_bundle": SMALL_CAP, "covid_seg_bundle": SMALL_SEG}
 
 @pytest.fixture(scope="session")
 def scan() -> Phantom:
-    """A scan fine enough to find the lungs in, of pairwise different sizes and spacings."""
+    """A scan with voxels small enough to find the lungs; all sizes and spacings differ."""
     return make_scan("covid", 0.2, 3, (96, 84, 40), (3.9, 4.4, 7.0))
 
 
@@ -60,17 +60,16 @@ def bare_bundles(bundles, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def planted(bundles, tmp_path, monkeypatch) -> Callable[[Phantom], Path]:
-    """The bundles with VB-Net in place, whose masks are those that were planted in a phantom."""
-
+    """The bundles with a VB-Net that returns the masks of a phantom."""
     return lambda phantom: plant(monkeypatch, bundles, phantom, tmp_path / "planted_bundles")
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, bundles: Path, phantom: Phantom, folder: Path) -> Path:
-    """Copy the bundles, with VB-Net in place, and let it find what was planted."""
+    """Copy the bundles, add weights of VB-Net, and let it return the masks of a phantom."""
     shutil.copytree(bundles, folder)
     weights = folder / "covid_cap_bundle" / SEGMENT_WEIGHTS
     weights.parent.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)  # reports tell the weights by their hash
+    torch.manual_seed(0)  # reports contain the hash of the weights
     torch.save(VBNet().state_dict(), weights)
     monkeypatch.setattr(segment_lungs, "segment_lungs_and_infection", PlantedMasks(phantom))
     return folder
@@ -85,7 +84,7 @@ def set_knobs(bundle: Path, **knobs: Any) -> None:
 
 
 class PlantedMasks:
-    """In the place of VB-Net: the masks that a phantom was made with, for a CT that is stored as the phantom is."""
+    """Replaces VB-Net: returns the masks of a phantom, for a CT stored like the phantom."""
 
     def __init__(self, phantom: Phantom) -> None:
         self.phantom = phantom
@@ -99,18 +98,18 @@ class PlantedMasks:
 
 
 def thin_phantom(seed: int = 0, slices: int = 50, spacing_mm: float = 2.9) -> Phantom:
-    """Few pixels, but slices as thin as a chest CT has them."""
+    """Few pixels, but slices as thin as in a chest CT."""
     return make_volume(seed, (36, 32, slices), (10.0, 11.0, spacing_mm), lesions_ml={})
 
 
 def write_series(phantom: Phantom, folder: Path, study: str = "1.2.3", **tags: Any) -> str:
-    """Write a phantom as a series of a study of one patient, with some tags set; None takes one away."""
+    """Write a phantom as a series of a study of one patient, with some tags set; None removes one."""
     write_dicom(phantom, folder)
     return change_series(folder, study, **tags)
 
 
 def change_series(folder: Path, study: str = "1.2.3", **tags: Any) -> str:
-    """Make the files of a folder a series of a study; its UID."""
+    """Change the files of a folder to a series of a study; returns its UID."""
     uid = tags.pop("SeriesInstanceUID", generate_uid())
     for path in folder.glob("*.dcm"):
         image = dcmread(path)

@@ -1,4 +1,4 @@
-"""``diagnose`` in a process of its own that kills itself when it comes to some function."""
+"""``diagnose`` in a separate process, which kills itself when it calls a given function."""
 
 import importlib
 import os
@@ -14,7 +14,7 @@ SCAN = ("covid", 0.2, 3, (96, 84, 40), (3.9, 4.4, 7.0))
 
 
 def planted_masks(phantom: Phantom) -> None:
-    """Let VB-Net find what was planted."""
+    """Let VB-Net return the masks of the phantom."""
     from tests.diagnosis.conftest import PlantedMasks
 
     segment_lungs.segment_lungs_and_infection = PlantedMasks(phantom)  # type: ignore[assignment]
@@ -25,7 +25,7 @@ def die(*_: object, **__: object) -> None:
 
 
 def main(study: str, out: str, bundles: str, function: str) -> None:
-    """Look at a study until the function, ``module:name``, is called."""
+    """Diagnose a study until the function, ``module:name``, is called."""
     planted_masks(make_scan(*SCAN))
     module, name = function.split(":")
     setattr(importlib.import_module(module), name, die)

@@ -34,7 +34,7 @@ def middle_mm(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def by_vbnet(monkeypatch):
-    """The bundle's steps, with something in the place of VB-Net."""
+    """The steps of the bundle with another function instead of VB-Net."""
 
     def call(segment):
         monkeypatch.setattr(segment_lungs, "segment_lungs_and_infection", segment)
@@ -48,7 +48,7 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
 
 
 class LMInferer:
-    """Takes the place of the package: finds what is below -400 HU inside the body, slice by slice, as it would."""
+    """Replaces the class of the package: returns the lungs of the phantom."""
 
     seen: list = []  # noqa: RUF012
 
@@ -83,11 +83,11 @@ def test_threshold_and_morphology_find_both_lungs_in_any_orientation(scan, axcod
     truth = stored_as(MetaTensor(torch.from_numpy(scan.lung)[None], affine=image_of(scan).affine), axcodes)[0].numpy()
     assert dice(masks.lungs > 0, truth > 0) > 0.9
     assert masks.vbnet_infection is None
-    assert "VB-Net, which it needs, has no weights" in masks.not_done[0]
+    assert "Infection was not segmented, and the infection ratio is unknown: VB-Net has no weights" in masks.not_done[0]
 
 
-def test_lungs_that_touch_are_parted(scan):
-    """A bridge of air before the heart, as wide as three voxels, joins them."""
+def test_lungs_that_touch_are_separated(scan):
+    """A bridge of air in front of the heart, three voxels wide, connects them."""
     image, truth = image_of(scan), scan.lung
     sides = find_lungs(image).lungs
     z, y = 24, int(np.argwhere(truth[:, :, 24]).mean(axis=0)[1])
@@ -108,7 +108,7 @@ def test_vbnet_gives_lungs_and_infection(scan, by_vbnet):
     assert (masks.lung_source, masks.not_done) == (VBNET_SOURCE, ())
 
 
-def test_where_vbnet_finds_no_lungs_morphology_steps_in_and_says_so(scan, by_vbnet):
+def test_if_vbnet_finds_no_lungs_morphology_replaces_it_with_a_note(scan, by_vbnet):
     def segment(*_):
         raise ValueError("Case a: VB-Net finds 0.01 litres of lung.")
 
@@ -116,12 +116,11 @@ def test_where_vbnet_finds_no_lungs_morphology_steps_in_and_says_so(scan, by_vbn
     assert masks.lung_source == FALLBACK_SOURCE
     assert masks.vbnet_infection is None
     assert masks.not_done == (
-        "Lungs and infection by VB-Net: Case a: VB-Net finds 0.01 litres of lung. So infection and its ratio are "
-        "unknown.",
+        "Lungs and infection by VB-Net: Case a: VB-Net finds 0.01 litres of lung. Infection and its ratio are unknown.",
     )
 
 
-def test_an_error_of_the_program_is_not_taken_for_lungs_that_are_not_found(scan, by_vbnet):
+def test_other_errors_of_vbnet_are_raised(scan, by_vbnet):
     def segment(*_):
         raise RuntimeError("convolution failed")
 
@@ -130,7 +129,7 @@ def test_an_error_of_the_program_is_not_taken_for_lungs_that_are_not_found(scan,
 
 
 @pytest.mark.parametrize("axcodes", ORIENTATIONS)
-def test_lungmask_sees_slices_of_an_upright_patient_and_its_mask_comes_back(scan, package, axcodes):
+def test_lungmask_gets_slices_of_an_upright_patient_and_its_mask_is_turned_back(scan, package, axcodes):
     image = stored_as(image_of(scan), axcodes)
     masks = find_lungs(image, lungmask=Lungmask(package))
     (slices,) = LMInferer.seen
@@ -141,7 +140,7 @@ def test_lungmask_sees_slices_of_an_upright_patient_and_its_mask_comes_back(scan
     assert masks.lung_source == LUNGMASK_SOURCE
 
 
-def test_lungmask_with_vbnet_cuts_the_infection_to_its_lungs(scan, package, monkeypatch, by_vbnet):
+def test_with_lungmask_the_infection_of_vbnet_is_limited_to_its_lungs(scan, package, monkeypatch, by_vbnet):
     smaller = scan.lung.copy()
     smaller[:, : scan.lung.shape[1] // 2] = 0
     monkeypatch.setattr(LMInferer, "found", smaller.transpose(2, 1, 0))
@@ -156,7 +155,7 @@ def test_lungmask_reads_its_weights_from_the_file_and_downloads_nothing(package)
     assert "modelname" not in options
 
 
-def test_lungmask_without_package_or_weights_is_refused(package, tmp_path, monkeypatch):
+def test_lungmask_without_package_or_weights_is_an_error(package, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="No weights of lungmask at"):
         Lungmask(tmp_path / "missing.pth")
     monkeypatch.setitem(sys.modules, "lungmask", None)
@@ -165,7 +164,7 @@ def test_lungmask_without_package_or_weights_is_refused(package, tmp_path, monke
         Lungmask(package)
 
 
-def test_the_package_itself_takes_these_slices_and_these_weights(scan, tmp_path):
+def test_the_installed_package_accepts_these_slices_and_weights(scan, tmp_path):
     resunet = pytest.importorskip("lungmask.resunet", reason="the package lungmask is not installed")
     network = resunet.UNet(n_classes=3, padding=True, depth=5, up_mode="upsample", batch_norm=True, residual=False)
     torch.save(network.state_dict(), tmp_path / "unet.pth")
@@ -174,7 +173,7 @@ def test_the_package_itself_takes_these_slices_and_these_weights(scan, tmp_path)
     assert (found.shape, found.dtype) == (tuple(image.shape[1:]), np.uint8)
 
 
-def test_a_scan_without_lungs_is_refused():
+def test_a_scan_without_lungs_is_an_error():
     phantom = make_volume(1, (40, 36, 20), (9.0, 10.0, 14.0), lesions_ml={})
     image = image_of(phantom)
     image[image < 0] = 40.0

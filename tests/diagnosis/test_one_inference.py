@@ -1,4 +1,4 @@
-"""`monai.bundle run` and `diagnose` are one inference: same steps, same knobs, same voxels."""
+"""`monai.bundle run` and `diagnose` use the same steps and settings and give the same voxels."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from tests.real_data import real_data
 
 
 def by_the_bundle(folder: Path, out: Path, lungs: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Lesions by the bundle's own inference, of the only CT in `out/in/images`, in lungs that come in a file."""
+    """Lesions by the bundle's own inference for the only CT in `out/in/images`, with a lung mask file."""
     (image,) = (out / "in" / "images").iterdir()
     name = image.name.removesuffix(".nii.gz")
     (out / "in" / "lungs").mkdir()
@@ -31,7 +31,7 @@ def by_the_bundle(folder: Path, out: Path, lungs: np.ndarray, affine: np.ndarray
 
 @pytest.fixture(scope="module")
 def lesions_both_ways(bundles, tmp_path_factory):
-    """What the bundle's own inference and `diagnose` find, with knobs set in the config."""
+    """Lesions by the bundle's own inference and by `diagnose`, with changed config entries."""
 
     def call(phantom, **knobs):
         out = tmp_path_factory.mktemp("both")
@@ -47,7 +47,7 @@ def lesions_both_ways(bundles, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wide(scan):
-    """Air beside, above and below the body; the first slices with body show little of it, and would be cropped more."""
+    """Air around the body; its first slices show little of it, and would be cropped more."""
     hu = scan.image_hu.copy()
     hu[..., 6:10] = -1000
     hu[30:60, 20:60, 6:10] = 40
@@ -80,13 +80,13 @@ def test_the_lesions_are_the_same_voxel_for_voxel(as_shipped):
     ],
     ids=lambda knobs: next(iter(knobs)),
 )
-def test_a_knob_of_the_segmentation_changes_both_alike(wide, as_shipped, lesions_both_ways, knobs):
+def test_a_setting_of_the_segmentation_has_the_same_effect_in_both(wide, as_shipped, lesions_both_ways, knobs):
     of_bundle, of_diagnose = lesions_both_ways(wide, **knobs)
     assert (of_bundle != as_shipped[0]).any()
     assert np.array_equal(of_diagnose, of_bundle)
 
 
-def test_slices_that_the_crop_to_the_body_leaves_out_stay_empty(wide, bundles, lesions_both_ways):
+def test_slices_outside_the_crop_to_the_body_have_no_lesions(wide, bundles, lesions_both_ways):
     cropped = BundleSteps(bundles / "covid_seg_bundle").apply("to_body", {"image": image_of(wide)})["image"]
     assert all(kept < there for kept, there in zip(cropped.shape[1:], wide.image_hu.shape, strict=True))
     for lesions in lesions_both_ways(wide, within_lungs=False, smallest_lesion=0):
@@ -96,7 +96,7 @@ def test_slices_that_the_crop_to_the_body_leaves_out_stay_empty(wide, bundles, l
 
 @pytest.fixture
 def diagnosis_both_ways(scan, planted, tmp_path):
-    """Report of the bundle's own inference and scores of `diagnose`; the masks are planted in the place of VB-Net's."""
+    """Report of the bundle's own inference and scores of `diagnose`; VB-Net returns the masks of the phantom."""
 
     def call(**knobs):
         bundles = planted(scan)
@@ -116,16 +116,18 @@ def diagnosis_both_ways(scan, planted, tmp_path):
     [({}, 0.35), ({"weights": [0.2, 0.9]}, 0.2), ({"ratio_thresholds": [0.1, 0.9]}, 0.96), ({"threshold": 0.9}, 0.35)],
     ids=lambda knobs: next(iter(knobs), "as shipped") if isinstance(knobs, dict) else "",
 )
-def test_a_knob_of_the_classifier_changes_both_alike(diagnosis_both_ways, knobs, weight_us):
+def test_a_setting_of_the_classifier_has_the_same_effect_in_both(scan, diagnosis_both_ways, knobs, weight_us):
     """The phantom's ratio is 0.2."""
     report, scores = diagnosis_both_ways(**knobs)
+    assert report["lung_source"] == "VB-Net"
+    assert report["ratio"] == pytest.approx(scan.infection_ratio, abs=1e-6)
     assert report["weight_us"] == scores.weight_us == pytest.approx(weight_us)
     for name in ("p_us", "p_ss", "p_final"):
         assert report[name] == pytest.approx(getattr(scores, name), abs=5e-5)
     assert scores.threshold == knobs.get("threshold", 0.5)
 
 
-def test_the_knobs_of_vbnet_reach_it_both_ways(diagnosis_both_ways):
+def test_settings_of_vbnet_have_an_effect_in_both(diagnosis_both_ways):
     knobs = {"segment_spacing_mm": [4, 5, 6], "segment_patch_size": [32, 48, 16], "segment_window_hu": [-900, 90]}
     diagnosis_both_ways(**knobs)
     expected = ((4, 5, 6), (-900, 90), False, (32, 48, 16))
@@ -144,8 +146,8 @@ def test_the_knobs_of_vbnet_reach_it_both_ways(diagnosis_both_ways):
         ("cuda", "bf16", ("bfloat16", True)),
     ],
 )
-def test_half_precision_is_decided_by_the_config_for_both(bundle, device, precision, expected):
-    """On a CPU where it computes bfloat16, on a GPU always; no other place turns it on."""
+def test_half_precision_is_set_by_the_config_for_both(bundle, device, precision, expected):
+    """On a CPU that supports bfloat16, and on every GPU; no other config entry turns it on."""
     steps = BundleSteps(ROOT / bundle, device=device, **precision_settings(precision))
     assert (steps.get("half_type"), steps.get("use_half")) == expected
     assert "amp" not in json.loads((ROOT / bundle / INFERENCE).read_text(encoding="utf-8"))["evaluator"]

@@ -2,6 +2,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -13,15 +14,7 @@ from custom_components.diagnosis.classification import classify
 from custom_components.diagnosis.kept_results import KeptResults, StageClock
 from custom_components.diagnosis.lesions import find_lesions
 from custom_components.diagnosis.lung_sources import LungMasks
-from custom_components.diagnosis.pipeline import (
-    LESIONS_LEFT_OUT,
-    NO_CLASSIFIER,
-    NO_LESIONS,
-    NO_RATIO,
-    Diagnosis,
-    Weights,
-    read_image,
-)
+from custom_components.diagnosis.pipeline import NO_RATIO, Diagnosis, Weights, read_image
 from custom_components.diagnosis.scan_files import read_volume
 from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.images.ct_reader import CTReader
@@ -53,7 +46,7 @@ def lesion_network(bundles):
 
 
 def test_scores_and_attention_are_those_of_the_bundle_with_these_masks(scan, bundles, classifier, tmp_path):
-    """The bundle's own inference, which reads CT and masks from files."""
+    """Compared with the bundle's own inference, which reads CT and masks from files."""
     data, out = tmp_path / "data", tmp_path / "out"
     image = write_nifti(scan, data / "images" / "a.nii.gz")
     for kind, mask in (("lung", scan.lung), ("infection", scan.infection * scan.lung)):
@@ -62,7 +55,6 @@ def test_scores_and_attention_are_those_of_the_bundle_with_these_masks(scan, bun
     weights = bundles / "covid_cap_bundle" / "models" / "model.pt"
     CAP.run("inference.json", dataset_dir=data, output_dir=out, ckpt_path=weights)
     report = json.loads((out / "a" / "a_diagnosis.json").read_text(encoding="utf-8"))
-
     ct = ScanSource(image).image()
     ratio = float(masks_of(scan).vbnet_infection.sum()) / float(scan.lung.sum())
     found = classify(ct, masks_of(scan), ratio, classifier, "a", StageClock())
@@ -74,7 +66,7 @@ def test_scores_and_attention_are_those_of_the_bundle_with_these_masks(scan, bun
         assert np.abs(getattr(found, name) - written).max() < STEP
 
 
-def test_without_ratio_both_branches_are_given_and_nothing_that_needs_it(scan, classifier):
+def test_without_ratio_there_are_the_probabilities_of_both_branches_and_no_final_one(scan, classifier):
     found = classify(image_of(scan), masks_of(scan), math.nan, classifier, "a", StageClock())
     assert 0 < found.scores.p_us < 1
     assert 0 < found.scores.p_ss < 1
@@ -82,7 +74,7 @@ def test_without_ratio_both_branches_are_given_and_nothing_that_needs_it(scan, c
 
 
 class WholeVolume:
-    """In the place of a bundle's steps: the body is the volume, and lesions are limited to the lungs."""
+    """Replaces the steps of a bundle: the body is the whole volume, and lesions are limited to the lungs."""
 
     def get(self, name):
         assert name == "within_lungs"
@@ -97,8 +89,8 @@ class WholeVolume:
 
 
 @given(st.integers(0, 10**6), st.sampled_from([0.7, 5.0]), st.sampled_from([0.02, 0.06, 0.2]))
-def test_what_is_not_searched_would_not_stay(seed, step_mm, share):
-    """An effusion winds through slices without lung; most slices need not be searched."""
+def test_lesions_outside_the_searched_slices_would_be_removed_anyway(seed, step_mm, share):
+    """An effusion may continue through slices without lung; most slices need no search."""
     random = np.random.default_rng(seed)
     lesions = np.where(random.random((6, 5, 60)) < share, 3, random.integers(0, 3, (6, 5, 60))).astype(np.uint8)
     lungs = np.zeros(lesions.shape, np.uint8)
@@ -117,7 +109,7 @@ def test_what_is_not_searched_would_not_stay(seed, step_mm, share):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_as_many_cores_as_there_are_find_the_same_lesions(scan, lesion_network, threads):
+def test_the_number_of_threads_does_not_change_the_lesions(scan, lesion_network, threads):
     image, masks = image_of(scan), masks_of(scan)
     expected, before = find_lesions(image, masks, lesion_network), torch.get_num_threads()
     try:
@@ -128,8 +120,8 @@ def test_as_many_cores_as_there_are_find_the_same_lesions(scan, lesion_network, 
         torch.set_num_threads(before)
 
 
-def test_slices_follow_the_body_in_a_scan_stored_otherwise(scan, lesion_network):
-    """Sagittal slices in the file: the body's axis comes second and runs to the feet."""
+def test_lesions_do_not_depend_on_the_storage_orientation(scan, lesion_network):
+    """Sagittal slices in the file: the head-feet axis is the second one and runs to the feet."""
     there = np.array([[2, 1], [0, 1], [1, -1]])
     affine = scan.affine @ nib.orientations.inv_ornt_aff(there, scan.image_hu.shape)
     assert nib.aff2axcodes(affine)[1] == "I"
@@ -143,27 +135,18 @@ def test_slices_follow_the_body_in_a_scan_stored_otherwise(scan, lesion_network)
 
 
 @pytest.mark.parametrize("precision", ["auto", "bf16"])
-def test_half_precision_stays_near_full_precision(scan, bundles, precision):
+def test_scores_and_attention_in_half_precision_are_near_those_in_full_precision(scan, bundles, precision):
     """Random networks of the tests' size; with their weights no score is far from 1/2."""
-    found = {}
+    folder, found = bundles / "covid_cap_bundle", []
     for name in ("fp32", precision):
-        folder = bundles / "covid_cap_bundle"
         network = BundleNetwork.load(folder, folder / "models/model.pt", "classifier", name)
-        found[name] = classify(image_of(scan), masks_of(scan), 0.2, network, "a", StageClock())
-    full, half = found["fp32"], found[precision]
+        assert name == "auto" or network.steps.get("inferer")._is_on("cpu") == (name == "bf16")
+        found.append(classify(image_of(scan), masks_of(scan), 0.2, network, "a", StageClock()))
+    full, half = found
     for name in ("p_us", "p_ss", "p_final"):
         assert getattr(half.scores, name) == pytest.approx(getattr(full.scores, name), abs=0.01)
     for name in ("attention_us", "attention_ss"):
         assert np.abs(getattr(half, name) - getattr(full, name)).mean() < 0.01
-
-
-def test_half_precision_is_really_used(bundles):
-    folder = bundles / "covid_cap_bundle"
-    enabled = {}
-    for precision in ("fp32", "bf16"):
-        network = BundleNetwork.load(folder, folder / "models/model.pt", "classifier", precision)
-        enabled[precision] = network.steps.get("inferer")._is_on("cpu")
-    assert enabled == {"fp32": False, "bf16": True}
 
 
 def test_half_precision_finds_the_same_lesions_on_almost_all_pixels(scan, bundles):
@@ -175,8 +158,8 @@ def test_half_precision_finds_the_same_lesions_on_almost_all_pixels(scan, bundle
     assert (found["fp32"] == found["bf16"])[either].mean() > 0.9
 
 
-def test_planted_volumes_come_back_within_5_percent(scan, study, planted):
-    """From DICOM to the report's numbers, over masks that were planted."""
+def test_reported_volumes_are_within_5_percent_of_the_phantoms(scan, study, planted):
+    """From DICOM to the numbers of the report, with known masks."""
     from custom_components.reports.scan.description import describe_scan
 
     diagnosis = Diagnosis(bundles_dir=planted(scan), infection_by="vbnet")
@@ -223,15 +206,10 @@ def test_infection_is_what_either_network_finds_in_the_lungs(scan, study, plante
 
 
 @pytest.mark.parametrize("options", [{"infection_by": "vbnet"}, {"lesion_classes": False}])
-def test_infection_can_be_vb_nets_alone(scan, study, planted, options):
+def test_infection_can_be_from_vbnet_only(scan, study, planted, options):
     findings = Diagnosis(bundles_dir=planted(scan), **options)(ScanSource(study))
     assert np.array_equal(findings.infection, scan.infection * scan.lung)
     assert findings.infection_source == "VB-Net"
-
-
-def test_an_unknown_source_of_infection_is_refused(bundles):
-    with pytest.raises(ValueError, match=r"infection_by is 'Either'. Expected 'either' or 'vbnet'"):
-        Diagnosis(bundles_dir=bundles, infection_by="Either")
 
 
 def test_a_scan_without_infection_has_the_ratio_0(study, scan, planted, monkeypatch):
@@ -243,7 +221,7 @@ def test_a_scan_without_infection_has_the_ratio_0(study, scan, planted, monkeypa
     assert findings.scores.weight_us == 0.35
 
 
-def test_where_vb_net_has_no_weights_infection_is_unknown_whatever_the_lesions(study, bundles):
+def test_without_weights_of_vbnet_infection_is_unknown_even_with_lesion_classes(study, bundles):
     findings = Diagnosis(bundles_dir=bundles)(ScanSource(study))
     assert set(findings.lesion_slices) >= set(np.flatnonzero(findings.lungs.any(axis=(0, 1))))
     assert np.isin(findings.lesions, (1, 2)).any()
@@ -253,21 +231,7 @@ def test_where_vb_net_has_no_weights_infection_is_unknown_whatever_the_lesions(s
     assert findings.scores.p_us is not None
 
 
-def test_without_weights_there_is_no_probability_and_the_findings_say_why(study, bare_bundles):
-    findings = Diagnosis(bundles_dir=bare_bundles)(ScanSource(study))
-    assert (findings.scores, findings.attention_us, findings.attention_ss, findings.lesions) == (None,) * 4
-    assert findings.models == ()
-    assert findings.not_done[1:] == (NO_CLASSIFIER, NO_LESIONS)
-    assert findings.lungs.any()
-
-
-def test_lesion_classes_can_be_left_out(study, bundles):
-    findings = Diagnosis(bundles_dir=bundles, lesion_classes=False)(ScanSource(study))
-    assert (findings.lesions, findings.lesion_slices) == (None, ())
-    assert LESIONS_LEFT_OUT in findings.not_done
-
-
-def test_hu_that_are_none_are_refused_without_a_classifier_too(scan, bare_bundles, planted, tmp_path):
+def test_values_that_are_not_hu_are_an_error_without_a_classifier_too(scan, bare_bundles, planted, tmp_path):
     raw = write_nifti(scan, tmp_path / "raw.nii.gz")
     image = nib.load(raw)
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj) + 1024, image.affine), raw)
@@ -278,7 +242,7 @@ def test_hu_that_are_none_are_refused_without_a_classifier_too(scan, bare_bundle
         Diagnosis(bundles_dir=folder)(ScanSource(raw))
 
 
-def test_findings_lie_on_the_grid_of_the_ct_and_so_do_the_files(study, scan, planted, tmp_path):
+def test_findings_and_their_files_are_on_the_grid_of_the_ct(study, scan, planted, tmp_path):
     source, diagnosis = ScanSource(study), Diagnosis(bundles_dir=planted(scan))
     image = read_image(source)
     results = KeptResults(tmp_path, source.case_id, image.affine.numpy(), source.clock)
@@ -305,16 +269,6 @@ def test_every_stage_is_timed(study, scan, planted):
     assert float(table[-1].split()[1]) == pytest.approx(sum(findings.seconds.values()), abs=0.01)
 
 
-def test_the_patient_id_is_given_when_asked_for_alone(study, bundles):
-    from tests.diagnosis.conftest import PATIENT_ID
-
-    given = [
-        Diagnosis(bundles_dir=bundles, lesion_classes=False, include_patient_id=asked)(ScanSource(study)).patient_id
-        for asked in (False, True)
-    ]
-    assert given == [None, PATIENT_ID]
-
-
 def test_a_dicom_series_is_the_image_that_ctreader_reads(study, scan):
     source = ScanSource(study)
     image = source.image()
@@ -325,47 +279,40 @@ def test_a_dicom_series_is_the_image_that_ctreader_reads(study, scan):
     assert image.meta["filename_or_obj"] == source.case_id == source.series.uid
 
 
-def test_a_slice_is_no_scan(tmp_path):
+def test_a_single_slice_is_an_error(tmp_path):
     nib.save(nib.Nifti1Image(np.zeros((9, 8, 1), np.int16), np.eye(4)), tmp_path / "a.nii.gz")
     with pytest.raises(ValueError, match="Case a: the image is 9 x 8 x 1 voxels"):
         ScanSource(tmp_path / "a.nii.gz").image()
 
 
-def test_the_bundles_of_the_clone_are_found_beside_the_package():
-    assert find_bundle("covid_cap_bundle") == ROOT / "covid_cap_bundle"
+def test_the_bundles_of_a_clone_are_found_and_an_error_names_the_searched_folders(tmp_path):
+    assert find_bundle("covid_seg_bundle") == bundle_folder("covid_seg_bundle") == ROOT / "covid_seg_bundle"
     assert find_bundle("no_such_bundle") is None
-
-
-def test_a_bundle_that_is_nowhere_is_refused_with_where_it_was_searched():
-    assert bundle_folder("covid_seg_bundle") == ROOT / "covid_seg_bundle"
-    with pytest.raises(
-        ValueError, match=rf"No no_such_bundle with configs/inference.json in {ROOT} and {ROOT.parent}\."
-    ):
+    with pytest.raises(ValueError, match=rf"No no_such_bundle with .* in {ROOT} and {ROOT.parent}\."):
         bundle_folder("no_such_bundle")
-
-
-def test_a_folder_without_the_bundle_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"No covid_cap_bundle with configs/inference.json in .*both bundles"):
         Diagnosis(bundles_dir=tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["cap", "seg", "segment"])
-def test_weights_that_are_named_and_not_there_are_refused_at_once(bundles, tmp_path, kind):
-    with pytest.raises(ValueError, match=r"No weights at .*missing.pt"):
-        Diagnosis(Weights(**{kind: tmp_path / "missing.pt"}), bundles)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"precision": "fp16"}, "precision is 'fp16'. Expected one of: auto, fp32, bf16"),
+        ({"infection_by": "Either"}, "infection_by is 'Either'. Expected 'either' or 'vbnet'"),
+        *(({"weights": Weights(**{kind: Path("missing.pt")})}, "No weights at ") for kind in ("cap", "seg", "segment")),
+    ],
+)
+def test_wrong_arguments_and_missing_weights_are_errors(bundles, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Diagnosis(bundles_dir=bundles, **arguments)
 
 
-def test_weights_of_another_network_are_refused(bundles):
+def test_weights_of_another_network_are_an_error(bundles):
     with pytest.raises(ValueError, match=r"of another architecture.*or give another --cap_weights.$"):
         Diagnosis(Weights(cap=bundles / "covid_seg_bundle/models/model.pt"), bundles)
 
 
-def test_an_unknown_precision_is_refused(bundles):
-    with pytest.raises(ValueError, match=r"precision is 'fp16'. Expected one of: auto, fp32, bf16"):
-        Diagnosis(bundles_dir=bundles, precision="fp16")
-
-
-def test_a_model_tells_its_weights_and_what_they_were_trained_on_by_their_hash(bundles, tmp_path):
+def test_the_hash_of_weights_identifies_their_training_data(bundles, tmp_path):
     bundle = tmp_path / "bundle"
     shutil.copytree(bundles / "covid_cap_bundle", bundle)
     weights = bundle / "models" / "model.pt"
@@ -378,7 +325,7 @@ def test_a_model_tells_its_weights_and_what_they_were_trained_on_by_their_hash(b
     assert describe_model(bundle, weights, "classifier").trained_on == "unknown"
 
 
-def test_a_network_that_was_never_trained_finds_no_lungs_and_morphology_steps_in(scan, bundles, tmp_path):
+def test_if_vbnet_finds_no_lungs_morphology_replaces_it(scan, bundles, tmp_path):
     weights = tmp_path / "vbnet.pt"
     network = VBNet()
     network.head.conv.bias.data[0] = 100.0
@@ -404,8 +351,9 @@ def test_a_path_and_a_volume_in_memory_give_the_findings_of_the_file(scan, bundl
 
 
 @pytest.mark.parametrize(
-    ("hu", "words"), [(torch.zeros(4, 5, 6), r"shape \(4, 5, 6\)"), (torch.full((1, 4, 5, 6), torch.nan), "no numbers")]
+    ("hu", "words"),
+    [(torch.zeros(4, 5, 6), r"shape \(4, 5, 6\)"), (torch.full((1, 4, 5, 6), torch.nan), "NaN or infinite")],
 )
-def test_a_volume_in_memory_that_is_no_ct_is_refused_by_name(hu, words, bare_bundles):
+def test_an_invalid_volume_in_memory_is_an_error_that_names_the_case(hu, words, bare_bundles):
     with pytest.raises(ValueError, match=f"Case b: the CT has .*{words}"):
         Diagnosis(bundles_dir=bare_bundles)(MetaTensor(hu), case_id="b")

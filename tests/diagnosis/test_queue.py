@@ -25,7 +25,7 @@ def phantom():
 
 @pytest.fixture
 def scans(phantom, tmp_path):
-    """Three NIfTI files; only their names matter here."""
+    """Three NIfTI files with the same content."""
     for name in ("a2", "a10", "b"):
         write_nifti(phantom, tmp_path / "scans" / f"{name}.nii.gz")
     return scan_sources(tmp_path / "scans")
@@ -37,8 +37,24 @@ def finish(source: ScanSource, folder) -> None:
     (folder / "report.json").write_text(json.dumps({"case_id": source.case_id, SCAN: source.sha256}))
 
 
+def failing(error, cases=("a10",)):
+    """A process that writes a file and then fails for some cases."""
+
+    def process(source, folder):
+        (folder / "half.nii.gz").write_text("half")
+        if source.case_id in cases:
+            raise error
+        finish(source, folder)
+
+    return process
+
+
 def names(sources) -> list[str]:
     return [source.path.name for source in sources]
+
+
+def folders(out) -> list[str]:
+    return sorted(path.name for path in out.iterdir())
 
 
 def files(folder) -> set[str]:
@@ -47,9 +63,11 @@ def files(folder) -> set[str]:
 
 def test_a_file_or_a_series_is_one_scan(phantom, tmp_path):
     image = write_nifti(phantom, tmp_path / "n" / "a.nii.gz")
-    write_series(phantom, tmp_path / "d")
+    series = tmp_path / "all" / "p1" / "s1"
+    write_series(phantom, series)
     assert scan_sources(image) == [ScanSource(image)]
-    assert scan_sources(str(tmp_path / "d")) == [ScanSource(tmp_path / "d")]
+    assert scan_sources(str(series)) == [ScanSource(series)]
+    assert [source.case_id for source in scan_sources(tmp_path / "all")] == [ScanSource(series).case_id]
 
 
 def test_a_study_with_its_series_in_folders_is_one_scan(phantom, tmp_path):
@@ -71,31 +89,24 @@ def test_a_folder_of_patients_studies_and_files_is_a_queue_in_natural_order(phan
     assert found == ["x.nii.gz", "p2/first", "p2/second", "p10/study"]
 
 
-def test_a_queue_of_one_study_is_that_study(phantom, tmp_path):
-    write_series(phantom, tmp_path / "all" / "p1" / "s1")
-    assert [source.case_id for source in scan_sources(tmp_path / "all")] == [
-        ScanSource(tmp_path / "all" / "p1").case_id
-    ]
-
-
 @pytest.mark.parametrize(
-    ("name", "words"), [("missing", "does not exist"), ("a.png", "another kind"), ("empty", "holds neither")]
+    ("name", "words"), [("missing", "does not exist"), ("a.png", "not supported"), ("empty", "contains neither")]
 )
-def test_what_holds_no_scan_is_refused_with_what_is_expected(tmp_path, name, words):
+def test_a_path_without_scans_is_an_error_that_says_what_is_expected(tmp_path, name, words):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.png").write_bytes(b"png")
     with pytest.raises(ValueError, match=rf"{words}.*Expected a NIfTI file"):
         scan_sources(tmp_path / name)
 
 
-def test_every_case_gets_its_folder(scans, tmp_path):
+def test_every_case_has_its_own_folder(scans, tmp_path):
     result = run_queue(scans, tmp_path / "out", finish)
     assert result.done == ["a2", "a10", "b"]
     expected = {f"{name}/{file}" for name in result.done for file in ("report.json", "dicom/segmentation.dcm")}
     assert files(tmp_path / "out") == expected
 
 
-def test_a_dicom_case_is_named_after_its_series_and_never_after_its_folder(phantom, tmp_path, caplog):
+def test_a_dicom_case_has_the_name_of_its_series_and_not_of_its_folder(phantom, tmp_path, caplog):
     caplog.set_level("INFO")
     uid = write_series(phantom, tmp_path / PATIENT_NAME)
     result = run_queue(scan_sources(tmp_path / PATIENT_NAME), tmp_path / "out", finish)
@@ -104,7 +115,7 @@ def test_a_dicom_case_is_named_after_its_series_and_never_after_its_folder(phant
     assert PATIENT_NAME not in caplog.text
 
 
-def test_a_queue_keeps_nothing_of_what_it_has_read_and_knows_its_rate(phantom, tmp_path):
+def test_a_queue_frees_the_scans_it_has_read_and_reports_its_rate(phantom, tmp_path):
     write_series(phantom, tmp_path / "scan")
     (source,) = scan_sources(tmp_path / "scan")
     result = run_queue([source], tmp_path / "out", finish)
@@ -113,22 +124,16 @@ def test_a_queue_keeps_nothing_of_what_it_has_read_and_knows_its_rate(phantom, t
     assert run_queue([source], tmp_path / "out", finish).scans_an_hour == 0
 
 
-def test_a_bad_case_is_reported_and_the_others_go_on(scans, tmp_path, caplog):
-    def process(source, folder):
-        (folder / "half.nii.gz").write_text("half")
-        if source.case_id == "a10":
-            raise ValueError("Case a10: no plausible lungs found.")
-        finish(source, folder)
-
-    result = run_queue(scans, tmp_path / "out", process)
+def test_a_failed_case_is_reported_and_the_queue_continues(scans, tmp_path, caplog):
+    result = run_queue(scans, tmp_path / "out", failing(ValueError("Case a10: no plausible lungs found.")))
     assert (result.done, result.failed) == (["a2", "b"], {"a10": "no plausible lungs found."})
     assert "Case a10 failed: no plausible lungs found." in caplog.text
     assert f"Case a10: its results so far are in {tmp_path / 'out' / 'a10.incomplete'}." in caplog.text
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a10.incomplete", "a2", "b"]
+    assert folders(tmp_path / "out") == ["a10.incomplete", "a2", "b"]
     assert files(tmp_path / "out" / "a10.incomplete") == {"half.nii.gz"}
 
 
-def test_a_case_that_fails_without_results_leaves_no_folder(scans, tmp_path, caplog):
+def test_a_case_that_fails_without_results_has_no_folder(scans, tmp_path, caplog):
     def process(source, folder):
         write_json(folder / MANIFEST, {})
         raise ValueError("no plausible lungs found.")
@@ -138,7 +143,7 @@ def test_a_case_that_fails_without_results_leaves_no_folder(scans, tmp_path, cap
     assert "so far" not in caplog.text
 
 
-def test_a_study_that_cannot_be_read_is_named_by_its_place(phantom, tmp_path, caplog):
+def test_an_unreadable_study_is_named_by_its_position(phantom, tmp_path, caplog):
     write_series(phantom, tmp_path / "all" / "1", study="1.21")
     broken = tmp_path / "all" / PATIENT_NAME
     broken.mkdir()
@@ -151,36 +156,25 @@ def test_a_study_that_cannot_be_read_is_named_by_its_place(phantom, tmp_path, ca
     assert PATIENT_NAME not in caplog.text + name + reason
 
 
-def test_a_finished_case_is_skipped_and_a_failed_one_tried_again(scans, tmp_path):
-    def process(source, folder):
-        if source.case_id != "a2":
-            raise ValueError("disk full")
-        finish(source, folder)
-
-    run_queue(scans, tmp_path / "out", process)
+def test_finished_cases_are_skipped_and_failed_ones_repeated(scans, tmp_path):
+    run_queue(scans, tmp_path / "out", failing(ValueError("disk full"), ("a10", "b")))
     before = (tmp_path / "out" / "a2" / "report.json").stat().st_mtime_ns
     result = run_queue(scans, tmp_path / "out", finish)
     assert (result.skipped, result.done, result.failed) == (["a2"], ["a10", "b"], {})
     assert (tmp_path / "out" / "a2" / "report.json").stat().st_mtime_ns == before
 
 
-def test_an_interrupt_leaves_what_is_finished_and_marks_the_half_case(scans, tmp_path):
-    def process(source, folder):
-        (folder / "half.nii.gz").write_text("half")
-        if source.case_id == "a10":
-            raise KeyboardInterrupt
-        finish(source, folder)
-
+def test_after_an_interrupt_the_folder_of_the_current_case_is_incomplete(scans, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run_queue(scans, tmp_path / "out", process)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a10.incomplete", "a2"]
+        run_queue(scans, tmp_path / "out", failing(KeyboardInterrupt()))
+    assert folders(tmp_path / "out") == ["a10.incomplete", "a2"]
     result = run_queue(scans, tmp_path / "out", finish)
     assert (result.skipped, result.done) == (["a2"], ["a10", "b"])
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a10", "a2", "b"]
+    assert folders(tmp_path / "out") == ["a10", "a2", "b"]
     assert "half.nii.gz" in files(tmp_path / "out" / "a10")
 
 
-def test_a_case_that_was_ended_before_its_folder_moved_is_moved_alone(scans, tmp_path):
+def test_a_complete_folder_that_was_not_yet_moved_is_only_moved(scans, tmp_path):
     folder = tmp_path / "out" / "a10.incomplete"
     folder.mkdir(parents=True)
     finish(scans[1], folder)
@@ -193,7 +187,7 @@ def test_a_case_that_was_ended_before_its_folder_moved_is_moved_alone(scans, tmp
     assert files(tmp_path / "out" / "a10") == {"report.json", "dicom/segmentation.dcm"}
 
 
-def test_a_case_on_which_another_process_works_is_left_to_it(scans, tmp_path):
+def test_a_case_of_another_running_process_is_an_error_and_is_not_changed(scans, tmp_path):
     """Locks of two open files exclude each other as those of two processes do."""
     out = tmp_path / "out"
     (out / "a10.incomplete").mkdir(parents=True)
@@ -202,16 +196,15 @@ def test_a_case_on_which_another_process_works_is_left_to_it(scans, tmp_path):
         assert is_held
         result = run_queue(scans, out, finish)
     assert result.done == ["a2", "b"]
-    assert result.failed == {
-        "a10": "Another process works on this case in the same output folder. Wait for it, and run the same command."
-    }
+    assert result.failed.keys() == {"a10"}
+    assert result.failed["a10"].startswith("Another process works on this case in the same output folder. Wait until")
     assert files(out / "a10.incomplete") == {"a10_lungs.nii.gz"}
     assert run_queue(scans, out, finish).done == ["a10"]
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
 
 
-def test_a_case_that_another_process_finishes_meanwhile_is_not_done_again(scans, tmp_path, monkeypatch):
-    """It is finished between the look at its folder and the lock."""
+def test_a_case_that_another_process_has_just_finished_is_not_repeated(scans, tmp_path, monkeypatch):
+    """It is finished between the check of its folder and the lock."""
     out = tmp_path / "out"
 
     @contextmanager
@@ -225,25 +218,25 @@ def test_a_case_that_another_process_finishes_meanwhile_is_not_done_again(scans,
     assert files(out) == {"a10/report.json", "a10/dicom/segmentation.dcm"}
 
 
-def test_files_of_other_programs_in_the_folder_of_a_case_stay(scans, tmp_path):
+def test_other_files_in_the_folder_of_a_case_are_kept(scans, tmp_path):
     (tmp_path / "out" / "b" / "dicom").mkdir(parents=True)
     (tmp_path / "out" / "b" / "b_diagnosis.json").write_text("{}")
     assert "b" in run_queue(scans, tmp_path / "out", finish).done
     assert files(tmp_path / "out" / "b") == {"b_diagnosis.json", "report.json", "dicom/segmentation.dcm"}
 
 
-def test_another_scan_of_the_same_name_is_done_under_a_name_of_its_own(scans, tmp_path, caplog):
-    """In the same run, after one that was ended, and after one that was finished."""
+def test_another_scan_with_the_same_name_gets_a_unique_name(scans, tmp_path, caplog):
+    """In the same run and in a later one."""
     other = ScanSource(write_nifti(thin_phantom(3), tmp_path / "other" / "b.nii.gz"))
     own_name = f"b_{other.sha256[:12]}"
     result = run_queue([*scans, other], tmp_path / "out", finish)
     assert result.done == ["a2", "a10", "b", own_name]
-    assert f"has results in the same folder. It is called {own_name} here" in caplog.text
+    assert f"has results in the same folder. Its name in the results is {own_name}" in caplog.text
     assert run_queue([*scans, other], tmp_path / "out", finish).skipped == ["a2", "a10", "b", own_name]
     assert run_queue([other], tmp_path / "out", finish).skipped == [own_name]
 
 
-def test_results_of_another_scan_of_the_same_name_that_was_ended_stay(scans, tmp_path):
+def test_unfinished_results_of_another_scan_with_the_same_name_are_kept(scans, tmp_path):
     other = ScanSource(write_nifti(thin_phantom(3), tmp_path / "other" / "b.nii.gz"))
 
     def ended(source, folder):
@@ -256,7 +249,7 @@ def test_results_of_another_scan_of_the_same_name_that_was_ended_stay(scans, tmp
     assert (tmp_path / "out" / "b.incomplete" / "half.nii.gz").read_text() == "half"
 
 
-def test_the_same_scan_twice_is_done_once(scans, tmp_path):
+def test_the_same_scan_twice_is_processed_once(scans, tmp_path):
     result = run_queue([scans[2], scans[2]], tmp_path / "out", finish)
     assert (result.done, result.skipped, result.failed) == (["b"], ["b"], {})
 
@@ -275,18 +268,18 @@ def test_two_series_with_one_identifier_are_two_cases(later, phantom, tmp_path):
     parts = [queue[:1], queue[1:]] if later else [queue]
     done = [case for part in parts for case in run_queue(part, tmp_path / "out", finish).done]
     assert done == ["1.5", f"1.5_{queue[1].sha256[:12]}"]
-    assert "another scan with its file name or SeriesInstanceUID" in replace(queue[1], suffix="_x").image().meta[NOTES]
+    assert (
+        "another scan with the same file name or SeriesInstanceUID"
+        in replace(queue[1], suffix="_x").image().meta[NOTES]
+    )
 
 
-def test_lack_of_memory_ends_the_queue(scans, tmp_path):
-    def process(source, folder):
-        raise MemoryError
-
+def test_out_of_memory_ends_the_queue(scans, tmp_path):
     with pytest.raises(MemoryError):
-        run_queue(scans, tmp_path / "out", process)
+        run_queue(scans, tmp_path / "out", failing(MemoryError()))
 
 
-def test_a_file_that_vanishes_fails_alone(scans, tmp_path):
+def test_only_the_case_of_a_deleted_file_fails(scans, tmp_path):
     def process(source, folder):
         source.image()
         finish(source, folder)
@@ -297,7 +290,7 @@ def test_a_file_that_vanishes_fails_alone(scans, tmp_path):
     assert result.failed["a10"].endswith("a10.nii.gz does not exist. Check the path or the datalist.")
 
 
-def test_a_folder_that_vanishes_fails_alone_and_is_not_named(phantom, tmp_path, caplog):
+def test_only_the_case_of_a_deleted_folder_fails_and_the_folder_is_not_named(phantom, tmp_path, caplog):
     for number, name in enumerate(("1", PATIENT_NAME)):
         write_series(phantom, tmp_path / "all" / name, study=f"1.2{number}")
     sources = scan_sources(tmp_path / "all")
@@ -306,11 +299,11 @@ def test_a_folder_that_vanishes_fails_alone_and_is_not_named(phantom, tmp_path, 
     assert len(result.done) == 1
     ((name, reason),) = result.failed.items()
     assert name == "input 2 of 2, in the order of their names"
-    assert reason == "The folder of the scan was removed meanwhile. Put it back, and start again."
+    assert reason == "The folder of the scan was removed during the run. Restore it and start again."
     assert PATIENT_NAME not in caplog.text + reason
 
 
-def test_a_full_disk_is_told_with_the_file_and_leaves_no_half_one(scans, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_with_the_file_and_no_partial_file_remains(scans, tmp_path, monkeypatch):
     def process(source, folder):
         write_json(folder / f"{source.case_id}.json", {})
         finish(source, folder)
@@ -319,26 +312,24 @@ def test_a_full_disk_is_told_with_the_file_and_leaves_no_half_one(scans, tmp_pat
     result = run_queue(scans, tmp_path / "out", process)
     assert result.done == ["a2", "b"]
     file = tmp_path / "out" / "a10.incomplete" / "a10.json"
-    told = f"{file} could not be written: No space left on device. Free space, or choose another folder."
-    assert result.failed == {"a10": told}
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a2", "b"]
+    message = f"{file} could not be written: No space left on device. Free space, or choose another folder."
+    assert result.failed == {"a10": message}
+    assert folders(tmp_path / "out") == ["a2", "b"]
 
 
-def test_a_slice_that_vanishes_is_told_without_the_name_of_its_folder(phantom, tmp_path, caplog):
+def test_a_deleted_slice_is_reported_without_the_name_of_its_folder(phantom, tmp_path, caplog):
     folder = tmp_path / PATIENT_NAME
     uid = write_series(phantom, folder)
 
-    def process(source, _):
-        raise FileNotFoundError(2, "No such file or directory", str(folder / "IM0001.dcm"))
-
-    result = run_queue(scan_sources(folder), tmp_path / "out", process)
+    error = FileNotFoundError(2, "No such file or directory", str(folder / "IM0001.dcm"))
+    result = run_queue(scan_sources(folder), tmp_path / "out", failing(error, (uid,)))
     reason = "No such file or directory. Check the path, and whether it was removed during the run."
     assert result.failed == {uid: f"<the folder of the scan>/IM0001.dcm: {reason}"}
     assert PATIENT_NAME not in caplog.text
 
 
 @pytest.mark.parametrize("study", ["", "1.2.3"])
-def test_patients_whose_studies_have_no_uid_or_the_same_are_scans_of_their_own(phantom, tmp_path, study):
+def test_different_patients_are_different_scans_even_with_the_same_or_no_study_uid(phantom, tmp_path, study):
     for name in ("P1", "P2"):
         write_series(phantom, tmp_path / "all" / name, study=study, PatientID=name)
     assert names(scan_sources(tmp_path / "all")) == ["P1", "P2"]

@@ -1,4 +1,4 @@
-"""Nothing that was computed is lost: what a run leaves that fails or is killed, and what the next one does."""
+"""Results are kept when a run fails or is killed, and the next run reuses them."""
 
 import importlib
 import json
@@ -64,29 +64,28 @@ def run_nifti(command_line, planted, scan, tmp_path):
 
 @pytest.fixture
 def series(scan, tmp_path):
-    """A series of its own, to be changed."""
+    """A series that may be changed."""
     write_series(scan, tmp_path / "series")
     return tmp_path / "series"
 
 
 def files_of(out: Path) -> set[str]:
-    """Files of the only case: masks and maps by their ends, other files by their names."""
+    """Files of the only case: masks and maps without the case's name, other files by their names."""
     (folder,) = (path for path in out.iterdir() if path.is_dir())
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     case = folder.name.removesuffix(".incomplete")
     return {name.removeprefix(f"{case}_").removesuffix(".nii.gz") for name in names if not name.startswith(".partial")}
 
 
-def folders(out: Path) -> list[str]:
-    return sorted(path.name for path in out.iterdir() if path.is_dir())
+def case_of(out: Path) -> str:
+    """Folder name of the only case."""
+    (name,) = (path.name for path in out.iterdir() if path.is_dir())
+    return name
 
 
 def contents(folder: Path) -> dict[str, object]:
-    """All that a case's files say, less times and the UIDs that each object gets anew."""
-    found: dict[str, object] = {}
-    for path in (path for path in folder.rglob("*") if path.is_file()):
-        found[str(path.relative_to(folder))] = content(path)
-    return found
+    """Content of the files of a case without times and the UIDs of new objects."""
+    return {str(path.relative_to(folder)): content(path) for path in folder.rglob("*") if path.is_file()}
 
 
 def content(path: Path) -> object:
@@ -95,25 +94,29 @@ def content(path: Path) -> object:
     if path.suffix == ".json":
         return {key: value for key, value in json.loads(path.read_text(encoding="utf-8")).items() if key != "seconds"}
     if path.suffix == ".html":
-        return re.sub(
-            r"Seconds?:.*?</p>", "", re.sub(r"\b\d+\.\d\b,?", "", path.read_text(encoding="utf-8")), flags=re.DOTALL
-        )
+        page = re.sub(r"\b\d+\.\d\b,?", "", path.read_text(encoding="utf-8"))
+        return re.sub(r"Seconds?:.*?</p>", "", page, flags=re.DOTALL)
     elements = dcmread(path).iterall()
     return [(one.tag, one.value) for one in elements if one.VR not in ("SQ", "UI", "DA", "TM", "DT")]
 
 
 @pytest.fixture(scope="module")
-def unbroken(study, scan, bundles, tmp_path_factory) -> dict[str, object]:
-    """What the study gives in one go."""
-    folder = tmp_path_factory.mktemp("unbroken")
+def complete(study, scan, bundles, tmp_path_factory) -> dict[str, object]:
+    """Files of the study from a run without interruption."""
+    folder = tmp_path_factory.mktemp("complete")
     with pytest.MonkeyPatch.context() as patch:
         diagnose(str(study), str(folder / "out"), bundles_dir=str(plant(patch, bundles, scan, folder / "bundles")))
     (case,) = (folder / "out").iterdir()
     return contents(case)
 
 
+def check_same(found: dict[str, object], expected: dict[str, object]) -> None:
+    assert found.keys() == expected.keys()
+    assert [file for file in found if found[file] != expected[file]] == []
+
+
 def kill(study: Path, out: Path, bundles: Path, function: str) -> None:
-    """Run `diagnose` until it comes to a function, which kills it."""
+    """Run `diagnose` until it calls a function, which kills it."""
     words = [sys.executable, "-m", "tests.diagnosis.killed_diagnosis", study, out, bundles, function]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     ended = subprocess.run([*map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -133,21 +136,18 @@ KILLED = {
 
 
 @pytest.mark.parametrize("stage", KILLED)
-def test_killed_in_a_stage_it_goes_on_and_ends_as_an_unbroken_run(run, study, unbroken, calls, tmp_path, caplog, stage):
+def test_after_a_kill_the_next_run_continues_and_gives_the_same_files(run, study, complete, calls, tmp_path, stage):
     pytest.importorskip("highdicom")
     function, left, missing = KILLED[stage]
     kill(study, tmp_path / "out", tmp_path / "planted_bundles", function)
-    (name,) = folders(tmp_path / "out")
+    name = case_of(tmp_path / "out")
     assert name.endswith(".incomplete")
     assert files_of(tmp_path / "out") == left | {MANIFEST}
-    assert run(tmp_path / "out") == 0
-    assert calls == dict.fromkeys(missing, 1)
-    assert folders(tmp_path / "out") == [name.removesuffix(".incomplete")]
-    found = contents(tmp_path / "out" / folders(tmp_path / "out")[0])
-    assert found.keys() == unbroken.keys()
-    assert [file for file in found if found[file] != unbroken[file]] == []
-    assert run(tmp_path / "out") == 0
-    assert calls == dict.fromkeys(missing, 1)
+    for _ in range(2):  # the second run has nothing to do
+        assert run(tmp_path / "out") == 0
+        assert calls == dict.fromkeys(missing, 1)
+    assert case_of(tmp_path / "out") == name.removesuffix(".incomplete")
+    check_same(contents(tmp_path / "out" / case_of(tmp_path / "out")), complete)
 
 
 FULL = {
@@ -163,30 +163,29 @@ FULL = {
 
 
 @pytest.mark.parametrize("pattern", FULL)
-def test_a_full_disk_for_one_file_leaves_all_others_and_the_next_run_does_what_is_missing(
-    run, unbroken, calls, tmp_path, monkeypatch, caplog, pattern
+def test_if_one_file_cannot_be_written_the_others_are_and_the_next_run_adds_it(
+    run, complete, calls, tmp_path, monkeypatch, caplog, pattern
 ):
     pytest.importorskip("highdicom")
     missing, again = FULL[pattern]
     with monkeypatch.context() as patch:
         fill_disk(patch, pattern)
         assert run(tmp_path / "out") == 1
-    (name,) = folders(tmp_path / "out")
+    name = case_of(tmp_path / "out")
     assert name.endswith(".incomplete")
     assert files_of(tmp_path / "out") == (FOUND | MASKS | MAPS | LESIONS | REPORT | OBJECTS | {MANIFEST}) - missing
-    told = caplog.records[-1].getMessage()
-    assert re.search(rf"{pattern.replace('*', '.*', 1)} could not be written: No space left on device", told)
+    expected = rf"{pattern.replace('*', '.*', 1)} could not be written: No space left on device"
+    assert re.search(expected, caplog.records[-1].getMessage())
     failed = json.loads((tmp_path / "out" / name / MANIFEST).read_text(encoding="utf-8"))["failed"]
     assert len(failed) == 1
     calls.clear()
     assert run(tmp_path / "out") == 0
     assert calls == dict.fromkeys(again, 1)
-    found = contents(tmp_path / "out" / name.removesuffix(".incomplete"))
-    assert {file: found[file] == unbroken[file] for file in unbroken} == dict.fromkeys(unbroken, True)
+    check_same(contents(tmp_path / "out" / name.removesuffix(".incomplete")), complete)
 
 
 def fail_after(monkeypatch, module: str, name: str, good_calls: int) -> None:
-    """Let a function raise what no library should, once it was called that often."""
+    """Let a function raise an unexpected error after a number of calls."""
     function, counted = getattr(importlib.import_module(module), name), Counter()
 
     def call(*args, **options):
@@ -198,10 +197,9 @@ def fail_after(monkeypatch, module: str, name: str, good_calls: int) -> None:
     monkeypatch.setattr(f"{module}.{name}", call)
 
 
-def test_dicom_objects_that_fail_leave_a_complete_report_and_are_all_that_is_done_again(
-    run, unbroken, calls, tmp_path, monkeypatch, caplog
+def test_if_dicom_objects_fail_the_report_is_complete_and_the_next_run_writes_only_them(
+    run, complete, calls, tmp_path, monkeypatch, caplog
 ):
-    """The trial before the networks passes."""
     pytest.importorskip("highdicom")
     with monkeypatch.context() as patch:
         fail_after(patch, "custom_components.reports.dicom.objects", "make_measurements", 1)
@@ -209,7 +207,7 @@ def test_dicom_objects_that_fail_leave_a_complete_report_and_are_all_that_is_don
     assert "DICOM segmentation and measurements: a fault of the writer" in caplog.records[-1].getMessage()
     maps = {f"dicom/{name}.dcm" for name in MAPS}
     assert maps | REPORT | MASKS | MAPS | LESIONS < files_of(tmp_path / "out")
-    (name,) = folders(tmp_path / "out")
+    name = case_of(tmp_path / "out")
     folder = tmp_path / "out" / name
     passing = (MANIFEST, f"{name.removesuffix('.incomplete')}_vbnet_infection.nii.gz")
     kept = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name not in passing and path.is_file()}
@@ -219,10 +217,10 @@ def test_dicom_objects_that_fail_leave_a_complete_report_and_are_all_that_is_don
     done = tmp_path / "out" / name.removesuffix(".incomplete")
     changed = {path.name for path, time in kept.items() if (done / path.relative_to(folder)).stat().st_mtime_ns != time}
     assert changed <= {"segmentation.dcm"}
-    assert contents(done) == unbroken
+    check_same(contents(done), complete)
 
 
-def test_a_network_that_fails_leaves_what_was_found_before(run_nifti, calls, tmp_path, monkeypatch, caplog):
+def test_results_before_a_failing_network_are_kept(run_nifti, calls, tmp_path, monkeypatch, caplog):
     with monkeypatch.context() as patch:
         fail_after(patch, "custom_components.diagnosis.pipeline", "classify", 0)
         assert run_nifti() == 1
@@ -233,7 +231,7 @@ def test_a_network_that_fails_leaves_what_was_found_before(run_nifti, calls, tmp
     assert calls == {"classification": 1}
 
 
-def test_ctrl_c_keeps_what_was_found(run_nifti, calls, tmp_path, monkeypatch):
+def test_results_before_ctrl_c_are_kept(run_nifti, calls, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -248,7 +246,7 @@ def test_ctrl_c_keeps_what_was_found(run_nifti, calls, tmp_path, monkeypatch):
 
 @pytest.fixture
 def interrupted_run(run_nifti, calls, tmp_path, monkeypatch):
-    """A case with masks and lesion classes, and no maps yet."""
+    """A case with masks and lesion classes, without maps."""
     with monkeypatch.context() as patch:
         fail_after(patch, "custom_components.diagnosis.pipeline", "classify", 0)
         assert run_nifti() == 1
@@ -259,7 +257,7 @@ def interrupted_run(run_nifti, calls, tmp_path, monkeypatch):
 ALL = {"masks": 1, "classification": 1, "lesions": 1}
 
 
-def test_another_scan_of_the_same_name_is_looked_at_anew(interrupted_run, calls, tmp_path):
+def test_a_changed_scan_of_the_same_name_is_processed_again(interrupted_run, calls, tmp_path):
     image = nib.load(tmp_path / "in" / "a.nii.gz")
     voxels = np.asarray(image.dataobj).copy()
     voxels[0, 0, 0] += 1
@@ -269,7 +267,7 @@ def test_another_scan_of_the_same_name_is_looked_at_anew(interrupted_run, calls,
 
 
 @pytest.mark.parametrize("option", [("--precision", "fp32"), ("--precision", "bf16")])
-def test_other_options_of_the_networks_let_all_be_done_anew(interrupted_run, calls, option):
+def test_with_another_precision_everything_is_computed_again(interrupted_run, calls, option):
     assert interrupted_run(*option) == 0
     assert calls == ALL
 
@@ -277,7 +275,7 @@ def test_other_options_of_the_networks_let_all_be_done_anew(interrupted_run, cal
 @pytest.mark.parametrize(
     ("bundle", "again"), [("covid_cap_bundle", ["classification"]), ("covid_seg_bundle", ["lesions", "classification"])]
 )
-def test_other_weights_let_their_stage_and_those_after_it_be_done_anew(interrupted_run, calls, tmp_path, bundle, again):
+def test_other_weights_repeat_their_stage_and_later_ones(interrupted_run, calls, tmp_path, bundle, again):
     path = tmp_path / "planted_bundles" / bundle / "models" / "model.pt"
     weights = torch.load(path, weights_only=True)
     torch.save({name: value + 0 for name, value in reversed(weights.items())}, path)
@@ -285,14 +283,14 @@ def test_other_weights_let_their_stage_and_those_after_it_be_done_anew(interrupt
     assert calls == dict.fromkeys(again, 1)
 
 
-def test_another_source_of_infection_uses_the_networks_results_again(interrupted_run, calls, tmp_path):
+def test_another_source_of_infection_reuses_the_results_of_the_networks(interrupted_run, calls, tmp_path):
     either = nib.load(tmp_path / "out" / "a.incomplete" / "a_infection.nii.gz").get_fdata()
     assert interrupted_run("--infection_by", "vbnet") == 0
     assert calls == {"classification": 1}
     assert nib.load(tmp_path / "out" / "a" / "a_infection.nii.gz").get_fdata().sum() < either.sum()
 
 
-def test_a_file_that_was_changed_meanwhile_is_not_taken(interrupted_run, calls, tmp_path):
+def test_a_damaged_file_is_computed_again(interrupted_run, calls, tmp_path):
     path = tmp_path / "out" / "a.incomplete" / "a_lesions.nii.gz"
     path.write_bytes(path.read_bytes()[:-9])
     assert interrupted_run() == 0
@@ -300,35 +298,20 @@ def test_a_file_that_was_changed_meanwhile_is_not_taken(interrupted_run, calls, 
     assert nib.load(tmp_path / "out" / "a" / path.name).get_fdata().max() <= 3
 
 
-def test_a_list_that_cannot_be_read_lets_all_be_done_anew(interrupted_run, calls, tmp_path):
+def test_without_a_readable_list_of_stages_everything_is_computed_again(interrupted_run, calls, tmp_path):
     (tmp_path / "out" / "a.incomplete" / MANIFEST).write_text("{", encoding="utf-8")
     assert interrupted_run() == 0
     assert calls == ALL
 
 
-def test_what_is_not_asked_for_any_more_does_not_stay(interrupted_run, calls, tmp_path):
+def test_results_that_are_no_longer_requested_are_removed(interrupted_run, calls, tmp_path):
     (tmp_path / "planted_bundles" / "covid_cap_bundle" / "models" / "model.pt").unlink()
     assert interrupted_run("--no-lesion_classes") == 0
     assert not calls
     assert files_of(tmp_path / "out") == MASKS | REPORT
 
 
-@pytest.fixture
-def order(calls, monkeypatch, caplog) -> list[str]:
-    """Warnings of `diagnose` and the networks, as they come."""
-    events: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record):
-            events.append(record.getMessage())
-
-    logger = logging.getLogger("custom_components.diagnosis.scan_run")
-    listener = Listener(logging.WARNING)
-    logger.addHandler(listener)
-    find = pipeline.find_lungs
-    monkeypatch.setattr(pipeline, "find_lungs", lambda *args: (events.append("networks"), find(*args))[1])
-    yield events
-    logger.removeHandler(listener)
+SCAN_RUN = logging.getLogger("custom_components.diagnosis.scan_run")
 
 
 def without_highdicom(series, monkeypatch):
@@ -348,79 +331,65 @@ def with_headers_that_highdicom_refuses(series, monkeypatch):
     [
         (without_highdicom, "needs highdicom, which is not installed"),
         (of_no_character_set, "character set ISO_IR 999, which DICOM does not have"),
-        (with_headers_that_highdicom_refuses, "headers of the series do not allow it (RuntimeError)"),
+        (with_headers_that_highdicom_refuses, "headers of the series are not valid (RuntimeError)"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_fault_of_the_dicom_objects_is_known_before_the_networks_and_stops_nothing_else(
-    command_line, series, bundles, order, tmp_path, monkeypatch, fault, reason
+def test_a_problem_of_the_dicom_objects_is_logged_before_the_networks_run_and_affects_no_other_file(
+    command_line, series, bundles, tmp_path, monkeypatch, caplog, fault, reason
 ):
     if fault is not without_highdicom:
         pytest.importorskip("highdicom")
     fault(series, monkeypatch)
+    find = pipeline.find_lungs
+    monkeypatch.setattr(pipeline, "find_lungs", lambda *args: (SCAN_RUN.warning("networks"), find(*args))[1])
     words = ("--output_dir", tmp_path / "out", "--bundles_dir", bundles, "--no-lesion_classes")
     assert command_line("diagnose", series, *words) == 0
-    assert [event if event == "networks" else reason in event for event in order] == [True, "networks"]
+    warning, last = (record.getMessage() for record in caplog.records if record.name == SCAN_RUN.name)
+    assert reason in warning
+    assert last == "networks"
     assert files_of(tmp_path / "out") == {"lungs", *MAPS, *REPORT}
     (folder,) = (tmp_path / "out").iterdir()
     not_done = json.loads((folder / "report.json").read_text(encoding="utf-8"))["not_done"]
-    assert [told for told in not_done if told.startswith("DICOM objects: not written.") and reason in told]
-    assert not [path for path in series.iterdir() if path.name in " ".join([*order, *not_done])]
+    assert [line for line in not_done if line.startswith("DICOM objects: not written.") and reason in line]
+    assert not [path for path in series.iterdir() if path.name in " ".join([warning, *not_done])]
 
 
-def test_the_trial_of_the_dicom_objects_leaves_nothing(command_line, series, bundles, tmp_path, monkeypatch):
+def test_the_check_of_the_dicom_objects_leaves_no_files(command_line, series, bundles, tmp_path, monkeypatch):
     pytest.importorskip("highdicom")
     fail_after(monkeypatch, "custom_components.diagnosis.pipeline", "find_lungs", 0)
     assert command_line("diagnose", series, "--output_dir", tmp_path / "out", "--bundles_dir", bundles) == 1
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_disk_without_room_for_the_results_is_known_before_the_networks(
-    run_nifti, calls, tmp_path, monkeypatch, caplog
-):
+def test_too_little_disk_space_is_an_error_before_the_networks_run(run_nifti, calls, tmp_path, monkeypatch, caplog):
     free = shutil.disk_usage(tmp_path)._replace(free=900_000)
     monkeypatch.setattr("custom_components.diagnosis.scan_run.shutil.disk_usage", lambda _: free)
     assert run_nifti() == 1
     assert not calls
-    assert "a: the disk of the output folder has 0.9 MB free, its results take 1." in caplog.text
+    assert "a: the disk of the output folder has 0.9 MB free, but the results need at least 1." in caplog.text
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_room_is_needed_by_the_voxel_and_what_is_there_counts(tmp_path, monkeypatch):
-    """100 million voxels: 1 MB + lungs 0.4 MB + a map 5 MB, and as DICOM 4 and 5 MB more."""
-    usage = shutil.disk_usage(tmp_path)
-    volumes = ("lungs", "attention_us")
-    for has_objects, needed in ((False, 6_400_000), (True, 15_400_000)):
-        for free, there, fits in ((needed + 1, 0, True), (needed - 1, 0, False), (needed - 9, 10, True)):
-            (tmp_path / "a_lungs.nii.gz").write_bytes(b"0" * there)
-            found = usage._replace(free=free)
-            monkeypatch.setattr("custom_components.diagnosis.scan_run.shutil.disk_usage", lambda _, found=found: found)
-            with nullcontext() if fits else pytest.raises(ValueError, match="Case a: the disk of the output folder"):
-                check_free_space(tmp_path, "a", 10**8, volumes, has_objects)
+@pytest.mark.parametrize(("has_objects", "needed"), [(False, 6_400_000), (True, 15_400_000)])
+@pytest.mark.parametrize(("more", "used", "fits"), [(1, 0, True), (-1, 0, False), (-9, 10, True)])
+def test_needed_disk_space_grows_with_the_voxels(tmp_path, monkeypatch, has_objects, needed, more, used, fits):
+    """100 million voxels: 1 MB + lungs 0.4 MB + a map 5 MB; DICOM objects add 4 and 5 MB. Existing files count."""
+    (tmp_path / "a_lungs.nii.gz").write_bytes(b"0" * used)
+    usage = shutil.disk_usage(tmp_path)._replace(free=needed + more)
+    monkeypatch.setattr("custom_components.diagnosis.scan_run.shutil.disk_usage", lambda _: usage)
+    with nullcontext() if fits else pytest.raises(ValueError, match="Case a: the disk of the output folder"):
+        check_free_space(tmp_path, "a", 10**8, ("lungs", "attention_us"), has_objects)
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--precision", "fp8"), "precision is 'fp8'"),
-        (("--cap_weights", "missing.pt"), "No weights at missing.pt"),
-        (
-            ("--seg_weights", __file__, "--no-lesion_classes"),
-            "test_resume.py is for the lesion classes, which are left out",
-        ),
-    ],
-)
-def test_options_that_make_no_sense_are_known_before_a_scan_is_read(
-    run_nifti, calls, tmp_path, monkeypatch, caplog, words, message
-):
+def test_contradictory_options_are_an_error_before_a_scan_is_read(run_nifti, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(ScanSource, "image", lambda _: pytest.fail("a scan was read"))
-    assert run_nifti(*words) == 1
-    assert message in caplog.records[-1].getMessage()
-    assert not calls
+    assert run_nifti("--seg_weights", __file__, "--no-lesion_classes") == 1
+    assert "test_resume.py contradicts --no-lesion_classes" in caplog.records[-1].getMessage()
     assert list((tmp_path / "out").glob("*")) == []
 
 
-def test_an_output_folder_that_cannot_be_written_to_is_known_before_weights_are_loaded(
+def test_an_output_folder_without_write_access_is_an_error_before_weights_are_loaded(
     command_line, planted, scan, tmp_path, monkeypatch, caplog
 ):
     (tmp_path / "out").write_text("a file")

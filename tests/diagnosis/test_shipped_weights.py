@@ -27,7 +27,7 @@ def vbnet() -> BundleNetwork:
     return BundleNetwork.load(BUNDLE, WEIGHTS, SEGMENTER, prefix="segment_")
 
 
-def test_the_metadata_say_what_the_file_was_trained_on(vbnet):
+def test_the_metadata_contain_the_training_data_of_the_file(vbnet):
     metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text(encoding="utf-8"))
     digest = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
     assert list(metadata["trained_on"]) == [digest]
@@ -39,7 +39,7 @@ def test_the_metadata_say_what_the_file_was_trained_on(vbnet):
 
 
 @pytest.mark.parametrize("seed", [99, 101])
-def test_the_lungs_of_an_unseen_phantom_come_back_within_5_percent(seed, vbnet):
+def test_lung_volumes_of_unseen_phantoms_are_within_5_percent(seed, vbnet):
     phantom = make_scan("covid", 0.15, seed, (160, 150, 100), (2.4, 2.5, 3.1))
     masks = find_lungs(image_of(phantom), vbnet.steps)
     found, planted = masks.lungs, phantom.lung > 0

@@ -2,7 +2,6 @@ import logging
 import sys
 
 import pytest
-import torch
 from custom_components.datalists.slices import list_cases
 from custom_components.engines import root_cause as module
 from custom_components.engines.root_cause import TRACEBACK_VARIABLE, is_for_people, log_root_cause, root_cause
@@ -23,7 +22,7 @@ def caught(action):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_the_error_of_a_transform_is_found_also_in_the_text_of_a_worker(num_workers):
+def test_the_error_of_a_transform_is_found_even_in_the_text_of_a_worker_process(num_workers):
     loader = DataLoader(Dataset([{"image": "012"}], Lambdad("image", refuse)), num_workers=num_workers)
     assert root_cause(caught(lambda: list(loader))) == "Case 012: label has value 7.\nCheck the label export."
     assert root_cause(caught(lambda: list(loader)), "012") == "label has value 7.\nCheck the label export."
@@ -35,23 +34,14 @@ def test_the_error_of_a_config_is_found():
     assert root_cause(caught(lambda: parser.get_parsed_content("run"))).startswith("encoder must be one of resnext")
 
 
-def test_what_a_library_said_does_not_hide_our_own_words(tmp_path):
-    path = tmp_path / "012.png"
-    path.write_bytes(b"no image")
-    read = Lambdad("image", lambda image: CTReader().get_data((image,)))
-    error = caught(lambda: list(Dataset([{"image": path}], read)))
-    assert error.__cause__.__cause__ is not None
-    assert root_cause(error).startswith("Case 012: 012.png is truncated or not a PNG file: ")
-
-
-def test_an_error_that_is_no_sentence_gets_its_type():
+def test_other_errors_are_shown_with_their_type():
     assert root_cause(ZeroDivisionError("division by zero")) == "ZeroDivisionError: division by zero"
     assert root_cause(RuntimeError()) == "RuntimeError"
 
 
 @pytest.fixture
 def shown(monkeypatch):
-    """What the excepthook of before was called with."""
+    """Calls of the earlier excepthook."""
     calls = []
     monkeypatch.setattr(sys, "excepthook", lambda *error: calls.append(error))
     return calls
@@ -78,30 +68,31 @@ def ours() -> Exception:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_message_of_the_package_is_enough_through_all_wrappers_and_workers(tmp_path, num_workers):
+def test_a_message_of_this_package_is_enough_through_all_wrappers_and_workers(tmp_path, num_workers):
     path = tmp_path / "012.png"
     path.write_bytes(b"no image")
     read = Lambdad("image", lambda image: CTReader().get_data((image,)))
     loader = DataLoader(Dataset([{"image": path}], read), num_workers=num_workers)
     error = caught(lambda: list(loader))
+    assert num_workers or error.__cause__.__cause__ is not None
     assert is_for_people(error)
     assert root_cause(error).startswith("Case 012: 012.png is truncated or not a PNG file: ")
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_message_of_anybody_else_is_not(num_workers):
+def test_a_message_of_other_code_is_not_enough(num_workers):
     loader = DataLoader(Dataset([{"image": "012"}], Lambdad("image", refuse)), num_workers=num_workers)
     assert not is_for_people(caught(lambda: list(loader)))
     assert not is_for_people(wrapped(KeyError("label")))
     assert not is_for_people(ValueError("never raised"))
 
 
-def test_a_fault_of_the_machine_is_enough():
+def test_a_message_about_the_machine_is_enough():
     assert is_for_people(wrapped(FileNotFoundError(2, "No such file or directory", "/a")))
     assert is_for_people(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."))
 
 
-def test_on_a_command_line_a_message_that_is_enough_is_all(shown, caplog):
+def test_on_a_command_line_a_message_that_is_enough_is_shown_without_traceback(shown, caplog):
     log_root_cause(one_line=True)
     error = ours()
     sys.excepthook(type(error), error, None)
@@ -116,7 +107,7 @@ def test_on_a_command_line_a_message_that_is_enough_is_all(shown, caplog):
     [(True, "1", ours()), (False, "", ours()), (True, "", KeyError("case_id"))],
     ids=["asked for", "library", "fault of the program"],
 )
-def test_else_the_traceback_is_shown_too(shown, caplog, monkeypatch, one_line, variable, error):
+def test_otherwise_the_traceback_is_shown_too(shown, caplog, monkeypatch, one_line, variable, error):
     monkeypatch.setenv(TRACEBACK_VARIABLE, variable)
     log_root_cause(one_line)
     sys.excepthook(type(error), error, None)
@@ -131,13 +122,9 @@ def test_an_interrupt_is_one_line_without_a_traceback(shown, caplog):
     assert caplog.messages == ["Stopped. Written files are complete; resume a training with --resume true."]
 
 
-def test_one_of_several_processes_says_which_it_is(shown, caplog, monkeypatch):
+def test_one_of_several_processes_is_named(shown, caplog, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("RANK", "2")
     log_root_cause()
     sys.excepthook(ValueError, ValueError("Case 012: label has value 7."), None)
     assert caplog.messages == ["Process 2 of 3: Case 012: label has value 7."]
-
-
-def test_lack_of_memory_is_told_as_such():
-    assert root_cause(torch.OutOfMemoryError("CUDA out of memory.")) == "CUDA out of memory."

@@ -31,7 +31,7 @@ def batch_of(*items):
 
 
 class Outputs:
-    """Moves what a network would give from the input of each case to its output."""
+    """Moves the outputs of a network from the input of each case to its output."""
 
     def attach(self, engine):
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self.move)
@@ -60,21 +60,12 @@ MIXED = [
 ]
 
 
-def test_each_case_gets_a_row_and_the_set_its_scores(tmp_path):
+def test_each_case_has_a_row_and_the_data_set_has_scores(tmp_path):
     rows, summary = evaluate([batch_of(*MIXED[:3]), batch_of(MIXED[3])], tmp_path / "new", protocol="group")
     assert [row["case_id"] for row in rows] == ["c1", "c2", "k1", "k2"]
-    assert rows[1] == {
-        "case_id": "c2",
-        "fold": "1",
-        "label": "covid",
-        "ratio": rows[1]["ratio"],
-        "size_group": "covid_small",
-        "ratio_band": "< 0.005",
-        "probability": rows[1]["probability"],
-        "prediction": "cap",
-        "correct": "0",
-        "attention_dice": "",
-    }
+    row = {"case_id": "c2", "fold": "1", "label": "covid", "size_group": "covid_small", "ratio_band": "< 0.005"}
+    row |= {"prediction": "cap", "correct": "0", "attention_dice": ""}
+    assert rows[1] == {**row, "ratio": rows[1]["ratio"], "probability": rows[1]["probability"]}
     assert float(rows[1]["probability"]) == pytest.approx(0.3)
     assert float(rows[1]["ratio"]) == pytest.approx(0.004)
     assert summary["protocol"] == "group"
@@ -85,7 +76,7 @@ def test_each_case_gets_a_row_and_the_set_its_scores(tmp_path):
     assert Image.open(tmp_path / "new" / "roc.png").size == (960, 960)
 
 
-def test_the_summary_follows_from_the_table(tmp_path):
+def test_the_summary_can_be_computed_from_the_table(tmp_path):
     generator = np.random.default_rng(0)
     items = [case(f"{i}", i % 2, float(generator.random()), float(generator.random())) for i in range(40)]
     rows, summary = evaluate([batch_of(*items)], tmp_path)
@@ -97,7 +88,7 @@ def test_the_summary_follows_from_the_table(tmp_path):
     assert summary["overall"] == pytest.approx(again["overall"], abs=1e-6)
 
 
-def test_the_branches_are_scored_beside_the_final_probability(tmp_path):
+def test_the_branches_are_scored_too(tmp_path):
     items = [
         case(name, label, 0.01, 0.5, logit_us=torch.tensor([us]), logit_ss=torch.tensor([ss]))
         for name, label, us, ss in [("a", 1, 2.0, -2.0), ("b", 0, -2.0, 2.0)]
@@ -121,7 +112,7 @@ def test_the_attention_of_covid_cases_is_compared_with_their_infection(tmp_path)
     assert summary["attention_dice"] == {"mean": 0.5, "n": 1}
 
 
-def test_a_case_of_unknown_ratio_is_listed_and_counted_but_not_scored(tmp_path):
+def test_a_case_with_unknown_ratio_is_listed_and_counted_but_not_scored(tmp_path):
     unknown = case("x", 1, math.nan, None, logit_us=torch.tensor([3.0]))
     known = [case(n, label, 0.1, p, logit_us=torch.tensor([1.0])) for n, label, p in [("a", 1, 0.9), ("b", 0, 0.2)]]
     rows, summary = evaluate([batch_of(unknown), batch_of(*known)], tmp_path)
@@ -134,12 +125,12 @@ def test_a_case_of_unknown_ratio_is_listed_and_counted_but_not_scored(tmp_path):
     assert "NaN" not in (tmp_path / "summary.json").read_text() + (tmp_path / "per_case.csv").read_text()
 
 
-def test_a_network_that_needs_no_ratio_is_scored_without(tmp_path):
+def test_a_network_without_ratio_is_scored(tmp_path):
     _, summary = evaluate([batch_of(case("a", 1, math.nan, 0.9), case("b", 0, math.nan, 0.1))], tmp_path)
     assert (summary["overall"]["auc"], summary["cases_without_ratio"]) == (1, 2)
 
 
-def test_one_class_alone_has_scores_and_no_curve(tmp_path, caplog):
+def test_cases_of_one_class_have_scores_and_no_roc_curve(tmp_path, caplog):
     (tmp_path / "roc.png").write_bytes(b"of an earlier run")
     _, summary = evaluate([batch_of(*MIXED[:2])], tmp_path)
     assert summary["overall"]["auc"] is None
@@ -149,7 +140,7 @@ def test_one_class_alone_has_scores_and_no_curve(tmp_path, caplog):
     assert "No ROC curves are drawn: the 2 cases" in caplog.text
 
 
-def test_the_patient_appears_nowhere(tmp_path):
+def test_no_file_contains_the_patient(tmp_path):
     evaluate([batch_of(*MIXED)], tmp_path)
     for name in ("per_case.csv", "summary.json"):
         text = (tmp_path / name).read_text(encoding="utf-8")
@@ -161,6 +152,8 @@ def test_the_patient_appears_nowhere(tmp_path):
 @pytest.mark.parametrize(
     ("item", "message"),
     [
+        ({key: value for key, value in MIXED[0].items() if key != "label"}, "Case c1: label is missing"),
+        ({key: value for key, value in MIXED[0].items() if key != "logit"}, "Case c1.*has no 'logit'"),
         (case("a", 2, 0.1, 0.5), r"Case a: label is 2. Expected 1 \(COVID-19\) or 0 \(CAP\)"),
         (case("a", 1, 1.5, 0.5), r"Case a: infection ratio is 1.5"),
         (case("a", 1, 0.1, None), r"Case a: 'logit' is nan. .*mixed precision"),
@@ -172,18 +165,11 @@ def test_the_patient_appears_nowhere(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_scored_is_named(tmp_path, item, message):
+def test_a_case_that_cannot_be_scored_is_an_error_that_names_it(tmp_path, item, message):
     with pytest.raises(ValueError, match=message):
         evaluate([batch_of(item)], tmp_path)
 
 
-@pytest.mark.parametrize(("key", "message"), [("label", "label is missing"), ("logit", "has no 'logit'")])
-def test_what_is_missing_is_named(tmp_path, key, message):
-    item = {name: value for name, value in MIXED[0].items() if name != key}
-    with pytest.raises(ValueError, match=f"Case c1.*{message}"):
-        evaluate([batch_of(item)], tmp_path)
-
-
-def test_a_threshold_that_is_no_probability_is_refused(tmp_path):
+def test_a_threshold_above_1_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="threshold is 50"):
         ClassificationScoreTable(tmp_path, threshold=50)

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 from custom_components.handlers.mask_score_table import MaskScoreTable
-from monai.data import MetaTensor
-from monai.engines import IterationEvents, SupervisedEvaluator
+from monai.data import MetaTensor, list_data_collate
 from nibabel.orientations import inv_ornt_aff
 from PIL import Image
-from torch import nn
+
+from tests.handlers.evaluator import evaluator_of
 
 AFFINE = np.diag([-1.5, -2.0, 4.0, 1.0])
 SHAPE = (20, 18, 12)
@@ -23,36 +23,10 @@ def label_of(lesion_slices):
 
 
 def case(name, truth, pred, affine=AFFINE):
-    place = {"affine": torch.from_numpy(affine)}
-    return {
-        "case_id": name,
-        "image": torch.zeros(1, 2, 2, 2),
-        "native": MetaTensor(truth * 300.0 - 900.0, **place),
-        "label": MetaTensor(truth, **place),
-        "planted": MetaTensor(pred, **place),
-    }
-
-
-class Planted(nn.Module):
-    def forward(self, x):
-        return x
-
-
-def evaluate(cases, report):
-    """An evaluator whose predictions are planted in its cases."""
-    loader = [{key: value if key == "case_id" else value[None] for key, value in item.items()} for item in cases]
-    loader = [{**batch, "case_id": [batch["case_id"]]} for batch in loader]
-
-    def step(engine, batch):
-        item = {key: value[0] for key, value in batch.items()}
-        engine.state.batch, engine.state.output = [item], [{"pred": item["planted"], "label": item["label"]}]
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return engine.state.output
-
-    evaluator = SupervisedEvaluator(
-        torch.device("cpu"), loader, Planted(), iteration_update=step, val_handlers=[report], decollate=False
-    )
-    evaluator.run()
+    """A batch of one case, which the network returns as its prediction."""
+    arrays = {"image": pred, "native": truth * 300.0 - 900.0, "label": truth}
+    tensors = {key: MetaTensor(array, affine=torch.from_numpy(affine)) for key, array in arrays.items()}
+    return list_data_collate([{"case_id": name, **tensors}])
 
 
 @pytest.fixture
@@ -60,7 +34,7 @@ def written(tmp_path):
     truth, pred = label_of([3, 4, 5, 6]), label_of([4, 5, 6, 7])
     healthy = label_of([])
     report = MaskScoreTable(tmp_path, "fold 1 of 3", {"lung": 2.0, "infection": 3.0}, overlay_slices=2)
-    evaluate([case("ill", truth, pred), case("healthy", healthy, healthy)], report)
+    evaluator_of([case("ill", truth, pred), case("healthy", healthy, healthy)], report).run()
     return tmp_path
 
 
@@ -89,12 +63,12 @@ def test_overlays_show_the_slices_with_most_infection(written):
     assert [path.name for path in (written / "healthy").iterdir()] == ["healthy_masks_006.png"]
 
 
-def test_slices_are_counted_from_the_feet_whatever_the_storage_order(tmp_path):
+def test_slices_are_counted_from_the_feet_for_any_storage_orientation(tmp_path):
     truth = label_of([3])
     flip = np.array([[0, 1], [1, 1], [2, -1]])
     turned = AFFINE @ inv_ornt_aff(flip, SHAPE)
     report = MaskScoreTable(tmp_path, overlay_slices=1)
-    evaluate([case("up", truth, truth), case("down", truth.flip(3), truth.flip(3), turned)], report)
+    evaluator_of([case("up", truth, truth), case("down", truth.flip(3), truth.flip(3), turned)], report).run()
     up, down = (next((tmp_path / name).iterdir()) for name in ("up", "down"))
     assert (up.name, down.name) == ("up_masks_003.png", "down_masks_003.png")
     middle = [np.asarray(Image.open(path).crop((400, 60, 780, 400))) for path in (up, down)]  # truth
@@ -102,12 +76,12 @@ def test_slices_are_counted_from_the_feet_whatever_the_storage_order(tmp_path):
     np.testing.assert_array_equal(*middle)
 
 
-def test_a_prediction_on_another_grid_is_refused_by_name(tmp_path):
+def test_a_prediction_on_another_grid_is_an_error_that_names_the_case(tmp_path):
     with pytest.raises(ValueError, match="Case odd: The prediction is"):
-        evaluate([case("odd", label_of([3]), label_of([3])[..., :5])], MaskScoreTable(tmp_path))
+        evaluator_of([case("odd", label_of([3]), label_of([3])[..., :5])], MaskScoreTable(tmp_path)).run()
 
 
 @pytest.mark.parametrize("tolerance_mm", [{"lung": 1.0}, {"lung": 1.0, "infection": 0.0}])
-def test_a_tolerance_that_is_none_is_refused(tmp_path, tolerance_mm):
-    with pytest.raises(ValueError, match="Expected mm above 0 of lung and infection"):
+def test_a_missing_tolerance_or_0_is_an_error(tmp_path, tolerance_mm):
+    with pytest.raises(ValueError, match="Expected mm above 0 for lung and infection"):
         MaskScoreTable(tmp_path, tolerance_mm=tolerance_mm)

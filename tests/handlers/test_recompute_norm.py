@@ -19,7 +19,7 @@ def loader():
     return [{"image": (k + 1) * torch.randn(3, 1, 2, 3, 4) + k} for k in range(4)]
 
 
-def test_statistics_are_the_averages_of_those_of_the_batches(network, loader):
+def test_the_statistics_are_averages_over_the_batches(network, loader):
     RecomputeNorm(network, loader, batches=3)()
     features = [network[0](batch["image"]).transpose(0, 1).flatten(1) for batch in loader[:3]]
     means = torch.stack([one.mean(1) for one in features]).mean(0)
@@ -29,7 +29,7 @@ def test_statistics_are_the_averages_of_those_of_the_batches(network, loader):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_nothing_else_of_the_network_changes(network, loader, training):
+def test_everything_else_in_the_network_is_unchanged(network, loader, training):
     network.train(training)
     before = {name: weight.clone() for name, weight in network.named_parameters()}
     RecomputeNorm(network, loader, batches=9)()  # more than there are
@@ -38,7 +38,7 @@ def test_nothing_else_of_the_network_changes(network, loader, training):
     assert all(weight.grad is None for weight in network.parameters())
 
 
-def test_it_runs_each_interval_before_what_is_attached_after_it(network, loader):
+def test_it_runs_at_each_interval_before_later_handlers(network, loader):
     engine, seen = Engine(lambda *_: None), []
     RecomputeNorm(network, loader, batches=2, interval=2).attach(engine)
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: seen.append(float(network[1].running_mean[0])))

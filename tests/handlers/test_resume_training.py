@@ -9,6 +9,12 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 
 
+def saver_of(folder, objects):
+    return ResumableCheckpointSaver(
+        save_dir=str(folder), save_dict=dict(objects), file_prefix="resume", save_interval=1, n_saved=2
+    )
+
+
 def trainer_of(folder, network, epochs, resume=False, length=3, **more):
     """A training that adds 1 to the weight in each iteration."""
 
@@ -20,9 +26,7 @@ def trainer_of(folder, network, epochs, resume=False, length=3, **more):
     objects = {"network": network, **more}
     if resume:
         ResumeTraining(folder, objects).attach(engine)
-    ResumableCheckpointSaver(
-        save_dir=str(folder), save_dict=dict(objects), file_prefix="resume", save_interval=1, n_saved=2
-    ).attach(engine)
+    saver_of(folder, objects).attach(engine)
     epochs_run = []
     engine.add_event_handler(Events.EPOCH_STARTED, lambda engine: epochs_run.append(engine.state.epoch))
     engine.state.max_epochs = epochs
@@ -36,7 +40,7 @@ def zero():
     return layer
 
 
-def test_a_resumed_training_is_one_that_was_never_interrupted(tmp_path):
+def test_a_resumed_training_gives_the_same_result_as_an_uninterrupted_one(tmp_path):
     trainer_of(tmp_path, zero(), epochs=3)
     network = zero()
     engine, epochs_run = trainer_of(tmp_path, network, epochs=5, resume=True)
@@ -44,21 +48,21 @@ def test_a_resumed_training_is_one_that_was_never_interrupted(tmp_path):
     assert (network.weight.item(), engine.state.iteration) == (15, 15)
 
 
-def test_the_newest_two_are_kept_also_over_a_resumption(tmp_path):
+def test_the_two_newest_checkpoints_are_kept_over_a_resumption(tmp_path):
     trainer_of(tmp_path, zero(), epochs=3)
     assert sorted(epoch_checkpoints(tmp_path)) == [2, 3]
     trainer_of(tmp_path, zero(), epochs=4, resume=True)
     assert sorted(epoch_checkpoints(tmp_path)) == [3, 4]
 
 
-def test_a_new_training_leaves_the_checkpoints_of_an_earlier_one_and_says_so(tmp_path, caplog):
+def test_a_new_training_keeps_the_checkpoints_of_an_earlier_one_with_a_warning(tmp_path, caplog):
     trainer_of(tmp_path, zero(), epochs=5)
     trainer_of(tmp_path, zero(), epochs=1)
     assert sorted(epoch_checkpoints(tmp_path)) == [1, 4, 5]
-    assert "holds checkpoints of an earlier training, up to epoch 5" in caplog.text
+    assert "contains checkpoints of an earlier training, up to epoch 5" in caplog.text
 
 
-def test_an_epoch_is_as_long_as_the_data_are_now(tmp_path):
+def test_the_length_of_an_epoch_follows_from_the_current_data(tmp_path):
     trainer_of(tmp_path, zero(), epochs=2, length=3)
     network = zero()
     engine, _ = trainer_of(tmp_path, network, epochs=3, resume=True, length=5)
@@ -71,14 +75,14 @@ def test_without_a_checkpoint_training_starts_from_scratch(tmp_path):
     assert epochs_run == [1, 2]
 
 
-def test_the_newest_is_that_of_the_highest_number(tmp_path):
+def test_the_newest_checkpoint_has_the_highest_number(tmp_path):
     for name in ("resume_checkpoint_epoch=9.pt", "resume_checkpoint_epoch=10.pt", "other_checkpoint_epoch=11.pt"):
         torch.save({}, tmp_path / name)
     assert latest_checkpoint(tmp_path).name == "resume_checkpoint_epoch=10.pt"
 
 
 @pytest.mark.parametrize("left", [0, 100, 0.5, 0.99])
-def test_a_truncated_newest_checkpoint_is_passed_over_for_the_one_before(tmp_path, left, caplog):
+def test_a_truncated_newest_checkpoint_is_skipped(tmp_path, left, caplog):
     trainer_of(tmp_path, zero(), epochs=3)
     newest = tmp_path / "resume_checkpoint_epoch=3.pt"
     whole = newest.read_bytes()
@@ -91,14 +95,14 @@ def test_a_truncated_newest_checkpoint_is_passed_over_for_the_one_before(tmp_pat
     assert newest.read_bytes() != truncated
 
 
-def test_without_a_checkpoint_that_can_be_read_nothing_is_trained(tmp_path):
+def test_without_a_readable_checkpoint_nothing_is_trained(tmp_path):
     (tmp_path / "resume_checkpoint_epoch=1.pt").write_bytes(b"half")
     with pytest.raises(ValueError, match=r"epoch=1.pt cannot be resumed from: .* Delete the file if it is broken"):
         trainer_of(tmp_path, zero(), epochs=4, resume=True)
 
 
 class Pickle:
-    """What would make a folder, were it unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -107,15 +111,14 @@ class Pickle:
         return os.mkdir, (str(self.path),)
 
 
-def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+def test_a_checkpoint_with_code_is_an_error_and_the_code_does_not_run(tmp_path):
     torch.save({"network": Pickle(tmp_path / "made")}, tmp_path / "resume_checkpoint_epoch=1.pt")
     with pytest.raises(ValueError, match="cannot be resumed from"):
         trainer_of(tmp_path, zero(), epochs=4, resume=True)
     assert not (tmp_path / "made").exists()
 
 
-def test_a_checkpoint_is_the_old_one_or_the_whole_new_one(tmp_path, monkeypatch):
-    """Writing breaks off in the middle: under the final name stands what stood there before."""
+def test_after_a_failed_write_the_old_checkpoint_is_kept(tmp_path, monkeypatch):
     trainer_of(tmp_path, zero(), epochs=2)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -129,7 +132,7 @@ def test_a_checkpoint_is_the_old_one_or_the_whole_new_one(tmp_path, monkeypatch)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_the_best_model_stays_until_the_better_one_is_whole(tmp_path):
+def test_a_file_with_a_fixed_name_is_not_removed_before_the_next_one_is_written(tmp_path):
     saver = AtomicSaver(tmp_path, "model.pt")
     saver({"weight": torch.ones(1)}, "ignored.pt")
     saver.remove("ignored.pt")
@@ -138,7 +141,7 @@ def test_the_best_model_stays_until_the_better_one_is_whole(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_scale_of_half_precision_gradients_goes_on(tmp_path):
+def test_the_gradient_scale_is_restored(tmp_path):
     def engine_with(scale):
         engine = Engine(lambda engine, batch: None)
         engine.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
@@ -146,22 +149,20 @@ def test_the_scale_of_half_precision_gradients_goes_on(tmp_path):
 
     objects = {"network": zero()}
     first, second = engine_with(8.0), engine_with(2.0)
-    ResumableCheckpointSaver(
-        save_dir=str(tmp_path), save_dict=dict(objects), file_prefix="resume", save_interval=1, n_saved=2
-    ).attach(first)
+    saver_of(tmp_path, objects).attach(first)
     first.run([0], max_epochs=1)
     ResumeTraining(tmp_path, objects).attach(second)
     second.run([0], max_epochs=2)
     assert second.scaler.get_scale() == 8.0
 
 
-def test_more_epochs_done_than_asked_for_are_told(tmp_path):
+def test_fewer_epochs_than_already_trained_are_an_error(tmp_path):
     trainer_of(tmp_path, zero(), epochs=3)
-    with pytest.raises(ValueError, match=r"epoch=3.pt has 3 epochs already. Ask for more with --epochs"):
+    with pytest.raises(ValueError, match=r"epoch=3.pt has 3 epochs already. Set --epochs to a higher number"):
         trainer_of(tmp_path, zero(), epochs=2, resume=True)
 
 
-def test_another_network_is_told(tmp_path):
+def test_another_network_is_an_error(tmp_path):
     trainer_of(tmp_path, zero(), epochs=1)
     with pytest.raises(
         ValueError, match=r"cannot be resumed from: RuntimeError .* Train with the same configs as before"
@@ -189,33 +190,26 @@ def saved_weight(folder):
 
 
 @pytest.mark.parametrize("remembers", [True, False])
-def test_a_worse_epoch_after_the_resumption_does_not_replace_the_best_model(tmp_path, remembers):
+def test_a_worse_epoch_after_a_resumption_does_not_replace_the_best_model(tmp_path, remembers):
     network = zero()
     first = BestModelSaver(tmp_path, network)
     evaluator = evaluator_with(first, scores=[0.3, 0.7, 0.6])
-    for epoch in (1, 2, 3):
+    for epoch, expected in ((1, 1), (2, 2), (3, 2)):
         torch.nn.init.constant_(network.weight, epoch)
         evaluator.run(epoch)
-    assert saved_weight(tmp_path) == 2
+        assert saved_weight(tmp_path) == expected
     again = BestModelSaver(tmp_path, network)
     evaluator = evaluator_with(again, scores=[0, 0, 0, 0.5, 0.8])
     if remembers:
-        again.load_state_dict(first.state_dict())
+        torch.save(first.state_dict(), tmp_path / "memory.pt")
+        again.load_state_dict(torch.load(tmp_path / "memory.pt", weights_only=True))
     for epoch, expected in ((4, 2 if remembers else 4), (5, 5)):
         torch.nn.init.constant_(network.weight, epoch)
         evaluator.run(epoch)
         assert saved_weight(tmp_path) == expected
 
 
-def test_the_memory_of_the_best_can_be_saved_as_tensors_are(tmp_path):
-    saver = BestModelSaver(tmp_path, zero())
-    evaluator_with(saver, scores=[0.25]).run(1)
-    torch.save(saver.state_dict(), tmp_path / "memory.pt")
-    restored = torch.load(tmp_path / "memory.pt", weights_only=True)
-    assert restored["saved"][0][0] == 0.25
-
-
-def test_a_best_model_that_is_gone_is_written_again(tmp_path):
+def test_a_missing_best_model_is_written_again(tmp_path):
     first = BestModelSaver(tmp_path, zero())
     evaluator_with(first, scores=[0.9]).run(1)
     (tmp_path / "model.pt").unlink()

@@ -1,10 +1,10 @@
 import json
 
-from custom_components.datalists.slices import list_cases
 from custom_components.datalists.split import split_cases
 from custom_components.handlers.save_split import SaveSplit
 from ignite.engine import Engine
-from PIL import Image
+
+CASES = [{"case_id": str(number), "image": f"/data/{number}.png", "group": ""} for number in range(7)]
 
 
 def written(split, path, **lists):
@@ -14,11 +14,9 @@ def written(split, path, **lists):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_the_split_is_there_from_the_start_of_the_run(tmp_path):
-    cases = [{"case_id": str(number), "image": f"/data/{number}.png", "group": ""} for number in range(7)]
-    split = split_cases(cases, num_folds=3, fold=1, border=1)
-    path = tmp_path / "models" / "split.json"
-    seen = []
+def test_the_split_is_written_at_the_start_of_the_run(tmp_path):
+    split = split_cases(CASES, num_folds=3, fold=1, border=1)
+    path, seen = tmp_path / "models" / "split.json", []
     engine = Engine(lambda engine, batch: seen.append(json.loads(path.read_text(encoding="utf-8"))))
     SaveSplit(split, path).attach(engine)
     assert not path.exists()
@@ -27,23 +25,9 @@ def test_the_split_is_there_from_the_start_of_the_run(tmp_path):
     assert [len(split[side]) for side in ("training", "validation", "left_out")] == [3, 2, 2]
 
 
-def test_a_written_split_can_be_read_as_the_data_set_it_trained_on(tmp_path):
-    for name in "abc":
-        Image.new("L", (5, 6)).save(tmp_path / f"{name}.png")
-    cases = [
-        {"case_id": name, "image": str(tmp_path / f"{name}.png"), "label": str(tmp_path / f"{name}.png"), "group": ""}
-        for name in "abc"
-    ]
-    split = split_cases(cases, num_folds=3, fold=0)
-    written(split, tmp_path / "split.json")
-    assert list_cases(tmp_path / "split.json") == split["training"]
-
-
-def test_lists_that_came_from_elsewhere_are_what_is_written(tmp_path):
-    cases = [{"case_id": str(number), "image": f"/data/{number}.png", "group": ""} for number in range(7)]
-    split = split_cases(cases, num_folds=3, fold=1, border=1)
+def test_lists_of_another_program_are_written_instead_of_the_split(tmp_path):
+    split = split_cases(CASES, num_folds=3, fold=1, border=1)
     other = [{"image": f"/scans/{name}.nii.gz", "label": f"/labels/{name}.nii.gz"} for name in "ab"]
-
     same = {side: list(split[side]) for side in ("training", "validation")}
     assert written(split, tmp_path / "same.json", **same) == split
     assert written(split, tmp_path / "split.json", training=other, validation=[]) == {
@@ -52,7 +36,7 @@ def test_lists_that_came_from_elsewhere_are_what_is_written(tmp_path):
     assert written(split, tmp_path / "one.json", validation=other)["training"] == split["training"]
 
 
-def test_lists_from_elsewhere_need_no_split(tmp_path):
+def test_lists_of_another_program_need_no_split(tmp_path):
     other = [{"image": "/scans/a.nii.gz", "label": "/labels/a.nii.gz"}]
     found = written(split_cases(None), tmp_path / "split.json", training=other, validation=[])
     assert (found["training"], found["validation"]) == (other, [])

@@ -5,7 +5,7 @@ from custom_components.handlers.save_weights import SaveWeights
 from ignite.engine import Engine
 
 
-def test_the_weights_are_written_when_the_run_is_complete(tmp_path):
+def test_the_weights_are_written_at_the_end_of_the_run(tmp_path):
     network, path = torch.nn.Linear(2, 3), tmp_path / "models" / "model.pt"
     seen = []
     engine = Engine(lambda *_: seen.append(path.exists()))
@@ -18,7 +18,7 @@ def test_the_weights_are_written_when_the_run_is_complete(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["model.pt"]
 
 
-def test_half_precision_is_of_the_floats_alone_and_loads_as_float32(tmp_path):
+def test_only_floats_are_written_in_half_precision_and_they_load_as_float32(tmp_path):
     network, path = torch.nn.BatchNorm1d(3), tmp_path / "model.pt"
     network.running_mean.fill_(1 / 3)
     network.num_batches_tracked.fill_(70001)
@@ -32,7 +32,7 @@ def test_half_precision_is_of_the_floats_alone_and_loads_as_float32(tmp_path):
     assert other.num_batches_tracked == 70001
 
 
-def test_a_failing_run_leaves_the_old_file(tmp_path):
+def test_after_a_failed_run_the_old_file_is_kept(tmp_path):
     path = tmp_path / "model.pt"
     path.write_bytes(b"old")
 

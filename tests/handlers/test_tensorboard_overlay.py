@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 from custom_components.handlers.tensorboard_overlay import TensorBoardOverlay, panels_rgb
-from monai.engines import SupervisedEvaluator
+
+from tests.handlers.evaluator import evaluator_of
 
 
 class Writer:
@@ -16,24 +17,19 @@ class Writer:
 def run(epochs, **more):
     writer = Writer()
     batch = {"image": torch.rand(2, 1, 5, 6), "label": torch.ones(2, 1, 5, 6)}
-    evaluator = SupervisedEvaluator(
-        device=torch.device("cpu"),
-        val_data_loader=[batch] * 4,
-        network=torch.nn.Identity(),
-        val_handlers=[TensorBoardOverlay(writer, **more)],
-    )
+    evaluator = evaluator_of([batch] * 4, TensorBoardOverlay(writer, **more))
     for epoch in epochs:
         evaluator.run(epoch)
     return writer.images
 
 
-def test_three_cases_an_epoch_are_shown_at_the_epochs_of_the_interval():
+def test_three_cases_are_shown_at_each_epoch_of_the_interval():
     shown = run([1, 2, 3, 4], interval=2)
     assert [(tag, step) for tag, _, step in shown] == [(f"overlay/{i}", epoch) for epoch in (2, 4) for i in range(3)]
     assert {shape for _, shape, _ in shown} == {(3, 6, 15)}
 
 
-def test_of_a_volume_the_slice_with_most_lesion_is_shown():
+def test_for_a_volume_the_slice_with_most_lesion_is_shown():
     image, truth, predicted = torch.zeros(1, 5, 6, 7), torch.zeros(1, 5, 6, 7), torch.zeros(4, 5, 6, 7)
     image[..., 4] = 0.5
     truth[0, 0, 0, 4] = 1

@@ -17,7 +17,7 @@ def of_slices():
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
-def test_a_volume_is_inferred_as_by_the_inferer_itself_whatever_the_number_of_cores(network, threads):
+def test_the_result_is_that_of_the_inferer_for_any_number_of_cores(network, threads):
     volume, before = torch.rand(SHAPE), torch.get_num_threads()
     expected = of_slices()(volume, network)
     try:
@@ -30,7 +30,7 @@ def test_a_volume_is_inferred_as_by_the_inferer_itself_whatever_the_number_of_co
     assert torch.allclose(found, expected, atol=1e-6)
 
 
-def test_a_volume_with_metadata_keeps_them(network):
+def test_metadata_are_kept(network):
     volume = MetaTensor(torch.rand(SHAPE), affine=torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0])))
     found = EachSliceInferer(of_slices())(volume, network)
     assert isinstance(found, MetaTensor)
@@ -38,12 +38,12 @@ def test_a_volume_with_metadata_keeps_them(network):
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_gradients_are_kept_when_they_are_wanted_alone(network, wanted):
+def test_gradients_are_computed_only_if_enabled(network, wanted):
     with torch.set_grad_enabled(wanted):
         assert EachSliceInferer(of_slices())(torch.rand(SHAPE), network).requires_grad is wanted
 
 
-def test_an_error_of_the_network_ends_it_and_leaves_the_cores_as_they_were(network):
+def test_after_an_error_the_number_of_threads_is_restored(network):
     before = torch.get_num_threads()
     with pytest.raises(RuntimeError, match="expected input"):
         EachSliceInferer(of_slices())(torch.rand(1, 4, 8, 6, 5), network)

@@ -14,7 +14,7 @@ def dual():
     return DualSamplingNet(AttentionResNet(**SMALL), AttentionResNet(**SMALL)).eval()
 
 
-def test_it_gives_what_the_network_explains(dual):
+def test_the_result_is_that_of_the_networks_explain(dual):
     x = torch.rand(2, 2, 17, 20, 33)
     found = ExplainInferer()(x, dual)
     torch.testing.assert_close(found, dual.explain(x))
@@ -25,7 +25,7 @@ def test_the_ratio_may_be_a_separate_argument(dual):
     torch.testing.assert_close(ExplainInferer()(x, dual, ratio=ratio), dual.explain(x, ratio))
 
 
-def test_the_plain_network_sees_the_scan_and_is_put_into_evaluation(dual):
+def test_the_plain_network_gets_the_scan_and_is_in_evaluation_mode(dual):
     plain = AttentionResNet(**SMALL).train()
     x = torch.rand(2, 2, 17, 20, 33)
     found = ExplainInferer(plain)(x, dual)

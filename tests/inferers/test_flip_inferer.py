@@ -5,12 +5,12 @@ from monai.inferers import SimpleInferer, SliceInferer
 
 
 def sided(x: torch.Tensor) -> torch.Tensor:
-    """A network that adds to each pixel what grows along both axes."""
+    """A network that adds a ramp along both axes to each pixel."""
     return x + torch.arange(x.shape[2])[:, None] + 10 * torch.arange(x.shape[3])
 
 
 @pytest.mark.parametrize("axes", [[0], [1], [0, 1]])
-def test_what_a_network_adds_to_one_side_is_spread_over_both(axes):
+def test_a_difference_between_the_sides_is_averaged(axes):
     image = torch.rand(2, 1, 3, 5)
     rows, columns = torch.arange(3.0), 10 * torch.arange(5.0)
     rows = torch.full((3,), 1.0) if 0 in axes else rows
@@ -18,7 +18,7 @@ def test_what_a_network_adds_to_one_side_is_spread_over_both(axes):
     torch.testing.assert_close(FlipInferer(SimpleInferer(), axes)(image, sided), image + rows[:, None] + columns)
 
 
-def test_without_axes_it_is_the_inferer_itself():
+def test_without_axes_the_result_is_that_of_the_inferer():
     image = torch.rand(1, 1, 4, 5)
     assert torch.equal(FlipInferer(SimpleInferer())(image, sided), sided(image))
 
@@ -30,12 +30,9 @@ def test_the_slices_of_a_volume_are_flipped():
     torch.testing.assert_close(found, image + 1.5 + 10 * torch.arange(5.0)[:, None])
 
 
-@pytest.mark.parametrize("axes", [[-1], [0, 0]])
-def test_an_axis_below_0_or_named_twice_is_refused(axes):
-    with pytest.raises(ValueError, match="Expected different axes, 0 or more"):
-        FlipInferer(SimpleInferer(), axes)
-
-
-def test_an_axis_that_the_image_has_not_is_refused():
-    with pytest.raises(ValueError, match=r"Expected axes below 2, got \[2\]"):
-        FlipInferer(SimpleInferer(), [2])(torch.rand(1, 1, 4, 5), sided)
+@pytest.mark.parametrize(
+    ("axes", "message"), [([-1], "0 or more"), ([0, 0], "different axes"), ([2], r"Expected axes below 2, got \[2\]")]
+)
+def test_a_negative_repeated_or_missing_axis_is_an_error(axes, message):
+    with pytest.raises(ValueError, match=message):
+        FlipInferer(SimpleInferer(), axes)(torch.rand(1, 1, 4, 5), sided)

@@ -45,16 +45,36 @@ def poison_gradient(trainer, iteration, value):
     trainer.network[0].weight.register_hook(poisoned)
 
 
+def weights_of_last_step(trainer):
+    kept = {}
+    trainer.optimizer.register_step_post_hook(
+        lambda *_: kept.update({name: tensor.clone() for name, tensor in trainer.network.named_parameters()})
+    )
+    return kept
+
+
+def trainer_with_losses(*values, **more):
+    losses = iter(values)
+    return trainer_with(loss=lambda prediction, label: (1 + prediction.square().mean()) * next(losses), **more)
+
+
+def test_finite_losses_train_to_the_end():
+    trainer = trainer_with_losses(1.0, -1.0, 2.0, 0.0)
+    trainer.run()
+    assert trainer.state.iteration == 4
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_the_message_says_what_when_how_fast_and_on_which_cases(value):
-    losses = iter([1.0, 1.0, value])
-    trainer = trainer_with(loss=lambda prediction, label: prediction.square().mean() * 0 + next(losses), rate=0.02)
+def test_a_loss_that_is_not_finite_ends_the_run_before_the_step_with_epoch_rate_and_cases(value):
+    trainer = trainer_with_losses(1.0, 1.0, value, rate=0.02)
+    kept = weights_of_last_step(trainer)
     expected = (
         rf"^Loss is {value} in epoch 2, iteration 3 \(learning rate 0.02; cases: covid_007, cap_012\). Expected finite "
-        r"numbers. The checkpoints are those of before. .* lower --learning_rate, .* --amp False --resume true\.$"
+        r"numbers. Earlier checkpoints are kept. .* lower --learning_rate, .* --amp False --resume true\.$"
     )
     with pytest.raises(RuntimeError, match=expected):
         trainer.run()
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in trainer.network.named_parameters())
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e25])
@@ -62,10 +82,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_the_step_though_the_l
     """1e25 is finite, but its square, which Adam keeps, is not: the weight would never move again."""
     trainer = trainer_with()
     poison_gradient(trainer, iteration=3, value=value)
-    kept = {}
-    trainer.optimizer.register_step_post_hook(
-        lambda *_: kept.update({name: tensor.clone() for name, tensor in trainer.network.named_parameters()})
-    )
+    kept = weights_of_last_step(trainer)
     with pytest.raises(
         RuntimeError, match=r"Loss is [\d.]+, but the gradient is not finite in 1 \(0.weight\) in epoch 2, iteration 3"
     ):

@@ -77,8 +77,8 @@ def message_of(name: str, tmp_path: Path, data: Path, change: Any) -> str:
 def test_weights_that_hold_nan_give_a_message_and_no_report(name, request, tmp_path):
     message = message_of(name, tmp_path, request.getfixturevalue(RUNS[name][3]), one_nan)
     pattern = (
-        r"Checkpoint .*model.pt holds NaN or infinite numbers in 1 \([\w.]+\) of \d+ tensors: the training that wrote "
-        r"it had failed. Give another --ckpt_path, or train again."
+        r"Checkpoint .*model.pt has NaN or infinite numbers in 1 \([\w.]+\) of \d+ tensors: its training "
+        r"failed. Give another --ckpt_path, or train again."
     )
     assert re.search(pattern, message), message
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
@@ -99,7 +99,7 @@ def test_a_diagnosis_refuses_them_before_it_looks_at_a_scan(bundle, small, tmp_p
     small_bundle(bundle.folder, folder, small)
     weights = folder / "models" / "model.pt"
     torch.save(one_nan(torch.load(weights, weights_only=True)), weights)
-    with pytest.raises(ValueError, match=r"model.pt holds NaN or infinite numbers in 1 \("):
+    with pytest.raises(ValueError, match=r"model.pt has NaN or infinite numbers in 1 \("):
         BundleNetwork.load(folder, weights, "a network", "fp32")
 
 

@@ -34,7 +34,7 @@ def test_the_surface_of_an_ellipsoid_is_at_distance_0(turn, tilt, power):
         np.testing.assert_allclose(ellipsoid(at, centre, semi, power), -step, atol=0.02)
 
 
-def test_half_a_voxel_is_half_covered():
+def test_a_voxel_on_the_surface_is_half_covered():
     np.testing.assert_allclose(coverage(np.array([-0.5, 0.0, 0.25, 0.5]), 1.0), [0.0, 0.5, 0.75, 1.0])
 
 
@@ -78,7 +78,7 @@ def test_a_tube_covers_the_volume_of_a_cylinder():
     np.testing.assert_allclose(covered, np.pi * 16 * 28.0, rtol=0.03)
 
 
-def test_a_tube_lies_where_its_ends_say():
+def test_a_tube_is_between_its_ends():
     grid = Grid.centred((40, 44, 9), (2.0, 2.0, 3.0))
     cover = tube_coverage(grid, Tubes(np.array([[-20.0, 10.0, 6.0]]), np.array([[0.0, 10.0, 6.0]]), np.array([3.0])))
     x, y, z = (axis.ravel() for axis in grid.points)
@@ -89,7 +89,7 @@ def test_a_tube_lies_where_its_ends_say():
     assert abs(z[filled[2]].mean() - 6) < 0.6
 
 
-def test_a_tube_between_two_slices_is_seen_in_the_slice_it_passes_and_in_no_other():
+def test_a_thin_tube_is_visible_only_in_the_slice_that_it_crosses():
     grid = Grid.centred((40, 40, 5), (2.0, 2.0, 10.0))
     cover = tube_coverage(grid, Tubes(np.array([[-20.0, 0.0, 13.0]]), np.array([[20.0, 0.0, 13.0]]), np.array([1.0])))
     assert (cover.max(axis=(0, 1)) > 0).tolist() == [False, False, False, True, False]

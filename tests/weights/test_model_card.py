@@ -1,5 +1,4 @@
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -33,41 +32,40 @@ def scan(folder, name, content):
     return {"case_id": name, "image": str(folder / name)}
 
 
-def test_a_card_stands_beside_its_weights_and_is_json(weights):
+def test_a_card_is_a_json_next_to_its_weights(weights):
     assert card_path(weights) == weights.with_name("model.json")
     assert json.loads(card_path(weights).read_text(encoding="utf-8"))["settings"] == CONTENT["settings"]
 
 
-def test_what_weights_were_trained_with_comes_before_the_default(weights):
+def test_settings_of_the_card_replace_the_default(weights):
     trained = TrainedWith(weights)
     assert trained.get("grid", [138, 256, 256]) == [24, 56, 48]
     assert trained.network("features", [32]) == [8, 16]
     assert trained.get("max_scale", 0.5) == 0.5
     assert trained.network("encoder", "resnext") == "resnext"
+    assert trained.system("uniform") == "uniform"
+    write_card(weights, {**CONTENT, "system": "plain"})
+    assert TrainedWith(weights).system("uniform") == "plain"
 
 
 @pytest.mark.parametrize("place", [None, "", "nowhere/model.pt"])
-def test_without_a_card_all_is_the_default(place):
+def test_without_a_card_all_settings_are_the_default(place):
     trained = TrainedWith(place)
     assert (trained.get("grid", 1), trained.network("features", 2), trained.trained_on()) == (1, 2, set())
 
 
-def test_the_card_of_other_weights_is_not_used_and_said_so(weights, caplog):
-    weights.write_bytes(b"others")
-    with caplog.at_level(logging.WARNING):
-        assert read_card(weights) == {}
-    assert "model.json belongs to other weights than model.pt: it is ignored." in caplog.text
+OTHER = '{"weights_sha256": "0"}'
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '{"settings": {}}'])
-def test_a_broken_card_is_not_used_and_said_so(weights, caplog, text):
+@pytest.mark.parametrize("text", [OTHER, "", "{", "[]", "{}", "null", '{"settings": {}}'])
+def test_a_broken_card_or_one_of_other_weights_is_ignored_with_a_warning(weights, caplog, text):
     card_path(weights).write_text(text, encoding="utf-8")
-    with caplog.at_level(logging.WARNING):
-        assert read_card(weights) == {}
-    assert "model.json cannot be read" in caplog.text
+    assert read_card(weights) == {}
+    problem = "belongs to other weights than model.pt" if text == OTHER else "cannot be read"
+    assert f"model.json {problem}: it is ignored." in caplog.text
 
 
-def test_networks_trained_with_other_numbers_are_not_used_together(weights, tmp_path):
+def test_networks_trained_with_different_settings_are_an_error(weights, tmp_path):
     other = tmp_path / "other.pt"
     other.write_bytes(b"more weights")
     write_card(other, {"settings": {**CONTENT["settings"], "grid": [32, 64, 64]}})
@@ -78,7 +76,7 @@ def test_networks_trained_with_other_numbers_are_not_used_together(weights, tmp_
     assert TrainedWith([tmp_path / "none.pt", other]).get("grid", None) == [32, 64, 64]
 
 
-def test_a_case_is_known_by_its_bytes_under_any_name(tmp_path):
+def test_a_case_is_identified_by_its_bytes_under_any_name(tmp_path):
     one = scan(tmp_path / "a", "one.nii.gz", b"1" * 200_000)
     again = scan(tmp_path / "b", "renamed.nii.gz", b"1" * 200_000)
     shorter = scan(tmp_path / "b", "shorter.nii.gz", b"1" * 199_999)
@@ -87,7 +85,7 @@ def test_a_case_is_known_by_its_bytes_under_any_name(tmp_path):
     assert len({case_digest(case) for case in (one, shorter, other)}) == 3
 
 
-def test_a_series_is_known_by_its_slices_in_any_order(tmp_path):
+def test_a_series_is_identified_by_its_slices_in_any_order(tmp_path):
     for name, content in {"1.dcm": b"first", "2.dcm": b"second"}.items():
         scan(tmp_path / "series", name, content)
     for name, content in {"z.dcm": b"first", "a.dcm": b"second"}.items():
@@ -99,7 +97,7 @@ def test_a_series_is_known_by_its_slices_in_any_order(tmp_path):
     assert case_digest(series) != case_digest(copy)
 
 
-def test_a_card_names_no_case(tmp_path):
+def test_a_card_contains_no_case_names(tmp_path):
     facts = data_facts([scan(tmp_path / "a", "Mueller_1956.nii.gz", b"1"), scan(tmp_path / "a", "b.nii.gz", b"2")])
     assert facts["cases"] == len(facts["digests"]) == 2
     assert "Mueller" not in json.dumps(facts)
@@ -120,18 +118,15 @@ def split_of(cases, fold=None):
     return {"validation": cases, "fold": fold, "protocol": "all cases" if fold is None else f"fold {fold}"}
 
 
-def test_unseen_cases_are_scored(cases, trained):
+def test_unseen_cases_or_the_validation_cases_of_the_training_are_scored(cases, trained, caplog):
     assert scored_cases(split_of(cases[2:], fold=1), trained) == {"cases": cases[2:], "protocol": "fold 1"}
-
-
-def test_of_the_data_of_a_training_the_cases_that_validated_it_are_scored(cases, trained, caplog):
     scored = scored_cases(split_of(cases), trained)
     assert scored == {"cases": cases[2:4], "protocol": "validation cases of the training (2 of 5)"}
     assert "2 of 5 cases were used in training: only the 2 validation cases of the training are scored." in caplog.text
 
 
 @pytest.mark.parametrize(("chosen", "fold"), [(slice(4), 0), (slice(2), None)])
-def test_cases_that_were_trained_on_are_refused(cases, trained, tmp_path, chosen, fold):
+def test_training_cases_are_an_error(cases, trained, tmp_path, chosen, fold):
     moved = shutil.copytree(tmp_path / "data", tmp_path / "moved")
     copies = [{"image": str(moved / Path(case["image"]).name)} for case in cases[chosen]]
     with pytest.raises(
@@ -140,13 +135,13 @@ def test_cases_that_were_trained_on_are_refused(cases, trained, tmp_path, chosen
         scored_cases(split_of(copies, fold), trained)
 
 
-def test_their_scores_are_called_those_of_training_data(cases, trained, caplog):
+def test_scores_of_training_cases_are_reported_as_such(cases, trained, caplog):
     scored = scored_cases(split_of(cases), trained, score_trained_cases=True)
     assert scored == {"cases": cases, "protocol": "training data (2 of 5 cases were used in training); all cases"}
     assert "these are not scores of unseen cases" in caplog.text
 
 
-def test_two_trainings_score_together_what_validated_both(cases, weights, trained, tmp_path):
+def test_two_trainings_together_score_their_common_validation_cases(cases, weights, trained, tmp_path):
     (tmp_path / "other").mkdir()
     other = tmp_path / "other" / "model.pt"
     other.write_bytes(b"others")
@@ -156,7 +151,7 @@ def test_two_trainings_score_together_what_validated_both(cases, weights, traine
     assert scored_cases(split_of(cases), both)["cases"] == cases[2:3]
 
 
-def test_the_split_of_a_training_comes_before_the_default(weights):
+def test_the_split_of_the_card_replaces_the_default(weights):
     write_card(weights, {"split": {"protocol": "group (contiguous blocks)", "num_folds": 5, "fold": 0, "seed": 3}})
     trained = TrainedWith(weights)
     assert [trained.split(name, 10) for name in ("num_folds", "seed", "border")] == [5, 3, 10]
@@ -170,17 +165,11 @@ def test_a_fold_of_another_split_is_logged(weights, cases, caplog, num_folds, wa
     write_card(weights, {"split": {"protocol": "group (contiguous blocks)", "num_folds": 5, "fold": 0, "seed": 0}})
     split = {**split_of(cases, 0), "protocol": "group", "num_folds": num_folds, "seed": 0}
     scored_cases(split, TrainedWith(weights))
-    said = [record.message for record in caplog.records]
-    assert said == ["Fold 0 is not that of the training: num_folds 10 instead of 5."] * warnings
+    messages = [record.message for record in caplog.records]
+    assert messages == ["Fold 0 is not that of the training: num_folds 10 instead of 5."] * warnings
 
 
-def test_weights_keep_the_name_of_their_system(weights):
-    assert TrainedWith(weights).system("uniform") == "uniform"
-    write_card(weights, {**CONTENT, "system": "plain"})
-    assert TrainedWith(weights).system("uniform") == "plain"
-
-
-def test_a_network_has_the_arguments_of_the_card_that_it_knows_and_those_that_are_given(tmp_path):
+def test_a_network_gets_the_known_arguments_of_the_card_and_the_given_ones(tmp_path):
     weights = tmp_path / "model.pt"
     weights.write_bytes(b"weights")
     write_card(weights, {"network": {"_target_": "package.Network", "features": [8, 16], "heads": 4, "unknown": 1}})

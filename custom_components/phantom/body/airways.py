@@ -6,14 +6,7 @@ LUMEN_HU, WALL_HU = -985.0, -60.0
 
 
 def central_airways(anatomy: Anatomy) -> Tubes:
-    """Trachea, both main bronchi and the bronchi to the hila.
-
-    Args:
-        anatomy: the patient.
-
-    Returns:
-        Tubes whose radius is that of the lumen.
-    """
+    """Trachea, both main bronchi and the bronchi to the hila; the radius is that of the lumen."""
     carina = np.array(anatomy.carina_mm)
     top = np.array([carina[0] - 1.0, carina[1] - 6.0, 200.0])
     right, left = np.array([-31.0, 12.0, 4.0]), np.array([36.0, 12.0, 0.0])
@@ -24,14 +17,14 @@ def central_airways(anatomy: Anatomy) -> Tubes:
 
 
 def accompanying_bronchi(arteries: Tubes, smallest_mm: float = 1.1) -> Tubes:
-    """Bronchi run beside the arteries, their lumen a little narrower than the vessel.
+    """Bronchi parallel to the arteries, with a lumen a little narrower than the vessel.
 
     Args:
         arteries: the arteries of both lungs.
-        smallest_mm: arteries thinner than this have no visible bronchus.
+        smallest_mm: thinner arteries have no visible bronchus.
 
     Returns:
-        Tubes whose radius is that of the lumen.
+        Tubes with the radius of the lumen.
 
     Example:
         >>> artery = Tubes(np.zeros((1, 3)), np.array([[0.0, 0.0, 9.0]]), np.array([2.0]))

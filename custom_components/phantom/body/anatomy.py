@@ -1,4 +1,4 @@
-"""Where the organs of one random patient lie, as signed distances (mm, positive inside)."""
+"""Organs of one random patient as signed distances (mm, positive inside)."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from custom_components.phantom.body.shapes import ellipsoid, smooth_intersection
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The measures of one patient, in mm and HU; 0 is the middle of the chest.
+    """Measures of one patient in mm and HU; the origin is the middle of the chest.
 
     Args:
         cage_mm: half width and half depth of the rib cage.
@@ -18,7 +18,7 @@ class Anatomy:
         apex_mm: z of the top of the lungs.
         domes_mm: z of the right and the left diaphragm dome.
         heart_mm: semi-axes of the heart.
-        heart_centre_mm: its centre; x > 0 is the patient's left.
+        heart_centre_mm: centre of the heart; x > 0 is the patient's left.
         septum_mm: x of the junction line between the lungs.
         carina_mm: position where the trachea splits.
         lung_hu: mean of the aerated lung.
@@ -102,7 +102,7 @@ class Anatomy:
         return np.maximum(np.maximum(ascending, cava), pulmonary)
 
     def mediastinum(self, points: Points) -> np.ndarray:
-        """All that parts the lungs: heart, great vessels, hila, spine and the septum between them."""
+        """Everything between the lungs: heart, great vessels, hila, spine and septum."""
         column = ellipsoid(points, (0.0, 0.0), (30.0, self.cage_mm[1] * 0.86))
         spine = ellipsoid(points, (0.0, self.spine_y_mm + 2.0), (25.0, 26.0))
         side = np.where(points.x > 0, 1.0, -1.0).astype(np.float32)
@@ -121,11 +121,11 @@ class Anatomy:
         return ((points.z - top + 48.0 * fall) * 0.75).astype(np.float32)
 
     def pleural_cavity(self, points: Points, cage_mm: np.ndarray | None = None) -> np.ndarray:
-        """What both lungs fill when no fluid lies around them.
+        """The space of both lungs and of the fluid around them.
 
         Args:
             points: positions in mm.
-            cage_mm: the result of :meth:`cage` at the points, where it is known already.
+            cage_mm: result of :meth:`cage` at the points, if it is known.
 
         Returns:
             Signed distance in mm.

@@ -3,17 +3,17 @@
 =============  ==========================================  ==============================================
                COVID-19                                    CAP
 =============  ==========================================  ==============================================
-site           most often both lungs, under the pleura,   one lobe, along the bronchi from the hilum
-               preferring the back and the base            towards the pleura
+site           mostly both lungs, below the pleura,        one lobe, along the bronchi from the hilum
+               often in the back and the base              towards the pleura
 shape          several rounded patches                     one patch that grows into a wedge
-density        ground-glass, half of the patients with     consolidation with a rim of ground-glass
-               some consolidation in it
+density        ground-glass, with some consolidation       consolidation with a rim of ground-glass
+               in half of the patients
 usual size     3 % of the lung and more                    below 1 / 1000 of the lung
 rare size      below 3 %                                   above 1 / 1000
 =============  ==========================================  ==============================================
 
-Sizes are those of the groups in Ouyang et al. 2020, Sec. III-C. Each sign alone has exceptions: the ranges of size and
-of the consolidated share overlap between the two diseases.
+Sizes are those of the groups in Ouyang et al. 2020, Sec. III-C. No single sign separates the diseases: their ranges of
+size and consolidated share overlap.
 """
 
 import math
@@ -28,13 +28,13 @@ from custom_components.phantom.body.lesions import Chest
 from custom_components.phantom.body.shapes import ellipsoid
 from custom_components.phantom.body.vessels import points_in_lung
 
-# Share of the scans of each disease whose lesions have its rare size.
+# Share of the scans of each disease with lesions of the rare size.
 RARE_SHARE = 0.3
 
-# Probability that COVID-19 begins in one lung only.
+# Probability that COVID-19 is in one lung only.
 ONE_SIDED_CHANCE = 0.12
 
-# Where the bronchi enter the left lung; the right one mirrors it.
+# Position where the bronchi enter the left lung; mirrored for the right lung.
 HILUM_MM = (40.0, 8.0, 2.0)
 
 _CANDIDATES = 120
@@ -48,8 +48,9 @@ class Disease:
         label: class, 1 for COVID-19, 0 for CAP.
         usual_ratio: range of infection volume / lung volume in most scans.
         rare_ratio: the same in the scans of the other size group.
-        consolidated: range of the consolidated share of the infection; a draw below 0 is none.
-        score_mm: how readily infection grows in each voxel (-inf: never), falling by about 1 a mm outwards.
+        consolidated: range of the consolidated share of the infection; values below 0 become 0.
+        score_mm: returns a score of each voxel: infection fills the highest scores first, and never -inf. The score
+            decreases by about 1 per mm outwards.
     """
 
     label: int
@@ -69,7 +70,7 @@ class Disease:
 
 
 def covid_score_mm(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """Rounded patches of several sizes, flattened against the chest wall; now and then in one lung alone."""
+    """Rounded patches of several sizes, flattened against the chest wall; sometimes in one lung only."""
     points = chest.grid.points
     score = np.full(chest.grid.shape, -np.inf, np.float32)
     one_sided = rng.random() < ONE_SIDED_CHANCE
@@ -82,15 +83,15 @@ def covid_score_mm(chest: Chest, rng: np.random.Generator) -> np.ndarray:
 
 
 def _subpleural_points(anatomy: Anatomy, rng: np.random.Generator, side: float, count: int) -> np.ndarray:
-    """Positions in one lung, (count, 3) mm, the likelier the nearer to chest wall, back and base."""
+    """Positions in one lung, (count, 3) mm, more likely near the chest wall, back and base."""
     tries = points_in_lung(anatomy, rng, side, _CANDIDATES)
     depth = anatomy.cage(Points(*tries.T))
-    liking = -depth / 7.0 + tries[:, 1] / 50.0 - tries[:, 2] / 80.0 + rng.gumbel(size=len(tries))
-    return tries[np.argsort(-liking)[:count]]
+    preference = -depth / 7.0 + tries[:, 1] / 50.0 - tries[:, 2] / 80.0 + rng.gumbel(size=len(tries))
+    return tries[np.argsort(-preference)[:count]]
 
 
 def cap_score_mm(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """A patch on the way from the hilum to the pleura, which widens into a wedge that its lobe holds."""
+    """A patch between hilum and pleura that grows into a wedge inside one lobe."""
     points = chest.grid.points
     side, lower = float(rng.choice((-1.0, 1.0))), bool(rng.random() < 0.6)
     hilum = np.array(HILUM_MM) * (side, 1.0, 1.0)
@@ -108,7 +109,7 @@ def cap_score_mm(chest: Chest, rng: np.random.Generator) -> np.ndarray:
 
 
 def _outer_point(anatomy: Anatomy, rng: np.random.Generator, side: float, lower: bool) -> np.ndarray:
-    """A position under the chest wall in the lower or the upper lobe, (3,) mm."""
+    """A position below the chest wall in the lower or the upper lobe, (3,) mm."""
     tries = points_in_lung(anatomy, rng, side, _CANDIDATES)
     below = _below_fissure_mm(tries[:, 1], tries[:, 2])
     elsewhere = (below if lower else -below) < 10.0
@@ -117,7 +118,7 @@ def _outer_point(anatomy: Anatomy, rng: np.random.Generator, side: float, lower:
 
 
 def _below_fissure_mm(y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Distance to the plane between the lobes, which runs forward as it descends; positive in the lower lobe."""
+    """Distance to the oblique plane between the lobes; positive in the lower lobe."""
     return 0.8 * (y - 10.0) - 0.6 * z
 
 
@@ -128,38 +129,21 @@ DISEASES = {
 }
 
 
-def find_disease(name: str) -> Disease:
-    """The disease of that name.
-
-    Args:
-        name: ``covid`` or ``cap``.
-
-    Returns:
-        The disease.
-
-    Raises:
-        ValueError: when there is none of that name.
-    """
-    if name not in DISEASES:
-        raise ValueError(f"Phantom disease is {name!r}. Expected one of {', '.join(DISEASES)}.")
-    return DISEASES[name]
-
-
 def infected_voxels(ratio: float, label: int, lung: int, room: int, case: str) -> int:
-    """Number of voxels whose share of the lung is nearest to a ratio and in the same size group.
+    """Number of voxels with the share of the lung that is nearest to a ratio and in the same size group.
 
     Args:
         ratio: infection volume / lung volume, above 0.
         label: class, 1 for COVID-19, 0 for CAP.
         lung: voxels of the lung.
         room: voxels that can be infected.
-        case: whose they are, for messages.
+        case: name of the phantom, for messages.
 
     Returns:
-        Voxels, 1 to ``room``.
+        Number of voxels, 1 to ``room``.
 
     Raises:
-        ValueError: when whole voxels cannot make the ratio.
+        ValueError: when the ratio is not possible with whole voxels.
 
     Example:
         >>> infected_voxels(0.0009, CAP, lung=1700, room=1700, case="1")
@@ -175,12 +159,12 @@ def infected_voxels(ratio: float, label: int, lung: int, room: int, case: str) -
     fitting = [count for count in nearest if 1 <= count <= lung and size_group(label, count / lung) == group]
     if exact < 0.5 or not fitting:
         raise ValueError(
-            f"{case}: an infection ratio of {ratio:g} is {exact:.2f} of {lung} lung voxels, which whole voxels cannot "
-            f"make as {group}. Use a smaller spacing, or another ratio."
+            f"{case}: an infection ratio of {ratio:g} is {exact:.2f} of {lung} lung voxels. No whole number of voxels "
+            f"gives this ratio in the group {group}. Use a smaller spacing, or another ratio."
         )
     if fitting[0] > room:
         raise ValueError(
             f"{case}: infection ratio is {ratio:g}, but the largest possible for {CLASS_NAMES[label]} is "
-            f"{math.floor(1000 * room / lung) / 1000:.3f}. Ask for less, or try another seed."
+            f"{math.floor(1000 * room / lung) / 1000:.3f}. Use a smaller ratio, or another seed."
         )
     return fitting[0]

@@ -8,7 +8,7 @@ MIN_IN_PLANE = 32
 
 
 class Points(NamedTuple):
-    """Positions in mm: x to the patient's Left, y to Posterior, z to Superior; three arrays that broadcast together."""
+    """Positions in mm: x to the patient's Left, y to Posterior, z to Superior; arrays that can be broadcast."""
 
     x: np.ndarray
     y: np.ndarray
@@ -17,7 +17,7 @@ class Points(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """Voxel centres of a phantom, in the mm of its anatomy (0, 0, 0 lies in the middle of the chest).
+    """Voxel centres of a phantom in mm; the origin is the middle of the chest.
 
     Args:
         points: x (X, 1, 1), y (1, Y, 1) and z (1, 1, Z), float32, mm.
@@ -29,25 +29,34 @@ class Grid:
 
     @classmethod
     def centred(cls, shape: Sequence[int], spacing_mm: Sequence[float], level_mm: float = 0.0) -> "Grid":
-        """Lay a grid of ``shape`` voxels around the middle of the chest.
+        """A grid around the middle of the chest.
 
         Args:
             shape: voxels along x, y, z; at least 32 along x and y.
             spacing_mm: voxel size along x, y, z.
-            level_mm: z of the grid's middle.
+            level_mm: z of the centre of the grid.
 
         Returns:
             The grid.
 
         Raises:
-            ValueError: when shape or spacing is not that of a volume.
+            ValueError: when shape or spacing is not valid for a volume.
 
         Example:
             >>> Grid.centred((32, 40, 3), (2.0, 2.0, 5.0)).points.z.ravel().tolist()
             [-5.0, 0.0, 5.0]
         """
-        _check_shape(shape)
-        _check_spacing(spacing_mm)
+        is_whole = len(shape) == 3 and all(isinstance(count, int | np.integer) for count in shape)
+        if not is_whole or min(shape[:2]) < MIN_IN_PLANE or shape[2] < 1:
+            raise ValueError(
+                f"Phantom shape is {tuple(shape)}. Expected three whole numbers (x, y, z), "
+                f"x and y at least {MIN_IN_PLANE}, z at least 1. Use a larger shape and a smaller spacing."
+            )
+        if len(spacing_mm) != 3 or not all(np.isfinite(step) and step > 0 for step in spacing_mm):
+            raise ValueError(
+                f"Phantom spacing is {tuple(spacing_mm)} mm. Expected three positive numbers (x, y, z), "
+                "for example (2.8, 2.8, 6.0)."
+            )
         x, y, z = (
             ((np.arange(count) - (count - 1) / 2) * step).astype(np.float32)
             for count, step in zip(shape, spacing_mm, strict=True)
@@ -71,29 +80,12 @@ class Grid:
         return (self.spacing_mm[0] + self.spacing_mm[1]) / 2
 
 
-def _check_shape(shape: Sequence[int]) -> None:
-    whole = len(shape) == 3 and all(isinstance(count, int | np.integer) for count in shape)
-    if not whole or min(shape[:2]) < MIN_IN_PLANE or shape[2] < 1:
-        raise ValueError(
-            f"Phantom shape is {tuple(shape)}. Expected three whole numbers (x, y, z), "
-            f"x and y at least {MIN_IN_PLANE}, z at least 1. Use a larger shape and a smaller spacing."
-        )
-
-
-def _check_spacing(spacing_mm: Sequence[float]) -> None:
-    if len(spacing_mm) != 3 or not all(np.isfinite(step) and step > 0 for step in spacing_mm):
-        raise ValueError(
-            f"Phantom spacing is {tuple(spacing_mm)} mm. Expected three positive numbers (x, y, z), "
-            "for example (2.8, 2.8, 6.0)."
-        )
-
-
 def random_field(points: Points, rng: np.random.Generator, length_mm: float, modes: int = 40) -> np.ndarray:
-    r"""Smooth random texture, one function of position however finely it is sampled.
+    r"""Smooth random texture: a function of position, independent of the grid.
 
     A sum of ``modes`` plane waves, :math:`\sqrt{2 / K} \sum_k \cos(w_k \cdot p + \phi_k)` with
     :math:`w_k \sim N(0, l^{-2})`: near Gaussian, zero mean, unit variance, correlation :math:`\exp(-d^2 / 2 l^2)`.
-    On a grid each wave is a product over the axes, so that the sum is one matrix product.
+    On a grid, each wave is a product over the axes, so the sum is one matrix product.
 
     Args:
         points: x (X, 1, 1), y (1, Y, 1), z (1, 1, Z) in mm.

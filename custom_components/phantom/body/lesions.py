@@ -1,4 +1,4 @@
-"""The kinds of lesions: where each likes to grow, and placing a prescribed volume of it."""
+"""The kinds of lesions: their preferred locations, and how a given volume is placed."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ GROUND_GLASS_EDGE_MM, CONSOLIDATION_EDGE_MM = 8.0, 4.0
 
 @dataclass(frozen=True)
 class Chest:
-    """What a lesion can know about each voxel.
+    """One patient on a grid.
 
     Args:
         grid: voxel centres.
-        anatomy: the patient.
-        cage_mm: depth below the inner chest wall.
-        cavity_mm: depth below the surface of the pleural cavity.
+        anatomy: measures of the patient.
+        cage_mm: signed distance to the inner chest wall at the voxels, positive inside.
+        cavity_mm: signed distance to the surface of the pleural cavity at the voxels, positive inside.
     """
 
     grid: Grid
@@ -35,11 +35,11 @@ class LesionKind:
     """One kind of lesion.
 
     Args:
-        score: how readily it grows in each voxel (-inf: never), from the chest and the patient's random source;
-            a lesion of n voxels takes the n highest scores, so a larger one holds the smaller one.
-        edge: difference of score over which its border fades.
-        random_fraction: range of its share of the pleural cavity in a random patient.
-        random_chance: probability that a random patient has any.
+        score: returns a score of each voxel from the chest and a random generator. A lesion of n voxels is the n
+            highest scores, without -inf; a larger lesion contains a smaller one.
+        edge: difference of the score over which the border fades.
+        random_fraction: range of the share of the pleural cavity in a random patient.
+        random_chance: probability that a random patient has this lesion.
     """
 
     score: Callable[[Chest, np.random.Generator], np.ndarray]
@@ -54,7 +54,7 @@ class Lesions:
 
     Args:
         label: 0 background, else 1 + the index in ``LESION_CLASSES``; uint8, shape (X, Y, Z).
-        opacity: how much of the lesion each voxel shows, [0, 1] with about 0.5 at its border, by class name.
+        opacity: opacity of the lesion in each voxel, [0, 1] with about 0.5 at its border, by class name.
     """
 
     label: np.ndarray
@@ -94,7 +94,7 @@ def pleural_effusion_score(chest: Chest, rng: np.random.Generator) -> np.ndarray
     return np.where((points.y > -10.0) & (chest.cage_mm < 48.0), score, -np.inf).astype(np.float32)
 
 
-# The kinds in the order in which they take their place: fluid first, then the lung that is left.
+# The kinds in the order in which they are placed: fluid first, then lesions of the remaining lung.
 LESION_KINDS: dict[str, LesionKind] = {
     "pleural_effusion": LesionKind(pleural_effusion_score, 0.02, (0.006, 0.09), 0.4),
     "consolidation": LesionKind(consolidation_score, 0.12, (0.006, 0.11), 0.65),
@@ -103,14 +103,10 @@ LESION_KINDS: dict[str, LesionKind] = {
 
 
 def check_lesion_volumes(lesions_ml: Mapping[str, float], case: str) -> None:
-    """Refuse unknown kinds and volumes that are none.
-
-    Args:
-        lesions_ml: volume in ml by class name.
-        case: whose volumes they are, for the message.
+    """Check names and volumes in ml of lesions.
 
     Raises:
-        ValueError: naming the case, the class and what was expected.
+        ValueError: names the case, the class and what was expected.
     """
     unknown = sorted(set(lesions_ml) - set(LESION_KINDS))
     if unknown:
@@ -123,16 +119,16 @@ def check_lesion_volumes(lesions_ml: Mapping[str, float], case: str) -> None:
 def random_volumes_ml(
     patient: np.random.Generator, section: np.random.Generator, cavity_ml: float, healthy_chance: float
 ) -> dict[str, float]:
-    """Draw how much of each lesion there is.
+    """Draw the volume of each lesion.
 
     Args:
-        patient: source of the patient's severity.
-        section: source of what differs between sections of one patient.
+        patient: random generator for the severity of the patient's disease.
+        section: random generator for the differences between sections of one patient.
         cavity_ml: volume of the pleural cavity in ml.
-        healthy_chance: probability that a section shows no lesion.
+        healthy_chance: probability that a section has no lesion.
 
     Returns:
-        Volume in ml by class name; upper bounds, since a section may have less room.
+        Volume in ml by class name; upper bounds, since a section may have less space.
     """
     volumes = {}
     for name, kind in LESION_KINDS.items():
@@ -150,20 +146,20 @@ def random_volumes_ml(
 def place_lesions(
     chest: Chest, volumes_ml: Mapping[str, float], rngs: Mapping[str, np.random.Generator], case: str, fit: bool = False
 ) -> Lesions:
-    """Place each kind of lesion on the voxels of the pleural cavity that score highest.
+    """Place each kind of lesion on the voxels of the pleural cavity with the highest scores.
 
     Args:
         chest: the patient.
-        volumes_ml: volume in ml by class name; a class left out has none.
-        rngs: random source by class name.
-        case: whose lesions they are, for messages.
-        fit: shrink a volume to the room there is, where it would be refused otherwise.
+        volumes_ml: volume in ml by class name; 0 for other classes.
+        rngs: random generator by class name.
+        case: name of the phantom, for messages.
+        fit: whether to reduce a volume to the available space instead of an error.
 
     Returns:
-        The lesions; effusion takes its voxels from the lung.
+        The lesions; voxels of effusion are no longer lung.
 
     Raises:
-        ValueError: when a volume does not fit, naming the largest possible one.
+        ValueError: when a volume does not fit; names the largest possible one.
     """
     label = np.zeros(chest.grid.shape, np.uint8)
     opacity = {}
@@ -190,17 +186,17 @@ def place_lesions(
 def place_infection(
     chest: Chest, score_mm: np.ndarray, count: int, consolidated: float, rng: np.random.Generator
 ) -> Lesions:
-    """Infect the voxels that score highest: ground-glass, consolidated in its heart.
+    """Infect the voxels with the highest scores: ground-glass with consolidation inside.
 
     Args:
         chest: the patient.
-        score_mm: how readily infection grows in each voxel (-inf: never), falling by about 1 a mm outwards.
-        count: infected voxels; not more than the score allows.
-        consolidated: share of them that is consolidation, 0 to 1.
-        rng: source of the border between the two.
+        score_mm: score of each voxel, -inf where infection is not possible.
+        count: number of infected voxels, at most the number of finite scores.
+        consolidated: share of consolidation, 0 to 1.
+        rng: random generator for the border between the two.
 
     Returns:
-        The lesions; those of a larger ``count`` hold those of a smaller one.
+        The lesions; those of a larger ``count`` contain those of a smaller one.
     """
     core_mm = score_mm + 4.0 * random_field(chest.grid.points, rng, 9.0)
     infected = _highest(score_mm, count)
@@ -240,12 +236,12 @@ def _exact_count(volume_ml: float, room: int, grid: Grid, case: str, name: str) 
     if count > room:
         raise ValueError(
             f"{case}: {volume_ml:g} ml of {name} requested, but the largest possible volume is "
-            f"{room * grid.voxel_ml:.1f} ml. Ask for less, or use a larger field of view."
+            f"{room * grid.voxel_ml:.1f} ml. Use a smaller volume, or a larger field of view."
         )
     if abs(count * grid.voxel_ml - volume_ml) > VOLUME_TOLERANCE * volume_ml:
         raise ValueError(
-            f"{case}: {volume_ml:g} ml of {name} requested, which whole voxels of {grid.voxel_ml:g} ml cannot make "
-            f"within {VOLUME_TOLERANCE:.0%}. Ask for {0.5 * grid.voxel_ml / VOLUME_TOLERANCE:g} ml or more, "
-            "or use a smaller spacing."
+            f"{case}: {volume_ml:g} ml of {name} requested, which is not possible within {VOLUME_TOLERANCE:.0%} with "
+            f"whole voxels of {grid.voxel_ml:g} ml. Use {0.5 * grid.voxel_ml / VOLUME_TOLERANCE:g} ml or more, or a "
+            "smaller spacing."
         )
     return count

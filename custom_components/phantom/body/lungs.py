@@ -10,16 +10,10 @@ GROUND_GLASS_RISE_HU = (110.0, 460.0)
 
 
 def paint_lungs(image_hu: np.ndarray, chest: Chest, lesions: Lesions, rng: np.random.Generator) -> None:
-    """Draw both lungs: parenchyma, infection, vessels, bronchi, and the fluid around them.
+    """Draw both lungs into an image (X, Y, Z) in HU: parenchyma, infection, vessels, bronchi, and the fluid around.
 
-    Vessels come after ground-glass, which they show through, and bronchi after consolidation, which they cross as
-    air bronchograms. All random numbers are drawn whatever the lesions, so that a healthy twin differs in them alone.
-
-    Args:
-        image_hu: image of shape (X, Y, Z), changed in place.
-        chest: the patient.
-        lesions: where the lesions lie.
-        rng: source of texture and branches.
+    Vessels are painted over ground-glass, where they stay visible, and bronchi over consolidation, as air bronchograms.
+    The random numbers do not depend on the lesions, so the same patient without lesions is otherwise identical.
     """
     grid, anatomy = chest.grid, chest.anatomy
     inside = coverage(chest.cavity_mm, grid.edge_mm)
@@ -40,7 +34,7 @@ def paint_lungs(image_hu: np.ndarray, chest: Chest, lesions: Lesions, rng: np.ra
 
 
 def _parenchyma(chest: Chest, lesions: Lesions, rng: np.random.Generator) -> np.ndarray:
-    """HU of the lung tissue: denser where it is dependent, and denser still where it is ill."""
+    """HU of the lung tissue, denser in dependent and in diseased lung."""
     points = chest.grid.points
     coarse, fine = random_field(points, rng, 22.0), random_field(points, rng, 2.2)
     dependent = 0.35 * points.y + 110.0 * rng.random() * np.exp(-chest.cage_mm / 5.0) * (points.y > 30.0)
@@ -56,7 +50,7 @@ def _parenchyma(chest: Chest, lesions: Lesions, rng: np.random.Generator) -> np.
 
 
 def _add_fissures(lung: np.ndarray, chest: Chest, rng: np.random.Generator) -> None:
-    """The oblique fissure of each lung, a sheet that runs forward as it descends."""
+    """Add the oblique fissure of each lung, a thin sheet."""
     points, edge = chest.grid.points, chest.grid.edge_mm
     wave = 4.0 * random_field(points, rng, 35.0)
     height = points.z * 0.75 + points.y + wave - np.where(points.x > 0, 12.0, 2.0)

@@ -1,6 +1,6 @@
 import numpy as np
-from custom_components.phantom.body.anatomy import Anatomy
 from custom_components.phantom.body.grid import Grid
+from custom_components.phantom.body.lesions import Chest
 from custom_components.phantom.body.shapes import coverage, paint
 from scipy import ndimage
 
@@ -9,14 +9,9 @@ LOWEST_HU, HIGHEST_HU = -1024.0, 3071.0
 POINT_SPREAD_MM = 0.7
 
 
-def paint_table(image_hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> None:
-    """Draw the curved table under the patient: two thin shells around foam.
-
-    Args:
-        image_hu: image of shape (X, Y, Z), changed in place.
-        grid: its voxel centres.
-        anatomy: the patient, who lies on it.
-    """
+def paint_table(image_hu: np.ndarray, chest: Chest) -> None:
+    """Draw the curved table under the patient: two thin shells around foam."""
+    grid, anatomy = chest.grid, chest.anatomy
     x, y, _ = grid.points
     back = 7.0 + anatomy.cage_mm[1] + anatomy.muscle_mm + anatomy.fat_mm + 3.0
     below = y - (back + 6.0 - x * x / 1400.0)
@@ -26,12 +21,7 @@ def paint_table(image_hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> None:
 
 
 def acquire(image_hu: np.ndarray, grid: Grid, rng: np.random.Generator) -> np.ndarray:
-    """Pass an ideal image through the scanner: blur, correlated noise, round field of view and number range.
-
-    Args:
-        image_hu: ideal image, shape (X, Y, Z).
-        grid: its voxel centres.
-        rng: source of the noise and its strength.
+    """Simulate the scanner on an ideal image (X, Y, Z): blur, correlated noise, round field of view, range of values.
 
     Returns:
         Image in HU, float32, within [-1024, 3071].
@@ -42,11 +32,7 @@ def acquire(image_hu: np.ndarray, grid: Grid, rng: np.random.Generator) -> np.nd
     level_hu = np.exp(rng.uniform(np.log(14.0), np.log(55.0)))
     image = sharp + np.float32(level_hu / max(float(noise.std()), 1e-6)) * noise
     if rng.random() < 0.3:
-        image = np.where(_outside_circle(grid), np.float32(LOWEST_HU), image)
+        x, y, _ = grid.points
+        radius_mm = max(float(np.abs(x).max()), float(np.abs(y).max())) + grid.edge_mm / 2
+        image = np.where(x * x + y * y > radius_mm**2, np.float32(LOWEST_HU), image)
     return np.clip(image, LOWEST_HU, HIGHEST_HU)
-
-
-def _outside_circle(grid: Grid) -> np.ndarray:
-    x, y, _ = grid.points
-    widest = max(float(np.abs(x).max()), float(np.abs(y).max()))
-    return x * x + y * y > (widest + grid.edge_mm / 2) ** 2

@@ -15,7 +15,7 @@ def ellipsoid(points: Points, centre_mm: Sequence[Extent], semi_mm: Sequence[Ext
         points: positions in mm.
         centre_mm: centre along x, y and, for an ellipsoid, z.
         semi_mm: semi-axes along the same directions; two of them make a cylinder along z.
-        power: 2 is an ellipse, more is boxier.
+        power: 2 is an ellipse; with larger values the shape approaches a box.
 
     Returns:
         Distance in mm, positive inside.
@@ -34,34 +34,21 @@ def ellipsoid(points: Points, centre_mm: Sequence[Extent], semi_mm: Sequence[Ext
 
 
 def smooth_union(first: np.ndarray, second: np.ndarray, fillet_mm: float) -> np.ndarray:
-    """Join two solids, with the concave edge between them filled over ``fillet_mm``.
+    """Union of two solids (signed distances in mm) with a rounded concave edge of size ``fillet_mm``.
 
-    Args:
-        first: signed distance in mm.
-        second: signed distance in mm.
-        fillet_mm: size of the fillet; towards 0 this is the maximum.
-
-    Returns:
-        Signed distance in mm, nowhere below the larger of the two.
+    The result is never below the maximum of both, which it approaches as ``fillet_mm`` approaches 0.
     """
     overlap = np.maximum(fillet_mm - np.abs(first - second), 0.0)
     return np.maximum(first, second) + overlap * overlap / (4 * fillet_mm)
 
 
 def smooth_intersection(first: np.ndarray, second: np.ndarray, fillet_mm: float) -> np.ndarray:
-    """Keep what two solids share, its convex edges rounded over ``fillet_mm``; see :func:`smooth_union`."""
+    """Intersection of two solids with rounded convex edges; see :func:`smooth_union`."""
     return -smooth_union(-first, -second, fillet_mm)
 
 
 def coverage(distance_mm: np.ndarray, edge_mm: float) -> np.ndarray:
-    """Fraction of a voxel of width ``edge_mm`` that lies inside a solid: the partial-volume effect.
-
-    Args:
-        distance_mm: signed distance, positive inside.
-        edge_mm: width of the voxel.
-
-    Returns:
-        Fraction in [0, 1].
+    """Fraction in [0, 1] of a voxel of width ``edge_mm`` that is inside a solid: the partial-volume effect.
 
     Example:
         >>> coverage(np.array([-2.0, 0.0, 2.0]), edge_mm=1.0).tolist()

@@ -1,6 +1,7 @@
 import numpy as np
 from custom_components.phantom.body.anatomy import Anatomy
 from custom_components.phantom.body.grid import Grid, Points, random_field
+from custom_components.phantom.body.lesions import Chest
 from custom_components.phantom.body.shapes import coverage, ellipsoid, paint
 
 RIB_DISTANCE_MM = 27.0
@@ -9,18 +10,11 @@ CORTEX_HU, MARROW_HU = 650.0, 220.0
 FAT_HU = -100.0
 
 
-def paint_skeleton(image_hu: np.ndarray, grid: Grid, anatomy: Anatomy, cage_mm: np.ndarray) -> None:
-    """Draw ribs, shoulder blades, sternum and spine: cortical shells around marrow.
-
-    Args:
-        image_hu: image of shape (X, Y, Z), changed in place.
-        grid: its voxel centres.
-        anatomy: the patient.
-        cage_mm: signed distance of the rib cage at the voxels, positive inside.
-    """
+def paint_skeleton(image_hu: np.ndarray, chest: Chest) -> None:
+    """Draw ribs, shoulder blades, sternum and spine into an image (X, Y, Z): cortical bone around marrow."""
+    grid, anatomy, outside = chest.grid, chest.anatomy, -chest.cage_mm
     points = grid.points
     angle = np.arctan2(np.abs(points.x), points.y)
-    outside = -cage_mm
     _paint_bone(image_hu, _ribs(points, anatomy, outside, angle), 1.6, grid)
     _paint_bone(image_hu, _shoulder_blades(points, outside, angle), 1.8, grid)
     _paint_bone(image_hu, _sternum(points, anatomy), 1.6, grid)
@@ -33,7 +27,7 @@ def _paint_bone(image_hu: np.ndarray, bone_mm: np.ndarray, cortex_mm: float, gri
 
 
 def _ribs(points: Points, anatomy: Anatomy, outside: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Bands around the cage that descend from the spine to the front."""
+    """Bands around the rib cage that descend from the spine to the front."""
     along = points.z + 30.0 * angle + anatomy.rib_phase * RIB_DISTANCE_MM
     height = (along % RIB_DISTANCE_MM) - RIB_DISTANCE_MM / 2
     rib = (1.0 - np.sqrt(((outside - 6.5) / 4.6) ** 2 + (height / 7.5) ** 2)) * 4.6
@@ -66,18 +60,9 @@ def _paint_spine(image_hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> None:
     paint(image_hu, 25.0, coverage(ellipsoid(points, (0.0, y + 19.5), (8.5, 7.5)), grid.edge_mm))
 
 
-def paint_chest_wall(
-    image_hu: np.ndarray, grid: Grid, anatomy: Anatomy, cage_mm: np.ndarray, rng: np.random.Generator
-) -> None:
-    """Draw skin, subcutaneous fat and the muscles with the fat planes between them.
-
-    Args:
-        image_hu: image of shape (X, Y, Z), changed in place.
-        grid: its voxel centres.
-        anatomy: the patient.
-        cage_mm: signed distance of the rib cage at the voxels, positive inside.
-        rng: source of the texture.
-    """
+def paint_chest_wall(image_hu: np.ndarray, chest: Chest, rng: np.random.Generator) -> None:
+    """Draw skin, subcutaneous fat and the muscles with the fat planes between them into an image (X, Y, Z)."""
+    grid, anatomy = chest.grid, chest.anatomy
     body = anatomy.body(grid.points)
     texture = random_field(grid.points, rng, 14.0)
     paint(image_hu, anatomy.soft_hu, coverage(body, grid.edge_mm))
@@ -85,23 +70,14 @@ def paint_chest_wall(
     under_fat = body - anatomy.fat_mm * (1.0 + 0.12 * texture)
     paint(image_hu, anatomy.soft_hu + 5.0 * texture, coverage(under_fat, grid.edge_mm))
     for depth_mm in (13.0, 25.0):
-        plane = 1.3 - np.abs(-cage_mm - depth_mm - 2.5 * texture)
+        plane = 1.3 - np.abs(-chest.cage_mm - depth_mm - 2.5 * texture)
         paint(image_hu, FAT_HU, 0.8 * coverage(np.minimum(plane, under_fat), grid.edge_mm))
 
 
-def paint_inner_organs(
-    image_hu: np.ndarray, grid: Grid, anatomy: Anatomy, cage_mm: np.ndarray, rng: np.random.Generator
-) -> None:
-    """Draw what the rib cage holds beside the lungs: mediastinal fat, heart, great vessels, liver and stomach.
-
-    Args:
-        image_hu: image of shape (X, Y, Z), changed in place.
-        grid: its voxel centres.
-        anatomy: the patient.
-        cage_mm: signed distance of the rib cage at the voxels, positive inside.
-        rng: source of the texture.
-    """
-    points, edge = grid.points, grid.edge_mm
+def paint_inner_organs(image_hu: np.ndarray, chest: Chest, rng: np.random.Generator) -> None:
+    """Draw mediastinal fat, heart, great vessels, liver and stomach into an image (X, Y, Z)."""
+    points, edge = chest.grid.points, chest.grid.edge_mm
+    anatomy, cage_mm = chest.anatomy, chest.cage_mm
     texture = random_field(points, rng, 9.0)
     paint(image_hu, np.where(texture > 0.7, 20.0, -85.0) + 10.0 * texture, coverage(cage_mm + 1.0, edge))
     paint(image_hu, anatomy.soft_hu, coverage(cage_mm + 1.0, edge) * coverage(2.0 - cage_mm, edge))

@@ -37,15 +37,7 @@ class Tubes:
 
 
 def tube_coverage(grid: Grid, tubes: Tubes) -> np.ndarray:
-    """Fraction of each voxel that lies inside the tubes; tubes thinner than a voxel leave a faint trace.
-
-    Args:
-        grid: voxel centres.
-        tubes: tubes in the mm of the grid.
-
-    Returns:
-        Fraction in [0, 1], float32, shape (X, Y, Z).
-    """
+    """Fraction in [0, 1] of each voxel that is inside the tubes, float32 (X, Y, Z); above 0 also for thin tubes."""
     total = np.zeros(grid.shape, np.float32)
     reach = tubes.radius_mm[:, None] + np.array(grid.spacing_mm)
     low = _first_index(grid, np.minimum(tubes.start_mm, tubes.stop_mm) - reach)
@@ -57,14 +49,14 @@ def tube_coverage(grid: Grid, tubes: Tubes) -> np.ndarray:
 
 
 def _first_index(grid: Grid, position_mm: np.ndarray) -> np.ndarray:
-    """Index of the first voxel at or beyond each position, kept inside the grid."""
+    """Index of the first voxel at or beyond each position, clipped to the grid."""
     origin = np.array([axis.ravel()[0] for axis in grid.points])
     index = np.ceil((position_mm - origin) / np.array(grid.spacing_mm))
     return np.clip(index, 0, grid.shape).astype(int)
 
 
 def _one_tube(grid: Grid, box: tuple[slice, ...], tubes: Tubes, index: int) -> np.ndarray:
-    """Coverage of the voxels of ``box``; a slice sees a tube as soon as it passes through its thickness."""
+    """Coverage of the voxels of ``box``; a tube is visible in each slice whose thickness it crosses."""
     x, y, z = grid.points
     at = Points(x[box[0]], y[:, box[1]], z[:, :, box[2]])
     start, radius = tubes.start_mm[index].astype(np.float32), tubes.radius_mm[index]

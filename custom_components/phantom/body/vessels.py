@@ -8,20 +8,20 @@ MURRAY_EXPONENT = 2.6
 
 
 def grow_tree(root_mm: np.ndarray, leaves_mm: np.ndarray, rng: np.random.Generator, detour: float = 0.5) -> Tubes:
-    """Branch from a root to all leaves, thick near the root and thin at the leaves.
+    """Tree of vessels from a root to all leaves, thick near the root and thin at the leaves.
 
-    Leaves join in the order of their distance to the root, each at the node that makes its own piece plus ``detour``
-    times the way back to the root shortest. Radii follow Murray's law: a piece that feeds n leaves is
-    n^(1 / 2.6) times as thick as a leaf.
+    Leaves are connected in the order of their distance to the root, each to the node with the smallest sum of distance
+    and ``detour`` times the path from that node to the root. Radii follow Murray's law: a piece that supplies n leaves
+    has n^(1 / 2.6) times the radius of a leaf.
 
     Args:
-        root_mm: (3,) where the tree enters the lung.
-        leaves_mm: (N, 3) where its branches end.
-        rng: source of the bends.
+        root_mm: (3,) position where the tree enters the lung.
+        leaves_mm: (N, 3) ends of the branches.
+        rng: random generator for the bends.
         detour: 0 gives the shortest tree, 1 a star.
 
     Returns:
-        2 N tubes: each branch bends once.
+        2 N tubes, since each branch has one bend.
     """
     order = np.argsort(np.linalg.norm(leaves_mm - root_mm, axis=1))
     nodes = np.empty((2 * len(order) + 1, 3))
@@ -39,7 +39,7 @@ def grow_tree(root_mm: np.ndarray, leaves_mm: np.ndarray, rng: np.random.Generat
 
 
 def _fed_leaves(parent: np.ndarray) -> np.ndarray:
-    """Number of leaves behind each node, given the parent of each (parents come before their children)."""
+    """Number of leaves that each node supplies, from the parent of each node (parents come first)."""
     fed = np.zeros(len(parent))
     fed[2::2] = 1.0
     for node in range(len(parent) - 1, 0, -1):
@@ -48,16 +48,7 @@ def _fed_leaves(parent: np.ndarray) -> np.ndarray:
 
 
 def lung_vessels(anatomy: Anatomy, rng: np.random.Generator, leaves: int = 170) -> tuple[Tubes, Tubes]:
-    """Grow the arteries and the veins of both lungs from the hila.
-
-    Args:
-        anatomy: the patient.
-        rng: source of the branches.
-        leaves: ends of each tree.
-
-    Returns:
-        Arteries and veins.
-    """
+    """Arteries and veins of both lungs, from the hila to ``leaves`` ends of each tree."""
     arteries, veins = [], []
     for side in (-1.0, 1.0):
         root = np.array([side * 40.0, 8.0, 4.0])
@@ -71,13 +62,13 @@ def points_in_lung(anatomy: Anatomy, rng: np.random.Generator, side: float, coun
     """Draw positions in one lung, 5 mm or more below its surface.
 
     Args:
-        anatomy: the patient.
-        rng: source of the positions.
+        anatomy: measures of the patient.
+        rng: random generator.
         side: -1 for the right lung, 1 for the left.
-        count: how many.
+        count: number of positions.
 
     Returns:
-        (count, 3) positions in mm; fewer where 8 tries a position were not enough.
+        (count, 3) positions in mm; fewer if 8 attempts per position were not enough.
     """
     low, high = np.array([10.0, -100.0, -120.0]), np.array([130.0, 100.0, 120.0])
     tries = rng.uniform(low, high, size=(8 * count, 3)) * np.array([side, 1.0, 1.0])

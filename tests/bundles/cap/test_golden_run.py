@@ -118,7 +118,7 @@ def test_more_epochs_than_asked_for_are_told(trained, bundle, cache_dir, tmp_pat
     with pytest.raises(RuntimeError) as caught:
         resumed(trained, bundle, tmp_path, cache_dir=cache_dir, epochs=2)
     assert root_cause(caught.value).endswith(
-        "has 10 epochs already. Ask for more with --epochs, or for a new training in another --ckpt_dir."
+        "has 10 epochs already. Set --epochs to a higher number, or start a new training in another --ckpt_dir."
     )
 
 

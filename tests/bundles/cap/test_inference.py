@@ -202,7 +202,7 @@ def test_a_dicom_folder_without_masks_runs_with_a_lung_mask_of_its_own(infer, sc
     assert 0 < report["p_us"] < 1
     assert report["lung_source"] == "threshold and morphology (no model)"
     assert "The infection ratio is unknown without an infection mask" in report["notes"][0]
-    assert "came without lung mask" in report["notes"][1]
+    assert "has no lung mask" in report["notes"][1]
     true_ml = scan.lung.sum() * np.prod(scan.spacing_mm) / 1000
     assert report["lung_volume_ml"] == pytest.approx(true_ml, rel=0.15)
     check_levels(found["1.2.840.5"])

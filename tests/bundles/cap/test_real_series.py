@@ -106,7 +106,7 @@ def test_the_maps_have_the_grid_that_the_dicom_headers_tell(result):
 def test_the_lungs_are_found_without_a_model_and_the_report_says_so(result):
     report = result.report
     assert report["lung_source"] == "threshold and morphology (no model)"
-    assert any("came without lung mask" in note for note in report["notes"])
+    assert any("has no lung mask" in note for note in report["notes"])
     assert (report["p_final"], report["ratio"]) == (None, None)
     assert 3000 < report["lung_volume_ml"] < 7000
     own_ml = np.count_nonzero(result.lungs) * np.prod(result.spacing_mm) / 1000

@@ -82,7 +82,7 @@ def test_more_epochs_than_asked_for_are_told(trained, bundle, tmp_path):
     with pytest.raises(RuntimeError) as caught:
         resumed(trained, bundle, tmp_path, epochs=2)
     assert root_cause(caught.value).endswith(
-        "has 6 epochs already. Ask for more with --epochs, or for a new training in another --ckpt_dir."
+        "has 6 epochs already. Set --epochs to a higher number, or start a new training in another --ckpt_dir."
     )
 
 

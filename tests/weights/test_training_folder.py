@@ -18,18 +18,18 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_a_new_folder_is_made(tmp_path):
+def test_a_new_folder_is_created(tmp_path):
     assert training_folder(tmp_path / "a" / "b").is_dir()
     assert list(tmp_path.rglob("earlier*")) == []
 
 
-def test_a_new_training_keeps_what_an_earlier_one_left(folder):
+def test_a_new_training_keeps_the_files_of_an_earlier_one(folder):
     training_folder(folder)
     assert contents(folder / "earlier_1") == FILES
     assert contents(folder) == {name: FILES[name] for name in FILES if not name.startswith("resume")}
 
 
-def test_what_replaces_the_model_leaves_the_kept_one_alone(folder):
+def test_replacing_the_model_does_not_change_the_kept_one(folder):
     training_folder(folder)
     (folder / "new").write_bytes(b"better")
     (folder / "new").replace(folder / "model.pt")
@@ -47,13 +47,13 @@ def test_a_file_system_without_links_gets_copies(folder, monkeypatch):
     assert contents(folder / "earlier_1") == FILES
 
 
-def test_a_training_that_goes_on_leaves_all_in_place(folder):
+def test_a_resumed_training_changes_no_files(folder):
     training_folder(folder, resume=True)
     assert contents(folder) == FILES
     assert not (folder / "earlier_1").exists()
 
 
-def test_weights_of_other_networks_in_the_folder_stay(folder):
+def test_weights_of_other_networks_in_the_folder_are_not_moved(folder):
     (folder / "vbnet.pt").write_bytes(b"lungs")
     training_folder(folder)
     assert (folder / "vbnet.pt").read_bytes() == b"lungs"
@@ -65,5 +65,7 @@ def test_the_end_of_a_training_names_the_best_score_and_the_files(folder, caplog
     with caplog.at_level(logging.INFO):
         training_ended(folder, folder / "curves")
     files = "model.pt, model.json, split.json, resume_checkpoint_epoch=*.pt"
-    said = f"Training ended. Best val_auc: 0.9123, epoch 7. Files in {folder}: {files}. TensorBoard: {folder}/curves"
-    assert said in caplog.text
+    expected = (
+        f"Training ended. Best val_auc: 0.9123, epoch 7. Files in {folder}: {files}. TensorBoard: {folder}/curves"
+    )
+    assert expected in caplog.text
