@@ -234,4 +234,4 @@ def _checked(one: StudySeries) -> DicomSeries:
     """The series as a volume. Messages refer to files by SOPInstanceUID, because file names may name the patient."""
     uids = [raw_uid(header, "SOPInstanceUID") for header in one.headers]
     names = [uid if is_uid(uid) else f"image {number}" for number, uid in enumerate(uids, start=1)]
-    return check_dicom_series(one.files, one.uid, names)
+    return check_dicom_series(one.images, one.uid, names)
