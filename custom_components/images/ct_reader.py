@@ -25,6 +25,7 @@ from custom_components.images.nifti import (
     start_headers,
     whole_image,
 )
+from custom_components.images.slice_axis import slice_axis_of
 from custom_components.labels import LUNG_WINDOW_HU
 from monai.config import PathLike
 from monai.data import PILReader
@@ -273,8 +274,7 @@ def surround_to_air(array: np.ndarray, affine: np.ndarray) -> tuple[str, ...]:
     Returns:
         A note on what was changed, if anything.
     """
-    along_body = int(np.argmax(np.abs(affine[2, :3]) / np.linalg.norm(affine[:3, :3], axis=0)))
-    slices = np.moveaxis(array, along_body, 0)
+    slices = np.moveaxis(array, slice_axis_of(affine), 0)
     changed, found = fill_surround(slices)
     return (note,) if (note := surround_note(changed, len(slices), found)) else ()
 
