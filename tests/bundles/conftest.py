@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from custom_components.command_line.bundle_command import with_base
+from custom_components.transforms.small_lesions import SMALLEST
 from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow, run
 from monai.utils.module import locate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -114,6 +115,8 @@ def as_without_card(value: Any) -> Any:
     )
     if asked is None:
         return value
+    if asked[1] == "SMALLEST":
+        return SMALLEST
     return asked[1] if asked[1].startswith("@") else ast.literal_eval(asked[1])
 
 
