@@ -109,10 +109,10 @@ def _check_command() -> None:
         _run(command)
 
 
-def command_words() -> list[str] | None:
-    """Arguments after ``python -m monai.bundle run``; None in any other process."""
+def command_words(verb: str = "run") -> list[str] | None:
+    """Arguments after ``python -m monai.bundle`` and a verb of it; None in any other process."""
     program, *words = sys.argv or [""]
-    if Path(program).parts[-len(PROGRAM) :] != PROGRAM or words[:1] != ["run"]:
+    if Path(program).parts[-len(PROGRAM) :] != PROGRAM or words[:1] != [verb]:
         return None
     fire_flags = len(words) - words[::-1].index("--") - 1 if "--" in words else len(words)
     return words[1:fire_flags]

@@ -79,7 +79,8 @@ def test_the_patient_id_is_in_the_reports_when_asked_for(run, study, bare_bundle
 
 def test_without_weights_the_report_has_no_probability_and_says_why(run, study, bare_bundles, tmp_path, caplog):
     assert run(study, "--output_dir", tmp_path, "--bundles_dir", bare_bundles, "--dicom", "False") == NO_NETWORK
-    assert f"Looked for models/vbnet.pt of covid_cap_bundle ({bare_bundles}/covid_cap_bundle)" in caplog.text
+    assert f"Looked for models/vbnet.pt of covid_cap_bundle ({bare_bundles}/covid_cap_bundle)" in caplog.messages[-1]
+    assert caplog.text.count("No network has weights") == 1
     folder = case_folder(tmp_path)
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert report["scores"] is None
