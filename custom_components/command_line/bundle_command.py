@@ -41,6 +41,7 @@ from monai.bundle import (
     update_kwargs,
 )
 from monai.bundle.reference_resolver import ReferenceResolver
+from monai.bundle.utils import merge_kv
 from monai.utils import ensure_tuple
 from monai.utils.module import locate
 
@@ -123,7 +124,7 @@ def _run(command: "BundleCommand") -> None:
     global _runs_as_typed
     _runs_as_typed = True
     own = {**command.own, "config_file": command.files}
-    if INITIALIZE in ConfigParser.load_config_files(command.listed):
+    if command.is_initialized:
         own["init_id"] = INITIALIZED
     try:
         run(**own, **command.typed, **command.tracked_config())
@@ -142,6 +143,7 @@ class BundleCommand:
         files: the same, below them the one that they belong on top of.
         texts: what was typed for the options of the config, by their ids.
         typed: the same in MONAI's config language, so that it arrives as it was typed.
+        is_initialized: whether the config files as given have something that MONAI ran before.
         settings: MONAI's own options and all overrides, those of the ``args_file`` among them.
         content: of the config files, put together; once checked, with the overrides.
     """
@@ -151,6 +153,7 @@ class BundleCommand:
     files: list[str]
     texts: Mapping[str, str]
     typed: Mapping[str, Any]
+    is_initialized: bool
     settings: Mapping[str, Any]
     content: ConfigParser
 
@@ -173,10 +176,14 @@ class BundleCommand:
         texts = {name: text for name, text in options.items() if name not in OWN}
         settings = update_kwargs(own.get("args_file"), **own)
         listed = [str(file) for file in ensure_tuple(settings["config_file"])]
-        files = with_base(listed)
-        content = ConfigParser(ConfigParser.load_config_files(files))
+        contents = with_base(listed)
+        content = ConfigParser({})
+        for entries in contents.values():
+            for name, value in entries.items():
+                merge_kv(content, name, value)
         typed = {name: _value(name, text, content) for name, text in texts.items()}
-        return cls(own, listed, files, texts, typed, {**settings, **typed}, content)
+        is_initialized = any(INITIALIZE in contents[file] for file in listed)
+        return cls(own, listed, [*contents], texts, typed, is_initialized, {**settings, **typed}, content)
 
     def check(self) -> None:
         """Check that the config has every option, and that the run has data.
@@ -239,19 +246,20 @@ class BundleCommand:
         return ", ".join(Path(file).name for file in self.files)
 
 
-def with_base(files: Sequence[str]) -> list[str]:
-    """Config files, the first of all the one that they say they belong on top of, unless it is among them.
+def with_base(files: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read config files, each once; first of all the one that they say they belong on top of, unless it is among them.
 
     Args:
         files: paths, overlays last.
 
     Returns:
-        Paths; the added file is in the folder of the file that names it.
+        Content by path; the added file is in the folder of the file that names it.
     """
     contents = {file: ConfigParser.load_config_file(file) for file in files}
     bases = {str(Path(file).with_name(own[ON_TOP_OF])) for file, own in contents.items() if ON_TOP_OF in own}
     given = {Path(file).name for file in files}
-    return [*sorted(base for base in bases if Path(base).name not in given), *files]
+    below = sorted(base for base in bases if Path(base).name not in given)
+    return {**{base: ConfigParser.load_config_file(base) for base in below}, **contents}
 
 
 def moved(files: Sequence[str]) -> dict[str, str]:

@@ -34,7 +34,7 @@ class Bundle:
         """Paths of configs, overlays wherever they are; an evaluation comes with the training that it is on top of."""
         configs = self.folder / "configs"
         paths = [next(configs.glob(f"*/{name}"), configs / name) for name in names]
-        return with_base([str(path) for path in paths])
+        return list(with_base([str(path) for path in paths]))
 
     def parser_of(self, *names: str) -> ConfigParser:
         parser = ConfigParser()
