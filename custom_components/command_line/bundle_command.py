@@ -26,6 +26,7 @@ from custom_components.command_line.typed_words import (
     typed_text,
     typed_value,
 )
+from custom_components.command_line.used_entries import is_used, used_entries
 from custom_components.datalists.case_files import NO_DATA
 from custom_components.engines.root_cause import log_root_cause
 from custom_components.files.atomic import writable_folder
@@ -196,6 +197,7 @@ class BundleCommand:
             if name not in self._tracking():
                 self._check_id(name)
                 self.content[name] = self.settings[name]
+        self._check_used(names)
         lists = [self.content.get(name) for name in ("train#dataset#data", "dataset#data")]
         if self.content.get("dataset_dir", "") in (None, NOTHING) and not any(
             isinstance(found, list) for found in lists
@@ -222,6 +224,18 @@ class BundleCommand:
                 near = did_you_mean(part, known, prefix) or f" It has {', '.join(_plain(found))}."
                 raise OptionError(f"--{name} is not in {self._files()}.{near}")
             found = _inside(found, part)
+
+    def _check_used(self, names: Sequence[str]) -> None:
+        """Check that an evaluation uses each option: what it lies on top of has those of the training too."""
+        if ON_TOP_OF not in self.content:
+            return
+        run_id = str(self.settings.get("run_id") or "run")
+        used = used_entries(self.content.get(), run_id, "finalize")
+        for name in names:
+            if name not in self._tracking() and not is_used(name, used):
+                raise OptionError(
+                    f"--{name} has no effect on `run {run_id}` of {self._files()}, only on the training. Leave it out."
+                )
 
     def _refers_to(self, name: str) -> bool:
         """Whether a config refers to a name that is in no config, such as ``@place`` in an overlay."""

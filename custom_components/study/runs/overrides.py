@@ -2,14 +2,13 @@
 
 import copy
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from custom_components.command_line.typed_words import did_you_mean
+from custom_components.command_line.used_entries import normal, used_entries
 from monai.bundle import ConfigParser
-from monai.bundle.reference_resolver import ReferenceResolver
 
 # Values that the study sets in each run.
 OWN = (
@@ -51,9 +50,9 @@ def check_overrides(overrides: Mapping[str, Any], configs: Sequence[Sequence[str
     """
     known = {key for paths in configs for key in _loaded(tuple(paths))}
     for key in overrides:
-        if _top(key) in OWN:
+        if top_entry(key) in OWN:
             raise ValueError(f"overrides sets {key!r}, but the study sets it in each run. Remove it.")
-        if _top(key) not in known:
+        if top_entry(key) not in known:
             names = sorted(name for paths in configs for name, value in config_content(paths).items() if _plain(value))
             raise ValueError(
                 f"overrides sets {key!r}, but no config of the bundle has it."
@@ -74,31 +73,10 @@ def overrides_for(overrides: Mapping[str, Any], config_paths: Sequence[str], ver
         Values by config id, without paths.
     """
     overlays = [path for path in config_paths if Path(path).parent.name in OVERLAYS]
-    decided = {_normal(key) for path in overlays for key in _entries(path)}
-    used = used_entries(_loaded(tuple(config_paths)), verb)
-    chosen = {key: value for key, value in overrides.items() if _top(key) in used and _normal(key) not in decided}
+    decided = {normal(key) for path in overlays for key in _entries(path)}
+    used = {top_entry(id_) for id_ in used_entries(_loaded(tuple(config_paths)), verb)}
+    chosen = {key: value for key, value in overrides.items() if top_entry(key) in used and normal(key) not in decided}
     return {key: value for key, value in chosen.items() if key not in PLACES}
-
-
-def used_entries(content: Mapping[str, Any], verb: str) -> set[str]:
-    """Find the entries of a config that a run uses, by following references.
-
-    Args:
-        content: unparsed config content.
-        verb: config id to run.
-
-    Example:
-        >>> sorted(used_entries({"epochs": 20, "seed": 0, "scored": {"by": "@seed"}, "run": ["$@scored"]}, "run"))
-        ['run', 'scored', 'seed']
-    """
-    parser = ConfigParser(json.loads(json.dumps(content, default=str).replace('"%', '"@')))  # macros are references too
-    used, asked = set(), [verb, "initialize"]
-    while asked:
-        id_ = asked.pop()
-        if id_ not in used and id_ in parser:
-            used.add(id_)
-            asked += ReferenceResolver.find_refs_in_config(parser[id_], id=id_)
-    return {_top(id_) for id_ in used}
 
 
 def knobs(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,12 +95,9 @@ def _plain(value: Any) -> bool:
     return value is None or (isinstance(value, bool | int | float | str) and str(value)[:1] not in ("$", "@", "%"))
 
 
-def _top(key: str) -> str:
-    return _normal(key).split("::")[0]
-
-
-def _normal(key: str) -> str:
-    return key.lstrip("+").replace("#", "::")
+def top_entry(key: str) -> str:
+    """The entry that a config id is in."""
+    return normal(key).split("::")[0]
 
 
 def _loaded(config_paths: tuple[str, ...]) -> dict[str, Any]:
