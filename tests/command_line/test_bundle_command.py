@@ -402,11 +402,12 @@ def test_the_old_name_of_an_overlay_is_warned_of(typed, caplog):
 
 
 @pytest.mark.parametrize("bundle", [SEG, CAP], ids=["seg", "cap"])
-def test_every_overlay_has_its_old_name_too(bundle):
+def test_every_overlay_has_its_old_name_too_as_a_file_that_needs_no_links(bundle):
     overlays = [path for path in bundle.glob("*/*.yaml") if path.name != "body_and_lungs.yaml"]  # a new one
     assert overlays
     for path in overlays:
         assert (bundle / path.name).read_bytes() == path.read_bytes()
+        assert not (bundle / path.name).is_symlink()
 
 
 def test_switches_and_folders_are_checked_where_they_are_given(tmp_path):
