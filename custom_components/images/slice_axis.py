@@ -12,6 +12,6 @@ def slice_axis_of(affine: np.ndarray) -> int:
 
     Example:
         >>> slice_axis_of(np.diag([-1.0, -1, 2, 1])), slice_axis_of(np.eye(4)[[2, 0, 1, 3]])
-        (2, 0)
+        (2, 1)
     """
     return int(np.flatnonzero(io_orientation(affine)[:, 0] == 2)[0])
