@@ -11,7 +11,7 @@ import numpy as np
 from custom_components.dicom.files import is_dicom_file
 from custom_components.dicom.header_text import plain_text, quiet_pydicom, safe_description
 from custom_components.dicom.headers import REQUIRED, SHAPES, ImageFile, read_image_file
-from custom_components.dicom.identifiers import CT_IMAGE, identifier_problems, raw_uid
+from custom_components.dicom.identifiers import CT_IMAGE, identifier_problems, is_uid, raw_uid
 from custom_components.dicom.numbers import number_problem
 from custom_components.dicom.pixels import PixelData, expected_bytes, find_pixels
 from custom_components.dicom.slice_positions import distance_from_even_mm, half_last_digit_mm
@@ -111,7 +111,7 @@ def check_dicom_series(
         files: folder with the files of one series, in any order and with any names; or the files; or their headers,
             which are then not read again.
         case: name of the case in messages; default: the folder's name.
-        names: file names in messages; default: their own.
+        names: file names in messages; default: their own, or for headers SOPInstanceUIDs, which name no patient.
 
     Returns:
         The series with its files in slice order; ``notes`` lists irregularities.
@@ -125,7 +125,7 @@ def check_dicom_series(
         case = case or Path(files).resolve().name
         slices = _read_folder(Path(files), case)
     else:
-        slices = _read_files(files, names or [_path(file).name for file in files], case)
+        slices = _read_files(files, names or [_name(file, number) for number, file in enumerate(files, start=1)], case)
     slices, notes = _without_copies(slices)
     _check_single_series(slices, case)
     notes += _check_ct(slices, case)
@@ -195,8 +195,11 @@ def _read_files(files: Sequence[Path | ImageFile], names: Sequence[str], case: s
     return [one for file, name in zip(files, names, strict=True) if (one := _read_slice(file, name, case)) is not None]
 
 
-def _path(file: Path | ImageFile) -> Path:
-    return file.path if isinstance(file, ImageFile) else file
+def _name(file: Path | ImageFile, number: int) -> str:
+    if isinstance(file, Path):
+        return file.name
+    uid = raw_uid(file.header, "SOPInstanceUID")
+    return uid if is_uid(uid) else f"image {number}"
 
 
 def _read_slice(file: Path | ImageFile, name: str, case: str) -> _Slice | None:
