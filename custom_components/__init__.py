@@ -15,6 +15,7 @@ from custom_components._version import __version__
 if TYPE_CHECKING:
     from custom_components import phantom
     from custom_components.command_line.bundle_command import begin
+    from custom_components.command_line.export_command import check_export
     from custom_components.command_line.switches import check_switches
     from custom_components.data.mixed_draws import MixedDraws
     from custom_components.data.scan_cache import ScanCache
@@ -156,6 +157,7 @@ __all__ = [
     "begin",
     "body_mask",
     "bundle_folder",
+    "check_export",
     "check_infections",
     "check_lesions",
     "check_switches",

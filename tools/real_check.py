@@ -31,8 +31,8 @@ from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.files.atomic import atomic_path, writable_folder
 from custom_components.files.digest import file_digest
 from custom_components.images.ct_reader import LabelReader
+from custom_components.images.slice_axis import slice_axis_of
 from custom_components.labels import IGNORE_LABEL, LUNG_WINDOW_HU
-from custom_components.transforms.lesions_in_lungs import slice_axis_of
 from custom_components.transforms.lungs.body_mask import body_mask
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor

@@ -26,6 +26,7 @@ from custom_components.command_line.typed_words import (
     typed_text,
     typed_value,
 )
+from custom_components.command_line.used_entries import is_used, used_entries
 from custom_components.datalists.case_files import NO_DATA
 from custom_components.engines.root_cause import log_root_cause
 from custom_components.files.atomic import writable_folder
@@ -41,6 +42,7 @@ from monai.bundle import (
     update_kwargs,
 )
 from monai.bundle.reference_resolver import ReferenceResolver
+from monai.bundle.utils import merge_kv
 from monai.utils import ensure_tuple
 from monai.utils.module import locate
 
@@ -109,10 +111,10 @@ def _check_command() -> None:
         _run(command)
 
 
-def command_words() -> list[str] | None:
-    """Arguments after ``python -m monai.bundle run``; None in any other process."""
+def command_words(verb: str = "run") -> list[str] | None:
+    """Arguments after ``python -m monai.bundle`` and a verb of it; None in any other process."""
     program, *words = sys.argv or [""]
-    if Path(program).parts[-len(PROGRAM) :] != PROGRAM or words[:1] != ["run"]:
+    if Path(program).parts[-len(PROGRAM) :] != PROGRAM or words[:1] != [verb]:
         return None
     fire_flags = len(words) - words[::-1].index("--") - 1 if "--" in words else len(words)
     return words[1:fire_flags]
@@ -123,7 +125,7 @@ def _run(command: "BundleCommand") -> None:
     global _runs_as_typed
     _runs_as_typed = True
     own = {**command.own, "config_file": command.files}
-    if INITIALIZE in ConfigParser.load_config_files(command.listed):
+    if command.is_initialized:
         own["init_id"] = INITIALIZED
     try:
         run(**own, **command.typed, **command.tracked_config())
@@ -142,6 +144,7 @@ class BundleCommand:
         files: the same, below them the one that they belong on top of.
         texts: what was typed for the options of the config, by their ids.
         typed: the same in MONAI's config language, so that it arrives as it was typed.
+        is_initialized: whether the config files as given have something that MONAI ran before.
         settings: MONAI's own options and all overrides, those of the ``args_file`` among them.
         content: of the config files, put together; once checked, with the overrides.
     """
@@ -151,6 +154,7 @@ class BundleCommand:
     files: list[str]
     texts: Mapping[str, str]
     typed: Mapping[str, Any]
+    is_initialized: bool
     settings: Mapping[str, Any]
     content: ConfigParser
 
@@ -173,10 +177,14 @@ class BundleCommand:
         texts = {name: text for name, text in options.items() if name not in OWN}
         settings = update_kwargs(own.get("args_file"), **own)
         listed = [str(file) for file in ensure_tuple(settings["config_file"])]
-        files = with_base(listed)
-        content = ConfigParser(ConfigParser.load_config_files(files))
+        contents = with_base(listed)
+        content = ConfigParser({})
+        for entries in contents.values():
+            for name, value in entries.items():
+                merge_kv(content, name, value)
         typed = {name: _value(name, text, content) for name, text in texts.items()}
-        return cls(own, listed, files, texts, typed, {**settings, **typed}, content)
+        is_initialized = any(INITIALIZE in contents[file] for file in listed)
+        return cls(own, listed, [*contents], texts, typed, is_initialized, {**settings, **typed}, content)
 
     def check(self) -> None:
         """Check that the config has every option, and that the run has data.
@@ -189,6 +197,7 @@ class BundleCommand:
             if name not in self._tracking():
                 self._check_id(name)
                 self.content[name] = self.settings[name]
+        self._check_used(names)
         lists = [self.content.get(name) for name in ("train#dataset#data", "dataset#data")]
         if self.content.get("dataset_dir", "") in (None, NOTHING) and not any(
             isinstance(found, list) for found in lists
@@ -216,6 +225,18 @@ class BundleCommand:
                 raise OptionError(f"--{name} is not in {self._files()}.{near}")
             found = _inside(found, part)
 
+    def _check_used(self, names: Sequence[str]) -> None:
+        """Check that an evaluation uses each option: what it lies on top of has those of the training too."""
+        if ON_TOP_OF not in self.content:
+            return
+        run_id = str(self.settings.get("run_id") or "run")
+        used = used_entries(self.content.get(), run_id, "finalize")
+        for name in names:
+            if name not in self._tracking() and not is_used(name, used):
+                raise OptionError(
+                    f"--{name} has no effect on `run {run_id}` of {self._files()}, only on the training. Leave it out."
+                )
+
     def _refers_to(self, name: str) -> bool:
         """Whether a config refers to a name that is in no config, such as ``@place`` in an overlay."""
         return name in ReferenceResolver.find_refs_in_config(self.content.get(), id="")
@@ -239,19 +260,20 @@ class BundleCommand:
         return ", ".join(Path(file).name for file in self.files)
 
 
-def with_base(files: Sequence[str]) -> list[str]:
-    """Config files, the first of all the one that they say they belong on top of, unless it is among them.
+def with_base(files: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read config files, each once; first of all the one that they say they belong on top of, unless it is among them.
 
     Args:
         files: paths, overlays last.
 
     Returns:
-        Paths; the added file is in the folder of the file that names it.
+        Content by path; the added file is in the folder of the file that names it.
     """
     contents = {file: ConfigParser.load_config_file(file) for file in files}
     bases = {str(Path(file).with_name(own[ON_TOP_OF])) for file, own in contents.items() if ON_TOP_OF in own}
     given = {Path(file).name for file in files}
-    return [*sorted(base for base in bases if Path(base).name not in given), *files]
+    below = sorted(base for base in bases if Path(base).name not in given)
+    return {**{base: ConfigParser.load_config_file(base) for base in below}, **contents}
 
 
 def moved(files: Sequence[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ import json
 import logging
 from pathlib import Path
 
-from custom_components.command_line.endings import check_flags, ended_by_ctrl_c
+from custom_components.command_line.endings import FAILED, check_flags, ended_by_ctrl_c
 from custom_components.diagnosis.bundle_network import precision_settings
 from custom_components.diagnosis.case_folder import REPORT
 from custom_components.diagnosis.lesions import check_infection_by
@@ -70,8 +70,6 @@ def diagnose(
     sources = scan_sources(scan)
     writable_folder(output_dir)
     diagnosis = Diagnosis(weights, bundles_dir, not no_lesion_classes, precision, include_patient_id, infection_by)
-    if why := diagnosis.why_no_network():
-        _logger.warning("%s", why)
 
     def process(source: ScanSource, folder: Path) -> None:
         diagnose_scan(source, folder, diagnosis, dicom)
@@ -82,7 +80,7 @@ def diagnose(
 
     with ended_by_ctrl_c():
         result = run_queue(sources, output_dir, process)
-    _conclude(result, len(sources), why)
+    _conclude(result, len(sources), diagnosis.why_no_network())
 
 
 def _conclude(result: QueueResult, count: int, why: str) -> None:
@@ -93,7 +91,7 @@ def _conclude(result: QueueResult, count: int, why: str) -> None:
     if result.failed:
         reasons = "".join(f"\n  {name}: {reason}" for name, reason in result.failed.items())
         _logger.error("%d of %d scans failed:%s", len(result.failed), count, reasons)
-        raise SystemExit(1)
     if why:
         _logger.error("%s", why)
-        raise SystemExit(NO_NETWORK)
+    if result.failed or why:
+        raise SystemExit(FAILED if result.failed else NO_NETWORK)

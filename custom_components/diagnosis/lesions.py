@@ -10,9 +10,10 @@ import torch
 from custom_components.command_line.typed_words import did_you_mean
 from custom_components.diagnosis.bundle_network import BundleNetwork
 from custom_components.diagnosis.lung_sources import LungMasks
+from custom_components.images.slice_axis import slice_axis_of
 from custom_components.reports.lesions import INFECTION_LABELS
 from custom_components.transforms.checks.implausible_lungs import LUNG_NOTES
-from custom_components.transforms.lesions_in_lungs import BESIDE_LUNG, slice_axis_of, slices_near
+from custom_components.transforms.lesions_in_lungs import BESIDE_LUNG, slices_near
 from custom_components.transforms.lungs.segment_lungs import VBNET_SOURCE
 from monai.data import MetaTensor
 from scipy import ndimage

@@ -12,7 +12,7 @@ from custom_components.diagnosis.case_folder import case_folder, is_finished, sc
 from custom_components.diagnosis.scan_source import EXPECTED, NOT_ALONE, ScanSource, is_nifti
 from custom_components.dicom.identifiers import raw_uid
 from custom_components.dicom.series import holds_dicom
-from custom_components.dicom.study import dicom_files, patient_of, read_header
+from custom_components.dicom.study import dicom_files, patient_of, readable_image
 from custom_components.engines.case_evaluator import raise_out_of_memory
 from custom_components.engines.root_cause import root_cause
 from custom_components.files.atomic import writable_folder
@@ -166,9 +166,9 @@ def _studies(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Pat
 
 def _study(path: Path) -> tuple[str, ...]:
     """Identity of a file's study: UID and patient, or the path of the file if there is no UID."""
-    header = read_header(path)
-    uid = "" if header is None else raw_uid(header, "StudyInstanceUID")
-    return (uid, patient_of(header)) if header is not None and uid else (str(path),)
+    image = readable_image(path)
+    uid = "" if image is None else raw_uid(image.header, "StudyInstanceUID")
+    return (uid, patient_of(image.header)) if image is not None and uid else (str(path),)
 
 
 def _children(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from custom_components.dicom.files import read_dicom
-from custom_components.dicom.identifiers import is_uid, raw_uid, series_uid
+from custom_components.dicom.identifiers import raw_uid, series_uid
 from custom_components.dicom.series import SECONDARY_CAPTURE, DicomSeries, check_dicom_series, modality_of
 from custom_components.dicom.study import LOCALIZER, StudySeries, patient_of, study_series
 
@@ -101,7 +101,7 @@ def find_chest_series(folder: str | Path) -> ChestSeries:
     _check_one_study(candidates)
     for one in candidates:
         try:
-            volume = _checked(one)
+            volume = check_dicom_series(one.images, one.uid)
         except ValueError as error:
             left_out[one] = str(error).removeprefix(f"Case {one.uid}: ")
             continue
@@ -228,10 +228,3 @@ def _digest(one: StudySeries, volume: DicomSeries) -> str:
     )
     pixels = read_dicom(volume.files[volume.num_slices // 2], specific_tags=["PixelData"]).PixelData
     return hashlib.sha256(repr(images).encode("utf-8", "surrogateescape") + pixels).hexdigest()
-
-
-def _checked(one: StudySeries) -> DicomSeries:
-    """The series as a volume. Messages refer to files by SOPInstanceUID, because file names may name the patient."""
-    uids = [raw_uid(header, "SOPInstanceUID") for header in one.headers]
-    names = [uid if is_uid(uid) else f"image {number}" for number, uid in enumerate(uids, start=1)]
-    return check_dicom_series(one.files, one.uid, names)

@@ -42,19 +42,25 @@ def plain_text(value: object) -> str:
     return line if len(line) <= MAX_LETTERS else line[: MAX_LETTERS - 1] + "…"
 
 
-def drop_undecodable(header: Dataset, tags: Iterable[str]) -> None:
+def drop_undecodable(header: Dataset, tags: Iterable[str]) -> dict[str, str]:
     """Remove, in memory, attributes whose value cannot be decoded, such as a SeriesNumber with letters.
 
     Args:
         header: header of one image; modified in place.
-        tags: keywords of attributes that are not needed for voxels and geometry.
+        tags: keywords of the attributes to decode.
+
+    Returns:
+        The reason by removed attribute.
     """
+    reasons = {}
     with quiet_pydicom():
         for tag in tags:
             try:
                 header.get(tag)
-            except Exception:  # pydicom raises many types of errors
+            except Exception as error:  # pydicom raises many types of errors
+                reasons[tag] = plain_text(error) or type(error).__name__
                 del header[tag]
+    return reasons
 
 
 def safe_description(header: Dataset) -> str:

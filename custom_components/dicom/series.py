@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from custom_components.dicom.files import is_dicom_file, read_dicom
-from custom_components.dicom.header_text import drop_undecodable, plain_text, quiet_pydicom, safe_description
-from custom_components.dicom.identifiers import CT_IMAGE, OF_SERIES, identifier_problems, raw_uid
-from custom_components.dicom.numbers import COUNTS, number_problem
+from custom_components.dicom.files import is_dicom_file
+from custom_components.dicom.header_text import plain_text, quiet_pydicom, safe_description
+from custom_components.dicom.headers import REQUIRED, SHAPES, ImageFile, read_image_file
+from custom_components.dicom.identifiers import CT_IMAGE, identifier_problems, is_uid, raw_uid
+from custom_components.dicom.numbers import number_problem
 from custom_components.dicom.pixels import PixelData, expected_bytes, find_pixels
 from custom_components.dicom.slice_positions import distance_from_even_mm, half_last_digit_mm
 from custom_components.dicom.values import StoredValues
@@ -22,28 +23,6 @@ if TYPE_CHECKING:
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 SUBSTITUTES = "DICOM outputs use substitute identifiers (2.25. and a hash)"
-# Attributes needed for voxels and geometry.
-REQUIRED = tuple(COUNTS)
-IDENTITY = ("PatientName", "PatientID")
-SHAPES = ("SOPClassUID", "NumberOfFrames", "SamplesPerPixel")
-HEADER_TAGS = (
-    *REQUIRED,
-    "SpecificCharacterSet",
-    *IDENTITY,
-    "SOPInstanceUID",
-    *OF_SERIES,
-    "SOPClassUID",
-    "Modality",
-    "ImageType",
-    "SeriesNumber",
-    "SeriesDescription",
-    "SliceThickness",
-    "NumberOfFrames",
-    "SamplesPerPixel",
-    "PixelPaddingValue",
-    "PixelPaddingRangeLimit",
-    "ConvolutionKernel",
-)
 # Images that agree in these may belong to one series even if the UIDs differ.
 LOOK = (
     "StudyInstanceUID",
@@ -78,6 +57,7 @@ class DicomSeries:
         modality: DICOM Modality, "CT".
         names: file names for messages.
         values: conversion of each slice's stored values to HU.
+        pixels: where each slice's stored values are in its file.
         notes: tolerated irregularities, as phrases that do not name the patient.
     """
 
@@ -88,6 +68,7 @@ class DicomSeries:
     modality: str = "CT"
     names: tuple[str, ...] = field(default=(), repr=False)
     values: tuple[StoredValues, ...] = field(default=(), repr=False)
+    pixels: tuple[PixelData, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
 
     @property
@@ -98,10 +79,13 @@ class DicomSeries:
 
 @dataclass(frozen=True)
 class _Slice:
-    path: Path
+    file: ImageFile
     name: str  # in messages
-    header: Any
-    num_bytes: int | None  # of uncompressed pixel data
+    pixels: PixelData
+
+    @property
+    def header(self) -> Any:
+        return self.file.header
 
     @property
     def position_mm(self) -> np.ndarray:
@@ -114,9 +98,9 @@ def holds_dicom(folder: str | Path) -> bool:
 
 
 def check_dicom_series(
-    files: str | Path | Sequence[Path], case: str = "", names: Sequence[str] | None = None
+    files: str | Path | Sequence[Path | ImageFile], case: str = "", names: Sequence[str] | None = None
 ) -> DicomSeries:
-    """Read the headers of a series and check that they form one CT volume.
+    """Check that the headers of a series form one CT volume; each file's header is read once.
 
     Only headers are decoded; pixel data are only checked for completeness. Files that are not DICOM (text, previews,
     DICOMDIR), hidden files and duplicate images are ignored. Oblique series are accepted, sheared ones (gantry tilt)
@@ -124,9 +108,10 @@ def check_dicom_series(
     identifiers are accepted. Nothing that identifies the patient is stored or shown.
 
     Args:
-        files: folder with the files of one series, in any order and with any names; or the files.
+        files: folder with the files of one series, in any order and with any names; or the files; or their headers,
+            which are then not read again.
         case: name of the case in messages; default: the folder's name.
-        names: file names in messages; default: their own.
+        names: file names in messages; default: their own, or for headers SOPInstanceUIDs, which name no patient.
 
     Returns:
         The series with its files in slice order; ``notes`` lists irregularities.
@@ -140,8 +125,7 @@ def check_dicom_series(
         case = case or Path(files).resolve().name
         slices = _read_folder(Path(files), case)
     else:
-        names = names or [file.name for file in files]
-        slices = [one for file, name in zip(files, names, strict=True) if (one := _read_slice(file, name, case))]
+        slices = _read_files(files, names or [_name(file, number) for number, file in enumerate(files, start=1)], case)
     slices, notes = _without_copies(slices)
     _check_single_series(slices, case)
     notes += _check_ct(slices, case)
@@ -163,17 +147,14 @@ def check_dicom_series(
     return _series(slices, heights_mm, normal, notes)
 
 
-def first_copies(images: Sequence[tuple[Any, Path]]) -> list[int]:
-    """Indices of the images without duplicates: of files with the same identifier, position and content, the first.
-
-    Args:
-        images: header and file of each image.
-    """
+def first_copies(images: Sequence[ImageFile]) -> list[int]:
+    """Indices of the images without duplicates: of files with the same identifier, position and content, the first."""
     alike: dict[tuple[str, str], list[int]] = {}
     kept = []
-    for number, (header, path) in enumerate(images):
-        others = alike.setdefault((raw_uid(header, "SOPInstanceUID"), str(header.get("ImagePositionPatient"))), [])
-        if not any(filecmp.cmp(path, images[other][1], shallow=False) for other in others):
+    for number, image in enumerate(images):
+        place = raw_uid(image.header, "SOPInstanceUID"), str(image.header.get("ImagePositionPatient"))
+        others = alike.setdefault(place, [])
+        if not any(filecmp.cmp(image.path, images[other].path, shallow=False) for other in others):
             others.append(number)
             kept.append(number)
     return kept
@@ -201,7 +182,7 @@ def _read_folder(folder: Path, case: str) -> list[_Slice]:
     if not folder.is_dir():
         raise ValueError(f"Case {case}: {folder} is not a folder. Give the folder that holds one DICOM series.")
     files = _visible_files(folder)
-    slices = [one for path in files if (one := _read_slice(path, path.name, case)) is not None]
+    slices = _read_files(files, [path.name for path in files], case)
     if not slices:
         raise ValueError(
             f"Case {case}: no DICOM images among the {len(files)} files of {folder}. "
@@ -210,42 +191,43 @@ def _read_folder(folder: Path, case: str) -> list[_Slice]:
     return slices
 
 
-def _read_slice(path: Path, name: str, case: str) -> _Slice | None:
-    """Read one image; None for a file to ignore."""
+def _read_files(files: Sequence[Path | ImageFile], names: Sequence[str], case: str) -> list[_Slice]:
+    return [one for file, name in zip(files, names, strict=True) if (one := _read_slice(file, name, case)) is not None]
+
+
+def _name(file: Path | ImageFile, number: int) -> str:
+    if isinstance(file, Path):
+        return file.name
+    uid = raw_uid(file.header, "SOPInstanceUID")
+    return uid if is_uid(uid) else f"image {number}"
+
+
+def _read_slice(file: Path | ImageFile, name: str, case: str) -> _Slice | None:
+    """Read one image, or only look at its pixel data if its header was read; None for a file to ignore."""
     from pydicom.errors import InvalidDicomError
 
-    if path.suffix.lower() != ".dcm" and not is_dicom_file(path):
+    if isinstance(file, Path) and file.suffix.lower() != ".dcm" and not is_dicom_file(file):
         return None
     try:
-        with path.open("rb") as file:
-            header = read_dicom(file, stop_before_pixels=True, specific_tags=list(HEADER_TAGS))
-            kind = header.file_meta.get("MediaStorageSOPClassUID")
-            if kind == MEDIA_STORAGE_DIRECTORY:
-                return None
-            pixels = find_pixels(file, header) if kind == CT_IMAGE or "Rows" in header else PixelData()
-            _decode(header)
+        image = file if isinstance(file, ImageFile) else read_image_file(file)
+        if image.kind == MEDIA_STORAGE_DIRECTORY:
+            return None
+        pixels = find_pixels(image) if image.kind == CT_IMAGE or "Rows" in image.header else PixelData()
     except InvalidDicomError as error:
         raise ValueError(_unreadable(case, name, "it has no DICOM preamble and no file meta information")) from error
     except RecursionError:
         raise ValueError(_unreadable(case, name, "its sequences are nested too deeply")) from None
     except Exception as error:  # pydicom raises many types of errors
         raise ValueError(_unreadable(case, name, plain_text(error) or type(error).__name__)) from error
-    if pixels.problem:
-        raise ValueError(_unreadable(case, name, pixels.problem))
-    return _Slice(path, name, header, pixels.num_bytes)
-
-
-def _decode(header: Dataset) -> None:
-    """Decode the needed values here, so that an error is reported for this file."""
-    drop_undecodable(header, set(HEADER_TAGS) - {*REQUIRED, *IDENTITY, *SHAPES})
-    with quiet_pydicom():
-        for tag in (*REQUIRED, *SHAPES):
-            header.get(tag)
+    reasons = [image.undecodable[tag] for tag in (*REQUIRED, *SHAPES) if tag in image.undecodable]
+    if reasons or pixels.problem:
+        raise ValueError(_unreadable(case, name, [*reasons, pixels.problem][0]))
+    return _Slice(image, name, pixels)
 
 
 def _without_copies(slices: list[_Slice]) -> tuple[list[_Slice], list[str]]:
     """Remove duplicate images; the second value is a note on them."""
-    once = [slices[number] for number in first_copies([(one.header, one.path) for one in slices])]
+    once = [slices[number] for number in first_copies([one.file for one in slices])]
     copies = len(slices) - len(once)
     return once, [f"{copies} files are copies of other files and are ignored"] if copies else []
 
@@ -330,9 +312,9 @@ def _check_attributes(slices: list[_Slice], case: str) -> None:
 
 def _length_problem(one: _Slice) -> str:
     expected = expected_bytes(one.header)
-    if one.num_bytes in (None, expected):
+    if one.pixels.num_bytes in (None, expected):
         return ""
-    return f"has {one.num_bytes:,} bytes of pixel data, its rows and columns need {expected:,}"
+    return f"has {one.pixels.num_bytes:,} bytes of pixel data, its rows and columns need {expected:,}"
 
 
 def _check_same_grid(slices: list[_Slice], case: str) -> None:
@@ -424,12 +406,13 @@ def _series(slices: list[_Slice], heights_mm: np.ndarray, normal: np.ndarray, no
     first_mm = slices[0].position_mm
     affine[:3, 3] = first_mm + (heights_mm[0] - first_mm @ normal) * normal
     return DicomSeries(
-        files=tuple(one.path for one in slices),
+        files=tuple(one.file.path for one in slices),
         shape=(int(header.Columns), int(header.Rows), len(slices)),
         spacing_mm=(between_columns_mm, between_rows_mm, between_slices_mm),
         affine=np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine,
         modality="CT",
         names=tuple(one.name for one in slices),
         values=tuple(StoredValues.of(one.header) for one in slices),
+        pixels=tuple(one.pixels for one in slices),
         notes=tuple(notes),
     )

@@ -4,53 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from custom_components.dicom.files import is_dicom_file, read_dicom
-from custom_components.dicom.header_text import drop_undecodable, plain_text, quiet_pydicom, safe_description
-from custom_components.dicom.identifiers import OF_SERIES, common_uid
+from custom_components.dicom.files import is_dicom_file
+from custom_components.dicom.header_text import plain_text, quiet_pydicom, safe_description
+from custom_components.dicom.headers import IDENTITY, ImageFile, read_image_file
+from custom_components.dicom.identifiers import common_uid
 from custom_components.dicom.numbers import finite_numbers
-from custom_components.dicom.series import (
-    LOOK,
-    MEDIA_STORAGE_DIRECTORY,
-    first_copies,
-    is_one_in_pieces,
-    look,
-    series_key,
-)
+from custom_components.dicom.series import MEDIA_STORAGE_DIRECTORY, first_copies, is_one_in_pieces, look, series_key
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-# Attributes that separate series, studies and patients, and that identify the chest series.
-TAGS = (
-    *LOOK,
-    *OF_SERIES,
-    "SpecificCharacterSet",
-    "PatientName",
-    "SOPInstanceUID",
-    "SOPClassUID",
-    "Modality",
-    "ImageType",
-    "ProtocolName",
-    "BodyPartExamined",
-    "SliceThickness",
-    "ImagePositionPatient",
-    "SamplesPerPixel",
-    "NumberOfFrames",
-)
-
 LOCALIZER = "LOCALIZER"
 # Attributes with at most one value.
 SINGLE = ("SamplesPerPixel", "NumberOfFrames")
-# Attributes that are not needed for voxels and geometry.
-DISPENSABLE = frozenset(TAGS) - {*SINGLE, "PatientID", "PatientName", "ImagePositionPatient", "ImageOrientationPatient"}
-
-_Image = tuple[Any, Path]
+# Without these a file cannot be assigned to a series.
+NEEDED = frozenset((*SINGLE, "ImagePositionPatient", "ImageOrientationPatient"))
 
 # Positions closer than this are the same slice.
 _SAME_PLACE_MM = 0.01
@@ -61,12 +35,20 @@ class StudySeries:
     """One series of a study; localizer images with the same UID form a separate series.
 
     Args:
-        headers: header of each image with the tags of ``TAGS``.
-        files: file of each image in the same order, without duplicates.
+        images: file and header of each image, without duplicates.
     """
 
-    headers: tuple[Any, ...] = field(repr=False)  # contains the patient's name
-    files: tuple[Path, ...]
+    images: tuple[ImageFile, ...]
+
+    @cached_property
+    def headers(self) -> tuple[Any, ...]:
+        """Header of each image; with the patient's name."""
+        return tuple(image.header for image in self.images)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """File of each image."""
+        return tuple(image.path for image in self.images)
 
     @cached_property
     def uid(self) -> str:
@@ -149,43 +131,45 @@ def study_series(folder: str | Path) -> tuple[list[StudySeries], int]:
     Returns:
         The series in the order of their numbers, and the count of files without a readable header.
     """
-    groups: dict[tuple[object, ...], list[_Image]] = {}
+    groups: dict[tuple[object, ...], list[ImageFile]] = {}
     unreadable = 0
     for path in dicom_files(folder):
-        header = read_header(path)
-        if header is None:
+        image = readable_image(path)
+        if image is None:
             unreadable += 1
-        elif str(header.file_meta.get("MediaStorageSOPClassUID", "")) != MEDIA_STORAGE_DIRECTORY:
-            key = (*series_key(header), LOCALIZER in image_type(header))
-            groups.setdefault(key, []).append((header, path))
+        elif image.kind != MEDIA_STORAGE_DIRECTORY:
+            key = (*series_key(image.header), LOCALIZER in image_type(image.header))
+            groups.setdefault(key, []).append(image)
     images = [
         part
         for group in _joined(list(groups.values()))
         for part in _parted([group[number] for number in first_copies(group)])
     ]
-    series = [StudySeries(*zip(*group, strict=True)) for group in images]
+    series = [StudySeries(tuple(group)) for group in images]
     return sorted(series, key=lambda one: (one.number is None, one.number or 0, one.uid)), unreadable
 
 
-def _joined(groups: list[list[_Image]]) -> list[list[_Image]]:
+def _joined(groups: list[list[ImageFile]]) -> list[list[ImageFile]]:
     """Merge one-image series that agree in all else: their images wrongly have different UIDs."""
-    alike: dict[tuple[str, ...], list[_Image]] = {}
+    alike: dict[tuple[str, ...], list[ImageFile]] = {}
     for group in groups:
         if len(group) == 1:
-            alike.setdefault((*look(group[0][0])[3:], *image_type(group[0][0])), []).extend(group)
-    wholes = [images for images in alike.values() if is_one_in_pieces([1] * len(images), [one for one, _ in images])]
-    joined = {id(header) for images in wholes for header, _ in images}
-    return [*(group for group in groups if id(group[0][0]) not in joined), *wholes]
+            alike.setdefault((*look(group[0].header)[3:], *image_type(group[0].header)), []).extend(group)
+    wholes = [
+        images for images in alike.values() if is_one_in_pieces([1] * len(images), [one.header for one in images])
+    ]
+    joined = {image for images in wholes for image in images}
+    return [*(group for group in groups if group[0] not in joined), *wholes]
 
 
-def _parted(images: list[_Image]) -> list[list[_Image]]:
+def _parted(images: list[ImageFile]) -> list[list[ImageFile]]:
     """Separate series that share a UID and slice positions, by their other attributes."""
-    places = {str(header.get("ImagePositionPatient")) for header, _ in images}
+    places = {str(image.header.get("ImagePositionPatient")) for image in images}
     if len(places) == len(images):
         return [images]
-    parts: dict[tuple[str, ...], list[_Image]] = {}
-    for header, path in images:
-        parts.setdefault(look(header), []).append((header, path))
+    parts: dict[tuple[str, ...], list[ImageFile]] = {}
+    for image in images:
+        parts.setdefault(look(image.header), []).append(image)
     return list(parts.values())
 
 
@@ -198,18 +182,19 @@ def dicom_files(folder: str | Path) -> Iterator[Path]:
                 yield path
 
 
-def read_header(path: Path) -> Dataset | None:
-    """Header of a DICOM file with the tags of ``TAGS``; None when it cannot be read."""
+def readable_image(path: Path) -> ImageFile | None:
+    """A DICOM file with its header; None when it cannot be read."""
     from pydicom.multival import MultiValue
 
     with quiet_pydicom():
         try:
-            header = read_dicom(path, stop_before_pixels=True, specific_tags=list(TAGS))
-            drop_undecodable(header, DISPENSABLE)
-            values = {tag: header.get(tag) for tag in TAGS}  # decoded here, where logs are suppressed
+            image = read_image_file(path)
+            for tag in IDENTITY:
+                image.header.get(tag)  # decoded here, where logs are suppressed
         except Exception:  # pydicom raises many types of errors
             return None
-    return None if any(isinstance(values[tag], MultiValue) for tag in SINGLE) else header
+    several = any(isinstance(image.header.get(tag), MultiValue) for tag in SINGLE)
+    return None if several or NEEDED & image.undecodable.keys() else image
 
 
 def patient_of(header: Dataset) -> str:

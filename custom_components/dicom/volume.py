@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from custom_components.dicom.files import read_dicom
 from custom_components.dicom.header_text import plain_text
+from custom_components.dicom.pixels import PixelData
 from custom_components.dicom.series import DicomSeries
 from custom_components.dicom.surround import fill_surround, surround_note
-from custom_components.dicom.values import READ_AS_SIGNED, read_as_signed
-
-IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+from custom_components.dicom.values import READ_AS_SIGNED, StoredValues, read_as_signed
 
 
 def series_volume(series: DicomSeries, case: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -32,8 +29,8 @@ def series_volume(series: DicomSeries, case: str) -> tuple[np.ndarray, tuple[str
     """
     columns, rows, slices = series.shape
     volume = np.empty((slices, rows, columns), np.float32)
-    for hu, path in zip(volume, series.files, strict=True):
-        if not _read_plain(path, hu):
+    for hu, path, pixels, values in zip(volume, series.files, series.pixels, series.values, strict=True):
+        if not _read_plain(hu, path, pixels, values):
             volume = _read_any(series, case).reshape(volume.shape)
             break
     notes = [READ_AS_SIGNED] if read_as_signed(volume, series.values) else []
@@ -42,31 +39,26 @@ def series_volume(series: DicomSeries, case: str) -> tuple[np.ndarray, tuple[str
     return volume.transpose(2, 1, 0), (*series.notes, *notes)
 
 
-def _read_plain(path: Path, hu: np.ndarray) -> bool:
+def _read_plain(hu: np.ndarray, path: Path, pixels: PixelData, values: StoredValues) -> bool:
     """Read one slice (rows, columns) into ``hu``; False when the file is not plain."""
-    image = read_dicom(path)
-    stored = _plain_pixels(image, hu.shape)
+    stored = _plain_pixels(path, pixels, values, hu.shape)
     if stored is None:
         return False
-    slope, intercept = float(image.RescaleSlope), float(image.RescaleIntercept)
-    exact = slope.is_integer() and intercept.is_integer()
-    rescaled = np.multiply(stored, slope, dtype=np.float32 if exact else np.float64, casting="same_kind")
-    np.add(rescaled, intercept, out=hu, casting="same_kind")
+    exact = values.slope.is_integer() and values.intercept.is_integer()
+    rescaled = np.multiply(stored, values.slope, dtype=np.float32 if exact else np.float64, casting="same_kind")
+    np.add(rescaled, values.intercept, out=hu, casting="same_kind")
     return True
 
 
-def _plain_pixels(image: Any, shape: Sequence[int]) -> np.ndarray | None:
-    """Stored values (rows, columns); None when they are compressed or in another format."""
-    if image.file_meta.TransferSyntaxUID not in (IMPLICIT, EXPLICIT) or image.get("BitsAllocated") != 16:
+def _plain_pixels(path: Path, pixels: PixelData, values: StoredValues, shape: Sequence[int]) -> np.ndarray | None:
+    """Stored values (rows, columns); None when they are compressed, in another format, or cut off meanwhile."""
+    if pixels.plain_at is None:
         return None
-    if len(image.PixelData) < 2 * shape[0] * shape[1]:
-        return None
-    signed = image.PixelRepresentation == 1
-    stored = np.frombuffer(image.PixelData, "<i2" if signed else "<u2", count=shape[0] * shape[1]).reshape(shape)
-    bits = int(image.BitsStored)
-    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    kind, count = "<i2" if values.signed else "<u2", shape[0] * shape[1]
+    stored = np.fromfile(path, kind, count, offset=pixels.plain_at)
+    low, high = (-(1 << values.bits - 1), (1 << values.bits - 1) - 1) if values.signed else (0, (1 << values.bits) - 1)
     # Larger values are overlays in unused bits, or signs that are not extended.
-    return stored if low <= stored.min() and stored.max() <= high else None
+    return stored.reshape(shape) if len(stored) == count and low <= stored.min() and stored.max() <= high else None
 
 
 def _read_any(series: DicomSeries, case: str) -> np.ndarray:

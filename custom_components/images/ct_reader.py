@@ -11,7 +11,9 @@ from typing import Any
 import nibabel
 import numpy as np
 from custom_components.dicom.files import is_dicom_file
+from custom_components.dicom.headers import ImageFile
 from custom_components.dicom.series import check_dicom_series, holds_dicom
+from custom_components.dicom.study import readable_image
 from custom_components.dicom.surround import MEASURED_HU, fill_surround, surround_note
 from custom_components.dicom.values import READ_AS_SIGNED, nifti_hu
 from custom_components.dicom.volume import series_volume
@@ -25,6 +27,7 @@ from custom_components.images.nifti import (
     start_headers,
     whole_image,
 )
+from custom_components.images.slice_axis import slice_axis_of
 from custom_components.labels import LUNG_WINDOW_HU
 from monai.config import PathLike
 from monai.data import PILReader
@@ -112,6 +115,7 @@ class CTReader(ImageReader):
     | ``.png``, 8-bit greyscale | MONAI's PILReader | 0 maps to the window's lower end, 255 to its upper end |
     | ``.nii``, ``.nii.gz``; a slice or a volume | nibabel, gzip to its end | as stored |
     | folder of one DICOM series | ``series_volume``, after ``check_dicom_series`` | rescaled |
+    | a name for the case, and the files of one DICOM series | the same | rescaled |
 
     A slice has z = 1. The metadata contain geometry only, never a DICOM header. Files are read in ``get_data``, not in
     ``read``, because ``LoadImage`` hides the errors of ``read`` behind its own.
@@ -145,14 +149,14 @@ class CTReader(ImageReader):
         return all(path.is_dir() or path.name.lower().endswith(IMAGE_SUFFIXES) for path in paths)
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[Path, ...]:
-        """Return the path; ``get_data`` reads it."""
+        """Return the path or paths; ``get_data`` reads them."""
         return tuple(Path(name) for name in ensure_tuple(data))
 
     def get_data(self, img: tuple[Path, ...]) -> tuple[np.ndarray, dict]:
         """Read the image.
 
         Args:
-            img: the path that ``read`` returned.
+            img: what ``read`` returned: one path; or a name, and the files of a DICOM series.
 
         Returns:
             float32 array (X, Y, Z) and metadata: affine, original_affine, spatial_shape, space,
@@ -161,14 +165,12 @@ class CTReader(ImageReader):
         Raises:
             ValueError: names the case when the input is not one of the supported kinds.
         """
-        if len(img) != 1:
-            raise ValueError(f"Got {len(img)} files for one case. Expected one PNG, NIfTI file or DICOM folder.")
-        path = img[0]
-        array, affine, notes = self._read_volume(path)
+        path, *series = img
+        array, affine, notes = self._read_series(path, series) if series else self._read_volume(path)
         with np.errstate(over="ignore"):
             array = np.asarray(array, dtype=np.float32)
         _check_finite(array, path)
-        notes = self._mend(array, affine, path) + notes
+        notes = notes if series else self._mend(array, affine, path) + notes
         self._look(array, path)
         warn_once(case_name(path), notes)
         return array, {**_metadata(array.shape, affine), NOTES: "; ".join(notes)}
@@ -179,7 +181,17 @@ class CTReader(ImageReader):
         if kind == "PNG":
             grey, affine = _read_png(path)
             return self._from_grey(grey), affine, ()
-        return _read_nifti(path, self._nifti_values) if kind == "NIfTI" else _read_dicom(path)
+        return _read_nifti(path, self._nifti_values) if kind == "NIfTI" else _read_dicom(path, case_name(path))
+
+    def _read_series(self, path: Path, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        """The same for the files of one DICOM series, for the case that a path is named after."""
+        case, images = case_name(path), [image for file in files if (image := readable_image(file)) is not None]
+        if len(images) < len(files):
+            raise ValueError(
+                f"Case {case}: {len(files) - len(images)} of {len(files)} files are truncated or not DICOM files. "
+                "Expected the files of one series: copy or export it again."
+            )
+        return _read_dicom(images, case)
 
     def _nifti_values(self, image: Any) -> tuple[np.ndarray, tuple[str, ...]]:
         """Values of a nibabel image, and notes on irregularities."""
@@ -234,6 +246,9 @@ class LabelReader(CTReader):
             raise ValueError(f"Case {case_name(path)}: the label is a folder. Expected a PNG or NIfTI mask.")
         return super()._read_volume(path)
 
+    def _read_series(self, path: Path, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        raise ValueError(f"Case {case_name(path)}: the label has {1 + len(files)} files. Expected one mask.")
+
     def _from_grey(self, grey: np.ndarray) -> np.ndarray:
         return grey
 
@@ -273,8 +288,7 @@ def surround_to_air(array: np.ndarray, affine: np.ndarray) -> tuple[str, ...]:
     Returns:
         A note on what was changed, if anything.
     """
-    along_body = int(np.argmax(np.abs(affine[2, :3]) / np.linalg.norm(affine[:3, :3], axis=0)))
-    slices = np.moveaxis(array, along_body, 0)
+    slices = np.moveaxis(array, slice_axis_of(affine), 0)
     changed, found = fill_surround(slices)
     return (note,) if (note := surround_note(changed, len(slices), found)) else ()
 
@@ -406,9 +420,9 @@ def _read_nifti(
     return array.reshape(header.shape), header.affine, orientation_notes(image) + odd + notes
 
 
-def _read_dicom(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    series = check_dicom_series(path)
-    array, notes = series_volume(series, case_name(path))
+def _read_dicom(files: Path | Sequence[ImageFile], case: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    series = check_dicom_series(files, case)
+    array, notes = series_volume(series, case)
     return array, series.affine, notes
 
 

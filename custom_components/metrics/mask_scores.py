@@ -25,8 +25,8 @@ def mask_scores(
         tolerance_mm: tolerance of the surface Dice for ``lung`` and ``infection``.
 
     Returns:
-        ``dice_lung``, ``surface_dice_lung``, ``ml_lung_true``, ``ml_lung_pred`` and the same for infection. If a
-        mask is empty in both, both scores are None; if only the truth is empty, Dice is None and surface Dice 0.
+        ``dice_lung``, ``surface_dice_lung``, ``ml_lung_true``, ``ml_lung_pred`` and the same for infection. Both scores
+        are 0 if a mask is empty in only one of truth and prediction, and None if it is empty in both.
 
     Raises:
         ValueError: if the shapes differ, or a label is NaN or infinite.
@@ -50,12 +50,12 @@ def mask_scores(
     for name, value in MASKS.items():
         pred, true = ((labels >= value)[None, None] for labels in (predicted, truth))
         there = [bool(mask.any()) for mask in (pred, true)]
-        surface = 0.0 if any(there) else None
+        dice = surface = 0.0 if any(there) else None
         if all(there):
             options: dict[str, Any] = {"include_background": True, "spacing": list(spacing_mm)}
             surface = compute_surface_dice(pred, true, [tolerance_mm[name]], **options).item()
-        dice = compute_dice(pred.float(), true.float()).item()
-        scores |= {f"dice_{name}": None if math.isnan(dice) else dice, f"surface_dice_{name}": surface}
+            dice = compute_dice(pred.float(), true.float()).item()
+        scores |= {f"dice_{name}": dice, f"surface_dice_{name}": surface}
         for whose, mask in (("true", true), ("pred", pred)):
             scores[f"ml_{name}_{whose}"] = round(float(mask.sum()) * math.prod(spacing_mm) / 1000, 6)
     return scores

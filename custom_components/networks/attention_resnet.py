@@ -83,7 +83,13 @@ class AttentionResNet(ResNet):
         )
         self.online_attention = OnlineAttention(alpha, beta)
         # What weights need to be used: see custom_components.weights.model_card.
-        self.definition = {"layers": list(layers), "block_inplanes": list(block_inplanes), "no_max_pool": no_max_pool}
+        self.definition = {
+            "layers": list(layers),
+            "block_inplanes": list(block_inplanes),
+            "no_max_pool": no_max_pool,
+            "conv1_t_stride": conv1_t_stride,
+            "layer4_stride": layer4_stride,
+        }
         self._set_layer4_stride(layer4_stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -67,6 +67,14 @@ class VBNet(nn.Module):
     ) -> None:
         super().__init__()
         _check(features, convolutions, bottleneck_from, bottleneck_ratio, norm)
+        # What weights need to be used: see custom_components.weights.model_card.
+        self.definition = {
+            "features": list(features),
+            "convolutions": list(convolutions),
+            "bottleneck_from": bottleneck_from,
+            "bottleneck_ratio": bottleneck_ratio,
+            "norm": norm,
+        }
         self.stride = 2 ** len(convolutions)
         skips, below = list(features[:-1]), [*(2 * channels for channels in features[1:-1]), features[-1]]
 

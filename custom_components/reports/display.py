@@ -5,6 +5,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from custom_components.images.slice_axis import slice_axis_of
 
 _MM3_PER_ML = 1000.0
 
@@ -47,10 +48,10 @@ class Display:
     def __init__(self, affine: np.ndarray) -> None:
         affine = np.asarray(affine, dtype=np.float64)
         self._turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt("LPS"))
-        x, y, z = np.argsort(self._turn[:, 0]).tolist()
+        x, y, _ = np.argsort(self._turn[:, 0]).tolist()
+        self.slice_axis = slice_axis_of(affine)
         self.file_spacing_mm: list[float] = np.linalg.norm(affine[:3, :3], axis=0).tolist()
-        self.spacing_mm = (self.file_spacing_mm[x], self.file_spacing_mm[y], self.file_spacing_mm[z])
-        self.slice_axis: int = z
+        self.spacing_mm = (self.file_spacing_mm[x], self.file_spacing_mm[y], self.file_spacing_mm[self.slice_axis])
         self.voxel_ml = voxel_volume_ml(affine)
 
     def turned(self, array: Any) -> Any:

@@ -101,6 +101,9 @@ def _rows(folder: str, summary: Mapping[str, Any]) -> list[list[object]]:
 @contextmanager
 def _summary(path: Path) -> Iterator[Any]:
     """Load a summary; errors while it is used name the file and the remedy."""
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise ValueError(f"{path} {found}. Give the summary.json that `evaluating` wrote into its output_dir.")
     try:
         yield json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

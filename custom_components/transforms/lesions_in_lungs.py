@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from custom_components.images.case_id import case_id
 from custom_components.images.geometry import mask_on_image
+from custom_components.images.slice_axis import slice_axis_of
 from custom_components.transforms.checks.implausible_lungs import LUNG_NOTES, warned_of_lungs
 from custom_components.transforms.lungs.fallback_lung_mask import SOURCE_KEY, FallbackLungMaskd
 from monai.config import KeysCollection
@@ -15,7 +16,6 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 from nibabel.affines import voxel_sizes
-from nibabel.orientations import io_orientation
 from scipy import ndimage
 
 IN_LUNG, BESIDE_LUNG = (1, 2), (3,)  # ground-glass and consolidation; pleural effusion
@@ -60,16 +60,6 @@ def lesions_in_lungs(
     beside = near | ndimage.binary_dilation(lungs != 0) if margin_mm > 0 else near  # a voxel may be above the margin
     touching = np.isin(parts, np.setdiff1d(parts[beside], 0))
     return np.where((np.isin(lesions, IN_LUNG) & near) | touching, lesions, 0).astype(lesions.dtype)
-
-
-def slice_axis_of(affine: np.ndarray) -> int:
-    """Axis of the array that runs along the body.
-
-    Example:
-        >>> slice_axis_of(np.diag([-1.0, -1, 2, 1]))
-        2
-    """
-    return int(np.flatnonzero(io_orientation(affine)[:, 0] == 2)[0])
 
 
 def slices_near(lungs: np.ndarray, affine: np.ndarray, margin_mm: float = MARGIN_MM) -> np.ndarray:

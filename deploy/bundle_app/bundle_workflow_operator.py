@@ -1,6 +1,5 @@
 import json
 import logging
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from monai.deploy.core.domain.dicom_series_selection import StudySelectedSeries
 from bundle_app.bundle_folder import INFERENCE
 from bundle_app.headers import complete_headers
 from bundle_app.label_frames import label_frames
-from bundle_app.series_files import link_series
+from bundle_app.series_files import as_expression, series_case
 
 _logger = logging.getLogger(__name__)
 
@@ -86,17 +85,16 @@ class BundleWorkflowOperator(Operator):
         Returns:
             The label map (X, Y, Z), its affine (RAS mm) and the report.
         """
-        with tempfile.TemporaryDirectory() as scratch:
-            series = link_series(self.input_folder, series_uid, Path(scratch))
-            run(
-                run_id="run",
-                config_file=str(self.bundle / INFERENCE),
-                logging_file=False,
-                bundle_root=str(self.bundle),
-                dataset_dir=str(series),
-                output_dir=str(self.output_folder),
-            )
-        case = series.name
+        found = series_case(self.input_folder, series_uid)
+        run(
+            run_id="run",
+            config_file=str(self.bundle / INFERENCE),
+            logging_file=False,
+            bundle_root=str(self.bundle),
+            output_dir=str(self.output_folder),
+            **{"dataset#data": as_expression([found])},
+        )
+        case = found["case_id"]
         results = self.output_folder / case
         image = nibabel.load(results / f"{case}_{self.postfix}.nii.gz")
         report = json.loads((results / f"{case}_{self.report}.json").read_text(encoding="utf-8"))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from custom_components.command_line.bundle_command import with_base
+from custom_components.transforms.small_lesions import SMALLEST
 from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow, run
 from monai.utils.module import locate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -33,7 +34,7 @@ class Bundle:
         """Paths of configs, overlays wherever they are; an evaluation comes with the training that it is on top of."""
         configs = self.folder / "configs"
         paths = [next(configs.glob(f"*/{name}"), configs / name) for name in names]
-        return with_base([str(path) for path in paths])
+        return list(with_base([str(path) for path in paths]))
 
     def parser_of(self, *names: str) -> ConfigParser:
         parser = ConfigParser()
@@ -114,6 +115,8 @@ def as_without_card(value: Any) -> Any:
     )
     if asked is None:
         return value
+    if asked[1] == "SMALLEST":
+        return SMALLEST
     return asked[1] if asked[1].startswith("@") else ast.literal_eval(asked[1])
 
 
@@ -131,7 +134,6 @@ def check_targets(parser: ConfigParser) -> None:
 def check_overlay(parser: ConfigParser, overlay: dict[str, Any], new: tuple[str, ...] = ()) -> None:
     """An overlay overrides named entries and never repeats; only what `new` ends with is its own."""
     for key, value in overlay.items():
-        assert not re.search(r"[#:]\d", key), f"{key} is an item of a list by its number"
         own = key.startswith("+") or key.endswith(new)
         assert own or key in parser, f"{key} is new"
         assert own or value != parser.get(key), f"{key} repeats the config below it"

@@ -89,6 +89,35 @@ def test_torchscript_equals_the_network_and_carries_its_configs(bundle, saved, t
 
 
 @BUNDLES
+def test_weights_without_their_card_are_refused_in_one_line_that_says_what_to_give(
+    bundle, saved, tmp_path, bundle_line, caplog
+):
+    words = ["ckpt_export", "--ckpt_file", saved[1], "--filepath", tmp_path / "model.ts"]
+    words += [f"--{key}={value}" for key, value in {**paths(bundle), "bundle_root": bundle.folder}.items()]
+    assert bundle_line(*words) == 2
+    assert caplog.messages[-1] == (
+        f"ckpt_file is {saved[1]}, but the network is built as {bundle.folder}/models/model.pt needs it. Give its own "
+        f"weights too: --ckpt_path {saved[1]}"
+    )
+    assert not (tmp_path / "model.ts").exists()
+    assert (
+        bundle_line(*words, f"--ckpt_path={saved[1]}", *(f"--{key}={text}" for key, text in bundle.small.items())) == 0
+    )
+    assert (tmp_path / "model.ts").exists()
+
+
+@BUNDLES
+def test_without_onnxscript_the_export_to_onnx_says_how_to_install_it(bundle, saved, bundle_line, caplog, monkeypatch):
+    monkeypatch.setattr("custom_components.command_line.export_command.find_spec", lambda name: None)
+    files = [f"--{key}={value}" for key, value in paths(bundle).items()]
+    words = ("--filepath", "model.onnx", "--ckpt_file", saved[1], f"--ckpt_path={saved[1]}")
+    assert bundle_line("onnx_export", *words, *files) == 2
+    assert caplog.messages[-1] == (
+        "onnx_export needs onnx and onnxscript. Install what exports need: pip install custom_components[export]"
+    )
+
+
+@BUNDLES
 def test_onnxruntime_equals_the_network(bundle, saved, tmp_path):
     runtime, _, _ = (pytest.importorskip(name, reason=MISSING) for name in ("onnxruntime", "onnx", "onnxscript"))
     network, checkpoint = saved

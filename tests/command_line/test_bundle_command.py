@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def typed(bundle_line, tmp_path, monkeypatch, capsys):
 
     def call(files: tuple[Path, ...], look: str, *words: object, overlay: Any = None) -> Any:
         probe = tmp_path / "probe.json"
-        run_this = [{"_target_": "custom_components.begin"}, f"$print('arrived:', repr({look}))"]
+        run_this = [{"_target_": "custom_components.begin"}, f"$print('arrived:', repr({look}))", "$@dataset_dir"]
         probe.write_text(json.dumps({**(overlay or {}), "probe": run_this}), encoding="utf-8")
         listed = str([str(file) for file in (*files, probe)])
         given = ("--config_file", listed, "--logging_file", "False", *words)
@@ -340,9 +341,55 @@ def test_what_neither_of_two_configs_has_is_refused(bundle_line, tmp_path, caplo
 
 def test_the_file_below_is_added_where_it_is_missing(tmp_path):
     base, top = map(str, configs_in(tmp_path))
-    assert with_base([top]) == [base, top]
-    assert with_base([base, top]) == [base, top]
-    assert with_base([base]) == [base]
+    assert list(with_base([top])) == [base, top]
+    assert list(with_base([base, top])) == [base, top]
+    assert list(with_base([base])) == [base]
+
+
+def test_each_config_file_is_read_once(tmp_path, monkeypatch):
+    reads: Counter = Counter()
+    load = ConfigParser.load_config_file
+
+    def counted(file: str) -> dict[str, Any]:
+        reads[Path(file).name] += 1
+        return load(file)
+
+    monkeypatch.setattr(ConfigParser, "load_config_file", counted)
+    monkeypatch.setattr(bundle_command, "run", lambda **_: None)
+    words = ["probe", "--config_file", str(configs_in(tmp_path)[1]), "--fold", "2"]
+    command = bundle_command.BundleCommand.read(words)
+    command.check()
+    with pytest.raises(SystemExit):
+        bundle_command._run(command)
+    assert reads == {"base.json": 1, "top.json": 1}
+
+
+@pytest.mark.parametrize("name", ["seg evaluate", "cap evaluate", "cap ensemble", "cap segment_evaluate"])
+@pytest.mark.parametrize("option", ["epochs", "learning_rate", "ckpt_dir", "train#trainer#max_epochs", "resume"])
+def test_an_evaluation_refuses_an_option_of_the_training_alone(name, option, bundle_line, tmp_path, caplog):
+    words = ["run", "evaluating", "--config_file", CONFIGS[name][-1], "--logging_file=False", "--dataset_dir=phantom"]
+    if name == "cap ensemble":
+        words[3] = str([str(file) for file in CONFIGS[name][1:]])
+    assert bundle_line(*words, f"--output_dir={tmp_path / 'out'}", f"--{option}", "3") == 2
+    files = ", ".join(file.name for file in CONFIGS[name])
+    told = f"--{option} has no effect on `run evaluating` of {files}, only on the training. Leave it out."
+    assert caplog.messages[-1] == told
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("seg evaluate", {"seed": 3, "batch_size": 2, "spatial_size": [64, 64], "network_def#features": [8, 16]}),
+        ("seg evaluate", {"flip_axes": [0], "fold": 2, "overlay_slices": 0, "validate#postprocessing": None}),
+        ("cap evaluate", {"cache_dir": "x", "layers": [1, 1, 1, 1], "train#preprocessing": None, "system": "plain"}),
+        ("cap segment_evaluate", {"window_overlap": 0.5, "tolerance_mm": {"lung": 1}, "num_workers": 1}),
+    ],
+)
+def test_an_evaluation_takes_the_options_of_the_training_that_it_uses(name, options):
+    words = ["evaluating", "--config_file", str([str(file) for file in CONFIGS[name]]), "--dataset_dir=phantom"]
+    command = bundle_command.BundleCommand.read([*words, *(f"--{key}={value}" for key, value in options.items())])
+    command.check()
 
 
 def test_the_old_name_of_an_overlay_is_warned_of(typed, caplog):
@@ -355,11 +402,12 @@ def test_the_old_name_of_an_overlay_is_warned_of(typed, caplog):
 
 
 @pytest.mark.parametrize("bundle", [SEG, CAP], ids=["seg", "cap"])
-def test_every_overlay_has_its_old_name_too(bundle):
+def test_every_overlay_has_its_old_name_too_as_a_file_that_needs_no_links(bundle):
     overlays = [path for path in bundle.glob("*/*.yaml") if path.name != "body_and_lungs.yaml"]  # a new one
     assert overlays
     for path in overlays:
         assert (bundle / path.name).read_bytes() == path.read_bytes()
+        assert not (bundle / path.name).is_symlink()
 
 
 def test_switches_and_folders_are_checked_where_they_are_given(tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 from custom_components import check_switches
-from custom_components.study.runs.overrides import used_entries
+from custom_components.command_line.used_entries import used_entries
 
 from tests.bundles.conftest import ROOT, Bundle, as_without_card
 
@@ -49,6 +49,6 @@ def test_a_bundle_refuses_it_before_it_reads_or_writes(tmp_path, bundle, name, s
 def test_every_switch_of_a_config_is_checked(bundle, name):
     parser = Bundle(ROOT / bundle, {}).parser_of(name)
     verb = next(verb for start, verb in VERBS.items() if start in name)
-    config = {key: parser[key] for key in used_entries(parser.get(), verb)}
+    config = {key: parser[key] for key in parser.get() if key in used_entries(parser.get(), verb)}
     ones = {key for key, value in config.items() if isinstance(as_without_card(value), bool)}
     assert ones - {"is_not_rank0"} == set(SWITCHES[bundle][name])  # that one is set by multi_gpu_train.json

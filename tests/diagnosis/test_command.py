@@ -72,7 +72,8 @@ def test_the_patient_id_is_in_the_reports_if_requested(run, study, bare_bundles,
 
 def test_without_weights_the_report_has_a_reason_and_no_probability(run, study, bare_bundles, tmp_path, caplog):
     assert run(study, "--output_dir", tmp_path, "--bundles_dir", bare_bundles, "--dicom", "False") == NO_NETWORK
-    assert f"Searched for models/vbnet.pt of covid_cap_bundle ({bare_bundles}/covid_cap_bundle)" in caplog.text
+    assert f"Searched for models/vbnet.pt of covid_cap_bundle ({bare_bundles}/covid_cap_bundle)" in caplog.messages[-1]
+    assert caplog.text.count("No network has weights") == 1
     folder = case_folder(tmp_path)
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert report["scores"] is None

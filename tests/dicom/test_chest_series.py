@@ -1,6 +1,10 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 from custom_components.dicom.chest_series import find_chest_series
+from custom_components.dicom.volume import series_volume
+from custom_components.images.ct_reader import CTReader
 from custom_components.phantom import write_localizer
 from pydicom import dcmread
 
@@ -27,6 +31,24 @@ def test_one_series_is_taken_with_its_files_in_slice_order(phantom, tmp_path):
     assert {path.parent for path in found.series.files} == {tmp_path / "a" / "b"}
     assert "the only axial CT" in found.series.reason
     assert found.series.description == "Synthetic chest CT, 50 slices, 10 x 11 x 2.9 mm"
+
+
+def test_each_header_is_read_once_for_selection_checks_and_voxels(phantom, tmp_path, monkeypatch):
+    write_series(phantom, tmp_path / "study")
+    reads: Counter = Counter()
+
+    def counted(file, **options):
+        reads[file.name] += options.get("specific_tags") != ["PixelData"]  # the digest's one image
+        return dcmread(file, **options)
+
+    monkeypatch.setattr("pydicom.dcmread", counted)
+    found = find_chest_series(tmp_path)
+    volume, _ = series_volume(found.volume, "1.2")
+    assert reads == {str(path): 1 for path in found.series.files}
+    assert volume.shape == phantom.image_hu.shape
+    reads.clear()
+    CTReader().get_data((tmp_path / "study",))
+    assert reads == {str(path): 1 for path in found.series.files}
 
 
 def test_what_is_no_axial_chest_ct_is_left_out_and_says_why(phantom, tmp_path):

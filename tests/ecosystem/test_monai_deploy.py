@@ -18,9 +18,9 @@ import pytest
 import torch
 from custom_components import ResidualAttentionUNet, __version__
 from custom_components.dicom.identifiers import substitute_uid
-from custom_components.dicom.series import check_dicom_series
+from custom_components.images.ct_reader import CTReader
 from custom_components.phantom import make_scan, make_volume, write_dicom, write_localizer
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, run
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sr import _concepts_dict
@@ -482,38 +482,53 @@ def study(tmp_path) -> Path:
     return write_study(tmp_path / "study", "seg")
 
 
-def test_a_series_is_gathered_from_all_folders_without_the_names_of_the_input(module, study, tmp_path):
+def test_a_series_is_gathered_from_all_folders_under_its_uid(module, study):
     files = sorted((study / "series").glob("*.dcm"))
     files[0].rename(study / "Doe.dcm")
     (study / "notes.txt").write_text("no DICOM")
     uid = str(dcmread(files[1]).SeriesInstanceUID)
-    (tmp_path / "links").mkdir()
-    folder = module("series_files").link_series(study, uid, tmp_path / "links")
-    assert folder.name == uid
-    assert len(list(folder.iterdir())) == 18
-    for link in folder.iterdir():
-        assert dcmread(link).SOPInstanceUID == link.stem
+    case = module("series_files").series_case(study, uid)
+    assert (case["case_id"], case["image"][0]) == (uid, uid)
+    assert sorted(case["image"][1:]) == sorted(map(str, [study / "Doe.dcm", *files[1:]]))
+    assert not [path for path in study.rglob("*") if path.is_symlink()]
 
 
 def test_a_series_in_a_linked_folder_is_found(module, study, tmp_path):
     (study / "series").rename(tmp_path / "elsewhere")
     (study / "series").symlink_to(tmp_path / "elsewhere")
     uid = str(dcmread(next((study / "series").glob("*.dcm"))).SeriesInstanceUID)
-    assert len(list(module("series_files").link_series(study, uid, tmp_path).iterdir())) == 18
+    assert len(module("series_files").series_case(study, uid)["image"]) == 1 + 18
 
 
 @pytest.mark.parametrize(("uid", "name"), [("1.5", "1.5"), ("../0b5f3a9e", None)])
-def test_a_series_with_wrong_identifiers_and_a_copy_is_read_as_it_is(module, study, tmp_path, uid, name):
-    """Its images share one SOPInstanceUID; the folder of the links has a name that is a UID."""
-    before = check_dicom_series(study / "series").shape
+def test_a_series_with_wrong_identifiers_and_a_copy_is_read_as_it_is(module, study, uid, name):
+    """Its images share one SOPInstanceUID; the case has a name that is a UID."""
+    before = CTReader().get_data((study / "series",))[0]
     for path in (study / "series").glob("*.dcm"):
         image = dcmread(path)
         image.SeriesInstanceUID, image.SOPInstanceUID = uid, "1.6"
         image.save_as(path)
     shutil.copyfile(path, study / "copy.dcm")
-    folder = module("series_files").link_series(study, uid, tmp_path)
-    assert folder == tmp_path / (name or substitute_uid("SeriesInstanceUID", uid))
-    assert check_dicom_series(folder).shape == before
+    case = module("series_files").series_case(study, uid)
+    assert case["case_id"] == (name or substitute_uid("SeriesInstanceUID", uid))
+    reader = CTReader()
+    np.testing.assert_array_equal(reader.get_data(reader.read(case["image"]))[0], before)
+
+
+@pytest.mark.parametrize("kind", ["seg", "cap"])
+def test_the_bundle_makes_of_the_listed_files_what_it_makes_of_their_folder(module, small_bundle, tmp_path, kind):
+    """In a folder whose name has characters of MONAI's config language."""
+    study, bundle = write_study(tmp_path / "a#b @c", kind), small_bundle(kind)
+    files = module("series_files")
+    case = files.series_case(study, str(dcmread(next((study / "series").glob("*.dcm"))).SeriesInstanceUID))
+    config = str(bundle / "configs" / "inference.json")
+    places = {"bundle_root": str(bundle), "output_dir": str(tmp_path / "out"), "logging_file": False}
+    run(run_id="run", config_file=config, **places, **{"dataset#data": files.as_expression([case])})
+    postfix = f"{TEXTS[kind][0]}.nii.gz"
+    found = nib.load(tmp_path / "out" / case["case_id"] / f"{case['case_id']}{postfix}")
+    own = bundle_result(bundle, study / "series", tmp_path)
+    np.testing.assert_array_equal(np.asarray(found.dataobj), own.label)
+    np.testing.assert_array_equal(found.affine, own.affine)
 
 
 def test_headers_are_completed_with_empty_values_and_nothing_else(module):

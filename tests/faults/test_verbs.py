@@ -41,7 +41,9 @@ def runs(tmp_path):
         (("phantom_slices", "out", "--num_slices", "0"), "num_slices is 0. Expected a whole number, 1 or more."),
         (("diagnose", "nowhere", "out"), "nowhere does not exist. Expected a NIfTI file"),
         (("study", "covid_cap_bundle", "nowhere", "out"), "nowhere does not exist"),
-        (("score_table", "nowhere.json"), "nowhere.json"),
+        (("score_table", "nowhere.json"), "nowhere.json does not exist. Give the summary.json that `evaluating` wrote"),
+        (("score_table", "."), ". is a folder. Give the summary.json that `evaluating` wrote into its output_dir."),
+        (("diagnosis_table", "nowhere.json"), "nowhere.json does not exist. Give the summary.json"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

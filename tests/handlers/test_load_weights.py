@@ -3,10 +3,18 @@ import re
 import pytest
 import torch
 from custom_components.handlers.load_weights import LoadWeights, read_state_dict
+from custom_components.handlers.model_card_writer import ModelCardWriter
 from custom_components.networks.attention_resnet import AttentionResNet
 from custom_components.networks.dual_sampling import DualSamplingNet
 from custom_components.networks.residual_attention_unet import ResidualAttentionUNet
-from custom_components.weights.model_card import TrainedWith, write_card
+from custom_components.networks.vbnet import VBNet
+from custom_components.weights.model_card import (
+    TrainedWith,
+    network_arguments,
+    network_as_trained,
+    read_card,
+    write_card,
+)
 from ignite.engine import Engine
 
 
@@ -93,6 +101,7 @@ SMALL = {"layers": [1, 1, 1, 1], "block_inplanes": [2, 3, 4, 5]}
     ("kind", "small", "trained", "built", "message"),
     [
         (AttentionResNet, SMALL, {"no_max_pool": True}, {}, "--network_def#no_max_pool is False (trained with True)"),
+        (AttentionResNet, SMALL, {"layer4_stride": 2}, {}, "--network_def#layer4_stride is 1 (trained with 2)"),
         (
             ResidualAttentionUNet,
             {"features": [8, 16]},
@@ -109,6 +118,18 @@ def test_other_arguments_with_the_same_shapes_are_an_error(tmp_path, kind, small
     with pytest.raises(ValueError, match=rf"computes something else. {re.escape(message)}. Leave it out, or give"):
         LoadWeights(path, kind(**small, **built))()
     LoadWeights(path, kind(**small, **trained))()
+
+
+def test_the_arguments_of_vbnet_are_in_the_card_and_say_why_its_weights_do_not_fit(tmp_path):
+    small = {"features": (2, 4, 8), "convolutions": (1, 1)}
+    before = VBNet(**small, norm="batch")
+    path = saved(before.state_dict(), tmp_path)
+    card = ModelCardWriter({}, before)
+    card.write(path)
+    assert network_arguments(read_card(path)) == before.definition
+    with pytest.raises(ValueError, match=r"--network_def#norm is instance \(trained with batch\)\. Leave it out"):
+        LoadWeights(path, VBNet(**small))()
+    LoadWeights(path, network_as_trained(VBNet, TrainedWith(path)))()
 
 
 def test_an_argument_without_effect_is_not_compared(tmp_path):

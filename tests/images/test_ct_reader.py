@@ -4,10 +4,12 @@ import shutil
 import struct
 import zlib
 from contextlib import suppress
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from custom_components.images.case_id import case_id
 from custom_components.images.ct_reader import CTReader, LabelReader, case_name, image_header
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -254,9 +256,28 @@ def test_a_missing_file_and_an_unknown_kind_are_named(tmp_path):
         load(tmp_path / "012.mha")
 
 
-def test_several_files_for_one_case_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="Got 2 files for one case"):
-        LoadImaged(keys="image", reader=CTReader())({"image": ["a.png", "b.png"]})
+def test_a_name_and_the_files_of_a_series_are_read_as_its_folder(tmp_path, hu, write_series):
+    folder = write_series(hu)
+    expected = load(folder)
+    scattered = []
+    for number, path in enumerate(sorted(folder.iterdir())):
+        (tmp_path / str(number)).mkdir()
+        scattered.append(str(path.rename(tmp_path / str(number) / "Doe_Jane.dcm")))
+    found = LoadImaged(keys="image", reader=CTReader(), ensure_channel_first=True)({"image": ["1.2.3", *scattered]})
+
+    np.testing.assert_array_equal(found["image"], expected)
+    assert case_id(found) == "1.2.3"
+
+
+def test_files_that_are_no_series_are_refused_without_their_names(tmp_path, hu, write_series):
+    files = sorted(write_series(hu).iterdir())
+    with pytest.raises(ValueError, match=r"Case 1\.2: slice spacing is uneven at 1 places, first between [\d.]+ \("):
+        CTReader().get_data((Path("1.2"), *files[:2], *files[3:]))
+    (tmp_path / "Doe.png").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"Case 1\.2: 1 of 2 files are truncated or not DICOM files"):
+        CTReader().get_data((Path("1.2"), files[0], tmp_path / "Doe.png"))
+    with pytest.raises(ValueError, match=r"Case a: the label has 2 files"):
+        LabelReader().get_data((tmp_path / "a.png", tmp_path / "b.png"))
 
 
 @pytest.mark.parametrize("window_hu", [(150, -1350), (0, 0), (float("nan"), 0)])

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from custom_components.metrics.lesion_scores import _count, dice
 from custom_components.metrics.mask_scores import mask_scores
 from scipy import ndimage
 
@@ -52,9 +53,13 @@ def test_what_is_in_neither_has_no_score():
     assert scores["surface_dice_infection"] is None
 
 
-def test_what_is_predicted_in_vain_has_a_surface_dice_of_zero_and_no_dice():
-    scores = mask_scores(labels(LUNG, LESION), labels(LUNG), SPACING_MM, TOLERANCE_MM)
-    assert (scores["dice_infection"], scores["surface_dice_infection"]) == (None, 0.0)
+@pytest.mark.parametrize("predicted", [True, False], ids=["in vain", "missed"])
+def test_what_is_in_only_one_scores_zero_as_the_lesions_do(predicted):
+    one, other = labels(LUNG, LESION), labels(LUNG)
+    scores = mask_scores(*((one, other) if predicted else (other, one)), SPACING_MM, TOLERANCE_MM)
+    assert (scores["dice_infection"], scores["surface_dice_infection"]) == (0.0, 0.0)
+    counts = _count(*((mask == 2).long() for mask in ((one, other) if predicted else (other, one))))
+    assert dice(counts)[1] == scores["dice_infection"]
     assert list(scores)[4:] == ["dice_infection", "surface_dice_infection", "ml_infection_true", "ml_infection_pred"]
 
 

@@ -70,7 +70,7 @@ def test_another_file_is_refused_with_the_remedy(tmp_path, table, text):
     path = tmp_path / "summary.json"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(ValueError, match="Run `evaluating` first"):
+    with pytest.raises(ValueError, match="`evaluating`"):
         table(path)
 
 

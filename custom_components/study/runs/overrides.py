@@ -3,15 +3,14 @@
 import copy
 import functools
 import inspect
-import json
 import pydoc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from custom_components.command_line.typed_words import did_you_mean
+from custom_components.command_line.used_entries import normal, used_entries
 from monai.bundle import ConfigComponent, ConfigParser
-from monai.bundle.reference_resolver import ReferenceResolver
 from monai.utils import ensure_tuple
 
 # Values that the study sets in each run, or that the configs set themselves.
@@ -80,29 +79,8 @@ def overrides_for(overrides: Mapping[str, Any], config_paths: Sequence[str], ver
         selected only if the component of this run has it.
     """
     overlays = [path for path in config_paths if Path(path).parent.name in OVERLAYS]
-    decided = {_normal(key) for path in overlays for key in _read(ConfigParser.load_config_file, path)}
-    return {key: overrides[key] for key in _used(overrides, config_paths, verb) if _normal(key) not in decided}
-
-
-def used_entries(content: Mapping[str, Any], verb: str) -> set[str]:
-    """Find the entries of a config that a run uses, by following references.
-
-    Args:
-        content: unparsed config content.
-        verb: config id to run.
-
-    Example:
-        >>> sorted(used_entries({"epochs": 20, "seed": 0, "scored": {"by": "@seed"}, "run": ["$@scored"]}, "run"))
-        ['run', 'scored', 'seed']
-    """
-    parser = ConfigParser(json.loads(json.dumps(content, default=str).replace('"%', '"@')))  # macros are references too
-    used, asked = set(), [verb, "initialize"]
-    while asked:
-        id_ = asked.pop()
-        if id_ not in used and id_ in parser:
-            used.add(id_)
-            asked += ReferenceResolver.find_refs_in_config(parser[id_], id=id_)
-    return {_top(id_) for id_ in used}
+    decided = {normal(key) for path in overlays for key in _read(ConfigParser.load_config_file, path)}
+    return {key: overrides[key] for key in _used(overrides, config_paths, verb) if normal(key) not in decided}
 
 
 def knobs(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +95,7 @@ def knobs(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _used(overrides: Mapping[str, Any], config_paths: Sequence[str], verb: str) -> list[str]:
     content = _loaded(config_paths)
-    used = used_entries(content, verb) - set(PLACES)
+    used = {_top(id_) for id_ in used_entries(content, verb)} - set(PLACES)
     return [key for key in overrides if _top(key) in used and _is_argument(content, key)]
 
 
@@ -129,7 +107,7 @@ def _plain(value: Any) -> bool:
 
 def _is_argument(content: Any, key: str) -> bool:
     """Whether the component that an id belongs to has this argument; True if that cannot be known."""
-    *places, name = _normal(key).split("::")
+    *places, name = normal(key).split("::")
     for place in places:
         content = content.get(place) if isinstance(content, Mapping) else None
     if not isinstance(content, Mapping) or "_target_" not in content or name.startswith("_"):
@@ -151,11 +129,7 @@ def _arguments(component: Mapping[str, Any]) -> set[str]:
 
 
 def _top(key: str) -> str:
-    return _normal(key).split("::")[0]
-
-
-def _normal(key: str) -> str:
-    return key.lstrip("+").replace("#", "::")
+    return normal(key).split("::")[0]
 
 
 def _loaded(config_paths: Sequence[str]) -> dict[str, Any]:

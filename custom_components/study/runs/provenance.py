@@ -11,9 +11,10 @@ from typing import Any
 
 import custom_components
 import torch
+from custom_components.command_line.used_entries import used_entries
 from custom_components.files.digest import file_digest
 from custom_components.study.runs.fingerprints import DataFingerprint
-from custom_components.study.runs.overrides import PLACES, config_content, knobs, used_entries
+from custom_components.study.runs.overrides import PLACES, config_content, knobs
 from custom_components.study.runs.run import Run
 from custom_components.study.runs.runner import Outcome
 

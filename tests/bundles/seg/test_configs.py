@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
+from custom_components.transforms.small_lesions import SMALLEST
 from custom_components.weights.model_card import network_arguments, read_card
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
@@ -154,7 +155,16 @@ def test_inference_has_the_network_and_the_numbers_of_the_weights_that_come_with
     assert {name: as_without_card(inference[name]) for name in card["settings"]} == card["settings"]
 
 
-OF_THE_WEIGHTS = {"body_crop": True, "within_lungs": True, "smallest_lesion": 0.0004}
+OF_THE_WEIGHTS = {"body_crop": True, "within_lungs": True, "smallest_lesion": SMALLEST}
+
+
+def test_the_smallest_lesion_is_one_number(tmp_path):
+    recipe, bare = parser_of("train.yaml", "body_and_lungs.yaml"), parser_of("inference.json")
+    bare["ckpt_path"] = str(tmp_path / "no_card.pt")
+    found = [parser.get_parsed_content("smallest_lesion") for parser in (recipe, bare)]
+    assert found == [SMALLEST] * 2
+    for file in (*(BUNDLE.folder / "configs").rglob("*.yaml"), BUNDLE.folder / "configs" / "inference.json"):
+        assert str(SMALLEST) not in file.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("knobs", [{}, {"within_lungs": False}, {"body_crop": False, "smallest_lesion": 0.01}])
