@@ -32,6 +32,9 @@ SEGMENT = {"spacing_mm": "[7, 7, 12]", "patch_size": "[32, 32, 16]"}
 VBNET = {"features": "[4, 8]", "convolutions": "[1]", "bottleneck_from": "8"}
 """Those of VB-Net."""
 
+SCANS = {"--shape": "[56, 56, 24]", "--spacing_mm": "[6.7, 6.7, 11.7]"}
+"""Phantoms, small, but not too coarse for the lungs."""
+
 TRAINING = {SEG: {**SHORT, **FOLD, "--draws_per_image": "1"}, CAP: {**SHORT, "--batch_size": "4", "--fold": "0"}}
 EVALUATION = {SEG: FOLD, CAP: {"--num_workers": "0", "--fold": "0"}}
 CONVERTERS = (
@@ -209,7 +212,7 @@ def test_a_command_of_the_package_in_the_readmes_runs_as_written(bundle, line, r
         words = [str(root / CAP / "data") if word == "/path/to/data" else word for word in words]
     elif words[0] == "phantom_scans":
         here = [str(tmp_path / "new") if word.startswith("/path/to/") else word for word in words]
-        words = with_options(here, {"--num_scans": "4", "--num_folds": "2"})
+        words = with_options(here, {"--num_scans": "4", "--num_folds": "2", **SCANS})
     elif words[0] == "diagnose":
         phantom.write_dicom(phantom.make_volume(shape=(64, 64, 30), spacing_mm=(5.9, 5.9, 9.5)), tmp_path / "study")
         here = {"/path/to/results": str(tmp_path / "out")}
@@ -248,7 +251,7 @@ def test_the_make_verbs_of_the_readme_exist_and_bare_make_lists_them():
 
 
 def test_the_demo_runs_from_phantom_to_report(tmp_path, capsys):
-    """The commands of the recipe, on few scans and for one epoch, within this process."""
+    """The commands of the recipe, on few small scans and for one epoch, within this process."""
     for bundle in (SEG, CAP):
         (tmp_path / bundle).symlink_to(ROOT / bundle)
     small = ["DEMO_SLICES=20", "DEMO_EPOCHS=1", "DEMO_SCANS=16", "DEMO_SCAN_EPOCHS=1"]
@@ -258,9 +261,12 @@ def test_the_demo_runs_from_phantom_to_report(tmp_path, capsys):
     lines = [line for line in shown.replace("\\\n", " ").splitlines() if not re.match(r"echo |rm -rf demo$", line)]
     assert len(lines) == 13
     for line in lines:
-        python, option, module, *words = shlex.split(line)
+        python, option, module, verb, *words = shlex.split(line)
         assert (python, option) == ("bin/python", "-m")
-        run_module(module, words, tmp_path)
+        options = {"phantom_scans": SCANS, "phantom_dicom": SCANS}.get(verb, {})
+        if "training" in words:
+            options = NETWORK[SEG] if SEG in words else {**NETWORK[CAP], "--norm_batches": "2"}
+        run_module(module, [verb, *with_options(words, options)], tmp_path)
     printed = capsys.readouterr().out
     assert "| pleural effusion |" in printed
     assert "| all | ensemble |" in printed
