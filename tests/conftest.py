@@ -35,7 +35,7 @@ def _same_random_numbers():
 
 
 @pytest.fixture(autouse=True)
-def _ctrl_c_is_heard():
+def _ctrl_c_is_not_ignored():
     """A program that was started in the background may ignore it, and so do those that it starts."""
     earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield

@@ -5,21 +5,15 @@ import custom_components
 import pytest
 
 HEAVY = ("torch", "monai", "numpy", "pydicom")
+LOOK = f"print(*[name for name in {HEAVY} if name in sys.modules])"
 
 
-def imported_after(code: str) -> set[str]:
-    """Which of the heavy packages a new interpreter has imported after some lines."""
-    look = f"; import sys; print(*[name for name in {HEAVY} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code + look], capture_output=True, encoding="utf-8", check=True)
-    return set(done.stdout.splitlines()[-1].split())
-
-
-def test_the_package_alone_imports_no_heavy_library():
-    assert imported_after("import custom_components; print(custom_components.__version__)") == set()
-
-
-def test_a_name_is_imported_when_it_is_asked_for():
-    assert "torch" in imported_after("from custom_components import VBNet")
+def test_heavy_libraries_are_imported_with_the_first_name_that_needs_them():
+    code = f"import sys, custom_components; custom_components.__version__; {LOOK}; custom_components.VBNet; {LOOK}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    at_first, then = done.stdout.splitlines()
+    assert at_first == ""
+    assert "torch" in then.split()
 
 
 @pytest.mark.parametrize("name", custom_components.__all__)

@@ -1,4 +1,4 @@
-"""Files changed at random places: the readers know nothing but ValueError, with a message, and a queue goes on."""
+"""Files changed at random places: the readers raise nothing but ValueError, with a message, and a queue continues."""
 
 import random
 import shutil
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydicom import config, dcmread, dcmwrite
 from pydicom.datadict import keyword_for_tag
 
-from tests.bad_input.test_dicom import HU, files, slices
-from tests.bad_input.test_dicom import save as save_series
+from tests.bad_input.broken_series import HU, files, slices
+from tests.bad_input.broken_series import save as save_series
 from tests.written_images import ct_image
 
 MUTATIONS = settings(
@@ -158,7 +158,7 @@ def replace_value(image, tag: str, value: str | None) -> None:
         image.add_new(tag, "LO", value)
 
 
-def test_a_queue_of_such_studies_goes_on_to_the_rest(series, tmp_path):
+def test_a_queue_of_such_studies_continues_with_the_rest(series, tmp_path):
     generator = random.Random(0)
     for number in range(12):
         study = tmp_path / "studies" / f"{number:02d}"

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.bad_input.data_sets import cap_data, chest, save, seg_data
-from tests.bad_input.row import TAKEN, Row
-from tests.bad_input.test_files import CAP_TRAIN, TRAIN, Make, in_cases, no_archive, runs
+from tests.bad_input.row import Input, Make, rows_of
+from tests.bad_input.test_files import in_cases, no_archive, runs
 from tests.bad_input.test_images import in_lungs
 
 TABLE = "case_id,label\nbad,covid\ncovid_1,covid\ncovid_2,covid\ncap_0,cap\ncap_1,cap\n"
@@ -132,13 +132,6 @@ def holds(value: int) -> Callable[[Any], bool]:
     return lambda item: bool((item["label"] == value).all())
 
 
-VALUE = "Case bad: label has value "
-FOLD = "Expected a whole number, 0 or more"
-BUILD = "Create the datalist with: python -m custom_components build_datalist"
-CLASSES = "Expected 'covid' (COVID-19) or 'cap' (community-acquired pneumonia)"
-RATIO = "Case bad: infection ratio is "
-
-
 def mirrored_volumes(folder: Path) -> Path:
     """One volume of Zenodo 3757476 whose masks are upside down."""
     names = {"image": "COVID-19-CT-Seg_20cases", "lung": "Lung_Mask", "infection": "Infection_Mask"}
@@ -149,235 +142,49 @@ def mirrored_volumes(folder: Path) -> Path:
     return folder
 
 
-ROWS = [
-    Row(
-        "unknown_value",
-        "a value that is not a class",
-        TRAIN,
-        f"{VALUE}7 at 3 pixels. Expected 0 (background), 1 (ground glass), ",
-        mask(seven),
-    ),
-    Row(
-        "fractions",
-        "fractions, from a resampled mask",
-        TRAIN,
-        f"{VALUE}0.5 at 18 pixels. Expected 0 (background), ",
-        mask(lambda a: a * np.float32(0.5)),
-    ),
-    Row("negative", "a negative value", TRAIN, f"{VALUE}-1 at 18 pixels. ", mask(lambda a: -a.astype(np.int16))),
-    Row("empty_mask", "an empty mask", TRAIN, f"{TAKEN}a slice without lesions", mask(lambda a: a * 0), holds(0)),
-    Row(
-        "all_ignored",
-        "a mask with only 255",
-        TRAIN,
-        f"{TAKEN}loss and scores ignore these pixels",
-        mask(lambda a: a * 0 + 255),
-        holds(255),
-    ),
-    Row(
-        "all_0_255",
-        "all masks have only 0 and 255",
-        "seg: start of a training, evaluation",
-        "No label map has a lesion class, and 2 contain 255, the ignored value: bad, good. Expected 1 (ground",
-        every_mask(lambda a: a * 255),
-    ),
-    Row(
-        "no_lesions",
-        "no lesion in any mask",
-        "seg: start of a training, evaluation",
-        "None of the 2 training cases has a lesion (1 (ground glass), 2 (consolidation), 3 (pleural effusion)) in its",
-        every_mask(lambda a: a * 0),
-    ),
-    Row(
-        "image_as_mask",
-        "image and mask exchanged",
-        TRAIN,
-        f"{VALUE}-1000 at 432 pixels (and 3 more such values). Expected",
-        exchanged(seg_data, "images", "masks"),
-    ),
-    Row(
-        "masks_exchanged",
-        "lung and infection mask exchanged",
-        CAP_TRAIN,
-        "Case bad: 94.6 % of the infection (318 of 336 voxels) lies outside the lung mask. ",
-        exchanged(cap_data, "lungs", "infections"),
-    ),
-    Row(
-        "masks_0_255",
-        "lung and infection mask of 0 and 255",
-        CAP_TRAIN,
-        f"{TAKEN}as 0 and 1",
-        cap_masks(lambda a: a * 255),
-        in_lungs,
-    ),
-    Row(
-        "masks_0_1_255",
-        "an infection mask of 0, 1 and 255",
-        CAP_TRAIN,
-        "Case bad: infection has 17 voxels that are neither 0 nor 1 (255). Expected a mask of 0 and 1: binarise it, ",
-        cap_masks(ignored_beside, "infection"),
-    ),
-    Row(
-        "image_as_lung",
-        "image and lung mask exchanged",
-        CAP_TRAIN,
-        "Case bad: lung has 1,512 voxels that are neither 0 nor 1 "
-        "(-1000, -850, -400 and 1 more). Expected a mask of 0 and 1: ",
-        exchanged(cap_data, "images", "lungs"),
-    ),
-    Row(
-        "published_fraction",
-        "a published mask with a fractional value",
-        "convert_medseg",
-        "tr_mask.nii.gz has 0.5 in slice 3, 1 such "
-        "pixels in all. Expected 0, 1, 2, 3, 255. Check that it is the mask file.",
-        stack(0.5),
-    ),
-    Row(
-        "published_mirrored",
-        "masks mirrored relative to their image",
-        "convert_covid20_volumes",
-        "Case coronacases_001: 71% of lung_mask is aerated lung, 100% when it is mirrored along axis 2. Expected a ",
-        mirrored_volumes,
-    ),
-    Row("label_unknown", "`flu` as label", CAP_TRAIN, f"Case bad: label is 'flu'. {CLASSES}", in_cases(label="flu")),
-    Row("label_number", "`1` as label", CAP_TRAIN, f"Case bad: label is 1. {CLASSES}", in_cases(label=1)),
-    Row("label_missing", "no label", CAP_TRAIN, f"Case bad: has no 'label'. {BUILD}", without("label")),
-    Row(
-        "label_upper_case",
-        "` COVID ` as label",
-        CAP_TRAIN,
-        f"{TAKEN}`covid`",
-        in_cases(label=" COVID "),
-        lambda item: item["label"] == 1,
-    ),
-    Row(
-        "fold_of_one_class",
-        "a fold with one class only",
-        "cap: fold",
-        "Fold 1 validates 1 COVID-19 and 0 CAP scans: AUC is undefined. Rebuild the datalist with fewer folds",
-        relisted(one_class),
-    ),
-    Row(
-        "patient_in_two_folds",
-        "a patient in two folds",
-        CAP_TRAIN,
-        "2 cases of one patient are in different folds: bad in 0, covid_1 in 1. Give all scans of a patient one fold",
-        in_cases(patient_id="covid_1"),
-    ),
-    Row("fold_missing", "no fold", CAP_TRAIN, f"Case bad: has no 'fold'. {BUILD}", without("fold")),
-    Row("fold_negative", "-1 as fold", CAP_TRAIN, f"Case bad: fold is -1. {FOLD}", in_cases(fold=-1)),
-    Row("fold_fraction", "1.5 as fold", CAP_TRAIN, f"Case bad: fold is 1.5. {FOLD}", in_cases(fold=1.5)),
-    Row("fold_huge", "10 to the power of 400 as fold", CAP_TRAIN, "Case bad: fold is 1000", in_cases(fold=10**400)),
-    Row(
-        "ratio_above_1",
-        "1.2 as infection ratio",
-        CAP_TRAIN,
-        f"{RATIO}1.2. Expected infection volume / lung volume, 0 to 1. ",
-        in_cases(ratio=1.2),
-    ),
-    Row(
-        "ratio_huge",
-        "10 to the power of 400 as infection ratio",
-        CAP_TRAIN,
-        f"{RATIO}100000000000",
-        in_cases(ratio=10**400),
-    ),
-    Row(
-        "ratio_text",
-        '`"0.1"` as infection ratio',
-        CAP_TRAIN,
-        "Case bad: ratio is '0.1'. Expected infection volume / lung volume, a number from 0 to 1",
-        in_cases(ratio="0.1"),
-    ),
-    Row(
-        "ratio_of_no_masks",
-        "a ratio that does not match the masks",
-        "check_datalist",
-        "Case bad: ratio is 0.0200 but that of the masks is 0.0536. Expected at most 0.0001 between them. "
-        "Correct it, or rebuild the datalist",
-        in_cases(ratio=0.02),
-    ),
-    Row(
-        "group_contradicts",
-        "a size group that does not match the ratio",
-        CAP_TRAIN,
-        "Case bad: group is 'cap_small' but covid of ratio 0.05 is covid_large. Correct one of them",
-        in_cases(group="cap_small"),
-    ),
-    Row(
-        "table_semicolons",
-        "a table with semicolons",
-        "build_datalist",
-        "Table … has the columns a;b. Expected case_id and label, each column once, separated by commas.",
-        table("a;b\n1;2\n"),
-    ),
-    Row(
-        "table_utf_16",
-        "a table in UTF-16",
-        "build_datalist",
-        "Table … cannot be read: 'utf-8' codec can't decode",
-        table(TABLE, "utf-16"),
-    ),
-    Row(
-        "table_label",
-        "`flu` in a table",
-        "build_datalist",
-        f"row 6 of labels.csv (cap_2): label is 'flu'. {CLASSES}",
-        table(TABLE + "cap_2,flu\n"),
-    ),
-    Row(
-        "table_lacks_scan",
-        "a scan without a row in the table",
-        "build_datalist",
-        "1 in images/ without a row in labels.csv: cap_2",
-        table(TABLE),
-    ),
-    Row(
-        "table_fold_digits",
-        "a fold of 5,000 digits",
-        "build_datalist",
-        "row 1 of labels.csv (bad): fold is '9999",
-        table("case_id,label,fold\nbad,covid," + "9" * 5000 + "\n"),
-    ),
-    Row(
-        "table_way_out",
-        "`../../x.nii` in a table",
-        "build_datalist",
-        "row 1 of labels.csv (bad): path ../../x.nii is outside the datalist's folder. ",
-        table("case_id,label,image\nbad,covid,../../x.nii\n"),
-    ),
-    Row(
-        "greys_infinite",
-        "an infinite intensity",
-        "convert_jpg",
-        "Image bad.jpg: air_grey is -inf and fat_grey 3.0. Expected air darker",
-        greys("bad,-inf,3\n"),
-    ),
-    Row(
-        "greys_long",
-        "a value of 200,000 letters in a table",
-        "convert_jpg",
-        "Table … cannot be read: ",
-        greys("x" * 200_000 + ",2,3\n"),
-    ),
-    Row(
-        "runs_long",
-        "the same",
-        "convert_covid20_slices",
-        "Table … cannot be read: field larger than field limit (131072). Expected a CSV in UTF-8.",
-        runs(no_archive, "name\n" + "x" * 200_000 + "\n"),
-    ),
-    Row(
-        "runs_columns",
-        "more values in a row than columns",
-        "convert_covid20_slices",
-        "Table … has the columns ['name']. Expected name, patient_id, slice_mm, rows_to",
-        runs(no_archive, "name\nvolume_0007,1.5\n"),
-    ),
-]
+INPUTS: dict[str, Input] = {
+    "unknown_value": mask(seven),
+    "fractions": mask(lambda a: a * np.float32(0.5)),
+    "negative": mask(lambda a: -a.astype(np.int16)),
+    "empty_mask": (mask(lambda a: a * 0), holds(0)),
+    "all_ignored": (mask(lambda a: a * 0 + 255), holds(255)),
+    "all_0_255": every_mask(lambda a: a * 255),
+    "no_lesions": every_mask(lambda a: a * 0),
+    "image_as_mask": exchanged(seg_data, "images", "masks"),
+    "masks_exchanged": exchanged(cap_data, "lungs", "infections"),
+    "masks_0_255": (cap_masks(lambda a: a * 255), in_lungs),
+    "masks_0_1_255": cap_masks(ignored_beside, "infection"),
+    "image_as_lung": exchanged(cap_data, "images", "lungs"),
+    "published_fraction": stack(0.5),
+    "published_mirrored": mirrored_volumes,
+    "label_unknown": in_cases(label="flu"),
+    "label_number": in_cases(label=1),
+    "label_missing": without("label"),
+    "label_upper_case": (in_cases(label=" COVID "), lambda item: item["label"] == 1),
+    "fold_of_one_class": relisted(one_class),
+    "patient_in_two_folds": in_cases(patient_id="covid_1"),
+    "fold_missing": without("fold"),
+    "fold_negative": in_cases(fold=-1),
+    "fold_fraction": in_cases(fold=1.5),
+    "fold_huge": in_cases(fold=10**400),
+    "ratio_above_1": in_cases(ratio=1.2),
+    "ratio_huge": in_cases(ratio=10**400),
+    "ratio_text": in_cases(ratio="0.1"),
+    "ratio_of_no_masks": in_cases(ratio=0.02),
+    "group_contradicts": in_cases(group="cap_small"),
+    "table_semicolons": table("a;b\n1;2\n"),
+    "table_utf_16": table(TABLE, "utf-16"),
+    "table_label": table(TABLE + "cap_2,flu\n"),
+    "table_lacks_scan": table(TABLE),
+    "table_fold_digits": table("case_id,label,fold\nbad,covid," + "9" * 5000 + "\n"),
+    "table_way_out": table("case_id,label,image\nbad,covid,../../x.nii\n"),
+    "greys_infinite": greys("bad,-inf,3\n"),
+    "greys_long": greys("x" * 200_000 + ",2,3\n"),
+    "runs_long": runs(no_archive, "name\n" + "x" * 200_000 + "\n"),
+    "runs_columns": runs(no_archive, "name\nvolume_0007,1.5\n"),
+}
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", rows_of("Labels"), ids=lambda row: row.name)
 def test_labels(row, tmp_path, caplog):
-    row.try_out(tmp_path, caplog)
+    row.check(INPUTS[row.name], tmp_path, caplog)

@@ -1,38 +1,18 @@
-"""docs/bad_input.md and these tests hold the same rows."""
-
-import re
-from collections import Counter
-from pathlib import Path
+"""docs/bad_input.md has a row for each input of these tests, and no others."""
 
 import pytest
 
 from tests.bad_input import test_files, test_images, test_labels
 from tests.bad_input.places import PLACES
+from tests.bad_input.row import rows_of, section_of
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "bad_input.md"
-LEVELS = {"Files and lists": test_files.ROWS, "Images": test_images.ROWS, "Labels": test_labels.ROWS}
-TEST_OF = {"Files and lists": "test_files", "Images": "test_images", "Labels": "test_labels"}
-
-
-def table_of(level: str) -> list[str]:
-    """The table's lines below a heading, without its head."""
-    section = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.M)
-    [own] = [text for text in section if text.startswith(f"{level}\n")]
-    return [line for line in own.splitlines() if line.startswith("|")][2:]
+SECTIONS = {"Files and lists": test_files, "Images": test_images, "Labels": test_labels}
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_the_page_has_the_rows_of_the_tests(level):
-    assert table_of(level) == [row.line for row in LEVELS[level]]
-
-
-@pytest.mark.parametrize("level", LEVELS)
-def test_the_page_names_the_test(level):
-    text = PAGE.read_text(encoding="utf-8")
-    assert f"`tests/bad_input/{TEST_OF[level]}.py`" in text
-
-
-def test_a_row_is_told_once_and_met_somewhere():
-    for rows in LEVELS.values():
-        assert not [name for name, count in Counter(row.name for row in rows).items() if count > 1]
-        assert {row.met for row in rows} <= PLACES.keys()
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_the_page_has_a_row_for_each_input(heading):
+    rows, module = rows_of(heading), SECTIONS[heading]
+    assert [row.name for row in rows] == list(module.INPUTS)
+    assert {row.met for row in rows} <= PLACES.keys()
+    assert all(len(row.message) > len("accepted: ") for row in rows)
+    assert f"`{module.__name__.replace('.', '/')}.py`" in section_of(heading)

@@ -161,6 +161,17 @@ def knobs_of(config: Path) -> set[str]:
     return {line.split(":")[0] for line in header.splitlines() if line[:1].isalpha()}
 
 
+def training_handler(get: Callable[[str], Any], name: str) -> Any:
+    """The training's handler of a class; None when it is disabled."""
+    return next((handler for handler in get("train#handlers") if class_name(handler) == name), None)
+
+
+def wrong_knobs(knobs: dict[str, tuple[Any, Callable[..., Any], Any]], get: Callable[[str], Any]) -> dict[str, Any]:
+    """What is found of each knob that does not arrive where it should."""
+    found = {knob: (look(get), expected) for knob, (_, look, expected) in knobs.items()}
+    return {knob: value for knob, (value, expected) in found.items() if value != expected}
+
+
 def class_name(thing: Any) -> str:
     return type(thing).__name__
 

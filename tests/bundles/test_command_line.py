@@ -1,92 +1,70 @@
-"""The real command lines of both bundles, each a process of its own: what is shown of a start and of an error."""
+"""The real command lines of both bundles, each a process of its own: how a start and an error look."""
 
 import re
 
 import numpy as np
 import pytest
-from custom_components.phantom import make_volume, write_dicom, write_slice_dataset
 from PIL import Image
 
-from tests.bundles.cap.conftest import BUNDLE as CAP
-from tests.bundles.conftest import TORCHRUN
-from tests.bundles.seg.conftest import BUNDLE as SEG
+from tests.bundles.small_runs import SUBJECTS
 
-BUNDLES = {"seg": SEG, "cap": CAP}
-PLACES = {
-    "dataset_dir": ("nowhere/2020.10", "Data set {} does not exist. Check dataset_dir."),
-    "output_dir": ("file/1e3", "Output folder {} cannot be written to (Not a directory)."),
-    "ckpt_path": ("nowhere/a,b.pt", "No checkpoint at {}. "),
-}
+SEG, CAP = SUBJECTS["seg"], SUBJECTS["cap"]
 
 
 def lines_of(done, level):
     return [line for line in done.stdout.splitlines() if f" - {level} - " in line]
 
 
-@pytest.fixture
-def infer(tmp_path):
-    """An inference of a small series; what it printed."""
-    series = tmp_path / "series"
-    write_dicom(make_volume(shape=(40, 36, 8), spacing_mm=(9.0, 9.5, 34.0)), series)
+def run(subject, folder, config, run_id, **options):
+    return subject.bundle.command(folder, run_id, subject.bundle.config_files(config), **options)
+
+
+@pytest.mark.parametrize(
+    ("subject", "path", "message"),
+    [
+        (SEG, {"dataset_dir": "nowhere/2020.10"}, "Data set {} does not exist. Check dataset_dir."),
+        (CAP, {"output_dir": "file/1e3"}, "Output folder {} cannot be written to (Not a directory)."),
+    ],
+    ids=["seg", "cap"],
+)
+def test_a_wrong_path_is_one_line(subject, path, message, tmp_path):
+    """The start repeats neither the command line nor warnings of libraries."""
     (tmp_path / "file").touch()
-
-    def call(bundle, **changes):
-        files = BUNDLES[bundle].config_files("inference.json")
-        given = {"dataset_dir": series, "output_dir": tmp_path / "out", "ckpt_path": tmp_path / "none.pt", **changes}
-        return BUNDLES[bundle].command(tmp_path, "run", files, **given)
-
-    return call
-
-
-@pytest.mark.parametrize("bundle", BUNDLES)
-@pytest.mark.parametrize("option", PLACES)
-def test_a_wrong_path_is_one_line(bundle, option, infer, tmp_path):
-    path, message = PLACES[option]
-    done = infer(bundle, **{option: tmp_path / path})
+    given = {"dataset_dir": tmp_path, "output_dir": "out", **{key: tmp_path / end for key, end in path.items()}}
+    done = run(subject, tmp_path, "inference.json", "run", **given)
     assert done.returncode == 1
-    assert "Traceback" not in done.stdout
+    assert not re.search(r"Traceback|input summary|nvImageCodec|> dataset_dir", done.stdout)
+    assert lines_of(done, "WARNING") == []
     (line,) = lines_of(done, "ERROR")
-    assert message.format(tmp_path / path) in line
+    assert message.format(*(given[key] for key in path)) in line
     assert done.stdout.splitlines()[-1] == line
 
 
-def test_so_is_an_error_in_the_middle_of_a_training(tmp_path):
+def test_an_error_in_the_middle_of_a_training_is_one_line(tmp_path):
     """Engines, their handlers and the processes that load data pass it on."""
-    data = write_slice_dataset(tmp_path / "data", num_slices=6, size=(40, 36), num_patients=6)
-    label = data / "masks" / "003.png"
-    pixels = np.asarray(Image.open(label)).copy()
+    label = SEG.write_data(tmp_path / "data") / "masks" / "003.png"
+    pixels = np.array(Image.open(label))
     pixels[0, 0] = 7
     Image.fromarray(pixels).save(label)
-    given = {"dataset_dir": data, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
-    small = {**SEG.small, "num_folds": 2, "cache_rate": 0.0, "num_workers": 1, "draws_per_image": 1}
-    done = SEG.command(tmp_path, "training", SEG.config_files("train.yaml"), **given, **small)
+    given = {**SEG.bundle.small, **SEG.training, "cache_rate": 0.0, "num_workers": 1, "dataset_dir": tmp_path / "data"}
+    done = run(SEG, tmp_path, "train.yaml", "training", **given, ckpt_dir="models", output_dir="output")
     assert (done.returncode, "Traceback" in done.stdout) == (1, False), done.stdout
     (line,) = lines_of(done, "ERROR")
     assert "Case 003: label has value 7 at 1 pixel." in line
 
 
-@pytest.mark.parametrize("bundle", BUNDLES)
-def test_the_traceback_is_shown_when_it_is_asked_for(bundle, infer, monkeypatch):
+def test_failed_cases_of_an_inference_are_the_last_lines(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"<html>404</html>")
+    weights = SEG.bundle.folder / "models" / "model.pt"
+    done = run(SEG, tmp_path, "inference.json", "run", dataset_dir=tmp_path, ckpt_path=weights, output_dir="out")
+    assert done.returncode == 1
+    *_, count, reason = done.stdout.strip().splitlines()
+    assert count.endswith("ERROR - 1 of 1 cases failed:")
+    assert reason.startswith("  broken: broken.png is truncated or not a PNG file")
+
+
+def test_the_traceback_is_shown_when_it_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("COVID_TRACEBACK", "1")
-    done = infer(bundle, dataset_dir="/nowhere")
+    done = run(SEG, tmp_path, "inference.json", "run", dataset_dir="/nowhere", output_dir="out")
     assert "Traceback (most recent call last)" in done.stdout
     assert lines_of(done, "ERROR")[0].endswith("Data set /nowhere does not exist. Check dataset_dir.")
-
-
-@pytest.mark.parametrize("bundle", BUNDLES)
-def test_a_start_does_not_repeat_the_command_line(bundle, infer):
-    done = infer(bundle)
-    assert not re.search(r"input summary|nvImageCodec|> dataset_dir", done.stdout)
-    assert lines_of(done, "WARNING") == []
-
-
-@pytest.mark.parametrize("bundle", BUNDLES)
-def test_two_processes_run_what_was_typed(bundle, tmp_path):
-    """They are one group before the command line is looked at, and stay one when it is run again."""
-    files = BUNDLES[bundle].config_files("train.yaml", "multi_gpu_train.json")
-    given = {"dataset_dir": "/nowhere", "output_dir": "1e3", "ckpt_dir": "a,b", "amp": "false", "device": "cpu"}
-    done = BUNDLES[bundle].command(tmp_path, "training", files, TORCHRUN, **given)
-    assert {path.name for path in tmp_path.iterdir()} == {"1e3", "a,b"}
-    for rank in range(2):
-        assert f"Process {rank} of 2: Data set /nowhere does not exist. Check dataset_dir." in done.stdout
-    assert "init_process_group" not in done.stdout

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from custom_components import __version__
 from monai.bundle import verify_metadata
 
 from tests.bundles.conftest import ROOT
@@ -19,24 +18,12 @@ def metadata_of(bundle: str) -> dict[str, Any]:
     return json.loads((ROOT / bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
 
 
-def numbers(version: str) -> list[int]:
-    return [int(part) for part in version.split(".")]
-
-
 @pytest.mark.skipif(not SCHEMA.is_file(), reason=f"no copy of MONAI's metadata schema: name one in {SCHEMA_VARIABLE}")
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_the_metadata_follow_the_schema(bundle):
     meta_file = ROOT / bundle / "configs" / "metadata.json"
     assert metadata_of(bundle)["schema"].endswith("meta_schema_20240725.json")
     verify_metadata(meta_file=str(meta_file), filepath=str(SCHEMA))
-
-
-@pytest.mark.parametrize("bundle", BUNDLES)
-def test_the_version_is_the_newest_of_the_changelog_and_that_of_the_package(bundle):
-    metadata = metadata_of(bundle)
-    newest = max(metadata["changelog"], key=numbers)
-    assert metadata["version"] == newest == next(iter(metadata["changelog"]))
-    assert newest == __version__
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)

@@ -116,7 +116,7 @@ def test_a_training_leaves_its_parameters_and_the_config_that_it_ran(tracked, tr
     assert config in ("none", 0)
 
 
-def test_the_store_tells_no_case_and_no_patient(trained):
+def test_the_store_names_no_case_and_no_patient(trained):
     cases = json.loads((trained.dataset_dir / "datalist.json").read_text(encoding="utf-8"))["cases"]
     names = {Path(case["image"]).name for case in cases}
     names |= {str(case[key]) for case in cases for key in ("patient_id", "group") if key in case}
@@ -163,7 +163,7 @@ def test_of_two_processes_one_tracks(tracked, data, tmp_path):
     assert len(run.history[f"val_{tracked.metric}"]) == 1
 
 
-def test_a_run_that_broke_off_is_gone_on_with_under_its_name(tracked, data, tmp_path):
+def test_a_run_that_broke_off_is_resumed_under_its_name(tracked, data, tmp_path):
     store = tmp_path / "runs.db"
     client = mlflow.MlflowClient(f"sqlite:///{store}")
     broken = client.create_run(client.create_experiment("monai_experiment"), run_name="first").info.run_id

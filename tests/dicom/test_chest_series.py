@@ -219,7 +219,7 @@ def test_the_affine_is_that_of_the_phantom(phantom, tmp_path):
     assert np.allclose(find_chest_series(tmp_path).volume.affine, phantom.affine)
 
 
-def test_series_that_wrongly_share_a_uid_are_parted_by_what_else_tells_them_apart(phantom, tmp_path):
+def test_series_that_wrongly_share_a_uid_are_separated_by_their_other_attributes(phantom, tmp_path):
     write_series(phantom, tmp_path / "sharp", SeriesInstanceUID="1.2.9", SeriesNumber=3, ConvolutionKernel="BONE")
     write_series(phantom, tmp_path / "soft", SeriesInstanceUID="1.2.9", SeriesNumber=4, ConvolutionKernel="SOFT")
     found = find_chest_series(tmp_path)

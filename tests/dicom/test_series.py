@@ -4,9 +4,9 @@ import shutil
 import itk
 import numpy as np
 import pytest
-from custom_components.dicom.series import check_dicom_series, holds_dicom
+from custom_components.dicom.series import check_dicom_series
 from pydicom import dcmread
-from pydicom.uid import RLELossless, SecondaryCaptureImageStorage
+from pydicom.uid import RLELossless
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 TILTED = (1, 0, 0, 0, np.cos(0.3), np.sin(0.3))
@@ -56,23 +56,6 @@ def test_text_previews_hidden_files_and_the_dicomdir_are_left_aside(write_series
     assert check_dicom_series(folder).num_slices == 7
 
 
-def test_files_without_suffix_are_read(write_series, hu):
-    folder = write_series(hu)
-    for file in list(folder.iterdir()):
-        file.rename(file.with_suffix(""))
-
-    assert holds_dicom(folder)
-    assert check_dicom_series(folder).num_slices == 7
-
-
-def test_a_folder_without_dicom_files_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("x")
-
-    assert not holds_dicom(tmp_path)
-    with pytest.raises(ValueError, match="no DICOM images among the 1 files"):
-        check_dicom_series(tmp_path)
-
-
 def test_several_series_are_listed_with_what_tells_them_apart(write_series, hu):
     scout = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "SeriesNumber": 1, "SeriesDescription": "Topogram"}
     folder = write_series(hu, edit={6: {**scout, "SeriesInstanceUID": "9.9"}})
@@ -85,32 +68,12 @@ def test_several_series_are_listed_with_what_tells_them_apart(write_series, hu):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [
-        ({"Modality": "MR"}, "of modality MR"),
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "is a localizer"),
-        ({"SOPClassUID": SecondaryCaptureImageStorage}, "is a secondary capture"),
-        ({"NumberOfFrames": 7}, "multi-frame"),
-        ({"ImagePositionPatient": None}, "lacks ImagePositionPatient"),
-        ({"RescaleIntercept": None}, "lacks RescaleIntercept"),
-        ({"PixelSpacing": None}, "lacks PixelSpacing"),
-    ],
+    [({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "is a localizer"), ({"NumberOfFrames": 7}, "multi-frame")],
 )
-def test_what_is_not_one_ct_slice_a_file_is_refused(write_series, hu, changes, message):
+def test_one_slice_that_is_not_ct_is_named(write_series, hu, changes, message):
+    """All other reasons: docs/bad_input_dicom.md."""
     with pytest.raises(ValueError, match=f"Case P012: 3_slice1.dcm .*{message}"):
         check_dicom_series(write_series(hu[..., :2], edit={1: changes}))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"Rows": 5, "Columns": 6}, r"1 of 7 images differ in size, e.g. 6_slice2.dcm has \[6.0, 5.0"),
-        ({"ImageOrientationPatient": list(TILTED)}, "1 of 7 images differ in orientation"),
-        ({"PixelSpacing": [0.75, 0.51]}, "1 of 7 images differ in pixel spacing"),
-    ],
-)
-def test_slices_of_another_grid_are_refused(write_series, hu, changes, message):
-    with pytest.raises(ValueError, match=message):
-        check_dicom_series(write_series(hu, edit={2: changes}))
 
 
 def test_the_odd_slice_is_named_even_where_it_is_read_first(write_series, hu):
@@ -213,14 +176,6 @@ def test_a_truncated_compressed_file_is_named(write_series, hu):
     file = folder / "6_slice2.dcm"
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"6_slice2.dcm is truncated .*no end"):
-        check_dicom_series(folder)
-
-
-def test_an_empty_dcm_file_is_an_error_and_not_left_aside(write_series, write_ct_image, hu):
-    folder = write_series(hu)
-    (folder / "9.dcm").write_bytes(b"")
-
-    with pytest.raises(ValueError, match=r"9.dcm is truncated or not a DICOM file"):
         check_dicom_series(folder)
 
 

@@ -53,8 +53,9 @@ def test_the_law_and_the_doctest_of_the_network_hold(copy: Path) -> None:
     assert "2 passed" in run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", *files)
 
 
-def test_a_study_plans_both_networks(copy: Path) -> None:
-    run(copy, *shlex.split(PHANTOMS)[1:])
+def test_a_study_plans_both_networks(copy: Path, command_line, monkeypatch) -> None:
+    monkeypatch.chdir(copy)
+    assert command_line(*shlex.split(PHANTOMS)[3:]) == 0
     planned = run(copy, *shlex.split(STUDY)[1:], "--dry_run")
     assert "group/dilated_net/not_augmented/fold_1" in planned
     assert "group/m_a/not_augmented/fold_1" in planned

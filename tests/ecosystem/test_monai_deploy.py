@@ -1,6 +1,5 @@
 """The apps under deploy/ as a user runs them: DICOM in, DICOM SEG out, voxel for voxel what the bundle writes."""
 
-import importlib
 import json
 import os
 import re
@@ -10,36 +9,21 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
-import nibabel as nib
 import numpy as np
 import pytest
-import torch
-from custom_components import ResidualAttentionUNet, __version__
-from custom_components.dicom.identifiers import substitute_uid
-from custom_components.images.ct_reader import CTReader
-from custom_components.phantom import make_scan, make_volume, write_dicom, write_localizer
-from monai.bundle import ConfigParser, run
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sr import _concepts_dict
 from pydicom.uid import generate_uid
 
-from tests.bundles.cap.conftest import SMALL as SMALL_CAP
-from tests.bundles.conftest import ROOT, Bundle, digests
-from tests.bundles.seg.conftest import SMALL as SMALL_SEG
+from tests.bundles.conftest import ROOT, digests
+from tests.ecosystem.conftest import NAME, PATIENT_ID, TEXTS, bundle_result, edit, write_study
 from tests.real_data import real_data
 
-# What a random network finds are specks all over the body: all of it is compared.
-WHOLE = {"smallest_lesion": 0, "within_lungs": False}
 PYTHON = Path(os.environ.get("MONAIDEPLOY_PYTHON", ROOT / ".venv-deploy" / "bin" / "python"))
 DOCUMENT = ROOT / "docs" / "monai_deploy.md"
-NAME, PATIENT_ID = "Featherstonehaugh", "ID-4711-0815"
-# What follows the name of a case in the files that the app reads.
-TEXTS = {"seg": ("_seg", "lesions"), "cap": ("_attention_levels", "diagnosis")}
-# With weights of these seeds every label occurs, on the phantom and on the public patient.
-SEEDS = {"seg": 5, "cap": 0}
 
 deploy = pytest.mark.deploy
 
@@ -49,12 +33,6 @@ def python() -> Path:
     if not PYTHON.is_file():
         pytest.skip("the MONAI Deploy environment is not there: make deploy-setup, or set MONAIDEPLOY_PYTHON")
     return PYTHON
-
-
-@pytest.fixture
-def module(monkeypatch) -> Callable[[str], ModuleType]:
-    monkeypatch.syspath_prepend(ROOT / "deploy")
-    return lambda name: importlib.import_module(f"bundle_app.{name}")
 
 
 @dataclass(frozen=True)
@@ -107,74 +85,6 @@ def commands(start: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def small_bundle(tmp_path_factory) -> Callable[..., Path]:
-    """Copy of a bundle with a small network, whose weights are drawn wide enough that all labels occur."""
-    root = tmp_path_factory.mktemp("small")
-
-    def call(kind: str, std: float = 0.3) -> Path:
-        folder = root / f"{kind}_{std}" / f"covid_{kind}_bundle"
-        if not folder.is_dir():
-            copy_small(kind, folder)
-            write_weights(folder, std, SEEDS[kind])
-        return folder
-
-    return call
-
-
-def copy_small(kind: str, folder: Path) -> None:
-    source = ROOT / f"covid_{kind}_bundle"
-    shutil.copytree(source / "configs", folder / "configs")
-    (folder / "custom_components").symlink_to(ROOT / "custom_components")
-    config = folder / "configs" / "inference.json"
-    parser = ConfigParser()
-    parser.read_config(config)
-    parser.update({**SMALL_SEG, **WHOLE} if kind == "seg" else SMALL_CAP)
-    config.write_text(json.dumps(parser.get()), encoding="utf-8")
-
-
-def write_weights(folder: Path, std: float, seed: int) -> None:
-    parser = ConfigParser()
-    parser.read_config(folder / "configs" / "inference.json")
-    network = parser.get_parsed_content("network_def")
-    generator = torch.Generator().manual_seed(seed)
-    for weight in network.parameters():
-        torch.nn.init.normal_(weight.data, std=std, generator=generator)
-    if isinstance(network, ResidualAttentionUNet):  # no class is to be likelier than the others
-        image = torch.from_numpy(make_volume(6, (48, 48, 1), (8.0, 8.0, 30.0)).image_hu).permute(2, 0, 1)[None]
-        with torch.inference_mode():
-            logits = network.eval()(((image.float() + 1350) / 1500).clamp(0, 1))
-        network.output.conv.bias.data -= logits.mean(dim=(0, 2, 3))
-    (folder / "models").mkdir()
-    torch.save(network.state_dict(), folder / "models" / "model.pt")
-
-
-def write_study(folder: Path, kind: str) -> Path:
-    """A localizer, a thick series and one whose pixels are not square; the patient's name has no caret."""
-    if kind == "seg":
-        phantom, compressed = make_volume(5, (72, 60, 18), (5.0, 5.4, 15.0)), False
-    else:
-        phantom, compressed = make_scan("covid", 0.2, 3, (96, 84, 40), (3.9, 4.4, 7.0)), True
-    write_dicom(phantom, folder / "series", patient_id=PATIENT_ID, compressed=compressed)
-    write_localizer(phantom, folder, patient_id=PATIENT_ID)
-    study_uid = dcmread(folder / "localizer.dcm").StudyInstanceUID
-    write_dicom(make_volume(6, (40, 44, 9), (8.0, 9.0, 30.0)), folder / "thick", patient_id=PATIENT_ID)
-    edit(folder / "thick", StudyInstanceUID=study_uid)
-    edit(folder, PatientName=NAME, SpecificCharacterSet="ISO_IR 192")
-    return folder
-
-
-def edit(folder: Path, **attributes: str | None) -> None:
-    for path in folder.rglob("*.dcm"):
-        image = dcmread(path)
-        for key, value in attributes.items():
-            if value is None:
-                image.pop(key, None)
-            else:
-                setattr(image, key, value)
-        image.save_as(path)
-
-
-@pytest.fixture(scope="session")
 def deployed(run_app, small_bundle, tmp_path_factory) -> Callable[[str], SimpleNamespace]:
     """Each app run once on a phantom's study, its log at the most talkative level, and the bundle on the series."""
     runs = {}
@@ -190,18 +100,6 @@ def deployed(run_app, small_bundle, tmp_path_factory) -> Callable[[str], SimpleN
         return runs[kind]
 
     return call
-
-
-def bundle_result(bundle: Path, series: Path, target: Path) -> SimpleNamespace:
-    """What the bundle's own command writes for the folder of a series."""
-    files = [str(bundle / "configs" / "inference.json")]
-    done = Bundle(bundle, {}).command(target, "run", files, dataset_dir=series, output_dir=target / "out")
-    assert done.returncode == 0, done.stdout
-    kind = bundle.name.split("_")[1]
-    postfix, report = TEXTS[kind]
-    image = nib.load(target / "out" / series.name / f"{series.name}{postfix}.nii.gz")
-    text = (target / "out" / series.name / f"{series.name}_{report}.json").read_text(encoding="utf-8")
-    return SimpleNamespace(label=np.asarray(image.dataobj), affine=image.affine, report=json.loads(text))
 
 
 def label_of_seg(seg: Dataset, affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -237,7 +135,7 @@ def test_the_seg_of_an_app_equals_the_inference_of_its_bundle_voxel_for_voxel(de
 
 @deploy
 @pytest.mark.parametrize("kind", ["seg", "cap"])
-def test_the_report_beside_the_seg_is_that_of_the_bundle(deployed, kind):
+def test_the_report_of_an_app_is_that_of_the_bundle(deployed, kind):
     own = deployed(kind).own.report
     found = json.loads(deployed(kind).done.result(f"_{TEXTS[kind][1]}.json").read_text(encoding="utf-8"))
     different = {key for key in own if own[key] != found[key]}
@@ -410,210 +308,3 @@ def test_the_packager_accepts_the_packaging_command(python):
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip().endswith("_app")
-
-
-# What follows needs no MONAI Deploy.
-
-
-def headers(affine: np.ndarray, shape: tuple[int, int, int]) -> list[Dataset]:
-    """Images of a series on the grid of an affine (RAS mm), in the order of their slices."""
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    made = []
-    for index in range(shape[2]):
-        image = Dataset()
-        image.SOPInstanceUID, image.Columns, image.Rows = f"1.2.{index + 1}", shape[0], shape[1]
-        image.PixelSpacing = [spacing[1], spacing[0]]
-        image.ImageOrientationPatient = [*(lps[:3, 0] / spacing[0]), *(lps[:3, 1] / spacing[1])]
-        image.ImagePositionPatient = list((lps @ [0, 0, index, 1])[:3])
-        made.append(image)
-    return made
-
-
-def oblique() -> np.ndarray:
-    """Rows to the right, columns to anterior and up, slices from head to feet."""
-    tilt = np.deg2rad(20)
-    affine = np.eye(4)
-    affine[:3, 0] = 0.7 * np.array([1, 0, 0])
-    affine[:3, 1] = 0.9 * np.array([0, np.cos(tilt), np.sin(tilt)])
-    affine[:3, 2] = -2.5 * np.array([0, -np.sin(tilt), np.cos(tilt)])
-    affine[:3, 3] = [-90, 120, 400]
-    return affine
-
-
-SHAPE = (5, 6, 7)
-
-
-@pytest.fixture
-def label() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 4, SHAPE).astype(np.uint8)
-
-
-def test_frames_follow_the_images_in_whatever_order_they_come(module, label):
-    order = np.random.default_rng(1).permutation(SHAPE[2])
-    images = headers(oblique(), SHAPE)
-    frames = module("label_frames").label_frames(label, oblique(), [images[k] for k in order])
-    assert frames.shape == (7, 6, 5)
-    for frame, k in zip(frames, order, strict=True):
-        for x, y in np.ndindex(5, 6):
-            assert frame[y, x] == label[x, y, k]
-
-
-def test_a_label_map_of_another_size_has_no_frames(module, label):
-    with pytest.raises(ValueError, match=r"shape \(5, 6, 7\), expected \(5, 6, 6\)"):
-        module("label_frames").label_frames(label, oblique(), headers(oblique(), SHAPE)[:6])
-
-
-def test_a_label_map_with_its_axes_turned_has_no_frames(module, label):
-    turned = oblique() @ np.diag([-1.0, 1, 1, 1])
-    with pytest.raises(ValueError, match=r"on the CT's own grid"):
-        module("label_frames").label_frames(label, turned, headers(oblique(), SHAPE))
-
-
-def test_images_at_one_place_have_no_frames(module, label):
-    images = headers(oblique(), SHAPE)
-    images[2].ImagePositionPatient = images[3].ImagePositionPatient
-    with pytest.raises(ValueError, match="one to one"):
-        module("label_frames").label_frames(label, oblique(), images)
-
-
-@pytest.fixture
-def study(tmp_path) -> Path:
-    return write_study(tmp_path / "study", "seg")
-
-
-def test_a_series_is_gathered_from_all_folders_under_its_uid(module, study):
-    files = sorted((study / "series").glob("*.dcm"))
-    files[0].rename(study / "Doe.dcm")
-    (study / "notes.txt").write_text("no DICOM")
-    uid = str(dcmread(files[1]).SeriesInstanceUID)
-    case = module("series_files").series_case(study, uid)
-    assert (case["case_id"], case["image"][0]) == (uid, uid)
-    assert sorted(case["image"][1:]) == sorted(map(str, [study / "Doe.dcm", *files[1:]]))
-    assert not [path for path in study.rglob("*") if path.is_symlink()]
-
-
-def test_a_series_in_a_linked_folder_is_found(module, study, tmp_path):
-    (study / "series").rename(tmp_path / "elsewhere")
-    (study / "series").symlink_to(tmp_path / "elsewhere")
-    uid = str(dcmread(next((study / "series").glob("*.dcm"))).SeriesInstanceUID)
-    assert len(module("series_files").series_case(study, uid)["image"]) == 1 + 18
-
-
-@pytest.mark.parametrize(("uid", "name"), [("1.5", "1.5"), ("../0b5f3a9e", None)])
-def test_a_series_with_wrong_identifiers_and_a_copy_is_read_as_it_is(module, study, uid, name):
-    """Its images share one SOPInstanceUID; the case has a name that is a UID."""
-    before = CTReader().get_data((study / "series",))[0]
-    for path in (study / "series").glob("*.dcm"):
-        image = dcmread(path)
-        image.SeriesInstanceUID, image.SOPInstanceUID = uid, "1.6"
-        image.save_as(path)
-    shutil.copyfile(path, study / "copy.dcm")
-    case = module("series_files").series_case(study, uid)
-    assert case["case_id"] == (name or substitute_uid("SeriesInstanceUID", uid))
-    reader = CTReader()
-    np.testing.assert_array_equal(reader.get_data(reader.read(case["image"]))[0], before)
-
-
-@pytest.mark.parametrize("kind", ["seg", "cap"])
-def test_the_bundle_makes_of_the_listed_files_what_it_makes_of_their_folder(module, small_bundle, tmp_path, kind):
-    """In a folder whose name has characters of MONAI's config language."""
-    study, bundle = write_study(tmp_path / "a#b @c", kind), small_bundle(kind)
-    files = module("series_files")
-    case = files.series_case(study, str(dcmread(next((study / "series").glob("*.dcm"))).SeriesInstanceUID))
-    config = str(bundle / "configs" / "inference.json")
-    places = {"bundle_root": str(bundle), "output_dir": str(tmp_path / "out"), "logging_file": False}
-    run(run_id="run", config_file=config, **places, **{"dataset#data": files.as_expression([case])})
-    postfix = f"{TEXTS[kind][0]}.nii.gz"
-    found = nib.load(tmp_path / "out" / case["case_id"] / f"{case['case_id']}{postfix}")
-    own = bundle_result(bundle, study / "series", tmp_path)
-    np.testing.assert_array_equal(np.asarray(found.dataobj), own.label)
-    np.testing.assert_array_equal(found.affine, own.affine)
-
-
-def test_headers_are_completed_with_empty_values_and_nothing_else(module):
-    images = headers(oblique(), SHAPE)
-    for image in images:
-        image.StudyInstanceUID, image.FrameOfReferenceUID, image.PatientID = "1.2", "1.3", "kept"
-        image.SeriesInstanceUID = "1.4"
-    assert module("headers").complete_headers(images, lambda number: b"") == []
-    assert all((image.PatientID, image.PatientName, image.StudyDate) == ("kept", "", "") for image in images)
-
-
-def test_images_without_frame_of_reference_share_one_that_is_made_for_them(module):
-    images = headers(oblique(), SHAPE)
-    problems = module("headers").complete_headers(images, lambda number: b"")
-    assert "FrameOfReferenceUID is missing" in problems
-    assert len({image.FrameOfReferenceUID for image in images}) == 1
-    assert images[0].FrameOfReferenceUID.is_valid
-
-
-SEG_NAME = "COVID-19 lesion segmentation"
-
-
-@pytest.mark.parametrize("place", ["", ".."])
-def test_a_bundle_is_found_by_its_folder_or_the_folder_above(module, small_bundle, place):
-    bundle = small_bundle("seg")
-    found = module("bundle_folder").find_bundle(bundle / place, SEG_NAME)
-    assert found.resolve() == bundle
-
-
-def test_another_bundle_is_refused_by_name(module, small_bundle):
-    with pytest.raises(ValueError, match="found 'COVID-19 or community-acquired pneumonia'"):
-        module("bundle_folder").find_bundle(small_bundle("cap"), SEG_NAME)
-
-
-def test_a_folder_without_bundle_is_refused(module, tmp_path):
-    with pytest.raises(ValueError, match=r"found no bundle\. Give its folder: -m"):
-        module("bundle_folder").find_bundle(tmp_path, SEG_NAME)
-
-
-@pytest.mark.parametrize(("listed", "remedy"), [(True, "download_large_files --bundle_path"), (False, "Train them")])
-def test_a_bundle_without_weights_is_refused_with_what_to_do(module, tmp_path, listed, remedy):
-    copy_small("seg", tmp_path)
-    if listed:
-        (tmp_path / "large_files.yml").write_text("large_files: []\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=f"has no weights, .*model.pt does not exist. .*{remedy}"):
-        module("bundle_folder").find_bundle(tmp_path, SEG_NAME)
-
-
-@pytest.mark.parametrize(("source", "target"), [("a", "a"), ("a", "a/out"), ("a/in", "a"), ("a", "b/../a/out")])
-def test_overlapping_folders_are_refused(module, tmp_path, source, target):
-    with pytest.raises(ValueError, match=r"overlap\. Name an output folder apart"):
-        module("output_folder").check_apart(tmp_path / source, tmp_path / target)
-
-
-def test_folders_side_by_side_are_accepted(module, tmp_path):
-    module("output_folder").check_apart(tmp_path / "a", tmp_path / "ab")
-
-
-@pytest.mark.parametrize("kind", ["seg", "cap"])
-def test_pinned_versions_are_those_of_the_bundle(kind):
-    text = (ROOT / "deploy" / f"covid_{kind}_app" / "requirements.txt").read_text(encoding="utf-8")
-    pins = dict(line.split("==") for line in text.splitlines() if "==" in line)
-    metadata = json.loads((ROOT / f"covid_{kind}_bundle/configs/metadata.json").read_text(encoding="utf-8"))
-    required = {**metadata["required_packages_version"], "torch": metadata["pytorch_version"]}
-    required |= {"monai": metadata["monai_version"], "numpy": metadata["numpy_version"]}
-    assert {name: pins[name] for name in required} == required
-
-
-@pytest.mark.parametrize("kind", ["seg", "cap"])
-def test_the_package_has_the_version_of_the_bundle(kind):
-    assert f"\n  version: {__version__}\n" in (ROOT / f"deploy/covid_{kind}_app/app.yaml").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    ("bundle", "app"), [("covid_seg_bundle", "covid_seg_app"), ("dist/covid_cap_bundle/", "covid_cap_app")]
-)
-def test_make_runs_the_app_of_the_bundle(bundle, app):
-    command = ["make", "-n", "deploy", "INPUT=a b", "OUTPUT=out", f"BUNDLE={bundle}"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
-    assert f'deploy/{app} -i "a b" -o "out" -m "{bundle}"' in said
-
-
-def test_make_without_input_says_what_it_needs(tmp_path):
-    (tmp_path / "none").touch()
-    command = ["make", "-o", "none", "deploy", "DEPLOY_STAMP=none"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
-    assert done.returncode == 2
-    assert "INPUT or OUTPUT is missing: make deploy INPUT=" in done.stdout

@@ -193,7 +193,7 @@ def check_scores(params: dict, report: dict) -> None:
     assert params["lung_source"] == report["lung_source"]
 
 
-def test_the_scores_arrive_beside_the_attention(answers, own):
+def test_the_scores_arrive_with_the_attention(answers, own):
     params = answers[CAP, "LPS"].answer.params
     check_scores(params, own[CAP].report)
     assert 0 < params["p_us"] < 1
@@ -286,7 +286,7 @@ def test_the_studies_stay_as_they_are_but_for_the_labels(trained, studies):
     assert {name for name in below if not name.endswith(".nii.gz")} <= {"labels", "datastore_v2.json", ".lock"}
 
 
-def test_the_user_is_told_what_to_open(served):
+def test_the_log_shows_what_to_open(served):
     told = served.log.read_text(encoding="utf-8", errors="replace")
     assert f"MONAI Label server: {served.server.url}\n" in told
     assert f"{served.server.url}/ohif/\n" in told

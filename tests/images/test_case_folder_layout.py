@@ -15,7 +15,7 @@ def test_only_the_suffix_of_an_image_is_cut(source, case):
     assert CaseFolderLayout("out", "seg", ".nii").filename(source) == Path("out") / case / f"{case}_seg.nii"
 
 
-def test_a_slice_is_written_beside_its_report_with_the_axes_of_its_image(tmp_path):
+def test_a_slice_is_written_next_to_its_report_with_the_axes_of_its_image(tmp_path):
     import nibabel as nib
 
     layout = CaseFolderLayout(tmp_path, "seg", ".nii.gz")

@@ -45,7 +45,7 @@ def test_a_mask_comes_back_voxel_for_voxel_however_it_is_stored(rotation, stored
 
 
 @given(st.sampled_from(ORIENTATIONS), st.integers(0, 2), st.sampled_from([-1, 1]))
-def test_a_mask_that_lies_a_voxel_beside_is_refused_however_it_is_stored(stored, axis, step):
+def test_a_mask_that_is_shifted_by_a_voxel_is_refused_however_it_is_stored(stored, axis, step):
     voxels, affine = np.zeros(SHAPE), affine_of()
     beside = affine.copy()
     beside[:3, 3] += step * affine[:3, axis]

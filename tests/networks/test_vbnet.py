@@ -50,7 +50,7 @@ def test_logits_have_the_size_of_the_image(size):
         assert VBNet().eval()(torch.rand(2, 1, *size)).shape == (2, 3, *size)
 
 
-def test_channels_and_dimensions_are_obeyed():
+def test_channels_and_dimensions_can_be_set():
     network = tiny(spatial_dims=2, in_channels=2, out_channels=5).eval()
     assert network(torch.rand(3, 2, 9, 14)).shape == (3, 5, 9, 14)
 

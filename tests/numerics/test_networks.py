@@ -52,7 +52,7 @@ def test_gradients_are_finite_for_any_input(name, extreme, dtype):
 
 
 @pytest.mark.parametrize("name", ["resnet", "vbnet", "unet lsh"])
-def test_a_scan_of_one_batch_gives_what_it_gives_beside_others(name):
+def test_a_scan_alone_gives_what_it_gives_in_a_batch(name):
     subject = small(name)
     batch = torch.cat([extreme_input(extreme, subject.size) for extreme in ("random", "1e4", "one")])
     with torch.no_grad():

@@ -45,29 +45,17 @@ def in_second_epoch(workflow: ConfigWorkflow, in_validation: bool = False) -> bo
 
 
 def poison(workflow: ConfigWorkflow, fault: str) -> None:
-    network, optimizer = workflow.trainer.network, workflow.trainer.optimizer
-    weight = next(network.parameters())
+    network = workflow.trainer.network
     if fault == "gradient":
+        weight = next(network.parameters())
         weight.register_hook(lambda gradient: gradient * (math.nan if in_second_epoch(workflow) else 1))
-    elif fault == "step":
-
-        def ruin(*_: Any) -> None:
-            if in_second_epoch(workflow):
-                weight.data.fill_(math.inf)
-
-        optimizer.register_step_post_hook(ruin)
     else:
         first = next(module for module in network.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d))
-        validates = fault == "validation"
-        first.register_forward_hook(
-            lambda *args: args[-1] * math.nan if in_second_epoch(workflow, validates) else args[-1]
-        )
+        first.register_forward_hook(lambda *args: args[-1] * math.nan if in_second_epoch(workflow, True) else args[-1])
 
 
 MESSAGES = {
-    "loss": r"^Loss is nan in epoch 2, iteration \d+ \(learning rate [\d.e-]+; cases: (?!unknown)[\w, ]+\)\. Expected",
     "gradient": r"^Loss is [\d.]+, but the gradient is not finite in 1 \([\w.]+\) in epoch 2, .*cases: (?!unknown)",
-    "step": r"^Weights or running statistics are not finite in 1 \([\w.]+\) in epoch 2, .*cases: (?!unknown)",
     "validation": r"^Case \w+: .*(NaN|nan).* Expected (a )?finite number.*mixed precision",
 }
 

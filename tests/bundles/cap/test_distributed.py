@@ -5,9 +5,8 @@ import pytest
 from custom_components.data.size_balanced_sampler import SizeBalancedSampler
 from custom_components.datalists.scans import list_scans
 
-from tests.bundles.cap.conftest import BUNDLE, GOLDEN, NO_WORKERS, SMALL, config_files, datalist_of
+from tests.bundles.cap.conftest import GOLDEN, NO_WORKERS, SMALL, config_files, datalist_of
 from tests.bundles.conftest import TORCHRUN, rows_of, scalars
-from tests.bundles.two_processes import TwoProcesses
 
 VALIDATION = 11
 """An odd number of scans: one process validates six, the other five."""
@@ -53,13 +52,14 @@ def check_shares(odd: Path, first: list[list[int]], second: list[list[int]]) -> 
 
 
 def test_two_processes_train_one_size_balanced_branch(run_command, bundle, odd, cache_dir, tmp_path):
-    models, output = tmp_path / "models", tmp_path / "output"
+    """With names that Fire would take for a number and a list: the command line is then run a second time."""
+    models, output = tmp_path / "a,b", tmp_path / "1e3"
     (tmp_path / "shares.yaml").write_text(SHARES, encoding="utf-8")
     (tmp_path / "exit_threads.py").write_text(EXIT_THREADS, encoding="utf-8")
     configs = config_files("train.yaml", "size_balanced.yaml", "multi_gpu_train.json")
     data = {"dataset_dir": odd, "cache_dir": cache_dir}
     changes = {"epochs": 2, "batch_size": 2}
-    places = {"ckpt_dir": models, "output_dir": output, "shares": tmp_path}
+    places = {"ckpt_dir": "a,b", "output_dir": "1e3", "shares": tmp_path}
     files = [*configs, str(tmp_path / "shares.yaml")]
     done = run_command("training", files, TORCHRUN, **{**SMALL, **GOLDEN, **data, **changes, **places})
     assert done.returncode == 0, done.stdout
@@ -79,11 +79,3 @@ def test_two_processes_train_one_size_balanced_branch(run_command, bundle, odd, 
     assert len(rows_of(tmp_path / "eval" / "per_case.csv")) == VALIDATION
     summary = json.loads((tmp_path / "eval" / "summary.json").read_text(encoding="utf-8"))
     assert summary["overall"]["auc"] == pytest.approx(max(auc), abs=1e-5)
-
-
-class TestTwoProcesses(TwoProcesses):
-    bundle = BUNDLE
-
-    @pytest.fixture
-    def options(self, odd, cache_dir):
-        return {**GOLDEN, "batch_size": 2, "dataset_dir": odd, "cache_dir": cache_dir}

@@ -1,5 +1,4 @@
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +9,7 @@ from custom_components.infection_size import COVID_SMALL_BELOW
 from custom_components.networks.attention_resnet import AttentionResNet
 from sklearn.metrics import roc_auc_score
 
-from tests.bundles.cap.conftest import (
-    ENSEMBLE,
-    EVALUATION,
-    GOLDEN,
-    NO_WORKERS,
-    SCANS,
-    SMALL,
-    TRAINING,
-    config_files,
-    datalist_of,
-)
+from tests.bundles.cap.conftest import ENSEMBLE, EVALUATION, GOLDEN, NO_WORKERS, SCANS, SMALL, datalist_of
 from tests.bundles.conftest import epochs_kept, rows_of, scalars
 
 BEST_FLOOR, LAST_FLOOR = 0.9, 0.75
@@ -85,43 +74,6 @@ def test_a_training_from_the_cache_reads_no_scan(trained, train, monkeypatch):
     assert "a scan was read" in root_cause(caught.value)
 
 
-def resumed(trained, bundle, tmp_path, **changes):
-    """One more epoch in a copy of the golden run's folder."""
-    folders = {"dataset_dir": trained.dataset_dir, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
-    shutil.copytree(trained.ckpt_dir, folders["ckpt_dir"])
-    more = {"resume": True, "epochs": GOLDEN["epochs"] + 1, **changes}
-    bundle.run("train.yaml", "training", **{**GOLDEN, **more}, **folders)
-    return folders
-
-
-def test_training_goes_on_after_the_last_epoch_with_its_learning_rate(trained, bundle, cache_dir, tmp_path):
-    folders = resumed(trained, bundle, tmp_path, cache_dir=cache_dir)
-    last = GOLDEN["epochs"]
-    assert epochs_kept(folders["ckpt_dir"]) == [last, last + 1]
-    (step, auc), *others = scalars(folders["output_dir"], "val_auc")
-    assert (step, others) == (last + 1, [])
-    assert auc > LAST_FLOOR
-    state = torch.load(folders["ckpt_dir"] / f"resume_checkpoint_epoch={last + 1}.pt", weights_only=False)
-    assert state["lr_scheduler"]["last_epoch"] == last + 1
-    assert state["optimizer"]["param_groups"][0]["lr"] == pytest.approx(GOLDEN["learning_rate"] / 10)
-
-
-def test_a_worse_epoch_after_the_resumption_leaves_the_best_model_alone(trained, bundle, cache_dir, tmp_path):
-    network_alone = {"train#handlers#0#load_dict": {"network": "@network_def", "best_model": "@validate#best_model"}}
-    folders = resumed(trained, bundle, tmp_path, cache_dir=cache_dir, learning_rate=1.0, **network_alone)
-    best = max(auc for _, auc in scalars(trained.output_dir, "val_auc"))
-    assert scalars(folders["output_dir"], "val_auc")[0][1] < best
-    assert (folders["ckpt_dir"] / "model.pt").read_bytes() == trained.model.read_bytes()
-
-
-def test_more_epochs_than_asked_for_are_told(trained, bundle, cache_dir, tmp_path):
-    with pytest.raises(RuntimeError) as caught:
-        resumed(trained, bundle, tmp_path, cache_dir=cache_dir, epochs=2)
-    assert root_cause(caught.value).endswith(
-        "has 10 epochs already. Set --epochs to a higher number, or start a new training in another --ckpt_dir."
-    )
-
-
 @pytest.mark.parametrize(("batch_size", "accumulation_steps"), [(4, 1), (2, 2)])
 def test_accumulated_batches_are_one_step_of_the_optimizer(
     workflow_of, trained, cache_dir, tmp_path, batch_size, accumulation_steps
@@ -162,7 +114,7 @@ def test_the_evaluation_finds_what_the_validation_found(trained, evaluated):
     assert summary_of(evaluated)["overall"]["auc"] == pytest.approx(best, abs=1e-5)
 
 
-def test_the_rows_tell_ratio_and_attention_of_each_scan(evaluated, scans):
+def test_the_rows_have_ratio_and_attention_of_each_scan(evaluated, scans):
     by_name = {case["case_id"]: case for case in datalist_of(scans)}
     rows = rows_of(evaluated / "per_case.csv")
     for row in rows:
@@ -175,7 +127,7 @@ def test_the_rows_tell_ratio_and_attention_of_each_scan(evaluated, scans):
     assert max(dice) > 0
 
 
-def test_the_summary_is_that_of_the_rows(evaluated):
+def test_the_summary_and_the_roc_curve_are_those_of_the_rows(evaluated):
     rows, summary = rows_of(evaluated / "per_case.csv"), summary_of(evaluated)
     truth, probability = np.array([row["label"] == "covid" for row in rows]), numbers(rows, "probability")
     assert (summary["cases"], summary["threshold"]) == (len(rows), 0.5)
@@ -185,9 +137,6 @@ def test_the_summary_is_that_of_the_rows(evaluated):
     assert [row["correct"] == "1" for row in rows] == ((probability >= 0.5) == truth).tolist()
     dice = [float(row["attention_dice"]) for row in rows if row["attention_dice"]]
     assert summary["attention_dice"]["mean"] == pytest.approx(np.mean(dice), abs=1e-5)
-
-
-def test_a_roc_curve_is_drawn(evaluated):
     assert (evaluated / "roc.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -219,7 +168,7 @@ def test_without_a_fold_scans_that_were_trained_on_are_not_scored_as_unseen(
     assert summary_of(tmp_path)["protocol"].startswith(protocol)
 
 
-def test_the_card_tells_all_that_using_the_model_needs(trained, ensemble):
+def test_the_card_has_all_that_using_the_model_needs(trained, ensemble):
     card = json.loads(trained.model.with_suffix(".json").read_text(encoding="utf-8"))
     assert (
         card["settings"].items() >= {key: SMALL[key] for key in ("grid", "spacing_mm", "layers", "no_max_pool")}.items()
@@ -256,7 +205,7 @@ def test_the_weights_of_the_ensemble_are_those_of_its_branches(ensemble, trained
     assert not state
 
 
-def test_other_weights_of_the_ensemble_are_obeyed(ensemble, trained, balanced, cache_dir, bundle, tmp_path):
+def test_other_weights_of_the_ensemble_are_used(ensemble, trained, balanced, cache_dir, bundle, tmp_path):
     files = {"uniform_ckpt_path": trained.model, "size_balanced_ckpt_path": balanced.model}
     folders = {"dataset_dir": trained.dataset_dir, "cache_dir": cache_dir, "output_dir": tmp_path}
     more = {"weights": [1.0, 0.0], "ratio_thresholds": [0.005, 0.1], "model_path": tmp_path / "model.pt"}
@@ -273,14 +222,3 @@ def test_the_branches_are_two_trainings(trained, balanced, plain):
     assert not torch.equal(models[0], models[2])
     assert len(scalars(balanced.output_dir, "train_loss")) == 3 * 5
     assert len(scalars(plain.output_dir, "val_auc")) == 1
-
-
-def test_the_command_line_is_the_same_run(scans, cache_dir, tmp_path, run_command):
-    done = run_command(
-        "training", config_files("train.yaml", "size_balanced.yaml"),
-        dataset_dir=scans, ckpt_dir=tmp_path / "models", output_dir=tmp_path / "output", cache_dir=cache_dir,
-        **SMALL, **TRAINING, epochs=1,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    assert epochs_kept(tmp_path / "models") == [1]
-    assert "Traceback" not in done.stdout

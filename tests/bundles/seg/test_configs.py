@@ -6,49 +6,11 @@ import torch
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
 from custom_components.transforms.small_lesions import SMALLEST
 from custom_components.weights.model_card import network_arguments, read_card
-from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
-from tests.bundles.conftest import (
-    as_without_card,
-    check_overlay,
-    check_phrases,
-    check_targets,
-    class_name,
-    knobs_of,
-    nodes,
-    transforms_in,
-)
-from tests.bundles.seg.conftest import BUNDLE, SMALL, config_files, parser_of
+from tests.bundles.conftest import as_without_card, class_name, knobs_of, training_handler, transforms_in, wrong_knobs
+from tests.bundles.seg.conftest import BUNDLE, SMALL, parser_of
 
-ABLATIONS = ("no_attention.yaml", "no_resnext.yaml", "unet.yaml", "full_attention.yaml")
-RECIPES = (
-    "body_and_lungs.yaml",
-    "no_augmentation.yaml",
-    "strong_augmentation.yaml",
-    "dice_cross_entropy.yaml",
-    "cosine_schedule.yaml",
-    "lesion_patches.yaml",
-)
-NETWORKS = (*ABLATIONS, "flexible_unet.yaml")
-TRAINING_OVERLAYS = (
-    *NETWORKS,
-    *RECIPES,
-    "add_attention.yaml",
-    "new_output.yaml",
-    "contrast_augmentation.yaml",
-    "mild_augmentation.yaml",
-    "all_cases.yaml",
-    "last_weights.yaml",
-)
-TRAIN = [
-    ("train.yaml",),
-    *(("train.yaml", overlay) for overlay in TRAINING_OVERLAYS),
-    ("train.yaml", *RECIPES[2:], "last_weights.yaml"),
-]
-EVALUATE = [("evaluate.yaml",), *(("evaluate.yaml", overlay) for overlay in NETWORKS)]
-INFER = [("inference.json",), *(("inference.json", overlay) for overlay in NETWORKS)]
-MULTI_GPU = ("train.yaml", "multi_gpu_train.json")
 PLACES = {
     "train": ("train.yaml", "train::deterministic_transforms"),
     "validate": ("train.yaml", "validate::preprocessing"),
@@ -56,50 +18,6 @@ PLACES = {
     "inference": ("inference.json", "preprocessing"),
 }
 QUICK = {"num_workers": 0, "cache_rate": 0.0}
-
-
-def small(names: tuple[str, ...]) -> dict[str, Any]:
-    """What makes the network small, where it is ours."""
-    return {"spatial_size": [64, 64]} if "flexible_unet.yaml" in names else SMALL
-
-
-def test_every_shipped_config_is_tested_here():
-    tested = {name for names in (*TRAIN, *EVALUATE, *INFER, MULTI_GPU) for name in names}
-    shipped = {path.name for path in (BUNDLE.folder / "configs").rglob("*") if path.is_file()}
-    assert shipped - tested == {"logging.conf", "metadata.json", "onnx_export.yaml"}  # the last in test_export.py
-
-
-@pytest.mark.parametrize("names", [*TRAIN, *EVALUATE, *INFER, MULTI_GPU], ids=" ".join)
-def test_every_target_can_be_located_and_every_expression_is_a_phrase(names):
-    check_targets(parser_of(*names))
-    check_phrases(parser_of(*names))
-
-
-@pytest.mark.parametrize("names", TRAIN, ids=" ".join)
-def test_a_training_is_made_and_has_all_properties(workflow_of, slices, tmp_path, names):
-    folders = {"dataset_dir": slices, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
-    workflow = workflow_of(*names, **small(names), **QUICK, **folders)
-    workflow.initialize()
-    assert workflow.check_properties() == []
-    assert workflow.trainer.network is workflow.evaluator.network
-    assert workflow.trainer.optimizer.param_groups[0]["params"][0] is next(workflow.trainer.network.parameters())
-
-
-@pytest.mark.parametrize("names", [*EVALUATE, *INFER], ids=" ".join)
-def test_an_evaluation_or_inference_is_made_and_has_all_properties(workflow_of, slices, tmp_path, names):
-    workflow = workflow_of(
-        *names, workflow_type="infer", **small(names), dataset_dir=slices, output_dir=tmp_path / "eval"
-    )
-    workflow.initialize()
-    assert workflow.check_properties() == []
-    assert workflow.evaluator.network is workflow.parser.get_parsed_content("network")
-
-
-def test_a_property_of_another_name_would_be_noticed(workflow_of, slices, tmp_path):
-    workflow = workflow_of("evaluate.yaml", workflow_type="infer", dataset_dir=slices, output_dir=tmp_path)
-    workflow.parser["evaluator::postprocessing"] = "@preprocessing"
-    workflow.initialize()
-    assert workflow.check_properties() == ["postprocessing"]
 
 
 def image_transforms(place: str) -> list[dict[str, Any]]:
@@ -187,30 +105,9 @@ def test_inference_makes_of_an_output_what_the_evaluation_does(volume, tmp_path,
     assert torch.equal(found["inference.json"].affine, found["evaluate.yaml"].affine)
 
 
-def test_a_card_has_all_that_an_evaluation_asks_of_it():
-    asked = {name for name, value in parser_of("evaluate.yaml").get().items() if "trained.get(" in str(value)}
-    assert asked == set(parser_of("train.yaml")["model_card"]["settings"])
-
-
 def test_without_a_card_the_network_of_the_training_is_evaluated():
     train, evaluate = parser_of("train.yaml"), parser_of("evaluate.yaml")
     assert evaluate.get_parsed_content("network_def").definition == train.get_parsed_content("network_def").definition
-
-
-def test_an_evaluation_never_repeats_the_training_that_it_is_on_top_of():
-    train, evaluate = (ConfigParser.load_config_file(config_files("evaluate.yaml")[k]) for k in (0, 1))
-    assert {name for name, value in evaluate.items() if value == train.get(name)} == {"bundle_root"}
-
-
-def test_the_inference_config_stands_alone():
-    strings = [node for node in nodes(parser_of("inference.json").get()) if isinstance(node, str)]
-    assert not [text for text in strings if text.startswith("%") or "_meta_" in text]
-
-
-@pytest.mark.parametrize("name", [*TRAINING_OVERLAYS, "multi_gpu_train.json"])
-def test_an_overlay_overrides_and_never_repeats(name):
-    overlay = ConfigParser.load_config_file(config_files(name)[0])
-    check_overlay(parser_of("train.yaml"), overlay, new=("#sampler", "finalize", "#zero_init_attention", "patch_size"))
 
 
 def test_the_papers_numbers_are_the_defaults(workflow_of, slices, tmp_path):
@@ -241,18 +138,18 @@ KNOBS = {
     "fold": (9, lambda get: get("split")["fold"], 9),
     "protocol": ("paper", lambda get: get("split")["protocol"].split()[0], "paper"),
     "seed": (7, lambda get: get("split")["seed"], 7),
-    "val_interval": (4, lambda get: get("train#handlers")[1].interval, 4),
+    "val_interval": (8, lambda get: training_handler(get, "ValidationHandler").interval, 8),
     "body_crop": (True, lambda get: class_name(get("train#deterministic_transforms")[6]), "CropForegroundd"),
     "flip_axes": ([0], lambda get: get("validate#inferer").inferer.axes, (0,)),
     "within_lungs": (True, lambda get: class_name(get("validate#postprocessing").transforms[-2]), "LesionsInLungsd"),
     "smallest_lesion": (0.1, lambda get: get("validate#postprocessing").transforms[-1].smallest, 0.1),
-    "init_path": ("weights.pt", lambda get: class_name(get("train#handlers")[0]), "LoadWeights"),
+    "init_path": ("weights.pt", lambda get: training_handler(get, "LoadWeights") is not None, True),
     "window_hu": ([-1000, 500], lambda get: get("train#deterministic_transforms")[5].scaler.a_max, 500),
     "num_workers": (1, lambda get: get("train#dataloader").num_workers, 1),
-    "cache_rate": (0.5, lambda get: get("train#dataset").cache_num, 11),
+    "cache_rate": (0.5, lambda get: get("train#dataset").cache_num, 9),
     "amp": (False, lambda get: get("train#inferer").enabled, False),
     "device": ("$torch.device('meta')", lambda get: get("device").type, "meta"),
-    "resume": (True, lambda get: class_name(get("train#handlers")[0]), "ResumeTraining"),
+    "resume": (True, lambda get: training_handler(get, "ResumeTraining") is not None, True),
     "network_def#encoder": ("plain", lambda get: class_name(get("network_def").encoder[0]), "DoubleConvolution"),
     "network_def#attention": ("full", lambda get: class_name(get("network_def").decoder[0].attention), "FullAttention"),
     "network_def#features": ([8, 16], lambda get: len(get("network_def").encoder), 2),
@@ -262,12 +159,15 @@ KNOBS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("knob", KNOBS)
-def test_a_knob_of_the_training_can_be_set(workflow_of, slices, tmp_path, knob):
-    value, look, expected = KNOBS[knob]
+APART = ("device", "fold", "init_path")
+
+
+@pytest.mark.parametrize("knobs", [set(KNOBS) - {*APART}, *({knob} for knob in APART)], ids=["all others", *APART])
+def test_the_knobs_of_the_training_can_be_set(workflow_of, slices, tmp_path, knobs):
     folders = {"dataset_dir": slices, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
-    workflow = workflow_of("train.yaml", **{**SMALL, **QUICK, **folders, knob: value})
-    assert look(workflow_get(workflow)) == expected
+    given = {knob: KNOBS[knob][0] for knob in knobs}
+    workflow = workflow_of("train.yaml", **{**SMALL, **QUICK, **folders, **given})
+    assert wrong_knobs({knob: KNOBS[knob] for knob in KNOBS if knob in knobs}, workflow_get(workflow)) == {}
 
 
 def workflow_get(workflow):

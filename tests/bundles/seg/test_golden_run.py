@@ -1,5 +1,4 @@
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -52,40 +51,6 @@ def test_no_patient_is_on_both_sides_of_the_written_split(trained):
         assert not training & validation
 
 
-def resumed(trained, bundle, tmp_path, **changes):
-    """One more epoch, of other length, in a copy of the golden run's folder."""
-    folders = {"dataset_dir": trained.dataset_dir, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
-    shutil.copytree(trained.ckpt_dir, folders["ckpt_dir"])
-    more = {"draws_per_image": 1, "resume": True, "epochs": GOLDEN["epochs"] + 1, **changes}
-    bundle.run("train.yaml", "training", **{**GOLDEN, **more}, **folders)
-    return folders
-
-
-def test_training_goes_on_after_the_last_epoch(trained, bundle, tmp_path):
-    folders = resumed(trained, bundle, tmp_path)
-    last = GOLDEN["epochs"]
-    assert epochs_kept(folders["ckpt_dir"]) == [last, last + 1]
-    (step, dice), *others = scalars(folders["output_dir"], "val_mean_dice")
-    assert (step, others) == (last + 1, [])
-    assert dice > scalars(trained.output_dir, "val_mean_dice")[0][1] + 0.1
-    assert len(scalars(folders["output_dir"], "train_loss")) == 5  # 18 slices, 4 a batch
-
-
-def test_a_worse_epoch_after_the_resumption_leaves_the_best_model_alone(trained, bundle, tmp_path):
-    step = {"train#handlers#1#load_dict": {"network": "@network", "best_model": "@validate#best_model"}}
-    folders = resumed(trained, bundle, tmp_path, learning_rate=1.0, **step)
-    assert scalars(folders["output_dir"], "val_mean_dice")[0][1] < FLOOR / 2
-    assert (folders["ckpt_dir"] / "model.pt").read_bytes() == trained.model.read_bytes()
-
-
-def test_more_epochs_than_asked_for_are_told(trained, bundle, tmp_path):
-    with pytest.raises(RuntimeError) as caught:
-        resumed(trained, bundle, tmp_path, epochs=2)
-    assert root_cause(caught.value).endswith(
-        "has 6 epochs already. Set --epochs to a higher number, or start a new training in another --ckpt_dir."
-    )
-
-
 @pytest.fixture(scope="module")
 def evaluated(trained, bundle, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("eval")
@@ -119,7 +84,7 @@ def test_the_summary_is_the_mean_of_the_rows(evaluated, score):
     assert summary["cases"] == len(rows) == 6
 
 
-def test_an_evaluation_draws_the_truth_beside_the_prediction(evaluated):
+def test_an_evaluation_draws_truth_and_prediction(evaluated):
     folders = [path for path in evaluated.iterdir() if path.is_dir()]
     assert len(folders) == 6
     for folder in folders:
@@ -158,7 +123,7 @@ def test_a_fold_that_was_trained_on_is_refused(trained, bundle, tmp_path):
     assert not (tmp_path / "per_case.csv").exists()
 
 
-def test_the_card_tells_all_that_using_the_model_needs(trained):
+def test_the_card_has_all_that_using_the_model_needs(trained):
     card = json.loads(trained.model.with_suffix(".json").read_text(encoding="utf-8"))
     assert card["network"]["features"] == SMALL["network_def#features"]
     assert card["network"]["num_heads"] == SMALL["network_def#num_heads"]

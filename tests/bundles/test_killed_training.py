@@ -1,4 +1,4 @@
-"""Trainings that are killed at some moment and resumed, beside one that is not."""
+"""Trainings of both bundles that are killed and resumed, compared with one that is not."""
 
 import multiprocessing
 import os
@@ -6,7 +6,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,10 +17,11 @@ import torch
 from monai.bundle import run
 
 from tests.bundles.conftest import Bundle, as_text, epochs_kept, scalars
+from tests.bundles.small_runs import SmallRuns, Subject
 
 # Processes that have imported everything already, and computed nothing.
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.bundles.killed_training"])
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["tests.bundles.test_killed_training"])
 
 
 @dataclass
@@ -45,12 +46,12 @@ class Training:
         return self.folder / "models"
 
     def start(self, die_in_save: int = 0) -> Any:
-        """Begin, or go on; kill itself in the middle of the n-th file it writes."""
+        """Begin or resume; kill itself in the middle of the n-th file it writes."""
         self.folder.mkdir(parents=True, exist_ok=True)
         places = {"ckpt_dir": self.models, "output_dir": self.folder / "output", "resume": True}
         given = {"bundle_root": self.bundle.folder, **self.bundle.small, **self.options, **places}
         target = partial(_train, self.bundle.config_files(self.config), as_text(given), self.folder, die_in_save)
-        process = _context.Process(target=target)
+        process = context.Process(target=target)
         process.start()
         return process
 
@@ -63,7 +64,7 @@ class Training:
         assert process.exitcode == 0, (self.folder / "log.txt").read_text(encoding="utf-8")[-3000:]
 
     def killed_after(self, seconds: float) -> bool:
-        """Train so long and kill; whether it was still at it."""
+        """Train so long and kill; whether it was still running."""
         process = self.start()
         process.join(seconds)
         process.kill()
@@ -130,43 +131,54 @@ def differences(one: Any, other: Any, name: str = "") -> list[str]:
     return [] if same else [f"{name}: {one} and {other}"]
 
 
-class KilledTraining:
-    """What holds in every bundle; a subclass names it, a score of each epoch, and the options of its training."""
-
-    bundle: Bundle
-    score: str
+class TestKilledTraining(SmallRuns):
+    @pytest.fixture(scope="class")
+    def options(self, subject: Subject, written: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+        """Of a training with a process that loads."""
+        own = {"lr_step": 2, "cache_dir": tmp_path_factory.mktemp("cache")} if "cache_dir" in subject.training else {}
+        return {**subject.training, "epochs": 3, "num_workers": 1, "dataset_dir": written, **own}
 
     @pytest.fixture(scope="class")
-    def unbroken(self, options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Training:
-        training = Training(self.bundle, "train.yaml", tmp_path_factory.mktemp("unbroken"), options)
+    def unbroken(self, subject: Subject, options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Training:
+        training = Training(subject.bundle, "train.yaml", tmp_path_factory.mktemp("unbroken"), options)
         training.finish()
         return training
 
     @pytest.fixture
-    def training(self, options: dict[str, Any], tmp_path: Path) -> Training:
-        return Training(self.bundle, "train.yaml", tmp_path, options)
+    def training(self, subject: Subject, options: dict[str, Any], tmp_path: Path) -> Training:
+        return Training(subject.bundle, "train.yaml", tmp_path, options)
 
-    def check_resumed(self, training: Training, unbroken: Training) -> None:
-        """Let a training go on, and find the other's weights, files and scores."""
-        training.finish()
-        assert differences(training.state(), unbroken.state()) == []
-        whole = unbroken.scores(self.score)
-        assert sorted(whole) == list(range(1, unbroken.options["epochs"] + 1))
-        assert all(whole[epoch] == value for epoch, value in training.scores(self.score).items())
+    @pytest.fixture
+    def check_resumed(self, subject: Subject, unbroken: Training, training: Training) -> Callable[[], None]:
+        """Resume a training, and find the weights, files and scores of the unbroken one."""
 
-    @pytest.mark.parametrize("number", [1, pytest.param(4, marks=pytest.mark.slow)])
-    def test_killed_while_it_writes_a_checkpoint_it_ends_in_the_same_weights(self, unbroken, training, number):
+        def call() -> None:
+            training.finish()
+            assert differences(training.state(), unbroken.state()) == []
+            whole = unbroken.scores(subject.score)
+            assert sorted(whole) == list(range(1, unbroken.options["epochs"] + 1))
+            assert all(whole[epoch] == value for epoch, value in training.scores(subject.score).items())
+
+        return call
+
+    @pytest.mark.parametrize("number", [4, pytest.param(1, marks=pytest.mark.slow)])
+    def test_killed_while_it_writes_a_checkpoint_it_ends_in_the_same_weights(self, training, check_resumed, number):
         training.killed_in_save(number)
         assert [path.name for path in training.models.glob(".partial-*")]
-        self.check_resumed(training, unbroken)
+        training.options = {**training.options, "num_workers": 0}  # their number changes nothing
+        check_resumed()
 
-    def test_the_number_of_loading_processes_changes_nothing(self, unbroken, training):
-        training.options = {**training.options, "num_workers": 0}
-        self.check_resumed(training, unbroken)
+    def test_a_finished_training_continues_with_more_epochs_as_one_that_had_them_from_the_start(
+        self, training, check_resumed
+    ):
+        training.options = {**training.options, "epochs": 2}
+        training.finish()
+        training.options = {**training.options, "epochs": 3}
+        check_resumed()
 
     @pytest.mark.slow
     @pytest.mark.parametrize("seed", range(20))
-    def test_killed_at_a_random_moment_it_ends_in_the_same_weights(self, unbroken, training, seed):
+    def test_killed_at_a_random_moment_it_ends_in_the_same_weights(self, unbroken, training, check_resumed, seed):
         killed = training.killed_after(random.Random(seed).uniform(0.0, unbroken.seconds))
         assert killed or (training.models / "model.pt").is_file()
-        self.check_resumed(training, unbroken)
+        check_resumed()

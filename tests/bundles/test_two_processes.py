@@ -1,4 +1,4 @@
-"""A training of two processes: what each of them writes, and what becomes of it when one of them ends."""
+"""Trainings of two processes, of both bundles: what each process writes, and what follows when one of them ends."""
 
 import json
 import logging
@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,8 @@ import torch
 from monai.bundle import run
 
 from tests.bundles.conftest import TORCHRUN, Bundle, as_text
-from tests.bundles.killed_training import _context, differences
+from tests.bundles.small_runs import SmallRuns, Subject
+from tests.bundles.test_killed_training import context, differences
 
 DYING_RANK = Path(__file__).with_name("dying_rank.py")
 DYING = {"_target_": "dying_rank.DyingRank", "how": "@how", "mark": "@mark", "network": "@network"}
@@ -29,7 +29,7 @@ SECONDS = 60.0
 
 @dataclass
 class Pair:
-    """Two processes that train together, without anybody who watches over them.
+    """Two processes that train together, without a launcher.
 
     Args:
         bundle: trains.
@@ -52,7 +52,7 @@ class Pair:
             own.mkdir(parents=True)
             places = {"ckpt_dir": own / "models", "output_dir": own / "output"}
             given = {"bundle_root": self.bundle.folder, **self.bundle.small, **self.options, **places, **options}
-            self.processes.append(_context.Process(target=partial(_train, files, as_text(given), own, rank, port)))
+            self.processes.append(context.Process(target=partial(_train, files, as_text(given), own, rank, port)))
         for process in self.processes:
             process.start()
 
@@ -104,14 +104,16 @@ def _train(files: list[str], given: dict[str, Any], folder: Path, rank: int, por
             raise SystemExit(1) from None
 
 
-class TwoProcesses:
-    """What holds in every bundle; a subclass names it and gives the options of its training."""
-
-    bundle: Bundle
+class TestTwoProcesses(SmallRuns):
+    @pytest.fixture
+    def options(self, subject: Subject, data: Path, tmp_path: Path) -> dict[str, Any]:
+        """Of a training with two iterations or more an epoch in each process."""
+        own = {"cache_dir": tmp_path / "cache"} if "cache_dir" in subject.training else {}
+        return {**subject.training, "batch_size": 1, "dataset_dir": data, **own}
 
     @pytest.fixture
-    def pair(self, options: dict[str, Any], tmp_path: Path) -> Pair:
-        return Pair(self.bundle, tmp_path / "pair", options)
+    def pair(self, subject: Subject, options: dict[str, Any], tmp_path: Path) -> Pair:
+        return Pair(subject.bundle, tmp_path / "pair", options)
 
     def test_the_first_process_alone_writes(self, pair):
         pair.start(epochs=1)
@@ -134,19 +136,27 @@ class TwoProcesses:
 
     @pytest.mark.slow
     def test_a_job_that_starts_again_after_a_killed_process_ends_in_the_same_weights(
-        self, run_command: Callable[..., Any], options: dict[str, Any], tmp_path: Path, monkeypatch
+        self, subject, options, tmp_path, monkeypatch
     ):
         monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # as docs/faults.md says
         overlay = write_overlay(tmp_path)
-        configs = self.bundle.config_files("train.yaml", "multi_gpu_train.json")
+        configs = subject.bundle.config_files("train.yaml", "multi_gpu_train.json")
         checkpoints = []
         for how, launcher in (("none", TORCHRUN), ("killed", (*TORCHRUN, "--max_restarts", "1"))):
             mark, models = tmp_path / how, tmp_path / f"{how}_models"
             if how == "none":
                 mark.touch()
             folders = {"ckpt_dir": models, "output_dir": tmp_path / f"{how}_output"}
-            given = {**self.bundle.small, **options, **folders, "epochs": 3, "resume": True, "how": how, "mark": mark}
-            done = run_command("training", [*configs, str(overlay)], launcher, **given)
+            given = {
+                **subject.bundle.small,
+                **options,
+                **folders,
+                "epochs": 3,
+                "resume": True,
+                "how": how,
+                "mark": mark,
+            }
+            done = subject.bundle.command(tmp_path, "training", [*configs, str(overlay)], launcher, **given)
             assert done.returncode == 0, done.stdout[-5000:]
             assert ("Resumed from" in done.stdout) == (how == "killed")
             checkpoints.append(torch.load(models / "resume_checkpoint_epoch=3.pt", weights_only=True))
