@@ -84,7 +84,7 @@ def test_one_slice_that_is_cut_off_is_left_out_with_a_warning(tmp_path, source, 
 
 def test_single_slices_alone_are_refused(tmp_path):
     write(tmp_path / "runs", "volume_0001", run_of(1))
-    with pytest.raises(ValueError, match=r"has single slices alone: volume_0001. Expected runs of several"):
+    with pytest.raises(ValueError, match=r"has only single slices: volume_0001. Expected runs of two or more"):
         convert_covid20_slices(tmp_path / "runs", tmp_path / "set", num_folds=1)
     assert not (tmp_path / "set").exists()
 
@@ -183,7 +183,7 @@ def test_arguments_that_make_no_sense_are_refused(tmp_path, source, given, messa
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"name": "volume_9999"}, "has volume_9999, which .* has not"),
+        ({"name": "volume_9999"}, "names volume_9999, but .* has no such scan"),
         ({"name": "volume_0007", "rows_to": "up"}, "rows_to is 'up'. Expected P"),
         ({"name": "volume_0007", "thickness": "2"}, "Expected name, patient_id"),
     ],
