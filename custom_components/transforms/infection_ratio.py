@@ -89,18 +89,15 @@ class InfectionRatiod(MapTransform):
         if math.isfinite(item[self.ratio_key]):
             check_ratio(item[self.ratio_key], case)
         elif item.get(self.infection_key) is not None:
-            infection, lung = item[self.infection_key], self._lung(item, case)
+            infection, lung = item[self.infection_key], item.get(self.lung_key)
+            if lung is None:
+                raise ValueError(
+                    f"Case {case}: {self.lung_key} is missing, so the infection has no ratio. "
+                    "Add it to the datalist, or segment the lungs first."
+                )
             check_on_image(infection, lung, self.infection_key, case)
             item[self.ratio_key] = infection_ratio(infection, lung, case)
         return item
-
-    def _lung(self, item: Mapping[Hashable, Any], case: str) -> Any:
-        if item.get(self.lung_key) is None:
-            raise ValueError(
-                f"Case {case}: {self.lung_key} is missing, so the infection has no ratio. "
-                "Add it to the datalist, or segment the lungs first."
-            )
-        return item[self.lung_key]
 
 
 def _count(mask: np.ndarray | torch.Tensor) -> int:

@@ -1,4 +1,4 @@
-"""Remove lesion regions of a few pixels, which usually are errors of the network."""
+"""Remove lesion regions of a few pixels, which are usually errors of the network."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -75,8 +75,7 @@ class RemoveSmallLesionsd(MapTransform):
         if isinstance(smallest, bool) or not isinstance(smallest, int | float) or not 0 <= smallest <= 1:
             raise ValueError(
                 f"smallest_lesion is {smallest!r}. Expected a share of a slice's area, from 0 (all lesions are kept) "
-                "to 1, "
-                f"such as {SMALLEST}."
+                f"to 1, such as {SMALLEST}."
             )
         self.smallest = smallest
 

@@ -18,8 +18,8 @@ SOURCE_KEY = "lung_source"
 class FallbackLungMaskd(Transform):
     """Add a lung mask computed by :func:`lung_mask` to a case without one, and record its source.
 
-    An existing mask is kept. ``meta["lung_source"]`` of the mask and ``data["lung_source"]`` contain the source:
-    ``mask file``, or ``threshold and morphology (no model)``.
+    An existing mask is kept. ``meta["lung_source"]`` of the mask and ``data["lung_source"]`` name the source:
+    ``mask file`` or ``threshold and morphology (no model)``.
 
     Args:
         image_key: the CT in HU, a MetaTensor of shape (1, X, Y, Z) in any orientation.
