@@ -47,14 +47,7 @@ class AlignMasksd(MapTransform):
         self.image_key, self.lung_key, self.infection_key = image_key, lung_key, infection_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Align the masks of one case.
-
-        Args:
-            data: image and masks, MetaTensors (1, X, Y, Z).
-
-        Returns:
-            A shallow copy; the masks have shape and affine of the image.
-        """
+        """Return a shallow copy of a case, MetaTensors (1, X, Y, Z); masks have shape and affine of the image."""
         item = dict(data)
         case = str(item.get("case_id") or case_id(item))
         for key in self.key_iterator({key: value for key, value in item.items() if value is not None}):

@@ -81,14 +81,7 @@ class AttentionLevelsd(Transform):
         self.weights, self.ratio_thresholds = weights, ratio_thresholds
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Compute the levels of one case.
-
-        Args:
-            data: both maps and the ratio.
-
-        Returns:
-            A shallow copy with the levels.
-        """
+        """Return a shallow copy of the case with the levels."""
         item = dict(data)
         case = str(item.get("case_id") or case_id(item.get(self.us_key)))
         us, ss = (_attention(item, key, case) for key in (self.us_key, self.ss_key))

@@ -126,13 +126,7 @@ class LesionsInLungsd(MapTransform):
         self.image_key, self.lung_key, self.margin_mm = image_key, lung_key, margin_mm
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Limit the lesions of one case.
-
-        Args:
-            data: the case.
-
-        Returns:
-            A shallow copy with the limited label maps, and with ``lung_notes``, the warning about the lung mask.
+        """Return a shallow copy with the limited label maps, and with ``lung_notes``, the warning about the lung mask.
 
         Raises:
             ValueError: when the lung mask or a label map is not on the grid of the CT.

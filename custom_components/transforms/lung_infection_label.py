@@ -33,14 +33,7 @@ class LungInfectionLabeld(Transform):
         self.lung_key, self.infection_key, self.label_key = lung_key, infection_key, label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Merge the masks of one case.
-
-        Args:
-            data: the case.
-
-        Returns:
-            A shallow copy with the label map in place of the masks.
-        """
+        """Return a shallow copy with the label map instead of the masks."""
         item = dict(data)
         lung, case = item.pop(self.lung_key), str(item.get("case_id") or case_id(item))
         infection = mask_on_image(item.pop(self.infection_key), lung, self.infection_key, case)
@@ -67,14 +60,7 @@ class LungInfectionMasksd(MapTransform):
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Split the label maps of one case.
-
-        Args:
-            data: the case.
-
-        Returns:
-            A shallow copy with float32 masks (2, *size).
-        """
+        """Return a shallow copy with float32 masks (2, *size) instead of the label maps."""
         item = dict(data)
         for key in self.key_iterator(item):
             item[key] = torch.cat([item[key] >= LUNG, item[key] >= INFECTION]).float()

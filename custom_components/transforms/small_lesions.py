@@ -80,14 +80,7 @@ class RemoveSmallLesionsd(MapTransform):
         self.smallest = smallest
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Remove the small regions of one case.
-
-        Args:
-            data: the case.
-
-        Returns:
-            A shallow copy with new label maps.
-        """
+        """Return a shallow copy with the filtered label maps."""
         item: dict[Any, Any] = dict(data)
         for key in self.key_iterator(item) if self.smallest else ():
             labels = item[key][0].cpu().numpy()

@@ -348,7 +348,7 @@ def test_the_file_below_is_added_where_it_is_missing(tmp_path):
 def test_the_old_name_of_an_overlay_is_warned_of(typed, caplog):
     assert typed((*TRAIN, SEG / "unet.yaml"), "@network_def#encoder", overlay={}) is not None
     (told,) = [text for text in caplog.messages if "has moved" in text]
-    assert told.startswith(f"{SEG / 'unet.yaml'} has moved: give {SEG / 'networks/unet.yaml'}. ")
+    assert told.startswith(f"{SEG / 'unet.yaml'} has moved: use {SEG / 'networks/unet.yaml'}. ")
     caplog.clear()
     typed((*TRAIN, SEG / "networks/unet.yaml"), "@seed")
     assert [text for text in caplog.messages if "has moved" in text] == []

@@ -27,14 +27,7 @@ check the weights that were loaded, and try --amp False (no mixed precision).
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Check the outputs of one case.
-
-        Args:
-            data: each output a tensor of any shape.
-
-        Returns:
-            A shallow copy of the data.
-        """
+        """Check the outputs of one case, tensors of any shape; returns a shallow copy."""
         item: dict[Any, Any] = dict(data)
         for key in self.key_iterator(item):
             check_finite(item[key], str(item.get("case_id") or case_id(item)), str(key))

@@ -39,14 +39,7 @@ class FallbackLungMaskd(Transform):
         self.lung_key = lung_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Add a missing mask to one case.
-
-        Args:
-            data: the case.
-
-        Returns:
-            A shallow copy with the mask, uint8 MetaTensor of shape (1, X, Y, Z) on the image's grid.
-        """
+        """Return a shallow copy with the mask, uint8 MetaTensor of shape (1, X, Y, Z) on the image's grid."""
         result = dict(data)
         lung = data.get(self.lung_key)
         result[SOURCE_KEY] = FALLBACK_SOURCE if lung is None else FILE_SOURCE

@@ -128,14 +128,7 @@ class SegmentLungsd(Transform):
         self.settings = (tuple(spacing_mm), tuple(window_hu), amp, tuple(patch_size))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Add missing masks to one case.
-
-        Args:
-            data: the case.
-
-        Returns:
-            A shallow copy with both masks of 0 and 1, uint8 MetaTensors on the image's grid.
-        """
+        """Return a shallow copy with both masks of 0 and 1, uint8 MetaTensors on the image's grid."""
         item = dict(data)
         keys = {self.lung_key: SOURCE_KEY, self.infection_key: "infection_source"}
         missing = [key for key in keys if item.get(key) is None]
