@@ -131,7 +131,7 @@ def test_the_other_bundle_is_offered_alone(bundles, python, tmp_path):
 def test_a_folder_that_is_no_bundle_and_an_environment_that_is_not_there_are_refused(bundles, python, tmp_path):
     with pytest.raises(ValueError, match=r"repository is not a bundle: it has no configs/inference\.json"):
         prepare_app(tmp_path / "label", [tmp_path / "repository"], python)
-    with pytest.raises(ValueError, match=r"There is no nowhere/python.* make label-setup"):
+    with pytest.raises(ValueError, match=r"nowhere/python does not exist.* make label-setup"):
         prepare_app(tmp_path / "label", bundles, Path("nowhere/python"))
 
 
