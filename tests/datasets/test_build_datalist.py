@@ -53,19 +53,13 @@ def entries(path):
     return json.loads(path.read_text())["cases"]
 
 
-def test_ratio_group_and_fold_are_written_beside_what_the_table_says(write_set):
+def test_ratio_group_and_fold_are_added_to_the_entries_of_the_table(write_set):
     root = write_set()
     path = build_datalist(root, num_folds=2)
 
     assert path == root / "datalist.json"
-    assert [entry["case_id"] for entry in entries(path)] == [
-        "cap_1",
-        "cap_2",
-        "cap_3",
-        "covid_1",
-        "covid_2",
-        "covid_10",
-    ]
+    names = [entry["case_id"] for entry in entries(path)]
+    assert names == ["cap_1", "cap_2", "cap_3", "covid_1", "covid_2", "covid_10"]
     written = next(entry for entry in entries(path) if entry["case_id"] == "covid_1")
     assert {key: value for key, value in written.items() if key != "fold"} == {
         "case_id": "covid_1",
@@ -105,7 +99,7 @@ def test_the_folds_of_a_table_are_kept(write_set):
     assert [scan["fold"] for scan in scans] == [7, 3, 7, 3, 7, 7]
 
 
-def test_the_phantom_written_anew_is_the_phantom_as_written(tmp_path):
+def test_the_rebuilt_datalist_of_a_phantom_equals_the_written_one(tmp_path):
     root = write_scan_dataset(tmp_path / "set", num_scans=6, shape=(40, 44, 20), spacing_mm=(9, 8.5, 14), num_folds=2)
     rows = [f"{entry['case_id']},{entry['label']},{entry['fold']}" for entry in entries(root / "datalist.json")]
     (root / "labels.csv").write_text("\n".join(["case_id,label,fold", *rows]))
@@ -141,7 +135,7 @@ def test_images_may_be_series_and_masks_of_another_orientation(tmp_path, write_s
     assert [(scan["label"], scan["ratio"], scan["fold"]) for scan in scans] == [(1, 0.25, 0), (0, 0.25, 0)]
 
 
-def test_class_folders_are_a_table(write_scan):
+def test_class_folders_replace_a_table(write_scan):
     for k in range(2):
         write_scan(f"a{k}", 1, "set/covid")
         root = write_scan(f"b{k}", 1, "set/cap").parent
@@ -187,7 +181,7 @@ def test_all_problems_of_all_cases_are_reported_together_and_nothing_is_written(
     assert not (root / "datalist.json").exists()
 
 
-def test_an_offset_of_the_hu_and_a_mask_off_its_image_are_found_before_training(write_set, write_scan, write_nifti):
+def test_an_hu_offset_and_a_misaligned_mask_are_found(write_set, write_scan, write_nifti):
     root = write_set()
     write_scan("cap_2", images=np.full((5, 6, 7), 224, dtype=np.int16))
     write_nifti(root / "lungs" / "cap_3.nii.gz", np.zeros((5, 7, 6), dtype=np.uint8), AFFINE)
@@ -228,7 +222,7 @@ def test_impossible_folds_are_refused_before_any_scan_is_read(write_set):
         build_datalist(root, num_folds=3)
 
 
-def test_a_datalist_is_never_overwritten_nor_any_scan_read_for_it(write_set):
+def test_a_datalist_is_never_overwritten(write_set):
     root = write_set()
     (root / "datalist.json").write_text("mine")
     (root / "labels.csv").unlink()
@@ -238,10 +232,9 @@ def test_a_datalist_is_never_overwritten_nor_any_scan_read_for_it(write_set):
     assert (root / "datalist.json").read_text() == "mine"
 
 
-def test_what_is_no_data_set_is_refused_with_the_layouts(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"neither labels.csv nor covid/images/ and cap/images/. Expected images/, lungs/"
-    ):
+def test_other_folders_are_rejected_with_the_expected_layouts(tmp_path):
+    message = r"neither labels.csv nor covid/images/ and cap/images/. Expected images/, lungs/"
+    with pytest.raises(ValueError, match=message):
         build_datalist(tmp_path)
     with pytest.raises(ValueError, match="does not exist"):
         build_datalist(tmp_path / "nowhere")
@@ -250,7 +243,7 @@ def test_what_is_no_data_set_is_refused_with_the_layouts(tmp_path):
         build_datalist(tmp_path)
 
 
-def test_the_table_of_the_folds_is_logged_without_patients_and_empty_masks_are_warned_of(write_set, write_scan, caplog):
+def test_folds_are_logged_without_patients_and_empty_masks_cause_a_warning(write_set, write_scan, caplog):
     root = write_set()
     write_scan("covid_2", infected=0)
     with caplog.at_level(logging.INFO):

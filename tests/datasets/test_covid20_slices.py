@@ -58,7 +58,7 @@ def load(folder, kind, name):
     return np.asarray(image.dataobj), image.affine
 
 
-def test_runs_become_scans_that_the_segmentation_can_be_trained_on(tmp_path, source):
+def test_runs_become_scans_for_a_training(tmp_path, source):
     datalist = convert_covid20_slices(source, tmp_path / "set", num_folds=3)
     scans = list_scans(datalist)
     assert [scan["case_id"] for scan in scans] == ["volume_0007", "volume_0013_1", "volume_0013_2"]
@@ -68,8 +68,8 @@ def test_runs_become_scans_that_the_segmentation_can_be_trained_on(tmp_path, sou
     assert len(hold_out_fold(scans, 0)["training"]) == 2
 
 
-def test_one_slice_that_is_cut_off_is_left_out_with_a_warning(tmp_path, source, caplog):
-    """The next command would refuse it; the other scans keep their names, and a table may name it."""
+def test_a_single_slice_is_skipped_with_a_warning(tmp_path, source, caplog):
+    """The other scans keep their names, and a table may still name it."""
     alone = np.roll(run_of(1)["ct"], 24, axis=1)
     cut = {key: np.concatenate([value, alone if key == "ct" else value[:1] * 0]) for key, value in run_of(3).items()}
     write(source, "volume_0021", cut)
@@ -82,7 +82,7 @@ def test_one_slice_that_is_cut_off_is_left_out_with_a_warning(tmp_path, source, 
     assert "1 scans with a single slice were skipped: volume_0021_2." in caplog.text
 
 
-def test_single_slices_alone_are_refused(tmp_path):
+def test_only_single_slices_are_rejected(tmp_path):
     write(tmp_path / "runs", "volume_0001", run_of(1))
     with pytest.raises(ValueError, match=r"has only single slices: volume_0001. Expected runs of two or more"):
         convert_covid20_slices(tmp_path / "runs", tmp_path / "set", num_folds=1)
@@ -99,7 +99,7 @@ def test_voxels_keep_their_place_and_the_axes_are_named(tmp_path, source):
     assert np.array_equal(load(tmp_path / "set", "images", "volume_0013_1")[1], affine)
 
 
-def test_a_table_knows_better(tmp_path, source):
+def test_a_table_overrides_the_defaults(tmp_path, source):
     rows = [
         {"name": "volume_0013_1", "patient_id": "b", "slice_mm": "8", "rows_to": "A"},
         {"name": "volume_0013_2", "patient_id": "b", "slice_mm": "", "rows_to": ""},
@@ -114,7 +114,7 @@ def test_a_table_knows_better(tmp_path, source):
     assert (turned[2, 2], straight[2, 2]) == (8, 1.5)
 
 
-def test_landmarks_have_their_hu_and_the_order_of_greys_is_kept():
+def test_landmarks_get_their_hu_and_the_order_of_intensities_is_kept():
     run = run_of()
     hu = equalized_to_hu(run["ct"], run["lung"], run["infection"])
     for grey, wanted in ((AIR, -1000), (LUNG, -860), (TISSUE, -100), (BONE, 700)):
@@ -123,7 +123,7 @@ def test_landmarks_have_their_hu_and_the_order_of_greys_is_kept():
 
 
 @given(st.integers(0, 50), st.integers(52, 80), st.integers(120, 200))
-def test_the_curve_rises_whatever_the_greys(air, lung, tissue):
+def test_the_curve_is_increasing_for_any_intensities(air, lung, tissue):
     run = run_of(2)
     greys = dict(zip((AIR, LUNG, INFECTED, TISSUE, BONE), (air, lung, (lung + tissue) // 2, tissue, 255), strict=True))
     grey = np.vectorize(greys.get)(run["ct"]).astype(np.uint8)
@@ -133,7 +133,7 @@ def test_the_curve_rises_whatever_the_greys(air, lung, tissue):
     assert hu.min() >= -1024
 
 
-def test_a_lung_mask_beside_the_lungs_is_refused_by_name(tmp_path, source):
+def test_a_lung_mask_outside_the_lungs_is_rejected(tmp_path, source):
     run = run_of()
     write(source, "volume_0009", {**run, "lung": np.roll(run["lung"], 26, axis=2), "infection": run["lung"] * 0})
     with pytest.raises(ValueError, match="Case volume_0009: Intensities of air, lung"):
@@ -155,7 +155,7 @@ def test_a_run_without_seam_is_one_scan():
         ({"infection": np.full((6, *SIZE), 2, np.uint8)}, "infection goes up to 2"),
     ],
 )
-def test_what_is_no_run_is_refused(tmp_path, source, change, message):
+def test_a_file_that_is_not_a_run_is_rejected(tmp_path, source, change, message):
     write(source, "volume_0008", {**run_of(), **change})
     with pytest.raises(ValueError, match=message):
         convert_covid20_slices(source, tmp_path / "set")
@@ -175,7 +175,7 @@ def test_a_broken_file_is_named(tmp_path, source):
         ({"spacing_mm": (0.001, 0.001, 0.001)}, "Case volume_0007: .* has voxels of 0.001 x .* write the header in mm"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused(tmp_path, source, given, message):
+def test_invalid_arguments_are_rejected(tmp_path, source, given, message):
     with pytest.raises(ValueError, match=message):
         convert_covid20_slices(source, tmp_path / "set", **given)
 
@@ -188,7 +188,7 @@ def test_arguments_that_make_no_sense_are_refused(tmp_path, source, given, messa
         ({"name": "volume_0007", "thickness": "2"}, "Expected name, patient_id"),
     ],
 )
-def test_a_table_that_does_not_fit_is_refused(tmp_path, source, row, message):
+def test_an_invalid_table_is_rejected(tmp_path, source, row, message):
     table = table_of(tmp_path / "t.csv", [row])
     with pytest.raises(ValueError, match=message):
         convert_covid20_slices(source, tmp_path / "set", table=table, num_folds=1)

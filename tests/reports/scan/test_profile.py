@@ -22,7 +22,7 @@ def lines(svg):
     return [[tuple(map(float, p.split(","))) for p in found.split()] for found in re.findall(r'points="([^"]+)"', svg)]
 
 
-def test_areas_worked_out_by_hand():
+def test_areas_computed_by_hand():
     left, right = infected_areas_cm2(scan_of(np.diag([-5.0, -4.0, 10.0, 1.0])))  # 0.2 square cm a voxel
     assert left.tolist() == pytest.approx([0, 0.4, 0, 0, 0, 0])
     assert right.tolist() == pytest.approx([0, 0, 0, 0, 0.6, 0])
@@ -34,7 +34,7 @@ def test_area_times_the_distance_of_the_slices_is_the_volume():
 
 
 @pytest.mark.parametrize(("step", "expected"), [(10.0, (1, 4)), (-10.0, (4, 1))])
-def test_the_lowest_slice_is_on_the_left_however_the_file_is_stored(step, expected):
+def test_the_lowest_slice_is_on_the_left_in_any_storage_order(step, expected):
     svg = draw_profile(scan_of(np.diag([-5.0, -4.0, step, 1.0])))
     left, right = (np.argmin([y for _, y in line]) for line in lines(svg))
     assert (left, right) == expected

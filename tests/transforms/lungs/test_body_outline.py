@@ -45,11 +45,8 @@ def with_table(
     top = back_mm + gap_mm - (0.0012 * x**2 if kind == "curved" else 0.0)
     below = np.broadcast_to(y - top, hu.shape)
     table = (below > 0) & (below < height_mm + 2 * plate_mm) & np.broadcast_to(abs(x) < half_width_mm, hu.shape)
-    hollow = (
-        (below > plate_mm)
-        & (below < height_mm + plate_mm)
-        & np.broadcast_to(abs(x) < half_width_mm - plate_mm, hu.shape)
-    )
+    hollow = (below > plate_mm) & (below < height_mm + plate_mm)
+    hollow &= np.broadcast_to(abs(x) < half_width_mm - plate_mm, hu.shape)
     return np.where(table & (hu == AIR), np.where(hollow, foam_hu, -80.0), hu)
 
 
@@ -67,7 +64,7 @@ tables = st.fixed_dictionaries(
 
 @rarely
 @given(table=tables)
-def test_the_hollow_of_a_table_is_no_body_and_all_of_the_chest_is(table):
+def test_the_body_excludes_a_hollow_table_and_includes_the_whole_chest(table):
     hu, trunk, lung = chest()
     found = body_outline(with_table(hu, SPACING_MM, **table), SPACING_MM)
     _, y, _ = place()
@@ -134,7 +131,7 @@ def test_lungs_behind_a_thin_chest_wall_are_body(wall_mm):
     assert body_outline(with_table(hu, SPACING_MM, "curved", -900.0), SPACING_MM)[lung].all()
 
 
-def test_noise_of_a_low_dose_takes_nothing_from_the_body():
+def test_low_dose_noise_removes_nothing_from_the_body():
     hu, trunk, lung = chest()
     noisy = with_table(hu, SPACING_MM, "flat", -900.0) + np.random.default_rng(3).normal(0, 120, SHAPE)
     found = body_outline(noisy, SPACING_MM)
@@ -145,7 +142,7 @@ def test_noise_of_a_low_dose_takes_nothing_from_the_body():
     assert not found[np.broadcast_to(y > 110, SHAPE)].any()
 
 
-def test_lungs_that_the_disk_of_the_field_of_view_cuts_are_body():
+def test_lungs_cut_by_a_circular_field_of_view_are_body():
     shape, spacing_mm = (70, 70, 24), (4.0, 4.0, 7.0)
     x, y, _ = place(shape, spacing_mm)
     hu, _, lung = chest(shape, spacing_mm)
@@ -157,7 +154,7 @@ def test_lungs_that_the_disk_of_the_field_of_view_cuts_are_body():
     assert not found[~field].any()
 
 
-def test_lungs_that_the_border_of_the_image_cuts_are_body():
+def test_lungs_cut_by_the_border_of_the_image_are_body():
     hu, _, lung = chest()
     first = np.flatnonzero(lung.any(axis=(1, 2)))[0] + 5
     hu = with_table(hu, SPACING_MM, "flat", -900.0)[first:-first]
@@ -175,7 +172,7 @@ def test_lungs_that_are_open_in_the_first_and_last_slice_are_body():
 
 
 @pytest.mark.parametrize("under_hu", [-1000.0, -900.0])
-def test_air_under_a_blanket_is_no_body(under_hu):
+def test_air_under_a_blanket_is_not_body(under_hu):
     hu, _, _ = chest()
     x, y, z = place()
     dome = ellipse(x, y, (0, -20), (180, 150), z) & (hu == AIR)
@@ -201,6 +198,6 @@ def test_a_foam_pocket_between_trunk_and_arms_is_not_lung():
     assert 2 * (found & lungs).sum() > 0.99 * (found.sum() + lungs.sum())
 
 
-def test_an_image_of_air_or_of_tissue_alone_is_all_body_or_none_is_lost():
+def test_an_image_of_only_air_or_only_tissue_is_all_body():
     assert body_outline(np.full((9, 10, 11), 40.0), SPACING_MM).all()
     assert body_outline(np.full((9, 10, 11), AIR), SPACING_MM).all()

@@ -59,7 +59,7 @@ def test_the_mask_agrees_with_the_true_lungs(seed, lesions, floor):
 
 
 @pytest.mark.parametrize("seed", [0, 5])
-def test_most_of_a_basal_consolidation_is_taken_in_which_a_threshold_loses(seed):
+def test_most_of_a_basal_consolidation_is_included_although_thresholds_miss_it(seed):
     phantom = phantom_of(seed, CONSOLIDATION)
     dense = phantom.label == 2
 
@@ -68,7 +68,7 @@ def test_most_of_a_basal_consolidation_is_taken_in_which_a_threshold_loses(seed)
 
 
 @pytest.mark.parametrize("lesions", [HEALTHY, HEAVY])
-def test_hardly_anything_beside_the_lungs_is_taken_in(lesions):
+def test_hardly_anything_outside_the_lungs_is_included(lesions):
     phantom = phantom_of(5, lesions)
     beside = (mask_of(5, lesions) > 0) & (phantom.lung == 0)
 
@@ -76,7 +76,7 @@ def test_hardly_anything_beside_the_lungs_is_taken_in(lesions):
 
 
 @pytest.mark.parametrize("seed", [0, 5])
-def test_the_trachea_is_left_out(seed):
+def test_the_trachea_is_excluded(seed):
     x, y, z = positions_mm(SHAPE, SPACING_MM)
     lumen = (phantom_of(seed).image_hu < -900) & (abs(x) < 14) & (abs(y - 8) < 22) & (z > 45) & (z < 130)
 
@@ -85,7 +85,7 @@ def test_the_trachea_is_left_out(seed):
 
 
 @pytest.mark.parametrize("seed", [0, 5])
-def test_stomach_gas_is_left_out(seed):
+def test_stomach_gas_is_excluded(seed):
     x, y, z = positions_mm(SHAPE, SPACING_MM)
     gas = (phantom_of(seed).image_hu < -800) & (abs(x - 58) < 25) & (abs(y + 34) < 14) & (abs(z + 118) < 13)
 
@@ -93,7 +93,7 @@ def test_stomach_gas_is_left_out(seed):
     assert not mask_of(seed)[gas].any()
 
 
-def test_bowel_gas_that_reaches_the_lung_without_a_wall_is_left_out():
+def test_bowel_gas_that_touches_the_lung_is_excluded():
     image, lung = phantom_of(5).image_hu.copy(), phantom_of(5).lung
     x, y, _ = positions_mm(SHAPE, SPACING_MM)
     column = lung.any(axis=2) & (((x - 75) ** 2 + (y + 15) ** 2) < 20**2)[..., 0]
@@ -109,7 +109,7 @@ def test_bowel_gas_that_reaches_the_lung_without_a_wall_is_left_out():
     assert dice(mask, lung) > 0.97
 
 
-def test_a_hollow_table_with_foam_as_dense_as_lung_is_left_out():
+def test_a_hollow_table_with_foam_as_dense_as_lung_is_excluded():
     image = phantom_of(0).image_hu.copy()
     _, y, _ = positions_mm(SHAPE, SPACING_MM)
     body_end = np.flatnonzero((image > -100).any(axis=2).sum(axis=0) > 30).max()
@@ -143,7 +143,7 @@ def test_vessels_and_small_holes_are_filled(seed):
     assert mask[vessels].mean() > 0.98
 
 
-def test_a_dome_of_the_diaphragm_is_not_filled_as_if_it_were_a_vessel():
+def test_a_dome_of_the_diaphragm_is_not_filled_like_a_vessel():
     """Within a slice it is an island in the lung."""
     image = phantom_of(0).image_hu.copy()
     x, y, z = positions_mm(SHAPE, SPACING_MM)
@@ -188,7 +188,7 @@ def test_the_image_is_not_changed():
     assert np.array_equal(image, phantom_of(5).image_hu)
 
 
-def test_an_image_that_shows_no_chest_is_refused():
+def test_an_image_without_a_chest_is_rejected():
     x, y, z = positions_mm((50, 52, 40), (4.0, 4.0, 5.0))
     head = np.where((x / 75) ** 2 + (y / 90) ** 2 + (z / 95) ** 2 < 1, 40.0, -1000.0)
     head[20:30, 10:14, 15:20] = -1000.0
@@ -197,12 +197,12 @@ def test_an_image_that_shows_no_chest_is_refused():
         lung_mask(head, (4.0, 4.0, 5.0))
 
 
-def test_a_spacing_in_the_wrong_unit_is_refused():
+def test_a_spacing_in_the_wrong_unit_is_rejected():
     with pytest.raises(ValueError, match=r"Case c7: no plausible lungs found: \d{3,}\.\d\d litres"):
         lung_mask(phantom_of(5).image_hu, [10 * step for step in SPACING_MM], case="c7")
 
 
-def test_a_shape_or_a_spacing_of_no_volume_is_refused():
+def test_an_invalid_shape_or_spacing_is_rejected():
     with pytest.raises(ValueError, match=r"shape \(1, 5, 6, 7\)\. Expected one volume \(X, Y, Z\) in HU"):
         lung_mask(np.zeros((1, 5, 6, 7)), (1.0, 1.0, 1.0))
     with pytest.raises(ValueError, match=r"voxel size is \(1.0, 0.0, 1.0\) mm. Expected three positive numbers"):
@@ -241,7 +241,7 @@ def test_the_lungs_of_a_public_case_measure_about_six_litres(public_case, name):
         ("cap001", "bowel", (374, 212, 6)),
     ],
 )
-def test_other_gas_of_a_public_case_is_left_out(public_case, name, place, voxel):
+def test_other_gas_of_a_public_case_is_excluded(public_case, name, place, voxel):
     image, lung = public_case(name)
 
     assert image[voxel] < -900, place
@@ -249,7 +249,7 @@ def test_other_gas_of_a_public_case_is_left_out(public_case, name, place, voxel)
 
 
 @pytest.mark.real_data
-def test_subpleural_consolidation_of_a_public_case_is_taken_in(public_case):
+def test_subpleural_consolidation_of_a_public_case_is_included(public_case):
     image, lung = public_case("cap001")
     dense = ndimage.uniform_filter(image[170:185, 398:404, 105], 3)
 
