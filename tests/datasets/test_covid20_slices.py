@@ -75,7 +75,6 @@ def test_a_single_slice_is_skipped_with_a_warning(tmp_path, source, caplog):
     write(source, "volume_0021", cut)
     table = table_of(tmp_path / "t.csv", [{"name": "volume_0021_2", "slice_mm": "5"}])
     datalist = convert_covid20_slices(source, tmp_path / "set", table=table, num_folds=4)
-
     names = ["volume_0007", "volume_0013_1", "volume_0013_2", "volume_0021_1"]
     assert [scan["case_id"] for scan in list_scans(datalist)] == names
     assert sorted(path.name for path in (tmp_path / "set" / "images").iterdir()) == [f"{name}.nii.gz" for name in names]

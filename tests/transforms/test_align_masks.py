@@ -49,7 +49,6 @@ def turned(case, request):
 
 def test_masks_get_the_storage_order_of_their_image(case, turned):
     aligned = AlignMasksd(("lung", "infection"))(turned)
-
     for key in ("lung", "infection"):
         assert torch.equal(aligned[key].as_tensor(), case[key].as_tensor())
         np.testing.assert_allclose(aligned[key].affine, case["image"].affine)
@@ -68,7 +67,6 @@ def test_both_sides_of_the_lungs_are_lung(case, kind):
     sides = case["lung"].clone().to(kind)
     sides[:, : sides.shape[1] // 2] *= 2
     aligned = AlignMasksd("lung")({**case, "lung": sides})["lung"]
-
     assert sorted(sides.unique().tolist()) == [0, 1, 2]
     assert torch.equal(aligned.as_tensor(), case["lung"].as_tensor().to(kind))
     assert aligned.dtype == kind
@@ -78,7 +76,6 @@ def test_both_sides_of_the_lungs_are_lung(case, kind):
 @pytest.mark.parametrize("key", ["lung", "infection"])
 def test_a_mask_of_0_and_255_is_one_of_0_and_1(case, key, kind):
     aligned = AlignMasksd(key)({**case, key: case[key].to(kind) * 255})[key]
-
     assert torch.equal(aligned.as_tensor(), case[key].as_tensor().to(kind))
     assert aligned.dtype == kind
     np.testing.assert_array_equal(aligned.affine, case[key].affine)
@@ -87,7 +84,6 @@ def test_a_mask_of_0_and_255_is_one_of_0_and_1(case, key, kind):
 def test_255_with_another_value_is_kept_and_a_label_keeps_it(case):
     mixed = case["infection"].clone()
     mixed[0, 0, 0, 0] = 255
-
     assert AlignMasksd("infection")({**case, "infection": mixed})["infection"].unique().tolist() == [0, 1, 255]
     assert AlignMasksd("label")({**case, "label": case["infection"] * 255})["label"].max() == 255
 
@@ -95,7 +91,6 @@ def test_255_with_another_value_is_kept_and_a_label_keeps_it(case):
 def test_other_values_are_kept(case):
     other = case["lung"] * 3
     other[0, 0, 0, 0] = 2
-
     assert AlignMasksd("lung")({**case, "lung": other})["lung"].unique().tolist() == [0, 2, 3]
     assert AlignMasksd("infection")({**case, "infection": case["infection"] * 2})["infection"].max() == 2
 
@@ -128,20 +123,17 @@ def test_transforms_that_compare_grids_handle_any_order_without_it(case, turned,
 
 def test_infection_of_vbnet_is_limited_to_a_lung_mask_of_any_order(case, turned, monkeypatch):
     found = segment_infection(turned, monkeypatch)
-
     assert torch.equal(found.as_tensor() > 0, case["lung"].as_tensor() > 0)
 
 
 def test_lungs_by_side_count_once_on_the_papers_grid(case):
     grid = PaperGridd(grid=(12, 20, 24), spacing_mm=(12, 8, 8))
-
     assert torch.equal(grid({**case, "lung": case["lung"] * 2})["image"], grid(case)["image"])
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_masks_of_0_and_255_count_as_those_of_0_and_1(case, use):
     masks = {key: case[key] * 255 for key in ("lung", "infection")}
-
     assert torch.equal(torch.as_tensor(use({**case, **masks})), torch.as_tensor(use(case)))
 
 
@@ -149,7 +141,6 @@ def test_a_flipped_label_is_rejected_until_it_is_aligned(case, scan):
     label = volume(scan.label, scan.affine)
     flipped = stored(label, "".join("RLAPSI"["LRPAIS".index(code)] for code in nib.aff2axcodes(scan.affine)))
     assert flipped.shape == label.shape
-
     with pytest.raises(ValueError, match="Case unknown: label is stored in another orientation than its image"):
         CheckLabeld("label")({**case, "label": flipped})
     CheckLabeld("label")(AlignMasksd("label")({**case, "label": flipped}))
@@ -164,6 +155,5 @@ def test_the_ratio_of_a_datalist_does_not_depend_on_the_order(case, tmp_path, co
     paths = {key: tmp_path / f"{key}.nii.gz" for key in masks}
     for key, mask in masks.items():
         nib.save(nib.Nifti1Image(mask[0].numpy(), mask.affine.numpy()), paths[key])
-
     expected = float(case["infection"].sum() / case["lung"].sum())
     assert checked_ratio({"case_id": "012", **paths}) == pytest.approx(expected, abs=1e-6)

@@ -17,7 +17,6 @@ masks = arrays.arrays(np.uint8, (2, 3, 4), elements=st.integers(0, 1))
 def test_the_ratio_equals_a_count_of_voxels(infection, lung):
     infection, lung = infection * lung, lung | (np.arange(24).reshape(2, 3, 4) == 0)
     expected = sum(infection.ravel().tolist()) / sum(lung.ravel().tolist())
-
     for kind in (np.uint8, np.float32, bool):
         assert infection_ratio(infection.astype(kind), lung.astype(kind)) == expected
         assert infection_ratio(torch.tensor(infection.astype(kind)), np.asfortranarray(lung.astype(kind))) == expected
@@ -26,9 +25,7 @@ def test_the_ratio_equals_a_count_of_voxels(infection, lung):
 def test_voxel_counts_give_the_ratio_of_volumes_of_a_phantom():
     phantom = make_volume(3, (40, 44, 14), (8.5, 8.0, 20.0), lesions_ml={"ground_glass": 300.0})
     data = {key: MetaTensor(torch.tensor(getattr(phantom, key))[None]) for key in ("lung", "infection")}
-
     ratio = InfectionRatiod()(data)["ratio"]
-
     assert isinstance(ratio, float)
     assert ratio == pytest.approx(phantom.infection_ratio)
     assert ratio == pytest.approx(
@@ -39,7 +36,6 @@ def test_voxel_counts_give_the_ratio_of_volumes_of_a_phantom():
 def test_masks_may_be_stored_in_another_axis_order_but_not_in_another_size():
     lung, infection = np.ones((2, 3, 4)), np.zeros((4, 2, 3))
     infection[0, 0, :] = 1
-
     assert infection_ratio(infection, lung) == 3 / 24
     message = r"Case covid_017: infection mask has shape \(2, 3, 5\), lung mask \(2, 3, 4\). Expected both on"
     with pytest.raises(ValueError, match=message):
@@ -60,9 +56,7 @@ def test_an_infection_larger_than_the_lungs_is_refused():
 @given(st.floats(0, 1))
 def test_the_ratio_of_the_datalist_is_kept(known):
     lung = torch.ones(1, 2, 3, 4)
-
     item = InfectionRatiod()({"ratio": known, "lung": lung, "infection": lung, "label": 1})
-
     assert item["ratio"] == known
     assert item["label"] == 1
 
@@ -70,7 +64,6 @@ def test_the_ratio_of_the_datalist_is_kept(known):
 @pytest.mark.parametrize("known", [{}, {"ratio": None}, {"ratio": math.nan}, {"ratio": np.float32("nan")}])
 def test_a_ratio_that_is_no_number_is_measured(known):
     lung = torch.ones(1, 2, 3, 4)
-
     assert InfectionRatiod()({**known, "lung": lung, "infection": lung})["ratio"] == 1.0
 
 

@@ -21,17 +21,9 @@ from tests.html_tags import Tags
 
 ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = json.loads((ROOT / "docs/report.schema.json").read_text(encoding="utf-8"))
-STATES = [
-    "full",
-    "no classifier",
-    "no ratio",
-    "lungs only",
-    "no infection",
-    "one lung",
-    "no lungs",
-    "odd grid",
-    "wordy",
-]
+STATES = (
+    *("full", "no classifier", "no ratio", "lungs only", "no infection", "one lung", "no lungs", "odd grid", "wordy"),
+)
 
 # 0.5 x 2 x 10 mm, 0.01 ml a voxel; x to Left, y to Posterior, z to Superior.
 AFFINE = np.diag([-0.5, -2.0, 10.0, 1.0])

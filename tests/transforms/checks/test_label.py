@@ -38,7 +38,6 @@ def test_it_rejects_exactly_the_values_outside_the_allowed_set(values):
 def test_the_message_names_the_case_the_value_and_the_labels():
     values = torch.zeros(1, 5, 6, 7)
     values[0, 1:4, 2, :5] = 7
-
     message = (
         r"Case 012: label has value 7 at 15 pixels. Expected 0 \(background\), 1 \(ground glass\), "
         r"2 \(consolidation\), 3 \(pleural effusion\) or 255 \(ignore\). Check the label export."
@@ -60,7 +59,6 @@ def test_values_that_are_not_integers_are_rejected(value):
 
 def test_only_the_allowed_values_are_allowed():
     check = CheckLabeld(keys="lung", allowed=(0, 1))
-
     with pytest.raises(ValueError, match=r"lung has value 2 at 1 pixel. Expected 0 \(background\) or 1 "):
         check({"lung": torch.tensor([[[0, 1, 2]]])})
 
@@ -68,7 +66,6 @@ def test_only_the_allowed_values_are_allowed():
 @pytest.mark.parametrize("shape", [(1, 6, 5, 7), (1, 5, 6, 6), (1, 5, 6), (2, 5, 6, 7)])
 def test_a_label_of_another_size_than_its_image_is_rejected(shape):
     data = {"image": torch.zeros(1, 5, 6, 7), "label": label_of(torch.zeros(shape))}
-
     message = r"Case 012: label has \d channel.* Expected 1 channel of the image's size \(5, 6, 7\)"
     with pytest.raises(ValueError, match=message):
         CheckLabeld(keys="label")(data)

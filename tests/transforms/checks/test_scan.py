@@ -37,9 +37,7 @@ def rejected(item, message, **options):
 
 def test_a_scan_passes_unchanged():
     item = scan()
-
     out = CheckScand()(item)
-
     assert out is not item
     assert all(out[key] is item[key] for key in item)
 
@@ -50,7 +48,6 @@ def test_phantoms_pass_as_they_are_read(tmp_path, seed):
     paths = {key: tmp_path / f"{key}.nii.gz" for key in ("image", "lung", "infection")}
     for key, array in {"image": phantom.image_hu, "lung": phantom.lung, "infection": phantom.infection}.items():
         nibabel.save(nibabel.Nifti1Image(array, phantom.affine), paths[key])
-
     Compose([
         LoadImaged("image", reader=CTReader(), ensure_channel_first=True),
         LoadImaged(["lung", "infection"], reader=LabelReader(), ensure_channel_first=True),
@@ -74,14 +71,12 @@ def test_masks_of_another_orientation_type_and_memory_layout_pass():
 @pytest.mark.parametrize("value", [-1024, -2000, -3024, 3071])
 def test_padding_and_metal_outside_the_lungs_are_fine(value):
     item = scan()
-
     CheckScand()({**item, "image": volume(np.where(item["lung"][0].numpy(), -820, value).astype(np.int16))})
 
 
 @pytest.mark.parametrize("infection", [{}, {"infection": None}])
 def test_an_infection_mask_is_optional(infection):
     item = {key: value for key, value in scan().items() if key != "infection"}
-
     CheckScand()({**item, **infection})
 
 
@@ -89,7 +84,6 @@ def test_an_infection_mask_is_optional(infection):
 def test_lung_mask_and_image_are_required(key):
     item = {**scan(), "case_id": "covid_017"}
     remedy = ", or segment the lungs first" if key == "lung" else ""
-
     rejected({**item, key: None}, f"{key} is missing. Add it to the datalist{remedy}[.]$")
     rejected({name: value for name, value in item.items() if name != key}, f"{key} is missing")
 
@@ -98,7 +92,6 @@ def test_lung_mask_and_image_are_required(key):
 def test_a_mask_must_be_on_the_grid_of_its_image(key):
     item, smaller = scan(), volume(np.ones((10, 9, 7), np.uint8))
     shift = np.eye(4, k=3)
-
     rejected({**item, key: smaller}, f"{key} is 10 x 9 x 7 but the image is 10 x 9 x 8. Export both at the same size")
     moved = {**item, key: volume(item[key][0], AFFINE + 0.12 * shift)}
     rejected(moved, f"{key} is misaligned with the image by up to 0.1 mm. Copy the image's header")
@@ -110,7 +103,6 @@ def test_a_mask_must_be_on_the_grid_of_its_image(key):
 )
 def test_each_image_is_one_volume(key, shape):
     array = MetaTensor(torch.zeros(shape), affine=torch.as_tensor(AFFINE))
-
     message = f"{key} has shape {re.escape(str(shape))}. Expected one volume"
     rejected({**scan(), "case_id": "covid_017", key: array}, message)
 
@@ -131,7 +123,6 @@ def test_a_mask_must_contain_only_0_and_1(key, values, found):
     array = item[key][0].numpy().astype(np.float32)
     array[4, 4, : 3 * len(values)] = 1
     array.reshape(-1)[: 3 * len(values)] = np.repeat(values, 3)
-
     rejected({**item, key: volume(array)}, f"{key} has {found}. Expected a mask of 0 and 1: binarise it")
 
 
@@ -143,7 +134,6 @@ def test_an_empty_lung_mask_is_refused():
 def test_lungs_of_any_density_pass_and_offsets_are_detected(lung_hu):
     item = scan()
     image = np.where(item["lung"][0].numpy(), lung_hu, 40).astype(np.int16)
-
     CheckScand()({**item, "image": volume(image)})
     stored = f"median inside the lung mask is {lung_hu + 1024} HU. Expected -1000 to 0 HU; .* stored values without"
     rejected({**item, "image": volume(image + 1024)}, stored)
@@ -153,7 +143,6 @@ def test_lungs_of_any_density_pass_and_offsets_are_detected(lung_hu):
 
 def test_display_intensities_are_rejected():
     item = scan()
-
     rejected(
         {**item, "image": volume(np.where(item["lung"][0].numpy(), 0.35, 0.9))}, "median .* or display intensities"
     )
@@ -163,7 +152,6 @@ def test_display_intensities_are_rejected():
 def test_padding_inside_the_lungs_is_refused_beyond_one_percent(value):
     item = scan()
     image = item["image"][0].numpy().copy()
-
     image[2, 3, 4:6] = value  # 2 of 200
     CheckScand()({**item, "image": volume(image)})
     image[2, 3, 6] = value
@@ -174,7 +162,6 @@ def test_padding_inside_the_lungs_is_refused_beyond_one_percent(value):
 def test_the_infection_must_lie_in_the_lungs():
     item = scan()
     infection = item["infection"][0].numpy().copy()
-
     infection[7, 7, 0:2] = 1  # 2 of 22
     CheckScand()({**item, "infection": volume(infection)})
     rejected({**item, "infection": volume(infection)}, r"9.1 % of the infection \(2 of 22 voxels\)", max_outside=0.09)
@@ -187,7 +174,6 @@ def test_the_infection_must_lie_in_the_lungs():
 def test_an_infection_larger_than_the_lungs_is_refused():
     item = scan()
     infection = item["lung"][0].numpy().copy()
-
     CheckScand()({**item, "infection": volume(infection)})
     infection[7, 7, 0:2] = 1
     rejected({**item, "infection": volume(infection)}, "infection ratio is 1.01. .* masks are not swapped")
@@ -214,5 +200,4 @@ def test_it_costs_little():
     lung[100:400, 100:350, 20:130] = 1
     image = random.integers(-1000, -600, lung.shape, dtype=np.int16)
     item = {"image": volume(image), "lung": volume(lung), "infection": volume(lung)}
-
     assert yardsticks(lambda: CheckScand()(item)) < 5  # 2 in 2026; the outline of the body takes most of it

@@ -68,7 +68,6 @@ def test_the_body_excludes_a_hollow_table_and_includes_the_whole_chest(table):
     hu, trunk, lung = chest()
     found = body_outline(with_table(hu, SPACING_MM, **table), SPACING_MM)
     _, y, _ = place()
-
     assert not found[np.broadcast_to(y > 90 + 2 * table["plate_mm"] + table["gap_mm"] + SPACING_MM[1], SHAPE)].any()
     assert found[lung].all()
     assert (found & trunk).sum() > 0.97 * trunk.sum()
@@ -80,7 +79,6 @@ def test_the_outline_of_a_flipped_scan_is_flipped(table, axes, seed):
     hu = with_table(chest()[0], SPACING_MM, **table)
     hu = hu + np.random.default_rng(seed).normal(0, 30, hu.shape)
     flipped = body_outline(np.flip(hu, tuple(axes)), SPACING_MM)
-
     assert np.array_equal(np.flip(flipped, tuple(axes)), body_outline(hu, SPACING_MM))
 
 
@@ -91,7 +89,6 @@ def test_voxels_of_any_shape_give_the_same_body(spacing_mm, table):
     hu, trunk, lung = chest(shape, spacing_mm)
     table = {**table, "plate_mm": max(table["plate_mm"], 1.2 * spacing_mm[1])}
     found = body_outline(with_table(hu, spacing_mm, **table), spacing_mm)
-
     assert found[lung].all()
     assert (found & trunk).sum() > 0.96 * trunk.sum()
     assert (found & ~trunk).sum() < 0.06 * trunk.sum()
@@ -117,7 +114,6 @@ def bare():
 def test_a_table_changes_no_voxel_of_the_lungs(table):
     hu, back_mm, lungs = bare()
     lying = with_table(hu, PHANTOM_MM, **table, back_mm=back_mm)
-
     assert (lying != hu).sum() > 1000
     assert np.array_equal(lung_mask(lying, PHANTOM_MM), lungs)
 
@@ -127,7 +123,6 @@ def test_lungs_behind_a_thin_chest_wall_are_body(wall_mm):
     hu, trunk, lung = chest(wall_mm=wall_mm)
     belly = trunk & (place()[2] < -40)
     hu[belly], lung = TISSUE, lung & ~belly
-
     assert body_outline(with_table(hu, SPACING_MM, "curved", -900.0), SPACING_MM)[lung].all()
 
 
@@ -136,7 +131,6 @@ def test_low_dose_noise_removes_nothing_from_the_body():
     noisy = with_table(hu, SPACING_MM, "flat", -900.0) + np.random.default_rng(3).normal(0, 120, SHAPE)
     found = body_outline(noisy, SPACING_MM)
     _, y, _ = place()
-
     assert found[lung].mean() > 0.99
     assert found[trunk].mean() > 0.96
     assert not found[np.broadcast_to(y > 110, SHAPE)].any()
@@ -148,7 +142,6 @@ def test_lungs_cut_by_a_circular_field_of_view_are_body():
     hu, _, lung = chest(shape, spacing_mm)
     field = np.broadcast_to(np.hypot(x, y) < 140, shape)
     found = body_outline(np.where(field, hu, -1024.0), spacing_mm)
-
     assert (lung & ~field).sum() > 500
     assert found[lung & np.broadcast_to(np.hypot(x, y) < 128, shape)].all()
     assert not found[~field].any()
@@ -158,14 +151,12 @@ def test_lungs_cut_by_the_border_of_the_image_are_body():
     hu, _, lung = chest()
     first = np.flatnonzero(lung.any(axis=(1, 2)))[0] + 5
     hu = with_table(hu, SPACING_MM, "flat", -900.0)[first:-first]
-
     assert body_outline(hu, SPACING_MM)[lung[first:-first]].all()
 
 
 def test_lungs_that_are_open_in_the_first_and_last_slice_are_body():
     hu, _, lung = chest()
     open_at_both_ends = slice(5, None)
-
     assert lung[:, :, 5].any()
     assert lung[:, :, -1].any()
     assert body_outline(hu[:, :, open_at_both_ends], SPACING_MM)[lung[:, :, open_at_both_ends]].all()
@@ -179,7 +170,6 @@ def test_air_under_a_blanket_is_not_body(under_hu):
     hu = np.where(dome, under_hu, hu)
     hu[dome & ~ellipse(x, y, (0, -20), (174, 144), z)] = -300.0  # the cloth, which ends on the body at both sides
     found = body_outline(hu, SPACING_MM)
-
     assert not found[np.broadcast_to(y < -135, SHAPE)].any()
 
 
@@ -192,7 +182,6 @@ def test_a_foam_pocket_between_trunk_and_arms_is_not_lung():
     pocket = low & (abs(x) < half_mm - 4)
     hu = np.where(pocket, -850.0, np.where(low, TISSUE, hu))
     found = lung_mask(with_table(hu, PHANTOM_MM, "flat", -900.0, back_mm=back_mm), PHANTOM_MM)
-
     assert pocket.sum() > 1000
     assert not found[pocket].any()
     assert 2 * (found & lungs).sum() > 0.99 * (found.sum() + lungs.sum())

@@ -42,9 +42,7 @@ def test_the_mask_is_the_same_in_the_world_however_the_array_is_stored(order, fl
         affine[:3, 3] += affine[:3, axis] * (stored.shape[axis] - 1)
         affine[:3, axis] *= -1
     image = MetaTensor(torch.as_tensor(np.flip(stored, flips).copy())[None], affine=torch.as_tensor(affine))
-
     lung = FallbackLungMaskd()({"image": image})["lung"]
-
     assert lung.shape == image.shape
     assert torch.equal(lung.affine, image.affine)
     assert np.array_equal(lung[0].numpy(), np.flip(mask().transpose(order), flips))
@@ -54,7 +52,6 @@ def test_the_mask_is_the_same_in_the_world_however_the_array_is_stored(order, fl
 def test_a_missing_mask_is_computed_and_its_source_recorded(absent):
     item = item_of(**absent)
     result = FallbackLungMaskd()(item)
-
     assert result["lung"].dtype == torch.uint8
     assert np.array_equal(result["lung"][0].numpy(), mask())
     assert result["lung"].meta["lung_source"] == result["lung_source"] == MADE
@@ -71,7 +68,6 @@ def test_an_existing_mask_is_kept_with_its_affine_and_its_source_recorded(kind):
         given.affine = affine
     result = FallbackLungMaskd(image_key="ct", lung_key="lungs")({"ct": torch.zeros(1, 2, 3, 4), "lungs": given})
     assert set(result) == {"ct", "lungs", "lung_source"}
-
     assert torch.equal(torch.as_tensor(result["lungs"]), torch.as_tensor(given))
     assert torch.equal(result["lungs"].affine, getattr(given, "affine", result["lungs"].affine))
     assert result["lungs"].meta["lung_source"] == result["lung_source"] == GIVEN
@@ -82,7 +78,6 @@ def test_it_works_on_a_case_as_loaded(tmp_path):
     paths = write_nifti(healthy(), tmp_path, "c7")
     load = LoadImaged(keys="image", reader=CTReader, ensure_channel_first=True)
     result = Compose([load, FallbackLungMaskd()])({"image": str(paths["image"])})
-
     assert dice(result["lung"][0].numpy(), healthy().lung) > 0.98
 
 
@@ -90,7 +85,6 @@ def test_it_works_on_a_case_as_loaded(tmp_path):
 def test_values_that_are_not_hu_are_rejected_with_the_case_and_the_remedy(offset_hu):
     item = item_of(case_id="covid_017")
     item["image"] = item["image"] + offset_hu
-
     message = r"^Case covid_017: no plausible lungs found: \d+\.\d\d litres. Expected 0.5 to 12. .* a lung mask.$"
     with pytest.raises(ValueError, match=message):
         FallbackLungMaskd()(item)
