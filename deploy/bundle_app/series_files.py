@@ -11,16 +11,16 @@ TAGS = ["SeriesInstanceUID", "SOPInstanceUID"]
 
 
 def link_series(study: Path, series_uid: str, target: Path) -> Path:
-    """Gather the images of one series as links in a folder of their own, for a reader that takes a series' folder.
+    """Link the images of one series into a new folder, for a reader that expects one folder per series.
 
-    All files count that name the series, also those that a loader had left out as doubled: whether they make a volume
-    is for the reader to say. Neither folder nor links carry a name of the input, which could be the patient's.
+    All files of the series are linked, including duplicates that the SDK's loader left out: the reader checks whether
+    they form a volume. Folder and links have no names of the input, which could contain the patient's name.
 
     Args:
         study: folder with DICOM files of any series, at any depth.
         series_uid: SeriesInstanceUID as the images have it, valid or not.
-        target: existing folder that gets `<series_uid>/<SOPInstanceUID>.dcm`; the substitute of a series UID that
-            is no UID, and a number for an image whose own is none or is there twice.
+        target: existing folder, where the links `<series_uid>/<SOPInstanceUID>.dcm` are created. An invalid
+            series UID is replaced as in `headers.py`, an invalid or duplicate SOPInstanceUID by a number.
 
     Returns:
         The folder of the links.
@@ -36,7 +36,7 @@ def link_series(study: Path, series_uid: str, target: Path) -> Path:
 
 
 def images_of(study: Path, series_uid: str) -> Iterator[tuple[Path, str]]:
-    """Files of a series with their SOPInstanceUID, the folder's other files passed over."""
+    """Files of a series, each with its SOPInstanceUID; other files are ignored."""
     folders = os.walk(study, followlinks=True)  # as the SDK's loader does
     for path in sorted(Path(folder, name) for folder, _, names in folders for name in names):
         try:
