@@ -75,7 +75,7 @@ def check_target(bundle: Path, dist: Path) -> None:
     """Reject a target that would overwrite a bundle.
 
     Raises:
-        ValueError: when `dist` lies inside the bundle, or holds a bundle and not a package under the same name.
+        ValueError: when `dist` is inside the bundle, or contains a bundle of this name instead of a package.
     """
     target = (dist / bundle.name).resolve()
     if target.is_relative_to(bundle.resolve()) or (target / "custom_components").is_symlink():

@@ -147,7 +147,7 @@ def tested(outcomes: Path) -> tuple[str, str]:
     skipped = [case.find("skipped") for case in cases if case.find("skipped") is not None]
     ran = len(cases) - len(skipped)
     reasons = "; ".join(dict.fromkeys(entry.get("message", "") for entry in skipped if entry is not None))
-    detail = f"{ran} tests" + (f", {len(skipped)} left out: {reasons}" if skipped else "")
+    detail = f"{ran} tests" + (f", {len(skipped)} skipped: {reasons}" if skipped else "")
     return (NOT_RUN if not ran else IN_PART if skipped else PASSED), detail
 
 

@@ -118,9 +118,9 @@ def chain(slices: Path, output: Path, block: int | str, start: Path | None, more
     weights = start
     for name, (overlays, options, unwanted) in STEPS.items():
         begin = {} if weights is None else {"init_path": weights}
-        anew = ("recipes/new_output.yaml",) if weights is not None and weights == start else ()
+        new_output = ("recipes/new_output.yaml",) if weights is not None and weights == start else ()
         weights = place / name / "last.pt"
-        configs = ("train.yaml", *overlays, *OVERLAYS, *anew, *last)
+        configs = ("train.yaml", *overlays, *OVERLAYS, *new_output, *last)
         long = {"val_interval": options["epochs"]}
         asked = {option: value for option, value in more.items() if option not in unwanted}
         yield training(configs, weights, {**own, **COMMON, **WEIGHT, **options, **long, **begin, **asked})

@@ -57,8 +57,8 @@ def lesions_in_lungs(
     if near.any() and margin_mm > 0:
         near = ndimage.distance_transform_edt(~near, sampling=voxel_sizes(affine)) <= margin_mm
     parts, _ = ndimage.label(np.isin(lesions, BESIDE_LUNG), np.ones((3, 3, 3)))
-    beside = near | ndimage.binary_dilation(lungs != 0) if margin_mm > 0 else near  # voxels may exceed the margin
-    touching = np.isin(parts, np.setdiff1d(parts[beside], 0))
+    around = near | ndimage.binary_dilation(lungs != 0) if margin_mm > 0 else near  # voxels may exceed the margin
+    touching = np.isin(parts, np.setdiff1d(parts[around], 0))
     return np.where((np.isin(lesions, IN_LUNG) & near) | touching, lesions, 0).astype(lesions.dtype)
 
 

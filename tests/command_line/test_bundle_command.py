@@ -64,7 +64,7 @@ def verb_of(name):
 
 
 @pytest.mark.parametrize("name", ONE_PROCESS)
-def test_an_option_that_no_config_has_is_refused_with_the_nearest_before_anything_runs(
+def test_an_option_that_no_config_has_is_rejected_with_a_suggestion_before_anything_runs(
     name, bundle_line, tmp_path, caplog
 ):
     files = str([str(file) for file in CONFIGS[name]])
@@ -78,14 +78,14 @@ def test_an_option_that_no_config_has_is_refused_with_the_nearest_before_anythin
 
 
 @pytest.mark.parametrize("name", ONE_PROCESS)
-def test_a_folder_arrives_in_every_config_as_it_was_typed(name, typed):
+def test_a_folder_is_used_in_every_config_as_typed(name, typed):
     third = "ckpt_path" if "eval" in name else "bundle_root"
     words = ("--dataset_dir", "2020.10", "--output_dir=a,b", f"--{third}", "1e3")
     assert typed(CONFIGS[name], f"[@dataset_dir, @output_dir, @{third}]", *words) == ["2020.10", "a,b", "1e3"]
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_a_folder_of_any_name_arrives_as_it_was_typed(name, typed):
+def test_a_folder_of_any_name_is_used_as_typed(name, typed):
     words = (f"--dataset_dir={name}", "--ckpt_dir", name, f"--init_path={name}")
     assert typed(TRAIN, "[@dataset_dir, @ckpt_dir, @init_path]", *words) == [name] * 3
 
@@ -186,7 +186,7 @@ def test_the_arguments_are_those_of_the_chosen_component(typed, caplog):
     assert typed(TRAIN, "@seed", *chosen[:2]) == 2
 
 
-def test_an_args_file_counts_and_is_checked_and_the_command_line_wins(bundle_line, typed, tmp_path, caplog, capsys):
+def test_an_args_file_is_checked_and_the_command_line_overrides_it(bundle_line, typed, tmp_path, caplog, capsys):
     args = tmp_path / "args.yaml"
     args.write_text(yaml.safe_dump({"epochs": 7, "seed": 5, "output_dir": "1e3"}), encoding="utf-8")
     look = "[@epochs, @seed, @output_dir]"
@@ -203,7 +203,7 @@ def test_every_config_begins_with_the_check(name):
     assert content["run"] in (content[verb_of(name)], f"%{verb_of(name)}", f"@{verb_of(name)}")
 
 
-def test_a_surplus_word_is_rejected(bundle_line, tmp_path, caplog):
+def test_an_extra_word_is_rejected(bundle_line, tmp_path, caplog):
     words = ("run", "training", "--config_file", TRAIN[0], "--logging_file=False", "--dataset_dir=phantom")
     assert bundle_line(*words, "--spatial_size", "[64,", "64]", f"--output_dir={tmp_path}/out") == 2
     assert caplog.messages[-1].startswith("'64]' belongs to no option. Quote values that contain spaces")
@@ -239,7 +239,7 @@ def test_names_of_the_tracking_are_known_when_it_is_on(typed, caplog, monkeypatc
     assert typed(TRAIN, "@seed", "--run_name", "2020.10") == 2
 
 
-def test_a_tracked_run_that_is_run_again_leaves_one_config_its_own(typed):
+def test_a_repeated_tracked_run_writes_a_single_config_with_its_own_values(typed):
     settings = {"configs": {"run_name": None}, "handlers_id": {}}
     Path("tracking.json").write_text(json.dumps(settings), encoding="utf-8")
     words = ("--tracking", "tracking.json", "--output_dir=out", "--run_name", "1e3", "--amp", "false")
@@ -282,7 +282,7 @@ def test_messages_about_the_gpu_decoder_are_hidden(typed, caplog, recwarn):
     assert [warning for warning in recwarn if "nvImageCodec" in str(warning.message)] == []
 
 
-def test_only_a_run_that_fire_reads_otherwise_is_run_again(typed, monkeypatch):
+def test_only_a_command_that_fire_reads_differently_is_run_again(typed, monkeypatch):
     again = []
     monkeypatch.setattr(bundle_command, "run", lambda **_: again.append(1))
     assert typed(TRAIN, "@seed", "--epochs", "3") == 0
@@ -309,7 +309,7 @@ def configs_in(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("both", [True, False])
-def test_a_config_on_top_of_another_is_run_on_it_even_if_given_alone(bundle_line, tmp_path, capsys, both):
+def test_a_config_on_top_of_another_is_combined_with_it_even_if_given_alone(bundle_line, tmp_path, capsys, both):
     base, top = configs_in(tmp_path)
     listed = str([str(base), str(top)]) if both else top
     assert bundle_line("run", "probe", "--config_file", listed, "--logging_file=False", "--fold", "2") == 0

@@ -84,7 +84,7 @@ def test_the_version_is_printed(command_line, capsys):
     assert capsys.readouterr().out == f"custom_components {__version__}\n"
 
 
-def test_a_misspelt_verb_is_refused_with_the_nearest(command_line, caplog):
+def test_a_misspelt_verb_is_rejected_with_a_suggestion(command_line, caplog):
     assert command_line("diagnos", "a") == 2
     assert caplog.messages[-1] == "diagnos is not a command. Did you mean diagnose? --help lists the commands."
 
@@ -93,7 +93,7 @@ OPTIONS = [(verb, p.name) for verb in VERBS for p in read_verb(verb).parameters 
 
 
 @pytest.mark.parametrize(("verb", "option"), OPTIONS)
-def test_a_misspelt_option_is_refused_with_the_nearest_before_any_work(
+def test_a_misspelt_option_is_rejected_with_a_suggestion_before_anything_runs(
     verb, option, command_line, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.chdir(tmp_path)
@@ -106,7 +106,7 @@ def test_a_misspelt_option_is_refused_with_the_nearest_before_any_work(
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in TAKES_MANY])
 @pytest.mark.parametrize("word", ["rmdir", "unlink", "exists"])
-def test_a_surplus_word_is_rejected(verb, word, command_line, tmp_path, monkeypatch, caplog):
+def test_an_extra_word_is_rejected(verb, word, command_line, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     assert command_line(verb, *words_for(verb), word) == 2
     assert caplog.messages[-1].startswith(f"{word!r} is not expected. Quote values that contain spaces.")
@@ -120,23 +120,23 @@ def test_a_missing_argument_is_named(verb, command_line, caplog):
     assert caplog.messages[-1].startswith(f"{verb} needs {last.removeprefix('no_').upper()}. Expected: {verb} ")
 
 
-def test_a_surplus_word_is_not_taken_for_the_value_of_a_switch_at_the_end():
+def test_an_extra_word_is_not_the_value_of_a_switch_at_the_end():
     with pytest.raises(OptionError, match=r"^'a' is not expected"):
         read_verb("diagnose").arguments(["a", "b", "a", "--dicom"])
 
 
-def test_a_verb_that_takes_many_files_needs_one():
+def test_a_verb_for_several_files_needs_at_least_one():
     with pytest.raises(OptionError, match=r"^diagnosis_table needs SUMMARIES. Expected: diagnosis_table SUMMARIES"):
         read_verb("diagnosis_table").arguments([])
 
 
-def test_a_misspelt_option_without_a_verb_is_refused_with_the_nearest():
+def test_a_misspelt_option_without_a_verb_is_rejected_with_a_suggestion():
     with pytest.raises(OptionError, match=r"^--verison is not an option. Did you mean --version\?$"):
         read_verb("--verison")
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_a_folder_of_any_name_arrives_as_it_was_typed(name):
+def test_a_folder_of_any_name_is_used_as_typed(name):
     verb = read_verb("diagnose")
     assert verb.arguments([name, f"--output_dir={name}", "--seg-weights", name])[1] == {
         "output_dir": name, "seg_weights": name, "scan": name,
@@ -144,7 +144,7 @@ def test_a_folder_of_any_name_arrives_as_it_was_typed(name):
     assert read_verb("diagnosis_table").arguments([name, "b"]) == ([name, "b"], {})
 
 
-def test_a_folder_may_be_called_none_where_something_is_needed():
+def test_a_required_folder_may_be_named_none():
     verb = read_verb("diagnose")
     expected = {"cap_weights": None, "scan": "None", "output_dir": "b"}
     assert verb.arguments(["None", "b", "--cap_weights", "None"])[1] == expected

@@ -140,7 +140,7 @@ def test_a_lung_mask_outside_the_lungs_is_rejected(tmp_path, source):
     assert not (tmp_path / "set").exists()
 
 
-def test_a_run_without_seam_is_one_scan():
+def test_slices_without_a_seam_are_one_scan():
     noise = ndimage.gaussian_filter1d(np.random.default_rng(0).normal(size=(9, 32, 40)), 2.0, axis=0)
     assert seams(run_of(7)["ct"]) == []
     assert seams(np.concatenate([100 + noise, -(100 + noise)])) == [9]
@@ -203,7 +203,7 @@ def test_no_folder_is_overwritten_and_an_empty_source_is_named(tmp_path, source)
 
 
 @pytest.mark.real_data
-def test_two_of_the_public_runs_hold_two_patients_each(tmp_path):
+def test_two_of_the_public_runs_contain_two_patients_each(tmp_path):
     folder = tmp_path / "runs"
     folder.mkdir()
     for name in ("volume_0279", "volume_0510"):

@@ -86,7 +86,7 @@ def test_an_empty_lung_mask_is_rejected():
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_on_real_cts_no_mirrored_lung_comes_near_the_right_one():
+def test_on_real_cts_a_mirrored_lung_mask_fits_clearly_worse_than_the_correct_one():
     files = [*real_data("lung_ct").glob("*.npz"), *real_data("effusion_ct").glob("*.npz")]
     assert len(files) == 12
     for path in files:

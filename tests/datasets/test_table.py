@@ -4,7 +4,7 @@ from custom_components.command_line.verbs import VERBS
 from custom_components.datasets.table import SETS
 
 
-def test_each_set_has_a_verb_a_licence_a_page_and_something_to_cite():
+def test_each_set_has_a_verb_a_licence_a_page_and_a_citation():
     for one in SETS:
         assert one.command.split()[0] in VERBS
         assert one.licence

@@ -121,7 +121,7 @@ def test_a_folder_appears_when_it_is_complete(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["set", "a.txt"]
 
 
-def test_nothing_is_left_of_a_failure(tmp_path):
+def test_a_failure_leaves_no_files(tmp_path):
     with pytest.raises(RuntimeError), new_folder(tmp_path / "set"):
         raise RuntimeError
     assert not list(tmp_path.iterdir())

@@ -104,7 +104,7 @@ def test_full_folders_of_this_process_are_found(tmp_path, monkeypatch):
     assert roomy.is_dir()
 
 
-def test_a_full_disk_is_no_writable_folder(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_as_not_writable(tmp_path, monkeypatch):
     if not os.path.exists("/dev/full"):  # noqa: PTH110
         pytest.skip("needs /dev/full")
     monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: open("/dev/full", "wb"))  # noqa: PTH123, SIM115

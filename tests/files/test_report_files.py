@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 FORMULAS = ("=cmd|'/C calc'!A0", "+1+2", "-2+3", "@SUM(A1)", "\t=1", "\r=1")
 
 
-def test_a_number_that_json_does_not_have_leaves_no_file(tmp_path):
+def test_a_number_that_json_cannot_store_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "report.json", {"auc": math.nan})
     assert list(tmp_path.iterdir()) == []

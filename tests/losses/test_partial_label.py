@@ -44,7 +44,7 @@ def test_the_union_of_all_classes_costs_nothing_and_has_no_gradient() -> None:
 
 
 @given(seed=st.integers(0, 99))
-def test_a_finer_label_never_costs_a_pixel_less(seed: int) -> None:
+def test_the_loss_of_a_pixel_is_never_lower_with_a_more_precise_label(seed: int) -> None:
     logits, coarse, more = logits_of(seed, 1, 4, 5, 7), sets_of(seed, 1, 1, 5, 7), sets_of(seed + 100, 1, 1, 5, 7)
     fine = torch.where((coarse & more) > 0, coarse & more, coarse)
     loss = PartialLabelLoss()

@@ -67,7 +67,7 @@ def test_only_lesions_are_coloured(grey, label):
 
 @given(GREY, GREY)
 @settings(max_examples=30, deadline=None)
-def test_heat_falls_with_the_attention_and_leaves_the_rest_grey(grey, attention):
+def test_heat_decreases_with_the_attention_and_the_rest_stays_grey(grey, attention):
     attention = attention * np.float32(0.49)  # below the outline
     rgb = heated(grey, attention)
     assert rgb.shape == (5, 6, 3)

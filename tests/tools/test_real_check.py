@@ -94,7 +94,7 @@ def test_words_choose_by_part_set_and_name():
     assert not any(item.is_asked_for(words) for words in (["vbnet", "effusion_ct"], ["threshold"], ["another"]))
 
 
-def test_data_that_are_absent_are_left_out_and_named(tmp_path, capsys):
+def test_missing_data_are_skipped_and_listed(tmp_path, capsys):
     tool.real_check(data=str(tmp_path), cache=str(tmp_path / "cache"))
     said = capsys.readouterr().out
     for data_set in (*tool.SETS, "medseg100"):
@@ -102,7 +102,7 @@ def test_data_that_are_absent_are_left_out_and_named(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("part", ["vbnet", "threshold"])
-def test_a_phantom_in_codes_of_8_hu_is_measured_end_to_end(tmp_path, capsys, part):
+def test_a_phantom_stored_in_steps_of_8_hu_is_measured_end_to_end(tmp_path, capsys, part):
     write_excerpt(tmp_path)
     places = {"data": str(tmp_path), "cache": str(tmp_path / "cache"), "output": str(tmp_path / "table.md")}
     tool.real_check(segment_weights=str(VBNET), only=part, **places)

@@ -84,7 +84,7 @@ def stop_at_the_second(sampler: Any, epoch: int) -> None:
     sampler.epoch = epoch
 
 
-def test_the_learning_rate_warms_up_and_ends_at_nothing() -> None:
+def test_the_learning_rate_warms_up_and_ends_at_zero() -> None:
     assert rate(0, 1000, 0.002) == pytest.approx(0.00002)
     assert rate(500, 1000, 0.002) == pytest.approx(0.001)
     assert rate(1000, 1000, 0.002) == pytest.approx(0.0)

@@ -21,7 +21,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: str(write_set(root / name, cases[name], sets[name])) for name in names}
 
 
-def test_each_set_is_loaded_on_the_grid_of_the_network_without_what_is_held_out(folders: dict[str, str]) -> None:
+def test_each_set_is_loaded_on_the_grid_of_the_network_without_held_out_cases(folders: dict[str, str]) -> None:
     for name, count in {"covid20": 1, "effusion": 2, "healthy": 2}.items():  # volume_0000 is held out
         scans = load_scans(Path(folders[name]))
         assert len(scans) == count
@@ -30,7 +30,7 @@ def test_each_set_is_loaded_on_the_grid_of_the_network_without_what_is_held_out(
         assert scans[0]["image"].max() == 1
 
 
-def test_a_patch_has_sets_of_classes_that_its_data_set_can_tell(folders: dict[str, str]) -> None:
+def test_a_patch_has_the_sets_of_classes_that_its_data_set_distinguishes(folders: dict[str, str]) -> None:
     """Of three classes as bits: background 1, lung 2, infection 4; around lungs with effusion any of them."""
     allowed = {"covid20": {1, 2, 4}, "healthy": {1, 2, 4}, "effusion": {1, 6, 7}}
     for name, sets in allowed.items():

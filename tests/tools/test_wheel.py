@@ -37,7 +37,7 @@ def installed(tmp_path_factory) -> Path:
     return out / "site"
 
 
-def test_the_wheel_holds_package_configs_and_weights_once_each(installed):
+def test_the_wheel_contains_package_configs_and_weights_once_each(installed):
     files = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()}
     assert files >= WEIGHTS
     assert {"covid_cap_bundle/configs/inference.json", "custom_components/reports/scan/report.html.j2"} <= files

@@ -20,7 +20,7 @@ def case():
     return {"image": torch.full((1, 4, 6), HEALTHY), "lung": lung}
 
 
-def test_no_more_tissue_changes_nothing():
+def test_adding_no_tissue_changes_nothing():
     hu = torch.linspace(-1000, 300, 7)
     assert torch.equal(lung_density(hu, torch.ones(7, dtype=torch.bool), 0.0), hu)
 
@@ -30,7 +30,7 @@ def test_the_order_of_intensities_is_kept():
     assert (hu.diff() > 0).all()
 
 
-def test_a_lung_becomes_as_dense_as_asked_and_the_rest_stays():
+def test_the_lungs_get_the_requested_density_and_the_rest_is_not_changed():
     made = RandLungDensityd("image", prob=1.0, tissue=(0.2, 0.2), gradient=0.0)(case())
     assert torch.allclose(made["image"][:, 1:3], torch.tensor(windowed(-680.0)))
     assert torch.equal(made["image"][:, [0, 3]], case()["image"][:, [0, 3]])
@@ -84,7 +84,7 @@ def test_lesions_are_denser_lie_in_the_lungs_and_are_labelled(seed):
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3])
-def test_the_share_of_the_lungs_is_as_asked(share):
+def test_the_lesions_fill_the_requested_share_of_the_lungs(share):
     given, made = planted(share=(share, share))
     assert (made["label"] == 3).sum() / given["lung"].sum() == pytest.approx(share, abs=0.01)
 

@@ -62,7 +62,7 @@ def test_the_ratio_of_the_datalist_is_kept(known):
 
 
 @pytest.mark.parametrize("known", [{}, {"ratio": None}, {"ratio": math.nan}, {"ratio": np.float32("nan")}])
-def test_a_ratio_that_is_no_number_is_measured(known):
+def test_a_ratio_that_is_not_a_number_is_measured(known):
     lung = torch.ones(1, 2, 3, 4)
     assert InfectionRatiod()({**known, "lung": lung, "infection": lung})["ratio"] == 1.0
 

@@ -353,7 +353,7 @@ def test_further_masks_may_be_missing_unless_they_are_required(infection):
         ("infection", volume(np.zeros((7, 8, 6)), OBLIQUE + 3 * np.eye(4, k=3)), "infection is misaligned .* 3.0 mm"),
     ],
 )
-def test_what_is_not_a_scan_with_masks_is_rejected(key, value, message):
+def test_input_other_than_a_scan_with_masks_is_rejected(key, value, message):
     with pytest.raises(ValueError, match=f"Case covid_017: {message}"):
         PaperGridd(grid=(9, 8, 11))({**item_of(OBLIQUE), "case_id": "covid_017", key: value})
 

@@ -147,7 +147,7 @@ def test_the_infected_percent_is_that_of_both_lungs(written):
     assert unit == "%"
 
 
-def test_infection_outside_of_the_lungs_has_no_share_of_them(axial, tmp_path):
+def test_infection_outside_of_the_lungs_is_not_in_the_percentage(axial, tmp_path):
     everywhere = dataclasses.replace(axial, infection=np.ones_like(axial.lungs))
     paths = write_dicom_objects(everywhere, tmp_path / "out")
     assert numbers_of(groups_of(paths["measurements"])["Infection"])["INFECTED_PERCENT"] == (100.0, "%")
@@ -233,7 +233,7 @@ def test_a_lesion_that_was_not_found_has_no_segment_and_no_volume(axial, tmp_pat
     assert groups["Pleural effusion"].referenced_segment[0].referenced_segment_numbers == [5]
 
 
-def test_what_was_not_searched_is_not_reported(axial, tmp_path):
+def test_structures_that_were_not_searched_are_not_reported(axial, tmp_path):
     bare = dataclasses.replace(
         axial, infection=None, infection_source=None, lesions=None, attention_ss=None, scores=None, models=()
     )

@@ -87,7 +87,7 @@ def test_many_columns_share_the_width():
     assert sum(panel.width_mm for panel in rows[0]) == pytest.approx(180)
 
 
-def test_attention_brightens_where_it_is_and_leaves_the_rest():
+def test_attention_brightens_only_its_own_voxels():
     scan = DisplayedScan(findings(attention_us=SPOT.astype(np.float32)))
     plain, _, heated = draw_overview(scan, EVERYTHING, 180, 90)[0]
     brighter = (pixels(heated) - pixels(plain)).sum(axis=2) > 200

@@ -57,5 +57,5 @@ def test_without_infection_mask_there_is_no_chart():
 
 
 @given(st.floats(1e-6, 1e6))
-def test_a_nice_ceiling_is_not_below_and_less_than_two_and_a_half_times_as_much(value):
+def test_a_nice_ceiling_is_at_least_the_value_and_at_most_two_and_a_half_times_it(value):
     assert value * (1 - 1e-6) <= nice_ceiling(value) <= 2.5001 * value

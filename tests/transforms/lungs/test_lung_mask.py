@@ -67,7 +67,7 @@ def test_most_of_a_basal_consolidation_is_included_although_thresholds_miss_it(s
 
 
 @pytest.mark.parametrize("lesions", [HEALTHY, HEAVY])
-def test_hardly_anything_outside_the_lungs_is_included(lesions):
+def test_little_outside_the_lungs_is_included(lesions):
     phantom = phantom_of(5, lesions)
     beside = (mask_of(5, lesions) > 0) & (phantom.lung == 0)
     assert beside.sum() < 0.02 * phantom.lung.sum()
