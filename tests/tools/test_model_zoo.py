@@ -57,8 +57,8 @@ def workflows(name: str, package: Path, work: Path) -> list[dict]:
     return [
         {"workflow_type": "train", "config_file": files["train.yaml"], "ckpt_dir": str(work / "models"),
          "output_dir": str(work / "output"), **SHORT, **folds, **own, **both},
-        {"workflow_type": "infer", "config_file": files["evaluate.yaml"], "output_dir": str(work / "eval"),
-         **weights, **own, **both},
+        {"workflow_type": "infer", "config_file": [files["train.yaml"], files["evaluate.yaml"]],
+         "output_dir": str(work / "eval"), **weights, **own, **both},
         {"workflow_type": "infer", "config_file": files["inference.json"], "output_dir": str(work / "results"),
          **inference, **own_inference, **both},
     ]  # fmt: skip
