@@ -39,6 +39,7 @@ from monai.transforms import (
     RandGaussianSharpend,
     RandGaussianSmoothd,
     RandHistogramShiftd,
+    RandomizableTransform,
     RandScaleIntensityd,
     RandShiftIntensityd,
     RandSimulateLowResolutiond,
@@ -52,7 +53,7 @@ MEDSEG_SETS = {value: [value] for value in range(CLASSES)}
 # Label values of a run: background (or effusion, which was not annotated), infection of either kind, healthy lung.
 OUTSIDE, INFECTION, LUNG = 0, 1, 2
 RUN_SETS = {OUTSIDE: [0, 3], INFECTION: [1, 2], LUNG: [0]}
-SHARES = {"medseg": 0.42, "covid20": 0.17, "healthy": 0.16, "effusion": 0.15, "no_effusion": 0.10}
+SHARES = {"medseg": 0.36, "covid20": 0.19, "healthy": 0.20, "effusion": 0.15, "no_effusion": 0.10}
 FEATURES = (16, 32, 64, 128, 256)
 WEIGHT = (0.5, 1.0, 1.2, 2.0)
 DICE_SETS = ((1,), (2,), (3,), (1, 2))
@@ -61,9 +62,10 @@ _logger = logging.getLogger(__name__)
 
 
 def augmentation() -> Compose:
-    """Geometry, then intensities: lung density, monotone intensity curves, window, kernel, noise, resolution."""
+    """Geometry, then intensities: thickness, lung density, monotone curves, window, kernel, noise, resolution."""
     return Compose(
         [
+            RandThickSlice(prob=0.3),
             RandFlipd(["image", "label"], prob=0.5, spatial_axis=0),
             RandAffined(
                 ["image", "label"],
@@ -76,7 +78,7 @@ def augmentation() -> Compose:
                 padding_mode="zeros",
             ),
             WithLungs(),
-            RandLungDensityd("image", prob=0.6),
+            RandLungDensityd("image", prob=0.6, dependent=0.6),
             RandHistogramShiftd("image", prob=0.25, num_control_points=(4, 8)),
             RandAdjustContrastd("image", prob=0.4, gamma=(0.65, 1.5)),
             RandScaleIntensityd("image", prob=0.4, factors=0.12),
@@ -88,6 +90,22 @@ def augmentation() -> Compose:
             WithSets(),
         ]
     )
+
+
+class RandThickSlice(RandomizableTransform):
+    """Simulate a thicker slice at random by a mean with its neighbours; it blurs the dome of the diaphragm.
+
+    Args:
+        prob: probability that a slice is changed.
+    """
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace `image` by (image + 2 w neighbours) / (1 + 2 w), w uniform in 0 to 1."""
+        self.randomize(None)
+        if not self._do_transform:
+            return dict(data)
+        weight = 2 * self.R.uniform(0, 1)
+        return {**data, "image": (data["image"] + weight * data["neighbours"]) / (1 + weight)}
 
 
 def partial_cases(medseg: Path, covid20: Path, folders: Mapping[str, Path], block: int | None, place: Path) -> dict:
@@ -145,9 +163,11 @@ def load_slices(cases: Sequence[Mapping[str, Any]], size: int) -> list[dict[str,
     for case in cases:
         loaded = load({"image": case["image"], "label": case["label"]})
         table = label_set_table(case["label_sets"], CLASSES, case["case_id"])
-        for k in range(loaded["image"].shape[-1]):
-            image, label = (loaded[key].as_tensor()[..., k].clone() for key in ("image", "label"))
-            one = {"image": image.float(), "label": label.to(torch.uint8)}
+        volume, labels = loaded["image"].as_tensor().float(), loaded["label"].as_tensor().to(torch.uint8)
+        last = volume.shape[-1] - 1
+        for k in range(last + 1):
+            neighbours = (volume[..., max(k - 1, 0)] + volume[..., min(k + 1, last)]) / 2
+            one = {"image": volume[..., k].clone(), "neighbours": neighbours, "label": labels[..., k].clone()}
             slices.append({**one, "table": table, "lung_values": case["lung_values"]})
     return slices
 

@@ -10,6 +10,9 @@ from scipy import ndimage
 # With fewer lung voxels, a patch only touches the lungs and is not changed.
 LEAST_LUNG = 1000
 
+# Maximum share of tissue that is added to a lung.
+MOST_TISSUE = 0.7
+
 # HU of soft tissue: a denser lung is closer to it.
 TISSUE_HU = 40.0
 
@@ -104,6 +107,8 @@ class RandLungDensityd(RandomizableTransform, MapTransform):
         prob: probability that the lungs are changed.
         tissue: range of f (:func:`lung_density`), uniform.
         gradient: maximum difference of f between front and back.
+        dependent: maximum f at the posterior border of the lungs, added in half of the changed cases and decreasing to
+            the front (:func:`dependent_density`): the dense band at the back of a lying patient. 0 adds none.
         window_hu: HU that 0 and 1 stand for.
     """
 
@@ -114,11 +119,13 @@ class RandLungDensityd(RandomizableTransform, MapTransform):
         prob: float = 0.5,
         tissue: tuple[float, float] = (-0.12, 0.3),
         gradient: float = 0.15,
+        dependent: float = 0.0,
         window_hu: Sequence[float] = LUNG_WINDOW_HU,
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
         self.lung_key, self.tissue, self.gradient, self.window_hu = lung_key, tissue, gradient, window_hu
+        self.dependent = dependent
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Change the lungs in the images of a case, or nothing."""
@@ -128,11 +135,44 @@ class RandLungDensityd(RandomizableTransform, MapTransform):
             return made
         least, most = self.tissue
         middle, slope = self.R.uniform(least, most), self.R.uniform(-self.gradient / 3, self.gradient)
+        lung = made[self.lung_key] > 0
+        band = self._dependent(lung)
         for key in self.keys:
             image = made[key]
             rows = torch.linspace(-0.5, 0.5, image.shape[2]).reshape(1, 1, -1, *[1] * (image.ndim - 3))
-            made[key] = _windowed_density(image, made[self.lung_key] > 0, middle + slope * rows, self.window_hu)
+            tissue = (middle + slope * rows + band).clamp(max=MOST_TISSUE)
+            made[key] = _windowed_density(image, lung, tissue, self.window_hu)
         return made
+
+    def _dependent(self, lung: torch.Tensor) -> torch.Tensor | float:
+        if not self.dependent or self.R.rand() < 0.5:
+            return 0.0
+        most, depth, level = self.R.uniform(0, self.dependent), self.R.uniform(0.02, 0.12), self.R.uniform(0, 1)
+        return most * dependent_density(lung, depth * lung.shape[2], level)
+
+
+def dependent_density(lung: torch.Tensor, depth: float, level: float) -> torch.Tensor:
+    """Share of the posterior density in each voxel: exp(-d / depth), d in rows from the back of the lung.
+
+    Args:
+        lung: True inside the lungs, (1, X, Y[, Z]), Y to Posterior.
+        depth: rows over which the share decreases to 1/e.
+        level: 0 measures d from the back of each column of the lung, 1 from the lowest point of the slice, as a fluid
+            would lie; values between are a weighted mean of both.
+
+    Returns:
+        0 to 1, shape (1, X, Y[, Z]).
+
+    Example:
+        >>> band = dependent_density(torch.ones(1, 1, 3, dtype=torch.bool), depth=1.0, level=0.0)
+        >>> [round(value, 2) for value in band[0, 0].tolist()]
+        [0.14, 0.37, 1.0]
+    """
+    rows = torch.arange(lung.shape[2]).reshape(1, 1, -1, *[1] * (lung.ndim - 3))
+    of_column = torch.where(lung, rows, 0).amax(2, keepdim=True)
+    of_slice = of_column.amax(1, keepdim=True)
+    back = (1 - level) * of_column + level * of_slice
+    return torch.exp(-(back - rows).clamp(min=0) / depth)
 
 
 def _windowed_density(

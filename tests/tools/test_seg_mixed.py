@@ -12,7 +12,7 @@ from custom_components.phantom import make_volume
 from custom_components.weights.model_card import case_digest
 
 from tools.mixed_training import HELD_OUT, rate
-from tools.seg_mixed import partial_cases, seg_mixed
+from tools.seg_mixed import RandThickSlice, load_slices, partial_cases, seg_mixed
 
 AFFINE = np.diag([-8.0, -8.4, 30.0, 1.0])
 
@@ -88,3 +88,21 @@ def test_the_learning_rate_warms_up_and_ends_at_zero() -> None:
     assert rate(0, 1000, 0.002) == pytest.approx(0.00002)
     assert rate(500, 1000, 0.002) == pytest.approx(0.001)
     assert rate(1000, 1000, 0.002) == pytest.approx(0.0)
+
+
+def test_a_thick_slice_is_between_the_slice_and_the_mean_with_its_neighbours() -> None:
+    thick = RandThickSlice(prob=1.0).set_random_state(3)
+    made = thick({"image": torch.zeros(1, 2, 2), "neighbours": torch.ones(1, 2, 2)})["image"]
+    assert made.min() > 0
+    assert made.max() < 2 / 3
+    assert torch.equal(RandThickSlice(prob=0.0)({"image": made, "neighbours": made + 1})["image"], made)
+
+
+def test_neighbours_are_the_slices_before_and_after_and_at_an_end_the_slice_itself(folders: dict[str, str]) -> None:
+    folder = Path(folders["healthy"])
+    case = {"case_id": "a", "image": str(folder / "image.nii.gz"), "label": str(folder / "label.nii.gz")}
+    slices = load_slices([{**case, "label_sets": {0: [0], 2: [0], 3: [0]}, "lung_values": [2]}], 32)
+    images = [one["image"] for one in slices]
+    assert torch.equal(slices[4]["neighbours"], (images[3] + images[5]) / 2)
+    assert torch.equal(slices[0]["neighbours"], (images[0] + images[1]) / 2)
+    assert torch.equal(slices[-1]["neighbours"], (images[-2] + images[-1]) / 2)

@@ -2,7 +2,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from custom_components.transforms.augmentations import RandLungDensityd, RandPlantedLesionsd, lung_density
+from custom_components.transforms.augmentations import (
+    RandLungDensityd,
+    RandPlantedLesionsd,
+    dependent_density,
+    lung_density,
+)
 
 WINDOW = (-1350.0, 150.0)
 
@@ -102,3 +107,24 @@ def test_a_seed_repeats_the_result_and_an_undrawn_case_or_a_corner_of_lung_is_no
     corner = {**labelled(), "lung": torch.zeros(1, 24, 22, 20, dtype=torch.bool)}
     corner["lung"][:, :9, :9, :9] = True
     assert torch.equal(RandPlantedLesionsd("image", 3, prob=1.0)(corner)["image"], labelled()["image"])
+
+
+def test_the_dependent_band_adds_to_the_back_of_the_lungs_only():
+    plain, banded = (
+        RandLungDensityd("image", prob=1.0, tissue=(0, 0), gradient=0, dependent=most) for most in (0.0, 0.6)
+    )
+    banded.R = SimpleNamespace(rand=lambda: 0.9, uniform=lambda low, high: (low + high) / 2)
+    image, lung = torch.full((1, 3, 12), windowed(-860.0)), torch.ones(1, 3, 12)
+    lung[:, 0] = 0
+    added = banded({"image": image, "lung": lung})["image"] - plain({"image": image, "lung": lung})["image"]
+    assert torch.equal(added[:, 0], torch.zeros(1, 12))
+    assert (added[0, 1].diff() > 0).all()
+    assert added[0, 1, -1].item() == pytest.approx(0.3 * 900 / 1500)
+
+
+@pytest.mark.parametrize(("level", "at_back"), [(0.0, [1.0, 1.0]), (1.0, [1.0, 0.5])])
+def test_the_dependent_band_follows_the_lung_or_is_level(level, at_back):
+    lung = torch.zeros(1, 2, 5, dtype=torch.bool)
+    lung[0, 0, :5], lung[0, 1, :4] = True, True
+    band = dependent_density(lung, depth=1 / torch.tensor(2.0).log().item(), level=level)
+    assert band[0, [0, 1], [4, 3]].tolist() == pytest.approx(at_back)
