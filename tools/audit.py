@@ -26,13 +26,12 @@ TIMEOUT_S = 120
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found out about one file.
+    """Result for one file.
 
     Attributes:
-        count: packages that the service knows.
-        found: a sentence for each vulnerability.
-        not_known: a sentence for each package that the service could say nothing of; of the whole file, when it could
-            not be asked.
+        count: number of packages that the service knows.
+        found: one sentence per vulnerability.
+        not_known: one sentence per package that the service does not know, or the reason why it gave no answer.
     """
 
     count: int
@@ -41,14 +40,7 @@ class Answer:
 
 
 def audit(pinned: Path) -> Answer:
-    """Ask about the packages of one file.
-
-    Args:
-        pinned: `name==version` lines.
-
-    Returns:
-        The answer.
-    """
+    """Check the packages of one file with `name==version` lines."""
     if importlib.util.find_spec("pip_audit") is None:
         return Answer(0, not_known=(INSTALL,))
     with tempfile.TemporaryDirectory() as scratch:
@@ -69,7 +61,7 @@ def audit(pinned: Path) -> Answer:
 
 
 def pins(text: str) -> Iterator[str]:
-    """Requirements of a file, without comments and extras: those name other packages, which have lines of their own."""
+    """Requirements of a file without comments and extras (the packages of an extra have their own lines)."""
     for line in text.splitlines():
         requirement = line.split("#")[0].strip()
         if requirement:
@@ -78,20 +70,17 @@ def pins(text: str) -> Iterator[str]:
 
 
 def read_answer(content: Any) -> Answer:
-    """What pip-audit wrote as JSON.
+    """Convert the JSON output of pip-audit to sentences.
 
     Args:
         content: `{"dependencies": [...]}` of `{"name", "version", "vulns": [{"id", "fix_versions"}]}` or
             `{"name", "skip_reason"}`.
 
-    Returns:
-        The same as sentences.
-
     Raises:
-        ValueError: when it is something else.
+        ValueError: when the content has another form.
     """
     if not isinstance(content, dict) or not isinstance(content.get("dependencies"), list):
-        raise ValueError("pip-audit wrote something else than its list of dependencies.")
+        raise ValueError("pip-audit did not write a list of dependencies.")
     packages = content["dependencies"]
     found = (
         f"{package['name']} {package['version']}: {flaw['id']}, fixed in {', '.join(flaw['fix_versions']) or 'none'}"
@@ -104,10 +93,10 @@ def read_answer(content: Any) -> Answer:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Ask about the files that are named, or about all; end with the status of the worst."""
+    """Check the named files, or all; exit with the worst status."""
     parser = argparse.ArgumentParser(description="Known vulnerabilities of the pinned packages.")
     parser.add_argument("files", nargs="*", type=Path, default=[ROOT / name for name in PINNED])
-    parser.add_argument("--strict", action="store_true", help="status 2 where the service cannot be asked")
+    parser.add_argument("--strict", action="store_true", help="exit with status 2 if the service gives no answer")
     given = parser.parse_args(arguments)
     answers = [(file, audit(file)) for file in given.files]
     for file, answer in answers:

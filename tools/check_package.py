@@ -20,20 +20,20 @@ from monai.utils.module import locate
 
 NETWORK = "network_def"
 WORKFLOWS = {("train.yaml",): "train", ("train.yaml", "evaluate.yaml"): "infer", ("inference.json",): "infer"}
-# Of the exported network's logits, which it computes in another order.
+# Tolerance of the exported network's logits, which are computed in another order.
 TOLERANCE = 1e-4
 
 
 class SkippedCheckError(Exception):
-    """What a check needs is not there."""
+    """Something that a check needs is missing."""
 
 
 class Package:
-    """A packaged bundle and its checks; each raises what it has to say.
+    """A packaged bundle and its checks; a failed check raises an error.
 
     Args:
         folder: root of the package.
-        schema: MONAI's metadata schema; None downloads the one that the metadata name.
+        schema: MONAI's metadata schema; None downloads the one named in the metadata.
     """
 
     def __init__(self, folder: Path, schema: Path | None = None) -> None:
@@ -44,13 +44,13 @@ class Package:
         self.weights = self.folder / "models" / "model.pt"
 
     def files(self) -> None:
-        """No link and no cache is inside."""
+        """The package contains no link and no cache."""
         stray = [path for path in self.folder.rglob("*") if path.is_symlink() or path.name == "__pycache__"]
         if stray:
             raise ValueError(f"{stray[0].relative_to(self.folder)} is a link or a cache. Copy the file itself.")
 
     def json_format(self) -> None:
-        """JSON files are written as the Model Zoo's formatter writes them."""
+        """JSON files are formatted as by the Model Zoo's formatter."""
         for path in sorted(self.folder.rglob("*.json")):
             text = path.read_text(encoding="utf-8")
             if text != json.dumps(json.loads(text), indent=4) + "\n":
@@ -68,7 +68,7 @@ class Package:
                 raise ValueError(f"{name} was imported from {module.__file__}, not from the package.")
 
     def schema_of_metadata(self) -> None:
-        """`monai.bundle verify_metadata`; left out where the schema can neither be read nor downloaded."""
+        """`monai.bundle verify_metadata`; skipped if the schema can neither be read nor downloaded."""
         try:
             verify_metadata(meta_file=self.metadata, filepath=self.schema)
         except OSError as error:  # no network, no such address, a firewall
@@ -86,14 +86,14 @@ class Package:
             )
             workflow.initialize()
             if missing := workflow.check_properties():
-                raise ValueError(f"configs/{names[-1]} has no {', '.join(missing)}, or another under that name.")
+                raise ValueError(f"configs/{names[-1]} has no {', '.join(missing)}, or a wrong one.")
 
     def network(self) -> None:
         """`monai.bundle verify_net_in_out`."""
         verify_net_in_out(NETWORK, self.metadata, self.inference, device="cpu", bundle_root=str(self.folder))
 
     def torchscript(self) -> None:
-        """`monai.bundle ckpt_export`; the export gives the network's own logits."""
+        """`monai.bundle ckpt_export`; the export has the same logits as the network."""
         exported = self.weights.with_name("verified.ts")
         ckpt_export(
             NETWORK, str(exported), str(self.weights), self.metadata, self.inference, bundle_root=str(self.folder)
@@ -107,13 +107,13 @@ class Package:
             raise ValueError(f"TorchScript's logits differ by up to {(logits - expected).abs().max():g}.")
 
     def configs(self) -> Iterator[Path]:
-        """The configs: all that is JSON or YAML and not metadata."""
+        """The configs: all JSON and YAML files except the metadata."""
         for path in sorted((self.folder / "configs").rglob("*")):
             if path.suffix in (".json", ".yaml") and path.name != "metadata.json":
                 yield path
 
     def parser(self) -> ConfigParser:
-        """inference.json with the metadata, and with what the card of the weights says of their network."""
+        """inference.json with the metadata; the network is that of the weights' card."""
         parser = ConfigParser()
         parser.read_config(self.inference)
         parser["bundle_root"] = str(self.folder)
@@ -121,13 +121,13 @@ class Package:
         return parser
 
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of a batch of one, each side twice the smallest that the metadata allow."""
+        """Shape of a batch of one; each side is twice the minimum in the metadata."""
         image = self.parser()["_meta_"]["network_data_format"]["inputs"]["image"]
         sides = (2 * int(str(side).removesuffix("*n")) for side in image["spatial_shape"])
         return (1, image["num_channels"], *sides)
 
     def make_weights(self, seed: int = 0) -> None:
-        """Random weights where there are none."""
+        """Write random weights."""
         torch.manual_seed(seed)
         self.weights.parent.mkdir(exist_ok=True)
         torch.save(self.parser().get_parsed_content(NETWORK).state_dict(), self.weights)
@@ -153,7 +153,7 @@ def nodes(config: Any) -> Iterator[dict[str, Any]]:
 
 
 def found(target: str) -> Any:
-    """What a `_target_` names, as MONAI looks it up; None when nothing or several things bear the name."""
+    """Object named by a `_target_`, as MONAI looks it up; None if there is none or more than one."""
     module = ComponentLocator().get_component_module_name(target)
     return None if isinstance(module, list) else locate(target if module is None else f"{module}.{target}")
 
@@ -168,7 +168,7 @@ def failures(package: Package) -> int:
             sys.stdout.write(f"{title}: ok\n")
         except SkippedCheckError as reason:
             sys.stdout.write(f"{title}: skipped: {reason}\n")
-        except Exception as error:  # whatever MONAI raises: one failed check keeps no other from running
+        except Exception as error:  # MONAI raises many types; the other checks still run
             count += 1
             sys.stdout.write(f"{title}: FAILED: {type(error).__name__}: {error}\n")
     return count
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--schema", type=Path)
     given = parser.parse_args()
-    logging.disable(logging.WARNING)  # MONAI's account of its own steps; what is wrong is raised
+    logging.disable(logging.WARNING)  # MONAI's progress messages; failures are raised
     package = Package(given.folder, given.schema)
     if not package.weights.is_file():
         package.make_weights()

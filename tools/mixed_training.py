@@ -1,8 +1,9 @@
 """Shared parts of the trainings on several data sets: held-out cases, schedule, and a resumable training loop."""
 
+import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,39 @@ _logger = logging.getLogger(__name__)
 
 
 def is_held_out(case_id: str) -> bool:
-    """Whether a case is of a patient or run in HELD_OUT; a run that was cut at a seam is called volume_0279_1."""
+    """Whether a case belongs to a patient or run in HELD_OUT; parts of a cut run are called volume_0279_1, ...."""
     return any(case_id == name or case_id.startswith(f"{name}_") for name in HELD_OUT)
+
+
+def listed_cases(folder: Path) -> list[dict[str, Any]]:
+    """Cases of a folder's datalist."""
+    return json.loads((folder / "datalist.json").read_text(encoding="utf-8"))["cases"]
+
+
+class WithLungs:
+    """Adds the lungs of a case from its label: True where the label has one of ``values``, or of ``lung_values``."""
+
+    def __init__(self, values: Sequence[int] | None = None) -> None:
+        self.values = values
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Image, label (uint8) and lungs of one case, with its other entries."""
+        label = torch.as_tensor(data["label"]).to(torch.uint8)
+        values = data["lung_values"] if self.values is None else self.values
+        lung = torch.isin(label, torch.tensor(values, dtype=torch.uint8))
+        return {**data, "image": torch.as_tensor(data["image"]).float(), "label": label, "lung": lung}
+
+
+class WithSets:
+    """Replaces label values by sets of classes, from a table or from the case's own ``table``."""
+
+    def __init__(self, table: np.ndarray | None = None) -> None:
+        self.table = table
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Image and label sets of one case."""
+        table = torch.from_numpy(data["table"] if self.table is None else self.table)
+        return {"image": torch.as_tensor(data["image"]).float(), "label": table[data["label"].long()]}
 
 
 def rate(step: int, steps: int, peak: float, warm_up: int = 100) -> float:
@@ -37,14 +69,14 @@ class MixedTraining:
     """AdamW on the partial-label loss, in bf16 where the device computes it, with a moving average of the weights.
 
     Args:
-        folder: for state.pt, from which the same training resumes, and ema.pt, the averaged weights, with their card.
-        network: to train, on its device.
-        loss_function: of logits and label sets.
-        steps: optimizer steps in all; the learning rate falls to 0 over them.
-        learning_rate: highest one.
-        ema_decay: of the moving average.
-        save_seconds: time between states.
-        card: what the card of the weights says.
+        folder: gets state.pt, from which the same training resumes, and ema.pt, the averaged weights, with their card.
+        network: network to train, on its device.
+        loss_function: loss of logits and label sets.
+        steps: total number of optimizer steps; the learning rate falls to 0 over them.
+        learning_rate: maximum learning rate.
+        ema_decay: decay of the moving average of the weights.
+        save_seconds: seconds between two writes of state.pt.
+        card: writer of the card of the weights.
     """
 
     def __init__(
@@ -62,19 +94,19 @@ class MixedTraining:
         self.folder, self.network, self.loss_function = folder, network, loss_function
         self.steps, self.learning_rate, self.save_seconds = steps, learning_rate, save_seconds
         self.device = next(network.parameters()).device
-        self.half = self.device.type != "cpu" or cpu_computes_bfloat16()  # slower by far where it is emulated
+        self.half = self.device.type != "cpu" or cpu_computes_bfloat16()  # much slower if emulated
         self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
         self.optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
         self.step = self._resume()
 
     def run(self, draws: MixedDraws, batch_size: int, num_workers: int = 0, seed: int = 0) -> None:
-        """Train to the last step, an epoch of ``draws`` at a time.
+        """Train to the last step, one epoch of ``draws`` at a time.
 
         Args:
-            draws: of images (C, ...) and label sets.
-            batch_size: of them a step.
-            num_workers: loading processes.
-            seed: of the order.
+            draws: training samples: images (C, ...) and label sets.
+            batch_size: samples per step.
+            num_workers: data loading processes.
+            seed: random seed of the order.
         """
         sampler = SeededDrawSampler(draws, seed=seed)
         saved = time.monotonic()
@@ -88,7 +120,7 @@ class MixedTraining:
             if time.monotonic() - saved > self.save_seconds and self.step < self.steps:
                 self._save()
                 saved = time.monotonic()
-        self._save()  # weights and card too, of a training that was killed after its last state
+        self._save()  # also after a training that was killed between its last state and its weights
         _logger.info("Wrote %s", self.folder / "ema.pt")
 
     def _train(self, batch: Mapping[str, torch.Tensor]) -> float:

@@ -25,25 +25,25 @@ from tools.package_bundles import BUNDLES, CARD, FOLDERS, ROOT, WEIGHTS, copy_fi
 APP = "monaibundle"
 # The server asks for no password and reads any file that a request names, so no other computer may reach it.
 HOST = "127.0.0.1"
-# Its label is a class; MONAI Label trains on masks. Without this file it offers no training.
+# The classifier's label is a class, but MONAI Label trains on masks. Without this file it offers no training.
 UNTRAINABLE = {"covid_cap_bundle": "configs/train.yaml"}
-# A training by MONAI Label writes where MONAI Label looks for weights, in its copy of the bundle.
+# In MONAI Label's copy of the bundle, a training writes weights where MONAI Label looks for them.
 TRAINING, OWN_FOLDER, LABELS_FOLDER = "configs/train.yaml", "'/models/trained'", "'/models'"
 
 
 def prepare_app(folder: Path, bundles: Sequence[Path], python: Path) -> Path:
-    """Make the app, or renew the bundles in it; weights that are there stay.
+    """Create the app, or update the bundles in it; existing weights are kept.
 
     Args:
-        folder: gets `monaibundle`.
-        bundles: folders of the bundles, with weights; only read.
+        folder: parent folder of `monaibundle`.
+        bundles: folders of the bundles with weights; only read.
         python: interpreter of the environment of MONAI Label.
 
     Returns:
         The app.
 
     Raises:
-        ValueError: when a bundle has no weights, or the environment is not there.
+        ValueError: when a bundle has no weights, or the environment does not exist.
     """
     for bundle in bundles:
         check_bundle(bundle)
@@ -68,33 +68,33 @@ def check_bundle(bundle: Path) -> None:
         name = bundle.name
         others = [other for other in BUNDLES if other != name]
         raise ValueError(
-            f"{name} has no weights: {bundle / WEIGHTS} is missing. Train them as {name}/docs/README.md says, "
-            f"or copy a model.pt of yours there. To serve the other bundle alone: "
+            f"{name} has no weights: {bundle / WEIGHTS} is missing. Train them as described in {name}/docs/README.md, "
+            f"or copy your model.pt there. To serve the other bundle alone: "
             f"make label BUNDLES={others[0]} STUDIES=..."
         )
 
 
 def check_environment(python: Path) -> None:
-    """Refuse an interpreter that is not there.
+    """Check that an interpreter exists.
 
     Raises:
-        ValueError: saying how to make it.
+        ValueError: says how to create the environment.
     """
     if not python.is_file():
-        raise ValueError(f"There is no {python}: the environment of MONAI Label. Create it with: make label-setup")
+        raise ValueError(f"{python} does not exist: MONAI Label is not installed. Install it with: make label-setup")
 
 
 def fetch_app(app: Path, python: Path) -> None:
-    """Copy the app out of the installed MONAI Label, unchanged."""
+    """Copy the unmodified app from the installed MONAI Label."""
     command = [python, "-m", "monailabel.main", "apps", "--download", "--name", app.name, "--output", app.parent]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def place_bundle(bundle: Path, target: Path) -> None:
-    """Copy a bundle into the app: code and configs anew, weights where there are none yet.
+    """Copy a bundle into the app: code and configs are replaced, existing weights are kept.
 
     Args:
-        bundle: its folder.
+        bundle: folder of the bundle.
         target: `<app>/model/<name>`.
     """
     target.mkdir(parents=True, exist_ok=True)
@@ -110,14 +110,14 @@ def place_bundle(bundle: Path, target: Path) -> None:
 
 
 def _train_into_models(config: Path) -> None:
-    """Let a training write where MONAI Label looks for weights."""
+    """Let a training write weights where MONAI Label looks for them."""
     if config.is_file():
         text = config.read_text(encoding="utf-8")
         config.write_text(text.replace(OWN_FOLDER, LABELS_FOLDER), encoding="utf-8")
 
 
 def _train_from(weights: Path, config: Path) -> None:
-    """Let a training start from weights: network and preprocessing are those of their card."""
+    """Let a training start from weights, with the network and preprocessing of their card."""
     card = read_card(weights)
     if not card or not config.is_file():
         return
@@ -128,22 +128,22 @@ def _train_from(weights: Path, config: Path) -> None:
 
 
 def files_of(bundle: Path) -> dict[str, Path]:
-    """Code, configs and docs of a bundle: name in the copy, and file here; links are followed."""
+    """Code, configs and docs of a bundle: name in the copy -> file here; links are followed."""
     files = {path.relative_to(bundle).as_posix(): path for name in FOLDERS for path in files_below(bundle / name)}
     files.pop(UNTRAINABLE.get(bundle.name, ""), None)
     return files
 
 
 def keeps_other_weights(bundle: Path, app: Path) -> bool:
-    """Whether the app's weights are not those of the bundle: trained there, or older."""
+    """Whether the app's weights differ from those of the bundle: trained in the app, or older."""
     return (bundle / WEIGHTS).read_bytes() != (app / "model" / bundle.name / WEIGHTS).read_bytes()
 
 
 def check_studies(studies: str) -> str:
-    """The studies as MONAI Label takes them: an existing folder, or the address of a DICOMweb server.
+    """Check the studies: an existing folder, or the address of a DICOMweb server.
 
     Raises:
-        ValueError: when the folder does not exist; MONAI Label would make an empty one.
+        ValueError: when the folder does not exist; MONAI Label would create an empty one.
     """
     if studies.startswith(("http://", "https://")):
         return studies
@@ -163,12 +163,12 @@ def server_command(python: Path, app: Path, names: Sequence[str], studies: str, 
 
 
 def guide(command: Sequence[str], port: int, kept: Mapping[str, Path]) -> str:
-    """What to open, and what the user should know.
+    """Text for the user: what to open, and which weights are used.
 
     Args:
-        command: that of the server.
-        port: its port.
-        kept: weights of the app that differ from the bundle's, by bundle.
+        command: command of the server.
+        port: port of the server.
+        kept: by bundle, weights of the app that differ from the bundle's.
     """
     url = f"http://{HOST}:{port}"
     notes = [
@@ -188,10 +188,10 @@ def serve(given: argparse.Namespace) -> NoReturn:
     """Prepare the app and become the server: signals then reach it directly.
 
     Raises:
-        ValueError: when the studies, a bundle or its weights, or the environment are not there.
+        ValueError: when the studies, a bundle, its weights or the environment do not exist.
     """
     studies = check_studies(given.studies)
-    python = given.python.absolute()  # not resolved: an environment's interpreter is a link
+    python = given.python.absolute()  # not resolved, because an environment's interpreter is a link
     bundles = [bundle.resolve() for bundle in given.bundles]
     app = prepare_app(given.app, bundles, python)
     command = server_command(python, app, [bundle.name for bundle in bundles], studies, given.port)
@@ -203,10 +203,10 @@ def serve(given: argparse.Namespace) -> NoReturn:
 
 
 def check(given: argparse.Namespace) -> None:
-    """What :func:`serve` refuses before it needs the environment.
+    """Check what :func:`serve` needs, except the environment.
 
     Raises:
-        ValueError: when the studies, a bundle or its weights are not there.
+        ValueError: when the studies, a bundle or its weights do not exist.
     """
     check_studies(given.studies)
     for bundle in given.bundles:
@@ -217,12 +217,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(description="Serve the bundles with MONAI Label.")
     parser.add_argument(
-        "bundles", nargs="*", type=Path, default=[ROOT / name for name in BUNDLES], help="their folders"
+        "bundles", nargs="*", type=Path, default=[ROOT / name for name in BUNDLES], help="folders of the bundles"
     )
     parser.add_argument("--studies", required=True, help="folder of NIfTI volumes, or address of a DICOMweb server")
     parser.add_argument("--app", type=Path, default=ROOT / "label_app", help="folder that gets MONAI Label's app")
     parser.add_argument(
-        "--python", type=Path, default=ROOT / ".venv-label" / "bin" / "python", help="of MONAI Label's environment"
+        "--python", type=Path, default=ROOT / ".venv-label" / "bin" / "python", help="MONAI Label's interpreter"
     )
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--check", action="store_true", help="only check that studies, bundles and weights exist")

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from hashlib import new as new_hash
+from hashlib import file_digest
 from pathlib import Path
 
 import yaml
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = ("covid_cap_bundle", "covid_seg_bundle")
 FOLDERS = ("configs", "docs", "custom_components")
 WEIGHTS, CARD = "models/model.pt", "models/model.json"
-PARTS_OF_WEIGHTS = ("models/vbnet.pt", "models/vbnet.json")  # of networks that a bundle uses beside its own
+PARTS_OF_WEIGHTS = ("models/vbnet.pt", "models/vbnet.json")  # of further networks that a bundle uses
 DOWNLOADS = "large_files.yml"
 DOWNLOAD_KEYS = {"path", "url", "hash_val", "hash_type"}
 NECESSARY = (
@@ -40,9 +40,9 @@ NECESSARY = (
     "docs/data_license.txt",
     "custom_components/__init__.py",
 )
-LARGEST_WEIGHTS_BYTES = 25 * 10**6  # of the Model Zoo; above it large_files.yml takes over
-LARGEST_FILE_BYTES = 1024 * 1024  # of the Model Zoo, for all other files
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can name
+LARGEST_WEIGHTS_BYTES = 25 * 10**6  # limit of the Model Zoo; larger weights must be listed in large_files.yml
+LARGEST_FILE_BYTES = 1024 * 1024  # limit of the Model Zoo for all other files
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # earliest time that a zip can store
 
 
 def package_bundle(bundle: Path, dist: Path, schema: Path | None = None) -> Path:
@@ -72,10 +72,10 @@ def package_bundle(bundle: Path, dist: Path, schema: Path | None = None) -> Path
 
 
 def check_target(bundle: Path, dist: Path) -> None:
-    """Refuse a target whose writing would change a bundle.
+    """Reject a target that would overwrite a bundle.
 
     Raises:
-        ValueError: when `dist` lies inside the bundle, or holds a bundle and not a package under the same name.
+        ValueError: when `dist` is inside the bundle, or contains a bundle of this name instead of a package.
     """
     target = (dist / bundle.name).resolve()
     if target.is_relative_to(bundle.resolve()) or (target / "custom_components").is_symlink():
@@ -83,12 +83,12 @@ def check_target(bundle: Path, dist: Path) -> None:
 
 
 def packaged_files(bundle: Path) -> dict[str, Path]:
-    """What belongs into the package: name there, and file here; sorted.
+    """Files of the package: name in the package -> file here; sorted.
 
-    Links are followed; caches, hidden files and what a training leaves beside the bundle stay out.
+    Links are followed; caches, hidden files and outputs of trainings are excluded.
 
     Raises:
-        ValueError: when a necessary file is missing, or a file is larger than the Model Zoo takes.
+        ValueError: when a necessary file is missing, or a file is too large for the Model Zoo.
     """
     single = ("LICENSE", WEIGHTS, CARD, *PARTS_OF_WEIGHTS, DOWNLOADS)
     files = {name: bundle / name for name in single if (bundle / name).is_file()}
@@ -117,7 +117,7 @@ def downloads_of(bundle: Path) -> dict[str, dict[str, str]]:
     """Entries of `large_files.yml` by path; none without that file.
 
     Raises:
-        ValueError: when an entry is incomplete, or is not the hash of the file that lies here.
+        ValueError: when an entry is incomplete, or its hash differs from that of the local file.
     """
     listed = bundle / DOWNLOADS
     entries = yaml.safe_load(listed.read_text(encoding="utf-8"))["large_files"] if listed.is_file() else []
@@ -129,14 +129,15 @@ def downloads_of(bundle: Path) -> dict[str, dict[str, str]]:
 
 
 def check_hash(name: str, path: Path, entry: Mapping[str, str]) -> None:
-    """Compare a file that is here with its entry in `large_files.yml`.
+    """Compare a local file with its entry in `large_files.yml`.
 
     Raises:
-        ValueError: when it is another file.
+        ValueError: when the hashes differ.
     """
     if not path.is_file():
         return
-    found = file_hash(path, entry["hash_type"])
+    with path.open("rb") as file:
+        found = file_digest(file, entry["hash_type"]).hexdigest()
     if found != entry["hash_val"]:
         raise ValueError(
             f"{name}: {entry['path']} has {entry['hash_type']} {found}, {DOWNLOADS} says {entry['hash_val']}. "
@@ -144,17 +145,8 @@ def check_hash(name: str, path: Path, entry: Mapping[str, str]) -> None:
         )
 
 
-def file_hash(path: Path, kind: str) -> str:
-    """Hash of a file, `kind` being `sha256` and the like."""
-    digest = new_hash(kind)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def check_sizes(name: str, files: Mapping[str, Path]) -> None:
-    """Refuse what the Model Zoo does not take.
+    """Reject files that are too large for the Model Zoo.
 
     Raises:
         ValueError: naming the file, its size and the limit.
@@ -164,11 +156,11 @@ def check_sizes(name: str, files: Mapping[str, Path]) -> None:
         size, limit = path.stat().st_size, LARGEST_WEIGHTS_BYTES if is_weights else LARGEST_FILE_BYTES
         remedy = f"Upload it and name it in {DOWNLOADS}" if is_weights else "Make it smaller"
         if size > limit:
-            raise ValueError(f"{name}: {target} has {size:,} bytes, the Model Zoo takes {limit:,}. {remedy}.")
+            raise ValueError(f"{name}: {target} has {size:,} bytes, the Model Zoo accepts at most {limit:,}. {remedy}.")
 
 
 def copy_files(files: Mapping[str, Path], folder: Path) -> None:
-    """Copy into a new folder; a link becomes the file it leads to."""
+    """Copy files into a new folder; links are replaced by their files."""
     for name, path in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -176,10 +168,10 @@ def copy_files(files: Mapping[str, Path], folder: Path) -> None:
 
 
 def verify(folder: Path, weights: Path, scratch: Path, schema: Path | None) -> None:
-    """Run `check_package.py` on a copy, with nothing but that copy on the path and the working directory elsewhere.
+    """Run `check_package.py` on a copy, with only this copy on the Python path and another working directory.
 
     Raises:
-        ValueError: with what the checks said, when one of them fails.
+        ValueError: when a check fails, with the output of the checks.
     """
     copy, elsewhere = scratch / "verified" / folder.name, scratch / "elsewhere"
     shutil.copytree(folder, copy)
@@ -193,12 +185,12 @@ def verify(folder: Path, weights: Path, scratch: Path, schema: Path | None) -> N
     done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         said = done.stdout if "FAILED" in done.stdout else done.stdout + done.stderr
-        raise ValueError(f"{folder.name} is not packaged, it does not pass its checks:\n{said}")
+        raise ValueError(f"{folder.name} is not packaged because its checks failed:\n{said}")
     sys.stdout.write(done.stdout)
 
 
 def write_zip(folder: Path, path: Path) -> None:
-    """Write the folder as a zip whose bytes depend on nothing but the files' names and contents."""
+    """Write the folder as a zip whose bytes depend only on the names and contents of the files."""
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for file in sorted(folder.rglob("*")):
             if not file.is_file():
@@ -209,14 +201,14 @@ def write_zip(folder: Path, path: Path) -> None:
 
 
 def put_in_place(folder: Path, target: Path, scratch: Path) -> Path:
-    """Rename the finished folder to its name, the one that was there out of the way."""
+    """Move the finished folder to its target, replacing an older one."""
     if target.exists():
         target.rename(scratch / "replaced")
     return folder.rename(target)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Package the bundles that are named, or both."""
+    """Package the named bundles, or both."""
     parser = argparse.ArgumentParser(description="Package the bundles and verify the packages.")
     parser.add_argument(
         "bundles", nargs="*", type=Path, default=[ROOT / name for name in BUNDLES], help="their folders"
@@ -234,7 +226,7 @@ def main(arguments: list[str] | None = None) -> None:
             folder = package_bundle(bundle.resolve(), given.dist, given.schema)
         except ValueError as error:
             parser.exit(1, f"{error}\n")
-        sys.stdout.write(f"{folder.name}: {folder} and its zip are written\n")
+        sys.stdout.write(f"{folder.name}: wrote {folder} and its zip\n")
 
 
 if __name__ == "__main__":

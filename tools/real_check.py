@@ -24,6 +24,7 @@ from custom_components.command_line.endings import ended_with_a_message
 from custom_components.datalists.slices import list_cases
 from custom_components.datalists.split import split_cases
 from custom_components.datasets.covid20_slices import convert_covid20_slices
+from custom_components.datasets.ct_excerpts import HU_OF_ZERO, HU_STEP, USUAL_MM
 from custom_components.diagnosis.bundle_network import BundleNetwork, load_network
 from custom_components.diagnosis.lesions import find_lesions
 from custom_components.diagnosis.lung_sources import find_lungs
@@ -33,6 +34,7 @@ from custom_components.files.digest import file_digest
 from custom_components.images.ct_reader import LabelReader
 from custom_components.images.slice_axis import slice_axis_of
 from custom_components.labels import IGNORE_LABEL, LUNG_WINDOW_HU
+from custom_components.reports.score_tables import markdown_table
 from custom_components.transforms.lungs.body_mask import body_mask
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
@@ -43,32 +45,30 @@ from sklearn.metrics import roc_auc_score
 
 ROOT = Path(__file__).resolve().parents[1]
 CAP, SEG = ROOT / "covid_cap_bundle", ROOT / "covid_seg_bundle"
-# Never to be trained on: these measure what a network does with patients that it has not seen.
+# Never used for training: they measure performance on unseen patients.
 HELD_OUT = ("LUNG1-016", "LUNG1-005", "LCTSC-Test-S1-103", "volume_0000", "volume_0789", "P001", "cap001")
 PARTS = ("vbnet", "threshold", "lungs", "medseg", "lesions")
 SETS = ("lung_ct", "covid_ct_md", "covid20_slices", "effusion_ct")
 VBNET, THRESHOLD, LESIONS, BOTH, EITHER = "VB-Net", "threshold", "lesion network", "both agree", "either"
 INSIDE = "VB-Net in threshold lungs"
 COLUMNS = (VBNET, THRESHOLD, INSIDE, LESIONS, BOTH, EITHER)
-# Excerpts: hu = 8 code - 1350; voxels along z, y, x where a file does not say.
-HU_STEP, HU_OF_ZERO, USUAL_MM = 8, -1350, (3.0, 1.95, 1.95)
-# Lung beyond this distance from the true lungs is trachea, bowel or stomach, not another opinion of the border.
+# Predicted lung farther than this from the true lungs is trachea, bowel or stomach, not a difference at the border.
 FAR_MM = 6.0
 GROUND_GLASS, CONSOLIDATION, EFFUSION = 1, 2, 3
 
-Numbers = dict[str, dict[str, float | None]]  # by measure and column
+Numbers = dict[str, dict[str, float | None]]  # measure -> column -> number
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A CT and what is known of it.
+    """A CT with its annotations.
 
     Args:
-        name: of the case.
+        name: name of the case.
         image: HU, (1, X, Y, Z).
         truth: masks by name (lung, infection, effusion), bool (X, Y, Z).
-        marked: for each slice from the head whether radiologists marked it; empty where nobody did.
+        marked: whether radiologists marked each slice, counted from the head; empty without such labels.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Scan:
 
     @cached_property
     def body(self) -> np.ndarray:
-        """What lies in the body's own outline."""
+        """Mask of the body."""
         low, high = LUNG_WINDOW_HU
         return body_mask(((self.image.as_tensor() - low) / (high - low)).clamp(0, 1))[0]
 
@@ -103,7 +103,7 @@ class Item:
     load: Callable[[], Any]
 
     def is_asked_for(self, only: Sequence[str]) -> bool:
-        """Whether part, data set and name are among the words; words of another kind do not matter."""
+        """Whether the words select this item; a kind (part, data set, name) without a word selects all."""
         kinds = (self.part, PARTS), (self.data_set, (*SETS, "medseg100"))
         for own, known in kinds:
             asked = [word for word in only if word in known]
@@ -117,9 +117,9 @@ class Networks:
     """Both networks, loaded when first used.
 
     Args:
-        segment_weights: of VB-Net.
-        seg_weights: of the lesion classes.
-        medseg_weights: for each block of the slices those that were trained without it; one or none for all slices.
+        segment_weights: weights of VB-Net.
+        seg_weights: weights of the lesion network.
+        medseg_weights: for each block of slices, weights trained without it; one or none: the same for all slices.
     """
 
     def __init__(self, segment_weights: Path, seg_weights: Path, medseg_weights: Sequence[Path] = ()) -> None:
@@ -128,12 +128,12 @@ class Networks:
 
     @cached_property
     def segmenter(self) -> BundleNetwork:
-        """VB-Net as the bundle has it."""
+        """VB-Net of the bundle."""
         return BundleNetwork.load(CAP, self.segment_weights, "lungs and infection", prefix="segment_")
 
     @cached_property
     def lesions(self) -> BundleNetwork:
-        """The network of the lesion classes as the bundle has it."""
+        """Lesion network of the bundle."""
         return BundleNetwork.load(SEG, self.seg_weights, "lesion classes")
 
     def files(self, part: str) -> list[Path]:
@@ -157,17 +157,17 @@ def real_check(
     medseg_weights: str | Sequence[str] = "",
     runs_table: str = "",
 ) -> None:
-    """Measure what has not been measured, and print the table; see the top of this file.
+    """Measure what is missing in the cache and print the table; see the top of this file.
 
     Args:
-        segment_weights: VB-Net's.
-        seg_weights: the lesion network's.
+        segment_weights: weights of VB-Net.
+        seg_weights: weights of the lesion network.
         data: folder of the public data.
-        only: words of parts (vbnet, threshold, lungs, medseg, lesions), data sets and cases, by commas; all if empty.
-        output: where to write the table too, as ``.md`` or ``.json``.
-        cache: folder that keeps the numbers.
-        medseg_weights: of folds, in the order of the blocks; as ``seg_weights`` if empty.
-        runs_table: what is known of the runs, as `convert_covid20_slices` takes it; read when they are first converted.
+        only: parts (vbnet, threshold, lungs, medseg, lesions), data sets and cases, separated by commas; empty: all.
+        output: file to which the table is also written, ``.md`` or ``.json``.
+        cache: folder that stores the numbers.
+        medseg_weights: weights of the folds in the order of the blocks; empty: ``seg_weights``.
+        runs_table: table of the runs for `convert_covid20_slices`; read when they are converted the first time.
     """
     folder = writable_folder(Path(cache).expanduser().absolute())
     networks = Networks(Path(segment_weights), Path(seg_weights), [Path(one) for one in _words(medseg_weights)])
@@ -188,7 +188,7 @@ def real_check(
 
 
 def find_items(data: Path, folder: Path, networks: Networks) -> tuple[list[Item], list[str]]:
-    """What can be measured on the data that there are, quick parts first, and why the rest is left out."""
+    """Items that can be measured on the available data, quick parts first, and reasons for missing ones."""
     cases, absent = [], []
     for data_set in SETS:
         found = list(_loaders(data / data_set, folder)) if (data / data_set).is_dir() else []
@@ -204,20 +204,13 @@ def find_items(data: Path, folder: Path, networks: Networks) -> tuple[list[Item]
 
 
 def _applies(part: str, data_set: str) -> bool:
-    """Threshold lungs are compared where voxels are HU, alone where lungs are drawn."""
+    """Whether a part is measured on a data set: threshold lungs only where voxels are HU."""
     own = {"threshold": ("lung_ct",), "lungs": ("lung_ct", "covid_ct_md", "covid20_slices")}
     return data_set in own.get(part, SETS)
 
 
 def kept(folder: Path, item: Item, networks: Networks, make: Callable[[], Numbers]) -> Numbers:
-    """Numbers of an item, from the folder where they are in it.
-
-    Args:
-        folder: holds a JSON file a number of weights and item.
-        item: what is measured.
-        networks: whose weights' hashes name the file.
-        make: measures.
-    """
+    """Numbers of an item: stored by item and hashes of the weights in a JSON file, or measured by ``make``."""
     hashes = "_".join(digest(path)[:12] for path in networks.files(item.part)) or "none"
     path = folder / f"{item.part}_{item.data_set}_{item.name}_{hashes}.json"
     if path.is_file():
@@ -228,14 +221,11 @@ def kept(folder: Path, item: Item, networks: Networks, make: Callable[[], Number
     return found
 
 
-@cache
-def digest(path: Path) -> str:
-    """SHA-256 of a file, computed once."""
-    return file_digest(path)
+digest = cache(file_digest)
 
 
 def measure(item: Item, networks: Networks) -> Numbers:
-    """Numbers of one item; the reason alone where there are none, such as a case in which no lungs are found."""
+    """Numbers of one item; only the reason if it cannot be measured, for example because no lungs are found."""
     try:
         return medseg_numbers(item.load()) if item.part == "medseg" else _scan_numbers(item, networks)
     except ValueError as error:
@@ -263,7 +253,7 @@ def _scan_numbers(item: Item, networks: Networks) -> Numbers:
 
 
 def lung_numbers(scan: Scan, lungs: np.ndarray, column: str) -> Numbers:
-    """Dice, volume, and volume where no lung can be."""
+    """Dice, volume, and volume outside the body and far from the true lungs."""
     numbers: dict[str, float | None] = {"lungs, ml": lungs.sum() * scan.voxel_ml}
     numbers["lung outside the body, ml"] = (lungs & ~scan.body).sum() * scan.voxel_ml
     if "lung" in scan.truth:
@@ -275,7 +265,7 @@ def lung_numbers(scan: Scan, lungs: np.ndarray, column: str) -> Numbers:
 
 
 def infection_numbers(scan: Scan, lungs: np.ndarray, sources: Mapping[str, np.ndarray]) -> Numbers:
-    """Infection by several sources: ml, % of the lungs, Dice and slice AUC where there is a truth."""
+    """Infection by several sources: ml, % of the lungs; with annotations also Dice and slice AUC."""
     inside = {column: mask & lungs for column, mask in sources.items()}
     litres = max(float(lungs.sum()), 1.0)
     numbers: Numbers = {
@@ -292,7 +282,7 @@ def infection_numbers(scan: Scan, lungs: np.ndarray, sources: Mapping[str, np.nd
 
 
 def class_numbers(scan: Scan, lesions: np.ndarray) -> Numbers:
-    """Millilitres of each class, and the Dice of effusion where it is drawn."""
+    """Volume of each class in ml, and Dice of effusion where it is annotated."""
     names = {"ground-glass, ml": GROUND_GLASS, "consolidation, ml": CONSOLIDATION, "effusion, ml": EFFUSION}
     numbers: Numbers = {
         name: {LESIONS: float((lesions == value).sum() * scan.voxel_ml)} for name, value in names.items()
@@ -316,7 +306,7 @@ def dice(mask: np.ndarray, truth: np.ndarray) -> float | None:
 
 
 def slice_auc(mask: np.ndarray, scan: Scan) -> float:
-    """How well the area of a mask in a slice tells the slices that radiologists marked."""
+    """AUC of the mask's area per slice for the slices that radiologists marked."""
     axis = slice_axis_of(scan.image.affine.numpy())
     areas = mask.sum(axis=tuple(other for other in range(3) if other != axis))
     upwards = scan.image.affine.numpy()[2, axis] > 0
@@ -348,7 +338,7 @@ def _confusions(weights: Path, cases: Sequence[Any]) -> Iterator[np.ndarray]:
 
 
 def confusion(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Pixels by true (row) and predicted (column) class, those of unknown truth left out.
+    """Pixels by true (row) and predicted (column) class; ignored pixels are not counted.
 
     Example:
         >>> confusion(np.array([0, 1, 2, 2]), np.array([0, 1, 1, 255]))[1].tolist()
@@ -359,7 +349,7 @@ def confusion(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def medseg_numbers(confusions: np.ndarray) -> Numbers:
-    """Dice of each class over the slices that have it, pooled, of any lesion, and swaps of the first two classes."""
+    """Dice of each class (mean over slices with it; pooled) and of any lesion; confusion of the first two classes."""
     numbers: dict[str, float | None] = {}
     for name, value in {"ground-glass": GROUND_GLASS, "consolidation": CONSOLIDATION, "effusion": EFFUSION}.items():
         each = [_class_dice(one, [value]) for one in confusions if one[value].sum()]
@@ -380,7 +370,7 @@ def _class_dice(one: np.ndarray, classes: Sequence[int]) -> float:
 
 
 def _loaders(folder: Path, place: Path) -> Iterator[tuple[str, Callable[[], Scan]]]:
-    """Names of the scans of a data set, and what loads each."""
+    """Name and loader of each scan of a data set."""
     if folder.name == "covid_ct_md":
         for labels in sorted(folder.glob("*_slices.csv")):
             name = labels.stem.removesuffix("_slices")
@@ -394,7 +384,7 @@ def _loaders(folder: Path, place: Path) -> Iterator[tuple[str, Callable[[], Scan
 
 
 def _convert_runs(folder: Path, place: Path, runs_table: str) -> None:
-    """Make NIfTI of the runs by the package's converter, once."""
+    """Convert the runs to NIfTI with the package's converter, once."""
     converted = place / "covid20"
     if not converted.is_dir() and any(folder.glob("volume_*.npz")):
         convert_covid20_slices(folder, converted, table=runs_table, num_folds=1)
@@ -424,10 +414,10 @@ def load_run(path: Path) -> Scan:
 
 
 def load_marked(dicom: Path, labels: Path) -> Scan:
-    """A series of COVID-CT-MD, with the slices that radiologists marked; index 0 is the head's (docs/real_check.md).
+    """A series of COVID-CT-MD with the slices that radiologists marked; index 0 is at the head (docs/real_check.md).
 
     Raises:
-        ValueError: when there are not as many labels as slices.
+        ValueError: when the numbers of labels and slices differ.
     """
     image = ScanSource(dicom).image()
     with labels.open(encoding="utf-8") as file:
@@ -439,14 +429,14 @@ def load_marked(dicom: Path, labels: Path) -> Scan:
 
 
 def table(rows: Mapping[tuple[str, str], Numbers]) -> str:
-    """Markdown: one row a case and measure, one column a source."""
-    lines = ["| case | measure | " + " | ".join(COLUMNS) + " |", "|---" * (2 + len(COLUMNS)) + "|"]
+    """Markdown table: one row per case and measure, one column per source."""
+    lines = []
     for (data_set, name), numbers in sorted(rows.items(), key=lambda row: (row[0][0], row[0][1])):
         case = f"{data_set}/{name}" + (" (held out)" if name.startswith(HELD_OUT) else "")
         for what, values in numbers.items():
             cells = [_cell(values[column]) if column in values else "" for column in COLUMNS]
-            lines.append(f"| {case} | {what} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            lines.append([case, what, *cells])
+    return markdown_table(["case", "measure", *COLUMNS], lines)
 
 
 def _cell(value: float | None) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custom_components.files.atomic import writable_folder
+from custom_components.reports.score_tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSED, IN_PART, NOT_RUN, FAILED = "passed", "passed in part", "not run", "FAILED"
@@ -36,11 +37,11 @@ class Check:
     """One row of the table.
 
     Attributes:
-        name: short, for `--only` and the log.
-        what: what passes, in words.
-        arguments: of the interpreter; tests are those that begin with `-m pytest`.
-        packages: whose versions say what it passed with.
-        environment: variable that names the interpreter of another environment, and where it is by default.
+        name: short name for `--only` and the log.
+        what: description for the table.
+        arguments: arguments of the interpreter; `-m pytest ...` for tests.
+        packages: packages whose versions are listed.
+        environment: variable that names the interpreter of another environment, and its default path.
     """
 
     name: str
@@ -117,7 +118,7 @@ CHECKS = (
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a check: `PASSED`, `IN_PART`, `NOT_RUN` or `FAILED`; why, and how long it took."""
+    """Result of a check: `PASSED`, `IN_PART`, `NOT_RUN` or `FAILED`, the reason, and the duration."""
 
     outcome: str
     detail: str
@@ -125,15 +126,7 @@ class Result:
 
 
 def run(check: Check, reports: Path) -> Result:
-    """Run one check; what it prints goes into `<reports>/<name>.log`.
-
-    Args:
-        check: the check.
-        reports: an existing folder.
-
-    Returns:
-        Its result; in part where tests were left out.
-    """
+    """Run one check with the log `<reports>/<name>.log`; tests that were skipped count as passed in part."""
     log, outcomes = reports / f"{check.name}.log", reports / f"{check.name}.xml"
     outcomes.unlink(missing_ok=True)
     is_test = check.arguments[:2] == ("-m", "pytest")
@@ -149,24 +142,17 @@ def run(check: Check, reports: Path) -> Result:
 
 
 def tested(outcomes: Path) -> tuple[str, str]:
-    """Outcome of tests none of which failed, from pytest's JUnit file.
-
-    Args:
-        outcomes: the file.
-
-    Returns:
-        Outcome, and how many ran and why others did not.
-    """
+    """Outcome of tests without failures, and numbers and reasons of skips, from pytest's JUnit file."""
     cases = ElementTree.parse(outcomes).getroot().findall(".//testcase")
     skipped = [case.find("skipped") for case in cases if case.find("skipped") is not None]
     ran = len(cases) - len(skipped)
     reasons = "; ".join(dict.fromkeys(entry.get("message", "") for entry in skipped if entry is not None))
-    detail = f"{ran} tests" + (f", {len(skipped)} left out: {reasons}" if skipped else "")
+    detail = f"{ran} tests" + (f", {len(skipped)} skipped: {reasons}" if skipped else "")
     return (NOT_RUN if not ran else IN_PART if skipped else PASSED), detail
 
 
 def versions(check: Check) -> str:
-    """Versions of the packages that a check names, in the environment that it is about."""
+    """Versions of a check's packages in its environment."""
     if not Path(check.interpreter).is_file():
         return "-"
     command = [check.interpreter, "-c", VERSIONS, *check.packages]
@@ -176,17 +162,17 @@ def versions(check: Check) -> str:
 
 def table(rows: Iterable[tuple[Check, Result]]) -> str:
     """Markdown table of the results."""
-    lines = ["| what | version | result | minutes |", "|---|---|---|---|"]
+    lines = []
     for check, result in rows:
-        said = f"{result.outcome} ({result.detail})" if result.detail else result.outcome
-        lines.append(f"| {check.what} | {versions(check)} | {said} | {result.seconds / 60:.1f} |")
-    return "\n".join(lines)
+        outcome = f"{result.outcome} ({result.detail})" if result.detail else result.outcome
+        lines.append([check.what, versions(check), outcome, f"{result.seconds / 60:.1f}"])
+    return markdown_table(["what", "version", "result", "minutes"], lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the checks that are named, or all; exit status 1 unless all passed."""
-    parser = argparse.ArgumentParser(description="Check what a release has to pass without a GPU.")
-    parser.add_argument("--only", nargs="+", choices=[check.name for check in CHECKS], help="some checks alone")
+    """Run the named checks, or all; exit status 1 unless all passed."""
+    parser = argparse.ArgumentParser(description="Run the release checks that need no GPU.")
+    parser.add_argument("--only", nargs="+", choices=[check.name for check in CHECKS], help="run only these checks")
     parser.add_argument("--reports", type=Path, default=ROOT / "build" / "release-check", help="folder of the logs")
     given = parser.parse_args(arguments)
     reports = writable_folder(given.reports).resolve()

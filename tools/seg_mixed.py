@@ -9,7 +9,6 @@ every `save_seconds`. OUTPUT/ema.pt is the moving average of the weights (a stat
 its card.
 """
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,12 +45,12 @@ from monai.transforms import (
     RandSimulateLowResolutiond,
 )
 
-from tools.mixed_training import HELD_OUT, MixedTraining, is_held_out
+from tools.mixed_training import HELD_OUT, MixedTraining, WithLungs, WithSets, is_held_out, listed_cases
 
 BUNDLE = Path(__file__).resolve().parents[1] / "covid_seg_bundle"
 CLASSES, EFFUSION = 4, 3
 MEDSEG_SETS = {value: [value] for value in range(CLASSES)}
-# Values of a run's label: background (or effusion, which nobody drew), infection of either kind, healthy lung.
+# Label values of a run: background (or effusion, which was not annotated), infection of either kind, healthy lung.
 OUTSIDE, INFECTION, LUNG = 0, 1, 2
 RUN_SETS = {OUTSIDE: [0, 3], INFECTION: [1, 2], LUNG: [0]}
 SHARES = {"medseg": 0.36, "covid20": 0.19, "healthy": 0.20, "effusion": 0.15, "no_effusion": 0.10}
@@ -78,7 +77,7 @@ def augmentation() -> Compose:
                 mode=["bilinear", "nearest"],
                 padding_mode="zeros",
             ),
-            LungOfLabel(),
+            WithLungs(),
             RandLungDensityd("image", prob=0.6, dependent=0.6),
             RandHistogramShiftd("image", prob=0.25, num_control_points=(4, 8)),
             RandAdjustContrastd("image", prob=0.4, gamma=(0.65, 1.5)),
@@ -88,13 +87,13 @@ def augmentation() -> Compose:
             RandGaussianSmoothd("image", prob=0.15, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0)),
             RandSimulateLowResolutiond("image", prob=0.1, zoom_range=(0.5, 1.0), upsample_mode="bilinear"),
             RandGaussianNoised("image", prob=0.25, std=0.04),
-            LabelSets(),
+            WithSets(),
         ]
     )
 
 
 class RandThickSlice(RandomizableTransform):
-    """At random, a thicker slice: the mean of a slice and its neighbours, which blurs the dome of the diaphragm.
+    """Simulate a thicker slice at random by a mean with its neighbours; it blurs the dome of the diaphragm.
 
     Args:
         prob: probability that a slice is changed.
@@ -109,23 +108,6 @@ class RandThickSlice(RandomizableTransform):
         return {**data, "image": (data["image"] + weight * data["neighbours"]) / (1 + weight)}
 
 
-class LungOfLabel:
-    """Adds the lungs, where the label has them."""
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Add `lung`, bool, of the label's shape."""
-        return {**data, "lung": torch.isin(data["label"], torch.tensor(data["lung_values"], dtype=torch.uint8))}
-
-
-class LabelSets:
-    """Puts sets of classes in the place of label values, and keeps what the network needs."""
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Encode one slice."""
-        sets = torch.from_numpy(data["table"])[data["label"].long()]
-        return {"image": torch.as_tensor(data["image"]).float(), "label": sets}
-
-
 def partial_cases(medseg: Path, covid20: Path, folders: Mapping[str, Path], block: int | None, place: Path) -> dict:
     """Cases to train on by data set, each with ``label_sets`` and ``lung_values``."""
     listed = list_cases(medseg)
@@ -133,12 +115,8 @@ def partial_cases(medseg: Path, covid20: Path, folders: Mapping[str, Path], bloc
     cases = {"medseg": [{**case, "label_sets": MEDSEG_SETS, "lung_values": []} for case in chosen]}
     cases["covid20"] = list(_run_cases(covid20, writable_folder(place / "run_labels")))
     for name, folder in folders.items():
-        cases[name] = [{**case, **_paths(folder, case, ("image", "label"))} for case in _listed(folder)]
+        cases[name] = [{**case, **_paths(folder, case, ("image", "label"))} for case in listed_cases(folder)]
     return {name: [case for case in some if not is_held_out(case["case_id"])] for name, some in cases.items()}
-
-
-def _listed(folder: Path) -> list[dict[str, Any]]:
-    return json.loads((folder / "datalist.json").read_text(encoding="utf-8"))["cases"]
 
 
 def _paths(folder: Path, case: Mapping[str, Any], keys: Sequence[str]) -> dict[str, str]:
@@ -146,7 +124,7 @@ def _paths(folder: Path, case: Mapping[str, Any], keys: Sequence[str]) -> dict[s
 
 
 def _run_cases(folder: Path, place: Path) -> Iterator[dict[str, Any]]:
-    for case in _listed(folder):
+    for case in listed_cases(folder):
         masks: dict[str, Any] = {key: nibabel.load(folder / case[key]) for key in ("infection", "lung")}
         lung = np.asarray(masks["lung"].dataobj) > 0
         labels = np.where(np.asarray(masks["infection"].dataobj) > 0, INFECTION, np.where(lung, LUNG, OUTSIDE))
@@ -157,14 +135,8 @@ def _run_cases(folder: Path, place: Path) -> Iterator[dict[str, Any]]:
         yield {**own, "label_sets": RUN_SETS, "lung_values": [INFECTION, LUNG]}
 
 
-def bundle_settings(size: int) -> dict[str, Any]:
-    """Numbers of the bundle's preprocessing by name, at a size."""
-    settings: dict[str, Any] = bundle_training(size).get_parsed_content("model_card#settings")
-    return settings
-
-
 def bundle_training(size: int) -> ConfigParser:
-    """The bundle's training at a size, by the recipe of its weights."""
+    """The bundle's training config at a slice size, with the recipe of its weights."""
     files = [str(BUNDLE / "configs" / name) for name in ("train.yaml", "recipes/body_and_lungs.yaml")]
     return ConfigParser({**ConfigParser.load_config_files(files), "spatial_size": [size, size]})
 
@@ -176,15 +148,16 @@ def card_writer(
     block: int | None,
     init_path: str = "",
 ) -> ModelCardWriter:
-    """What the card of the weights says: network, preprocessing, the slices and scans that were trained on."""
+    """Writer of the weights' card: network, preprocessing, and the slices and scans used for training."""
+    settings = bundle_training(size).get_parsed_content("model_card#settings")
     kept = "all slices" if block is None else f"slices without block {block} of 5, contiguous, and its neighbours"
     training = [case for some in cases.values() for case in some]
     split = {"protocol": f"{kept}; scans without {', '.join(HELD_OUT)}"}
-    return ModelCardWriter(bundle_settings(size), network, training, split, start=TrainedWith(init_path or None))
+    return ModelCardWriter(settings, network, training, split, start=TrainedWith(init_path or None))
 
 
 def load_slices(cases: Sequence[Mapping[str, Any]], size: int) -> list[dict[str, Any]]:
-    """Slices of cases, cropped to the body and resized by the bundle's own steps, as tensors (1, size, size)."""
+    """Slices of cases, cropped to the body and resized by the bundle's own transforms, as tensors (1, size, size)."""
     load = Compose(bundle_training(size).get_parsed_content("train#deterministic_transforms"))
     slices = []
     for case in cases:
@@ -200,7 +173,7 @@ def load_slices(cases: Sequence[Mapping[str, Any]], size: int) -> list[dict[str,
 
 
 def mixed_draws(cases: Mapping[str, Sequence[Mapping[str, Any]]], size: int, draws: int, seed: int) -> MixedDraws:
-    """Slices by share; those with effusion and those without, of the same patients, have shares of their own."""
+    """Slices drawn by share; slices with and without effusion of the same patients have separate shares."""
     slices = {name: load_slices(some, size) for name, some in cases.items()}
     here = [bool((one["label"] == EFFUSION).any()) for one in slices["effusion"]]
     slices["no_effusion"] = [one for one, has in zip(slices["effusion"], here, strict=True) if not has]
@@ -234,22 +207,22 @@ def seg_mixed(
 
     Args:
         output: folder for state.pt and ema.pt.
-        medseg: data set of the lesion classes.
-        covid20: what `convert_covid20_slices` wrote.
-        effusion: what `convert_ct_excerpts` wrote of scans with effusion.
-        healthy: the same of healthy lungs.
-        block: block of 5 of the slices that is left out, 0 to 4; None trains on all.
-        steps: optimizer steps in all; the learning rate falls to 0 over them.
-        batch_size: slices.
-        size: pixels of a side.
-        learning_rate: highest one of AdamW.
-        features: channels of the network's levels.
+        medseg: data set with lesion classes.
+        covid20: output of `convert_covid20_slices`.
+        effusion: output of `convert_ct_excerpts` for scans with effusion.
+        healthy: the same for scans with healthy lungs.
+        block: block of 5 of the slices that is held out, 0 to 4; None trains on all.
+        steps: total number of optimizer steps; the learning rate falls to 0 over them.
+        batch_size: slices per step.
+        size: side of a slice in pixels.
+        learning_rate: maximum learning rate of AdamW.
+        features: channels of each level of the network.
         init_path: weights to start from, such as those of another training by this tool.
-        ema_decay: of the moving average of the weights.
-        save_seconds: time between states.
-        epoch_steps: steps between two lines of the log.
-        num_workers: loading processes.
-        seed: of everything random.
+        ema_decay: decay of the moving average of the weights.
+        save_seconds: seconds between two writes of state.pt.
+        epoch_steps: steps between two log lines.
+        num_workers: data loading processes.
+        seed: random seed.
         device: such as cuda.
     """
     folder = writable_folder(Path(output).expanduser().absolute())

@@ -2,9 +2,9 @@
 
     python -m tools.seg_weights SLICES OUTPUT [--runs RUNS] [--folds 0,1,2,3,4] [--jobs 1] [--dry_run]
 
-SLICES is the data set, RUNS what `convert_covid20_slices` wrote (without it nothing is pre-trained). Four steps, each
-the bundle's own training: M-A on lungs and infection of RUNS at 128 x 128; M-A on SLICES at 128 x 128; the same at
-256 x 256; M from its weights at full size. Folds come first, then all slices, whose weights are
+SLICES is the data set, RUNS the output of `convert_covid20_slices` (without it there is no pre-training). Four steps,
+each a training by the bundle: M-A on lungs and infection of RUNS at 128 x 128; M-A on SLICES at 128 x 128; the same at
+256 x 256; M from these weights at full size. The folds are trained first, then all slices, whose weights are
 `OUTPUT/all/m/model.pt`, in half precision.
 The same command resumes a stopped run: finished steps are skipped, and a training resumes from its newest checkpoint.
 """
@@ -31,6 +31,8 @@ from custom_components.files.atomic import atomic_path, writable_folder
 from custom_components.study.runs.workers import worker_environments
 from custom_components.study.tables.joined_scores import joined_scores
 
+from tools.mixed_training import listed_cases
+
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "covid_seg_bundle"
 ALL = "all"
@@ -41,9 +43,9 @@ LAST = "recipes/last_weights.yaml"
 NO_ATTENTION = "networks/no_attention.yaml"
 COMMON = {"draws_per_image": 1, "batch_size": 2, "num_workers": 0}
 SPLIT = {"num_folds": 5, "border": 1}
-# In the cross-entropy: background, ground-glass, consolidation, effusion; the last is 0.2 % of the pixels.
+# Class weights of the cross-entropy: background, ground-glass, consolidation, effusion (0.2 % of the pixels).
 WEIGHT = {"loss#weight": [0.5, 1, 1, 4]}
-ONE_ROUND = {"network_def#num_rounds": 1}  # of hashing, in training; cheaper
+ONE_ROUND = {"network_def#num_rounds": 1}  # one round of hashing in training, for speed
 PRETRAINING = {
     **COMMON,
     "batch_size": 4,
@@ -55,7 +57,7 @@ PRETRAINING = {
     "epochs": 10,
     "val_interval": 10,
 }
-# By the name of the step: its overlays, its options, and those that it does not take from the command line.
+# Name of a step -> its overlays, its options, and command-line options that it ignores.
 STEPS: dict[str, tuple[tuple[str, ...], dict[str, Any], tuple[str, ...]]] = {
     "m_a_128": (
         ("networks/no_attention.yaml",),
@@ -67,7 +69,7 @@ STEPS: dict[str, tuple[tuple[str, ...], dict[str, Any], tuple[str, ...]]] = {
         {"spatial_size": [256, 256], "learning_rate": 0.002, "epochs": 24},
         (),
     ),
-    # to compile the attention takes longer than its two epochs
+    # compiling the attention takes longer than its two epochs
     "m": (("recipes/add_attention.yaml",), {"learning_rate": 0.0005, "epochs": 2, **ONE_ROUND}, ("compile",)),
 }
 # Labels of the pre-training.
@@ -83,8 +85,8 @@ class Step:
     Attributes:
         verb: `training` or `evaluating`.
         configs: names of config files.
-        options: what is set in them.
-        output: file that is there when the step is done.
+        options: overrides.
+        output: file that exists when the step is done.
     """
 
     verb: str
@@ -102,23 +104,23 @@ class Step:
 
 
 def pretraining(start: Path, more: Mapping[str, Any]) -> Step:
-    """M-A on lungs and infection, which leaves the weights `start`."""
+    """M-A on lungs and infection; writes the weights `start`."""
     places = {"dataset_dir": start.parent / "datalist.json", "ckpt_dir": start.parent}
     configs = ("train.yaml", NO_ATTENTION, "recipes/strong_augmentation.yaml", LOSS, SCHEDULE, LAST)
     return training(configs, start, {**PRETRAINING, **places, **more})
 
 
 def chain(slices: Path, output: Path, block: int | str, start: Path | None, more: Mapping[str, Any]) -> Iterator[Step]:
-    """The steps without a block of slices, in order, and the scores of that block; or those on all slices."""
+    """Steps that train without a block of slices and score this block; or that train on all slices."""
     own = {"dataset_dir": slices, **SPLIT, **({} if block == ALL else {"fold": block})}
     last = ("recipes/all_cases.yaml", LAST) if block == ALL else (LAST,)
     place = output / (ALL if block == ALL else f"fold_{block}")
     weights = start
     for name, (overlays, options, unwanted) in STEPS.items():
         begin = {} if weights is None else {"init_path": weights}
-        anew = ("recipes/new_output.yaml",) if weights is not None and weights == start else ()
+        new_output = ("recipes/new_output.yaml",) if weights is not None and weights == start else ()
         weights = place / name / "last.pt"
-        configs = ("train.yaml", *overlays, *OVERLAYS, *anew, *last)
+        configs = ("train.yaml", *overlays, *OVERLAYS, *new_output, *last)
         long = {"val_interval": options["epochs"]}
         asked = {option: value for option, value in more.items() if option not in unwanted}
         yield training(configs, weights, {**own, **COMMON, **WEIGHT, **options, **long, **begin, **asked})
@@ -128,15 +130,15 @@ def chain(slices: Path, output: Path, block: int | str, start: Path | None, more
 
 
 def training(configs: Sequence[str], weights: Path, options: Mapping[str, Any]) -> Step:
-    """A training that leaves `weights` when it is done, and goes on where it was stopped."""
+    """A training that writes `weights` and resumes after a stop."""
     places = {"ckpt_dir": weights.parent, "output_dir": weights.parent / "tensorboard", "resume": True}
     return Step("training", configs, weights, {**places, **options})
 
 
 def write_labels(runs: Path, folder: Path) -> None:
-    """Labels of the pre-training, infection and the rest of the lungs, and the data list that names them."""
+    """Write the labels of the pre-training (infection and the rest of the lungs) and their datalist."""
     listed = []
-    for case in json.loads((runs / "datalist.json").read_text(encoding="utf-8"))["cases"]:
+    for case in listed_cases(runs):
         infection = nibabel.load(runs / case["infection"])
         lung = nibabel.load(runs / case["lung"])
         labels = np.where(np.asarray(infection.dataobj) > 0, INFECTION, LUNG * (np.asarray(lung.dataobj) > 0))
@@ -149,13 +151,13 @@ def write_labels(runs: Path, folder: Path) -> None:
 
 
 def run(steps: Sequence[Step], environment: Mapping[str, str], quiet: bool) -> None:
-    """Run the steps that are not done, one after the other; if `quiet`, each writes a file instead of the screen."""
+    """Run the steps that are not done, one after the other; if `quiet`, each writes a log file."""
     for step in steps:
         if step.output.is_file():
             _logger.info("Already done: %s", step.output)
             continue
         log = writable_folder(step.output.parent.parent) / f"{step.output.parent.name}.log" if quiet else None
-        _logger.info("Begins: %s%s", step.output, f"; its log: {log}" if log else "")
+        _logger.info("Starting: %s%s", step.output, f"; log: {log}" if log else "")
         child = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
         with log.open("a", encoding="utf-8") if log else nullcontext() as screen:
             ended = subprocess.run(step.command(), cwd=BUNDLE, env=child, stdout=screen, stderr=screen)
@@ -176,17 +178,17 @@ def seg_weights(
     """Train and score; see the top of this file.
 
     Args:
-        slices: data set of the lesion classes.
+        slices: data set with lesion classes.
         output: folder for weights, scores and logs.
-        runs: what `convert_covid20_slices` wrote.
-        folds: blocks of slices that are left out in turn.
-        jobs: blocks at a time, after the pre-training; they share the cores.
-        dry_run: print the commands, and do nothing.
-        more: set in every training, such as `--compile True` or `--device cuda`.
+        runs: output of `convert_covid20_slices`.
+        folds: blocks of slices that are held out in turn.
+        jobs: blocks trained in parallel after the pre-training; they share the cores.
+        dry_run: only print the commands.
+        more: overrides of every training, such as `--compile True` or `--device cuda`.
 
     Raises:
         ValueError: when `jobs` is less than 1.
-        subprocess.CalledProcessError: when a step fails; what other jobs have begun is finished first.
+        subprocess.CalledProcessError: when a step fails; other running jobs are finished first.
     """
     folder, base = Path(output).expanduser().absolute(), Path(slices).expanduser().absolute()
     source = Path(runs).expanduser().absolute() if runs else None

@@ -2,20 +2,18 @@
 
     python -m tools.vbnet_mixed OUTPUT --covid20 FOLDER --effusion FOLDER --healthy FOLDER [--init_path vbnet.pt]
 
-FOLDER is what `convert_covid20_slices` and `convert_ct_excerpts`, or the converters of whole data sets (docs/data.md),
-wrote. Never trained on are the patients and runs in `mixed_training.HELD_OUT`. The same command resumes from
-OUTPUT/state.pt, which is written every `save_seconds`; OUTPUT/ema.pt is the moving average of the weights, a plain
-state dict of the network, and OUTPUT/ema.json its card.
+FOLDER is the output of `convert_covid20_slices`, `convert_ct_excerpts` or a converter of a whole data set
+(docs/data.md). The cases in `mixed_training.HELD_OUT` are always held out. The same command resumes from
+OUTPUT/state.pt, which is written every `save_seconds`. OUTPUT/ema.pt is the moving average of the weights (a state dict
+of the network), OUTPUT/ema.json its card.
 """
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import fire
-import numpy as np
 import torch
 from custom_components import CTReader, LabelReader, LungInfectionLabeld, TrainedWith, VBNet
 from custom_components.command_line.endings import ended_with_a_message
@@ -40,52 +38,28 @@ from monai.transforms import (
     Spacingd,
 )
 
-from tools.mixed_training import HELD_OUT, MixedTraining, is_held_out
+from tools.mixed_training import HELD_OUT, MixedTraining, WithLungs, WithSets, is_held_out, listed_cases
 
 BUNDLE = Path(__file__).resolve().parents[1] / "covid_cap_bundle"
 CLASSES = 3  # background, lung, infection
-# What each label value stands for, which of them lie in the lungs, and how often a patch is drawn around each, around
-# the air outside (0) and around the rest of the body (BODY): belly and shoulders are where lungs were found by mistake.
+# Possible classes of each label value; values inside the lungs; and how often a patch is centred on each value, on air
+# outside (0) and on the rest of the body (BODY), because false lungs were found in belly and shoulders.
 SETS: dict[str, dict[str, Any]] = {
     "covid20": {"sets": {0: [0], 1: [1], 2: [2]}, "lungs": [1, 2], "ratios": [0, 1, 2, 0, 1]},
     "healthy": {"sets": {0: [0], 2: [1]}, "lungs": [2], "ratios": [0, 0, 1, 0, 2]},
-    # 1: around the lungs, where collapsed lung may be; 2: lung, infected or not; 3: effusion.
+    # 1: margin around the lungs, possibly collapsed lung; 2: lung, infected or not; 3: effusion.
     "effusion": {"sets": {0: [0], 1: [0, 1, 2], 2: [1, 2], 3: [0]}, "lungs": [2], "ratios": [0, 0, 1, 1, 2]},
 }
 SHARES = {"covid20": 0.45, "healthy": 0.35, "effusion": 0.2}
 BODY, BODY_GREY = 4, 0.5  # brighter than -550 HU
-PLANTED = 3  # label value that gets the set of infection in the lungs of healthy scans
+PLANTED = 3  # label value of planted infection in healthy scans
 WEIGHT, DICE_SETS = (1.0, 1.0, 1.5), ((1, 2), (2,))
 
 _logger = logging.getLogger(__name__)
 
 
-class WithLungs:
-    """Adds the lungs of a case from its label."""
-
-    def __init__(self, values: Sequence[int]) -> None:
-        self.values = torch.tensor(values, dtype=torch.uint8)
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Image, label and lungs of one case."""
-        label = torch.as_tensor(data["label"]).to(torch.uint8)
-        image = torch.as_tensor(data["image"]).float()
-        return {"image": image, "label": label, "lung": torch.isin(label, self.values)}
-
-
-class WithSets:
-    """Puts sets of classes in the place of label values."""
-
-    def __init__(self, table: np.ndarray) -> None:
-        self.table = torch.from_numpy(table)
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Image and label sets of one case."""
-        return {"image": torch.as_tensor(data["image"]).float(), "label": self.table[data["label"].long()]}
-
-
 def augmentation(name: str) -> Compose:
-    """A patch of a scan, then the bundle's own geometry and intensities, and those of HU volumes before them."""
+    """Random patch, the bundle's spatial transforms, changes of lung density, the bundle's intensity transforms."""
     own = SETS[name]
     parser = ConfigParser(ConfigParser.load_config_file(str(BUNDLE / "configs" / "segment_train.yaml")))
     crop = RandCropByLabelClassesd(
@@ -121,8 +95,7 @@ def augmentation(name: str) -> Compose:
 
 def list_scans(folder: Path) -> list[dict[str, Any]]:
     """Cases of a datalist that are not held out."""
-    cases = json.loads((folder / "datalist.json").read_text(encoding="utf-8"))["cases"]
-    return [case for case in cases if not is_held_out(case["case_id"])]
+    return [case for case in listed_cases(folder) if not is_held_out(case["case_id"])]
 
 
 def load_scans(folder: Path) -> list[dict[str, Any]]:
@@ -131,7 +104,7 @@ def load_scans(folder: Path) -> list[dict[str, Any]]:
 
 
 def card_writer(network: VBNet, folders: Sequence[Path], init_path: str = "") -> ModelCardWriter:
-    """What the card of the weights says: network, grid, window, the scans that were trained on."""
+    """Writer of the weights' card: network, grid, window, and the scans used for training."""
     training = [{"image": folder / case["image"]} for folder in folders for case in list_scans(folder)]
     grid = {"spacing_mm": list(SPACING_MM), "patch_size": list(PATCH_SIZE), "window_overlap": OVERLAP}
     settings = {**grid, "window_hu": list(WINDOW_HU)}
@@ -140,7 +113,7 @@ def card_writer(network: VBNet, folders: Sequence[Path], init_path: str = "") ->
 
 
 def load_scan(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
-    """One scan: image, label and where patches are drawn around."""
+    """One scan: image, label, and the possible centres of patches."""
     masks = ["lung", "infection"] if "infection" in case else ["label"]
     steps: list[Any] = [
         LoadImaged("image", reader=cast(Any, CTReader()), ensure_channel_first=True),
@@ -176,17 +149,17 @@ def vbnet_mixed(
 
     Args:
         output: folder for state.pt and ema.pt.
-        covid20: what `convert_covid20_slices` wrote.
-        effusion: what `convert_ct_excerpts` wrote of scans with effusion.
-        healthy: the same of healthy lungs.
-        steps: optimizer steps in all; the learning rate falls to 0 over them.
-        batch_size: patches.
-        learning_rate: highest one of AdamW.
+        covid20: output of `convert_covid20_slices`.
+        effusion: output of `convert_ct_excerpts` for scans with effusion.
+        healthy: the same for scans with healthy lungs.
+        steps: total number of optimizer steps; the learning rate falls to 0 over them.
+        batch_size: patches per step.
+        learning_rate: maximum learning rate of AdamW.
         init_path: weights to start from; none when empty.
-        ema_decay: of the moving average of the weights.
-        save_seconds: time between states.
-        epoch_steps: steps between two lines of the log.
-        seed: of everything random.
+        ema_decay: decay of the moving average of the weights.
+        save_seconds: seconds between two writes of state.pt.
+        epoch_steps: steps between two log lines.
+        seed: random seed.
         device: such as cuda.
     """
     folder = writable_folder(Path(output).expanduser().absolute())

@@ -1,9 +1,9 @@
-"""Check the command line of ``python -m monai.bundle run`` against the config, and pass values on as typed.
+"""Check the command line of ``python -m monai.bundle run`` against the config, and use values as typed.
 
-MONAI takes any override, whether or not a config has its name, with the value that Fire makes of it: the folder
-``2020.10`` is the number 2020.1, ``true`` a word, ``None`` no override at all. It has no way to say that a config file
-belongs on top of another; ``on_top_of`` in the file says so here. What a config runs begins with :func:`begin`, before
-anything is read or written.
+MONAI accepts any override, even if no config has this name, with the value that Fire parses: the folder ``2020.10``
+becomes the number 2020.1, ``true`` a word, ``None`` no override at all. MONAI cannot express that a config file belongs
+on top of another; here ``on_top_of`` in the file does. Every run first calls :func:`begin`, before anything is read or
+written.
 """
 
 import inspect
@@ -47,7 +47,7 @@ from monai.utils import ensure_tuple
 from monai.utils.module import locate
 
 PROGRAM = ("monai", "bundle", "__main__.py")
-# Options of MONAI itself, which are in no config; those of `run` first, in its order.
+# MONAI's own options, which are in no config; those of `run` first, in its order.
 OWN = tuple(
     name
     for function in (run, create_workflow, ConfigWorkflow)
@@ -59,9 +59,9 @@ TEXT = re.compile(r"(?:^|[_#:])(?:dir|path|root|folder|name|filename|uri)$")
 # First characters of MONAI's config language: an expression, a reference, a macro.
 LANGUAGE = ("$", "@", "%")
 NOTHING = "$None"
-# Id of what MONAI runs before all else, and one that no config has: nothing is run of it.
+# Id of the section that MONAI runs first, and an id that no config has, so that nothing is run.
 INITIALIZE, INITIALIZED = "initialize", "initialized"
-# Id by which an overlay names the config file in its folder that it belongs on top of.
+# Key with which an overlay names its base: the config file, in the same folder, that it belongs on top of.
 ON_TOP_OF = "on_top_of"
 
 _logger = logging.getLogger(__name__)
@@ -74,22 +74,22 @@ def begin(
     ckpt_dir: str | Path | None = None,
     resume: bool = False,
 ) -> None:
-    """Begin a config: check the command line, then what is given, before any work is done.
+    """Check the command line and the arguments before any work is done; the first step of every config.
 
-    The first item of what a config runs. It lets an uncaught error end the process with its root cause as the last
-    line. The command line of ``python -m monai.bundle run`` is checked and, where needed, run again as it was typed,
-    with the config file that an overlay says it is ``on_top_of``; any other process is left alone.
+    After this call, an uncaught error ends the process with its root cause as the last line. If the process is
+    ``python -m monai.bundle run``, its command line is checked. If MONAI parsed values differently than typed, or an
+    overlay was given without its ``on_top_of`` file, the command is run again correctly, and then the process ends.
 
     Args:
-        switches: numbers that are true or false, by name (:func:`check_switches`).
-        output_dir: folder that is made and has to be writable (:func:`writable_folder`).
-        ckpt_dir: folder of a training, made ready for it (:func:`training_folder`).
-        resume: whether the training continues from what is in ``ckpt_dir``.
+        switches: boolean options by name (:func:`check_switches`).
+        output_dir: output folder, created and checked (:func:`writable_folder`).
+        ckpt_dir: checkpoint folder of a training, prepared for it (:func:`training_folder`).
+        resume: whether the training resumes from the checkpoints in ``ckpt_dir``.
 
     Raises:
         ValueError: when a switch is a word, or a folder cannot be written into.
-        SystemExit: with status 2 after a message, where an option cannot be used; with 0 after a run, where it was run
-            again as it was typed.
+        SystemExit: with status 2 after a message when an option is not valid; with 0 after a run that was repeated with
+            the values as typed.
     """
     _check_command()
     check_switches(resume=resume, **(switches or {}))
@@ -121,7 +121,7 @@ def command_words(verb: str = "run") -> list[str] | None:
 
 
 def _run(command: "BundleCommand") -> None:
-    """Run it with the values as they were typed; what ``initialize`` ran already may not be run twice."""
+    """Run a command with the values as typed; ``initialize`` was already run and must not run twice."""
     global _runs_as_typed
     _runs_as_typed = True
     own = {**command.own, "config_file": command.files}
@@ -140,13 +140,13 @@ class BundleCommand:
 
     Args:
         own: values of MONAI's own options.
-        listed: config files as they were given.
-        files: the same, below them the one that they belong on top of.
-        texts: what was typed for the options of the config, by their ids.
-        typed: the same in MONAI's config language, so that it arrives as it was typed.
+        listed: config files as given.
+        files: the same, with their base first.
+        texts: texts typed for the options of the config, by their ids.
+        typed: the same values in MONAI's config language.
         is_initialized: whether the config files as given have something that MONAI ran before.
-        settings: MONAI's own options and all overrides, those of the ``args_file`` among them.
-        content: of the config files, put together; once checked, with the overrides.
+        settings: MONAI's own options and all overrides, including those of the ``args_file``.
+        content: merged content of the config files; after the check, with the overrides.
     """
 
     own: Mapping[str, Any]
@@ -193,7 +193,7 @@ class BundleCommand:
             OptionError: names the option and the most similar one.
         """
         names = [name for name in self.settings if name not in OWN]
-        for name in sorted(names, key=lambda name: not name.endswith("_target_")):  # it decides what else is allowed
+        for name in sorted(names, key=lambda name: not name.endswith("_target_")):  # decides which arguments exist
             if name not in self._tracking():
                 self._check_id(name)
                 self.content[name] = self.settings[name]
@@ -204,14 +204,14 @@ class BundleCommand:
         ):
             raise OptionError(NO_DATA)
         for old, new in moved(self.listed).items():
-            _logger.warning("%s has moved: give %s. The next version no longer has the old name.", old, new)
+            _logger.warning("%s has moved: use %s. The old name will not work in the next version.", old, new)
 
     def is_run_otherwise(self) -> bool:
-        """Whether MONAI ran other values than were typed, or without the config file that others belong on top of."""
+        """Whether MONAI parsed other values than typed, or a base config file was not given."""
         return self.files != self.listed or repr(self.typed) != repr(self.as_fire_reads())
 
     def as_fire_reads(self) -> dict[str, Any]:
-        """The options as MONAI got them; Fire reads ``--no_max_pool`` without a value as ``_max_pool``."""
+        """The options as MONAI received them; Fire reads ``--no_max_pool`` without a value as ``_max_pool``."""
         return {name: DefaultParseValue(text) for name, text in self.texts.items() if not name.startswith("no")}
 
     def _check_id(self, name: str) -> None:
@@ -238,11 +238,11 @@ class BundleCommand:
                 )
 
     def _refers_to(self, name: str) -> bool:
-        """Whether a config refers to a name that is in no config, such as ``@place`` in an overlay."""
+        """Whether a config refers to a name that no config defines, such as ``@place`` in an overlay."""
         return name in ReferenceResolver.find_refs_in_config(self.content.get(), id="")
 
     def tracked_config(self) -> dict[str, str]:
-        """File in which MONAI saved a tracked run's config as Fire parsed it; the run's own config replaces it."""
+        """Setting that overwrites the config of a tracked run, which MONAI saved with the values that Fire parsed."""
         if not self.own.get("tracking") or "save_execute_config" in self.settings:
             return {}
         kept = Path(str(self.content.get_parsed_content("output_dir"))).glob("config_*.json")
@@ -261,13 +261,13 @@ class BundleCommand:
 
 
 def with_base(files: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Read config files, each once; first of all the one that they say they belong on top of, unless it is among them.
+    """Read config files, each once, with the base that they name with ``on_top_of``, unless it is among them.
 
     Args:
         files: paths, overlays last.
 
     Returns:
-        Content by path; the added file is in the folder of the file that names it.
+        Content by path, the base first; it is in the folder of the file that names it.
     """
     contents = {file: ConfigParser.load_config_file(file) for file in files}
     bases = {str(Path(file).with_name(own[ON_TOP_OF])) for file, own in contents.items() if ON_TOP_OF in own}
@@ -277,7 +277,7 @@ def with_base(files: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def moved(files: Sequence[str]) -> dict[str, str]:
-    """Where overlays are that were given by their names of version 0.9, which had no folders."""
+    """New paths of overlays that were given by their names of version 0.9, which had no folders."""
     found = {file: next(Path(file).parent.glob(f"*/{Path(file).name}"), None) for file in files}
     return {old: str(new) for old, new in found.items() if new is not None}
 
@@ -293,7 +293,7 @@ def _value(name: str, text: str, content: ConfigParser) -> Any:
 
 
 def _is_language(name: str, text: str, content: ConfigParser) -> bool:
-    """Whether MONAI has to resolve a text. A folder name may look like a reference without being one."""
+    """Whether a text is in MONAI's config language. A folder name may look like a reference without being one."""
     if not text.startswith(LANGUAGE) or not TEXT.search(name):
         return text.startswith(LANGUAGE)
     refers = text.startswith("$") or re.split("::|#", text[1:])[0] in content

@@ -17,13 +17,13 @@ _logger = logging.getLogger(__name__)
 
 
 def _start_quietly() -> None:
-    """Hide what is of no use, and Ignite's log of an error that ends the program and is then its last line."""
+    """Hide useless messages, and Ignite's log of an error that is also the last line of the program."""
     hide_gpu_decoder_messages()
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_is_said_once)
+        handler.addFilter(_is_not_repeated)
 
 
-def _is_said_once(record: logging.LogRecord) -> bool:
+def _is_not_repeated(record: logging.LogRecord) -> bool:
     return not (record.name.startswith("ignite.") and "is terminating due to exception" in str(record.msg))
 
 

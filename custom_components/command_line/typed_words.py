@@ -22,15 +22,15 @@ class OptionError(ValueError):
 
 
 def split_words(words: Sequence[str], switches: Collection[str] = ()) -> tuple[list[str], dict[str, str | None]]:
-    """Tell the values of options from the words that stand for themselves.
+    """Separate options with their values from positional words.
 
     Args:
         words: arguments without the program name.
         switches: boolean options: the next word is their value only if it looks like true or false.
 
     Returns:
-        Words that follow no option, and the text of each option by its name, ``-`` replaced by ``_``; None for an
-        option without a value. The last one counts where an option is given twice.
+        Positional words, and the text of each option by its name, ``-`` replaced by ``_``; None for an
+        option without a value. If an option is given twice, the last one counts.
 
     Example:
         >>> split_words(["scan", "--output-dir=a=b", "--fold", "-1", "--dicom", "out"], switches=("dicom",))

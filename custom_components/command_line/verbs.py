@@ -110,7 +110,7 @@ class Parameter:
         """Its value.
 
         Args:
-            text: what was typed; None for an option without a value, which switches it on.
+            text: the typed value; None for an option without a value, which switches it on.
 
         Raises:
             OptionError: when the value does not have the option's type.
@@ -141,7 +141,7 @@ class Verb:
 
     Args:
         name: name of the command.
-        text: what it does: the docstring before its first section.
+        text: description: the docstring before its first section.
         parameters: its arguments in order.
     """
 

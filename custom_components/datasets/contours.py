@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-# Of the distance between slices.
+# Largest distance of a contour from its slice, as a fraction of the slice distance.
 OFF_SLICE = 0.25
 
 
@@ -16,8 +16,8 @@ class Contoured:
     """One region of interest.
 
     Args:
-        name: letters of its name, in small letters: ``lungl`` for ``Lung_L`` and ``Lung L``.
-        frame: FrameOfReferenceUID that its points are in.
+        name: letters of its name in lower case: ``lungl`` for ``Lung_L`` and ``Lung L``.
+        frame: FrameOfReferenceUID of its points.
         contours: closed, planar; (N, 3) points in patient position (LPS, mm) each.
     """
 
@@ -34,7 +34,7 @@ def read_structures(path: Path, case: str) -> dict[str, Contoured]:
         case: for messages.
 
     Raises:
-        ValueError: when it cannot be read as such.
+        ValueError: when it cannot be read as an RTSTRUCT.
     """
     from pydicom import dcmread
 
@@ -51,7 +51,7 @@ def read_structures(path: Path, case: str) -> dict[str, Contoured]:
             for roi in header.StructureSetROISequence
             if int(roi.ROINumber) in contours
         ]
-    except Exception as error:  # pydicom lets through whatever its parsing stumbled on
+    except Exception as error:  # pydicom raises many types of errors
         raise ValueError(
             f"Case {case}: the RTSTRUCT cannot be read: {type(error).__name__}. Download the file again."
         ) from error
@@ -59,19 +59,19 @@ def read_structures(path: Path, case: str) -> dict[str, Contoured]:
 
 
 def contour_mask(contours: Sequence[np.ndarray], affine: np.ndarray, shape: Sequence[int], case: str) -> np.ndarray:
-    """Voxels whose centre lies inside an odd number of the contours of their slice: one within another is a hole.
+    """Voxels whose centre lies inside an odd number of contours of their slice: a contour within another is a hole.
 
     Args:
         contours: (N, 3) points in patient position (LPS, mm) each, closed, each within one slice.
         affine: (4, 4), voxel index to RAS mm.
-        shape: of the volume, (X, Y, Z), slices along z.
+        shape: shape of the volume, (X, Y, Z), slices along z.
         case: for messages.
 
     Returns:
         bool, shape (X, Y, Z). A contour that occurs twice counts once.
 
     Raises:
-        ValueError: when a contour lies beside the slices, or in none of them.
+        ValueError: when a contour lies between the slices or outside the volume.
 
     Example:
         >>> square = np.array([[-0.5, -0.5, 4], [1.5, -0.5, 4], [1.5, 0.5, 4], [-0.5, 0.5, 4.0]])

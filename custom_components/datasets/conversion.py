@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from custom_components.datalists.case_files import natural_key
 from custom_components.datalists.case_problems import problem_report
 from custom_components.datalists.datalist_file import DATALIST_NAME, write_datalist
 from custom_components.files.atomic import new_folder
 from custom_components.files.report_files import write_csv
-from custom_components.images.ct_reader import NIFTI_SUFFIXES
+from custom_components.images.ct_reader import NIFTI_SUFFIXES, CTReader
 from custom_components.images.writers import save_volume
+from monai.data import MetaTensor
 from tqdm import tqdm
 
 LEFT_OUT = "left_out.csv"
@@ -32,7 +34,7 @@ class PublicSet:
 
     Args:
         name: published name.
-        purpose: use in this project.
+        purpose: its use in this project.
         patients: number of patients, or of scans if patients are unknown.
         labels: annotated structures.
         licence: licence stated at the source.
@@ -61,6 +63,12 @@ def nifti_files(root: Path) -> list[Path]:
     """
     found = [path for path in root.rglob("*.nii*") if path.name.lower().endswith(NIFTI_SUFFIXES) and path.is_file()]
     return sorted((path for path in found if path.name[0] != "."), key=lambda path: natural_key(str(path)))
+
+
+def load_volume(path: str | Path, reader: CTReader) -> MetaTensor:
+    """Voxels of a file in its own data type, shape (1, X, Y, Z), with the affine."""
+    array, meta = reader.get_data(reader.read(path))
+    return MetaTensor(torch.from_numpy(array)[None], affine=torch.from_numpy(meta["affine"]))
 
 
 def write_case(folder: Path, name: str, arrays: Mapping[str, np.ndarray], affine: np.ndarray) -> dict[str, str]:

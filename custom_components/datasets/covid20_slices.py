@@ -27,19 +27,19 @@ COLUMNS = ("name", "patient_id", "slice_mm", "rows_to")
 
 # Neighbouring slices of one scan correlate with 0.71 or more, the seams between two scans with 0.55 or less.
 SEAM_CORRELATION = 0.65
-# Of a run unpacked: 1,000 slices of 1,024 x 1,024 with both masks.
+# Largest unpacked run: 1,000 slices of 1,024 x 1,024 with both masks.
 MOST_BYTES = 3 * 2**30
 
-# Pixels left out between two that are compared.
+# Every n-th pixel is compared.
 SEAM_STEP = 4
 
-# Pixels around the lungs that are chest wall, heart and diaphragm: fat and other soft tissue.
+# Distances from the lungs, in pixels, between which lie fat and other soft tissue: chest wall, heart, diaphragm.
 WALL_PX = (3, 8)
-# Quantile of its greys that is fat.
+# Quantile of its intensities that is fat.
 FAT_QUANTILE = 0.25
-# HU of the air around the patient, of lung without infection, of the fat around it, of the brightest grey.
+# HU of the air around the patient, lung without infection, the fat around it, and the brightest pixel.
 LANDMARKS_HU = (-1000.0, -860.0, -100.0, 700.0)
-BRIGHTEST_GREY, LEAST_HU = 255.0, -1024.0
+BRIGHTEST, LEAST_HU = 255.0, -1024.0
 
 _logger = logging.getLogger(__name__)
 
@@ -70,31 +70,32 @@ def convert_covid20_slices(
 ) -> Path:
     """Write runs of slices as NIfTI scans with lung and infection masks, and their datalist.
 
-    A run is cut where neighbouring slices do not belong together: ``volume_0279_1``, ``volume_0279_2``. One slice alone
-    is not a volume, and is left out with a warning. Greys become pseudo-HU (:func:`equalized_to_hu`). The publisher
-    lost the voxel size and did not keep the orientation; what you know better than the defaults goes into a table.
-    Folds are by patient, assigned in order.
+    A run is cut where neighbouring slices do not belong together: ``volume_0279_1``, ``volume_0279_2``. A single slice
+    is not a volume and is skipped with a warning. Intensities become pseudo-HU (:func:`equalized_to_hu`). The published
+    files have neither voxel size nor orientation: where you know better than the defaults, give a table. Folds are by
+    patient, assigned in order.
 
     Args:
         source: folder of ``volume_NNNN.npz`` with ct (uint8), lung and infection (0/1), each (slices, rows, columns).
         target: new or empty folder. It appears when the conversion is complete.
         spacing_mm: assumed voxel size along columns, rows and slices.
         table: CSV with the columns name (of a scan, such as volume_0279_1) and, where known, patient_id, slice_mm
-            and rows_to (``P``, the default: anterior is up; ``A`` where it is down).
-        num_folds: folds of cross-validation, at most one a patient.
+            and rows_to (``P``, the default: anterior is up; ``A``: anterior is down).
+        num_folds: folds of cross-validation, at most one per patient.
 
     Returns:
-        The datalist, in the form that ``build_datalist`` writes; the label of all is covid.
+        The datalist, in the form that ``build_datalist`` writes; every label is covid.
 
     Raises:
-        ValueError: when a file is not of that form, no run has two slices that belong together, a voxel size is not
-            one in mm, the table names an unknown scan, or the folder is not empty.
+        ValueError: when a file has another form, no run has two slices that belong together, a voxel size is not
+            plausible in mm, the table names an unknown scan, or the folder is not empty.
     """
     root = existing_root(source)
     files = sorted(root.glob("volume_*.npz"), key=lambda path: natural_key(path.name))
     if not files:
         raise ValueError(f"Data set {root} has no volume_*.npz. Give the folder of the runs of slices.")
-    _check_spacing(spacing_mm)
+    if len(spacing_mm) != 3 or not all(0 < step < np.inf for step in spacing_mm):
+        raise ValueError(f"spacing_mm is {tuple(spacing_mm)}. Expected three sizes in mm: columns, rows, slices.")
     rows = _table(table)
     cases, single = [], []
     with new_folder(target) as folder:
@@ -105,9 +106,11 @@ def convert_covid20_slices(
             else:
                 single.append(run.name)
         if rows:
-            raise ValueError(f"Table {table} has {', '.join(rows)}, which {root} has not. Correct the names.")
+            raise ValueError(f"Table {table} names {', '.join(rows)}, but {root} has no such scan. Correct the names.")
         if not cases:
-            raise ValueError(f"Data set {root} has single slices alone: {shorten(single)}. Expected runs of several.")
+            raise ValueError(
+                f"Data set {root} has only single slices: {shorten(single)}. Expected runs of two or more slices."
+            )
         write_datalist(with_folds(cases, num_folds), folder / DATALIST_NAME, PATH_KEYS)
     _logger.info("Wrote %s: %d scans.", target, len(cases))
     if single:
@@ -116,11 +119,11 @@ def convert_covid20_slices(
 
 
 def equalized_to_hu(grey: np.ndarray, lung: np.ndarray, infection: np.ndarray) -> np.ndarray:
-    """Map the greys of a contrast-equalised run to HU by a monotone curve through its own landmarks.
+    """Map the intensities of a contrast-equalised run to HU by a monotone curve through its own landmarks.
 
     The landmarks are the medians of the air around the patient (darker than lung) and of lung without infection, the
-    lower quartile of the soft tissue around the lungs, which is fat, and the brightest grey; between them the curve is
-    straight.
+    lower quartile of the soft tissue around the lungs, which is fat, and the brightest intensity; between them the
+    curve is straight.
 
     Args:
         grey: uint8, shape (slices, rows, columns).
@@ -128,10 +131,10 @@ def equalized_to_hu(grey: np.ndarray, lung: np.ndarray, infection: np.ndarray) -
         infection: 0/1, same shape.
 
     Returns:
-        float32 HU, -1024 at the least, same shape.
+        float32 HU, at least -1024, same shape.
 
     Raises:
-        ValueError: when the masks are empty or lie on no lung: the landmarks do not get brighter.
+        ValueError: when the landmarks are not in increasing order: the masks are empty or not on the lungs.
 
     Example:
         >>> grey = np.full((1, 40, 40), 30, np.uint8)
@@ -145,7 +148,7 @@ def equalized_to_hu(grey: np.ndarray, lung: np.ndarray, infection: np.ndarray) -
     lung_grey = _quantile(grey[healthy], 0.5)
     around = _grown(inside, WALL_PX[1]) & ~_grown(inside, WALL_PX[0])
     air, fat = _quantile(grey[~inside & (grey < lung_grey)], 0.5), _quantile(grey[around], FAT_QUANTILE)
-    landmarks = (air, lung_grey, fat, BRIGHTEST_GREY)
+    landmarks = (air, lung_grey, fat, BRIGHTEST)
     if not all(low < high for low, high in pairwise(landmarks)):
         raise ValueError(
             "Intensities of air, lung, fat and the brightest pixel are "
@@ -159,13 +162,13 @@ def equalized_to_hu(grey: np.ndarray, lung: np.ndarray, infection: np.ndarray) -
 
 
 def seams(grey: np.ndarray) -> list[int]:
-    """First slices of the scans that a run consists of, the run's own first slice left out.
+    """Slices at which another scan begins in a run.
 
     Args:
         grey: shape (slices, rows, columns).
 
     Returns:
-        Slice indices k for which slice k - 1 shows something else.
+        Slice indices k for which slice k - 1 belongs to another scan.
 
     Example:
         >>> wave = np.sin(np.arange(64.0))[None, :, None] * np.ones((5, 1, 8))
@@ -193,7 +196,7 @@ def _load(path: Path) -> list[np.ndarray]:
         check_unpacked(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = [file[name] for name in ARRAYS]
-    except Exception as error:  # zip, zlib and NumPy each have their own
+    except Exception as error:  # zip, zlib and NumPy raise different types
         reason = str(error) or type(error).__name__
         raise ValueError(
             f"{path.name} cannot be read: {reason}. Expected an .npz with the arrays {', '.join(ARRAYS)}."
@@ -209,7 +212,7 @@ def _load(path: Path) -> list[np.ndarray]:
 
 
 def check_unpacked(path: Path) -> None:
-    """Raise ValueError when an .npz is larger unpacked than any run of slices or scan is."""
+    """Raise ValueError when an unpacked .npz would be larger than any run of slices or scan."""
     with ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
     if size > MOST_BYTES:
@@ -217,7 +220,7 @@ def check_unpacked(path: Path) -> None:
 
 
 def _write(run: SliceRun, folder: Path, spacing_mm: Sequence[float], row: Mapping[str, str]) -> dict[str, Any]:
-    """Write the three files of a scan and give its entry of the datalist."""
+    """Write the three files of a scan; returns its datalist entry."""
     try:
         hu = equalized_to_hu(run.grey, run.lung, run.infection)
     except ValueError as error:
@@ -247,7 +250,7 @@ def covid_entry(name: str, patient_id: str, paths: Mapping[str, str], ratio: flo
 
 
 def _affine(run: SliceRun, spacing_mm: Sequence[float], row: Mapping[str, str]) -> np.ndarray:
-    """Columns to Left, rows to Posterior or Anterior, slices to Superior; the middle at the origin."""
+    """Columns to Left, rows to Posterior or Anterior, slices to Superior; the origin is the centre of the volume."""
     down = {"P": -1.0, "A": 1.0}.get((row.get("rows_to") or "P").strip().upper())
     if down is None:
         raise ValueError(f"Case {run.name}: rows_to is {row['rows_to']!r}. Expected P (anterior is up) or A.")
@@ -271,7 +274,7 @@ def with_folds(cases: Sequence[dict[str, Any]], num_folds: int) -> list[dict[str
 
     Args:
         cases: entries of a datalist.
-        num_folds: folds of cross-validation, at most one a patient.
+        num_folds: folds of cross-validation, at most one per patient.
 
     Raises:
         ValueError: when there are fewer patients.
@@ -292,13 +295,10 @@ def _table(path: str | Path) -> dict[str, dict[str, str]]:
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"Table {path} cannot be read: {error}. Expected a CSV in UTF-8.") from error
     if "name" not in columns or not set(columns) <= set(COLUMNS) or any(None in row for row in rows):
-        raise ValueError(f"Table {path} has the columns {columns}. Expected {', '.join(COLUMNS)}, no more in any row.")
+        raise ValueError(
+            f"Table {path} has the columns {columns}. Expected {', '.join(COLUMNS)}, and no row with more values."
+        )
     return {row["name"]: row for row in rows}
-
-
-def _check_spacing(spacing_mm: Sequence[float]) -> None:
-    if len(spacing_mm) != 3 or not all(0 < step < np.inf for step in spacing_mm):
-        raise ValueError(f"spacing_mm is {tuple(spacing_mm)}. Expected three sizes in mm: columns, rows, slices.")
 
 
 def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:

@@ -1,16 +1,16 @@
 """The 20 COVID-19 volumes of Zenodo 3757476, with masks of lungs and infection.
 
-As published, each archive unpacked into a folder of its name:
+As published, each archive unpacked into a folder with its name:
 
 - ``COVID-19-CT-Seg_20cases``: ``coronacases_001`` to ``_010.nii.gz`` in HU; ten ``radiopaedia_10_85902_1.nii.gz`` ...,
-  8-bit intensities of the window -1250 to 250 HU. A copy elsewhere has ``ct_scans`` with longer names, such as
+  8-bit intensities of the window -1250 to 250 HU. Another published copy has ``ct_scans`` with longer names, such as
   ``coronacases_org_001.nii`` and ``radiopaedia_org_covid-19-pneumonia-10_85902_1-dcm.nii``.
 - ``Lung_Mask`` (1 left, 2 right), ``Infection_Mask``, ``Lung_and_Infection_Mask`` (1 left lung, 2 right lung,
   3 infection), under the short names.
 
-Known traps: users flip the radiopaedia images, and not their masks, to make both fit in world space, so their headers
-contradict each other while the voxels match; some masks hold decimals; two patients have two scans each, and patients
-from Radiopaedia may also be among MedSeg's nine volumes.
+Known problems: the headers of the radiopaedia images contradict those of their masks, although the voxels match (users
+flip the images to make both agree in world space); some masks have fractional values; two patients have two scans each,
+and patients from Radiopaedia may also be among MedSeg's nine volumes.
 """
 
 import re
@@ -22,7 +22,7 @@ import numpy as np
 from custom_components.datalists.case_files import existing_root
 from custom_components.datasets.conversion import Case, PublicSet, convert_cases, nifti_files, write_case
 from custom_components.datasets.covid20_slices import covid_entry, with_folds
-from custom_components.datasets.placing import HALF, PlacedMasks, place_masks
+from custom_components.datasets.placing import HALF, place_masks
 from custom_components.images.ct_reader import CTReader, LabelReader, case_name
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
@@ -46,7 +46,7 @@ INFECTION_OF_BOTH = 3
 CORONACASES = re.compile(r"(?:coronacases_)?(?:org_)?(?:case)?(\d{3})")
 RADIOPAEDIA = re.compile(r"radiopaedia_(?:org_covid-19-pneumonia-)?((\d+)_\d+_\d+)(?:-dcm)?")
 # HU of the intensities 0 and 255 in the radiopaedia images, according to the authors.
-WINDOW_HU, MOST_GREY = (-1250.0, 250.0), 255.0
+WINDOW_HU, MAX_INTENSITY = (-1250.0, 250.0), 255.0
 
 
 def convert_covid20_volumes(source: str | Path, target: str | Path, num_folds: int = 5) -> Path:
@@ -74,7 +74,7 @@ def convert_covid20_volumes(source: str | Path, target: str | Path, num_folds: i
     if not any("image" in files for files in found.values()):
         raise ValueError(
             f"Data set {root} has no volumes. Expected COVID-19-CT-Seg_20cases/ with coronacases_001.nii.gz, ..., and "
-            "Lung_Mask/ and Infection_Mask/ beside it: unpack each archive into a folder of its name."
+            "Lung_Mask/ and Infection_Mask/ next to it: unpack each archive into a folder with its name."
         )
     return convert_cases(root, target, found, _convert, finish=partial(with_folds, num_folds=num_folds))
 
@@ -97,7 +97,7 @@ def _convert(name: str, files: Mapping[str, Path], folder: Path) -> Case:
     read = LoadImage(reader=LabelReader(), ensure_channel_first=True)
     masks = {kind: read(files[kind]) for kind in kinds}
     placed = place_masks(image, masks, kinds[0], name)
-    infection = _infection(placed)
+    infection = placed.masks[BOTH] > INFECTION_OF_BOTH - HALF if BOTH in kinds else placed.masks[INFECTION] > HALF
     lung = (placed.masks[kinds[0]] > HALF) | infection
     affine = _affine(image, masks[kinds[0]]) if placed.as_stored else image.affine.numpy()
     paths = write_case(folder, name, {"image": image[0].numpy(), "lung": lung, "infection": infection}, affine)
@@ -110,22 +110,16 @@ def _image(name: str, path: Path) -> MetaTensor:
         return LoadImage(reader=CTReader(), ensure_channel_first=True)(path)
     grey = LoadImage(reader=LabelReader(), ensure_channel_first=True)(path)
     low, high = float(grey.min()), float(grey.max())
-    if low < 0 or high > MOST_GREY:
+    if low < 0 or high > MAX_INTENSITY:
         raise ValueError(
-            f"Case {name}: values are {low:g} to {high:g}. Expected intensities of 0 to {MOST_GREY:g}, as published: "
-            "download the file again."
+            f"Case {name}: values are {low:g} to {high:g}. Expected intensities of 0 to {MAX_INTENSITY:g}, as "
+            "published: download the file again."
         )
-    return WINDOW_HU[0] + grey / MOST_GREY * (WINDOW_HU[1] - WINDOW_HU[0])
-
-
-def _infection(placed: PlacedMasks) -> np.ndarray:
-    if BOTH in placed.masks:
-        return placed.masks[BOTH] > INFECTION_OF_BOTH - HALF
-    return placed.masks[INFECTION] > HALF
+    return WINDOW_HU[0] + grey / MAX_INTENSITY * (WINDOW_HU[1] - WINDOW_HU[0])
 
 
 def _affine(image: MetaTensor, mask: MetaTensor) -> np.ndarray:
-    """Mask orientation with the image's voxel size; where both contradict, users found the mask to be right."""
+    """The mask's orientation with the image's voxel size: where the headers differ, users found the mask's right."""
     affine = mask.affine.numpy().copy()
     affine[:3, :3] *= voxel_sizes(image.affine.numpy()) / voxel_sizes(affine)
     return affine

@@ -17,9 +17,9 @@ from scipy import ndimage
 
 # hu = 8 code - 1350
 HU_STEP, HU_OF_ZERO = 8, -1350
-# Default voxel size along z, y, x: that of most planning CTs of LCTSC, at half the in-plane resolution.
+# Default voxel size along z, y, x: that of most LCTSC planning CTs at half their in-plane resolution.
 USUAL_MM = (3.0, 1.95, 1.95)
-# Margin of unknown labels around lungs and effusion, for collapsed lung and consolidation that thresholds miss.
+# Width of the margin around lungs and effusion in which labels are unknown: thresholds miss collapsed lung there.
 UNSURE_MM = 10.0
 # Label values in the files; `label_sets` of the datalist defines their meaning.
 OUTSIDE, UNSURE, LUNG, EFFUSION = 0, 1, 2, 3
@@ -99,7 +99,7 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[float, ...]]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("ct", "effusion", "lung") if name in file.files}
             spacing = tuple(map(float, file["spacing_mm"])) if "spacing_mm" in file.files else USUAL_MM
-    except Exception as error:  # zip, zlib and NumPy each have their own
+    except Exception as error:  # zip, zlib and NumPy raise different types
         reason = str(error) or type(error).__name__
         raise ValueError(f"Case {path.stem} cannot be read: {reason}. Expected an .npz: copy it again.") from error
     shapes = {array.shape for array in arrays.values()}

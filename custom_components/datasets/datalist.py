@@ -6,19 +6,18 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from custom_components.datalists.case_files import IMAGE_FOLDER, existing_root, files_by_case, natural_key
 from custom_components.datalists.case_problems import id_problems, problem_report, shared_image_problems, shorten
 from custom_components.datalists.datalist_file import DATALIST_NAME, new_datalist, write_datalist
 from custom_components.datalists.folds import assign_folds, check_folds, check_patients, patient_problems
 from custom_components.datalists.label_table import read_label_table
 from custom_components.datalists.scans import MASK_FOLDERS, PATH_KEYS, Scan, list_scans, scan_problems, scans_in_folders
+from custom_components.datasets.conversion import load_volume
 from custom_components.images.ct_reader import CTReader, LabelReader
 from custom_components.infection_size import CLASS_NAMES, COVID, SIZE_GROUPS, size_group
 from custom_components.transforms.align_masks import AlignMasksd
 from custom_components.transforms.checks.scan import CheckScand
 from custom_components.transforms.infection_ratio import infection_ratio
-from monai.data import MetaTensor
 from tqdm import tqdm
 
 TABLE_NAME = "labels.csv"
@@ -54,7 +53,7 @@ def build_datalist(
         output: JSON file to write, must not exist; default: ``datalist.json`` in the data set.
         labels: the table, if it is in another place.
         num_folds: folds of cross-validation, unless the table has them; 1 for evaluation only.
-        seed: of the dealing out.
+        seed: random seed of the folds.
 
     Returns:
         The datalist.
@@ -80,7 +79,7 @@ def complete_datalist(
         cases: ``case_id``, ``patient_id``, ``label`` (1 or 0), the paths that were found, and any other keys.
         target: file to write.
         num_folds: number of folds.
-        seed: of the dealing out.
+        seed: random seed of the folds.
         problems: problems found so far.
 
     Returns:
@@ -93,7 +92,7 @@ def complete_datalist(
     given = any("fold" in case for case in ordered)
     found = [*problems, *id_problems(case["case_id"] for case in ordered), *shared_image_problems(ordered)]
     found += patient_problems(ordered) if given else []
-    if ordered and not found:  # hours may be saved
+    if ordered and not found:  # before the scans are read, which may take hours
         check_folds(ordered, [case["fold"] for case in ordered]) if given else check_patients(ordered, num_folds)
     progress = tqdm(ordered, "scans", disable=True if len(ordered) < PROGRESS_FROM else None, unit="case")
     measured = [_measured(case, found) for case in progress]
@@ -170,15 +169,10 @@ def checked_ratio(case: Scan) -> float:
         ValueError: names the case when a file cannot be read or fails ``CheckScand``.
     """
     readers = {"image": CTReader(), "lung": LabelReader(), "infection": LabelReader()}
-    volumes = {key: _read(reader, case[key]) for key, reader in readers.items()}
+    volumes = {key: load_volume(case[key], reader) for key, reader in readers.items()}
     item: dict[Hashable, Any] = {"case_id": case["case_id"]}
     item = CheckScand()(AlignMasksd(tuple(MASK_FOLDERS))(item | volumes))
     return infection_ratio(item["infection"], item["lung"], case["case_id"])
-
-
-def _read(reader: CTReader, path: str) -> MetaTensor:
-    array, meta = reader.get_data(reader.read(path))
-    return MetaTensor(torch.from_numpy(array)[None], affine=torch.from_numpy(meta["affine"]))
 
 
 def _entry(case: Scan) -> Scan:
@@ -218,7 +212,7 @@ def fold_counts(cases: Sequence[Scan]) -> str:
 
 
 def check_datalist(dataset_dir: str | Path) -> None:
-    """Check every voxel of a datalist's scans before a training, for old or foreign datalists.
+    """Check every voxel of a datalist's scans before a training, for old datalists and those of other sources.
 
     A training checks the datalist and all headers before it starts, but voxels only when a scan is first loaded. This
     command checks both: lungs not empty, infection inside them, HU, NaN, and whether the listed ratio matches the
@@ -239,7 +233,7 @@ def check_datalist(dataset_dir: str | Path) -> None:
 
 
 def _problem(scan: Mapping[str, Any]) -> str:
-    """Describe the problem of a scan; empty when there is none."""
+    """Problem of a scan; empty when there is none."""
     try:
         ratio = checked_ratio(dict(scan))
     except ValueError as error:

@@ -1,10 +1,10 @@
 """LCTSC, the Lung CT Segmentation Challenge 2017: planning CTs with contours of both lungs.
 
-As published: ``LCTSC/LCTSC-Train-S1-001/<study>/<series>/1-001.dcm``, one CT and one RTSTRUCT a patient with Esophagus,
-Heart, Lung_L, Lung_R and SpinalCord; 36 for training, 24 of the challenge's tests.
+As published: ``LCTSC/LCTSC-Train-S1-001/<study>/<series>/1-001.dcm``, one CT and one RTSTRUCT per patient with
+Esophagus, Heart, Lung_L, Lung_R and SpinalCord; 36 patients for training, 24 for the challenge's tests.
 
-Known traps: one patient has ``Lung L`` in early versions; users find no contours in the CT's frame of reference for a
-few of the S3 patients, which are left out; collapsed lung and tumour may lie outside the contours.
+Known problems: one patient has ``Lung L`` in early versions; for a few of the S3 patients, users find the contours in
+another frame of reference than the CT, so they are skipped; collapsed lung and tumour may lie outside the contours.
 """
 
 import re
@@ -79,9 +79,8 @@ def _lungs(series: list[CollectionSeries], frame: str, name: str) -> dict[str, C
     found = read_structures(files[0], name)
     missing = [key for key in LUNGS if key not in found or not found[key].contours]
     if missing:
-        raise ValueError(
-            f"Case {name}: the RTSTRUCT has no contours of {len(missing)} lungs. Expected Lung_L and Lung_R."
-        )
+        found_lungs = len(LUNGS) - len(missing)
+        raise ValueError(f"Case {name}: the RTSTRUCT has contours of {found_lungs} lungs. Expected Lung_L and Lung_R.")
     if any(found[key].frame != frame for key in LUNGS):
         raise ValueError(f"Case {name}: the contours are in another frame of reference than the CT.")
     x_mm = {key: np.concatenate(found[key].contours)[:, 0].mean() for key in LUNGS}

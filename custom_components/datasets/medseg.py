@@ -1,37 +1,33 @@
 import csv
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import nibabel
 import numpy as np
-import torch
 from custom_components.datalists.case_files import natural_key
+from custom_components.datasets.conversion import load_volume
 from custom_components.files.atomic import new_folder
 from custom_components.images.ct_reader import PNG_AFFINE, CTReader, LabelReader, case_name
 from custom_components.images.geometry import mask_on_image
-from custom_components.images.nifti import placed_image
+from custom_components.images.writers import save_volume
 from custom_components.labels import IGNORE_LABEL, LESION_CLASSES
-from monai.data import MetaTensor
 from PIL import Image
 from tqdm import tqdm
 
 AIR_HU, FAT_HU = -1000.0, -100.0
-# Published masks are stored as floats; a larger distance from an integer is not rounding.
+# Published masks are stored as floats; a larger distance from an integer is not a rounding error.
 ROUNDING = 1e-3
 
 PUBLISHED_VALUES = (*range(len(LESION_CLASSES) + 1), IGNORE_LABEL)
 
 
 def pseudo_hu(grey: np.ndarray, air_grey: float, fat_grey: float) -> np.ndarray:
-    """Map intensities linearly to HU by air and fat, as MedSeg did for the JPEG slices of SIRM.
+    """Map intensities linearly to HU, as MedSeg did for the JPEG slices of SIRM.
 
-    Air is -1000 HU and subcutaneous fat -100 HU, for any window of the JPEG.
+    Air becomes -1000 HU and subcutaneous fat -100 HU, whatever the window of the JPEG.
 
     Args:
         grey: intensities, any shape.
-        air_grey: grey of the air around the patient.
-        fat_grey: grey of subcutaneous fat.
+        air_grey: intensity of the air around the patient.
+        fat_grey: intensity of subcutaneous fat.
 
     Returns:
         float32 HU of the same shape.
@@ -70,8 +66,8 @@ def convert_medseg(images: str | Path, masks: str | Path, output_dir: str | Path
         ValueError: when the stacks differ in size, a mask holds another value, or the folder is not empty.
     """
     images, masks = Path(str(images)), Path(str(masks))
-    with _new_folder(output_dir) as folder:
-        stack, stack_mask = _stack(CTReader(), images), _stack(LabelReader(), masks)
+    with new_folder(output_dir) as folder:
+        stack, stack_mask = load_volume(images, CTReader()), load_volume(masks, LabelReader())
         if stack.numel() != stack_mask.numel():
             raise ValueError(
                 f"{images.name} has (X, Y, slices) {tuple(stack.shape[1:])} and {masks.name} "
@@ -82,8 +78,8 @@ def convert_medseg(images: str | Path, masks: str | Path, output_dir: str | Path
         for k in tqdm(range(labels.shape[2]), desc="slices", disable=None):
             place = affine.copy()
             place[:3, 3] += k * affine[:3, 2]
-            _save(stack_hu[..., k : k + 1], place, folder / "images" / f"{k:03d}.nii.gz")
-            _save(labels[..., k : k + 1], place, folder / "masks" / f"{k:03d}.nii.gz")
+            save_volume(stack_hu[..., k : k + 1], place, folder / "images" / f"{k:03d}.nii.gz")
+            save_volume(labels[..., k : k + 1], place, folder / "masks" / f"{k:03d}.nii.gz")
     return Path(str(output_dir))
 
 
@@ -112,27 +108,12 @@ def convert_jpg(
         ValueError: when there are no JPEGs, intensities are missing or reversed, or the folder is not empty.
     """
     paths = _jpg_files(Path(str(images_dir)))
-    greys = _greys(paths, air_grey, fat_grey, table)
-    with _new_folder(output_dir) as folder:
-        for path in tqdm(paths, desc="images", disable=None):
-            _save(_pseudo_hu_of(path, *greys[path.stem]), PNG_AFFINE, folder / "images" / f"{path.stem}.nii.gz")
-    return Path(str(output_dir))
-
-
-@contextmanager
-def _new_folder(output_dir: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder with images/ and masks/; on success it becomes ``output_dir``."""
+    intensities = _intensities(paths, air_grey, fat_grey, table)
     with new_folder(output_dir) as folder:
-        for part in ("images", "masks"):
-            (folder / part).mkdir()
-        yield folder
-        if not any((folder / "masks").iterdir()):
-            (folder / "masks").rmdir()
-
-
-def _stack(reader: CTReader, path: Path) -> MetaTensor:
-    array, meta = reader.get_data(reader.read(path))
-    return MetaTensor(torch.from_numpy(array)[None], affine=torch.from_numpy(meta["affine"]))
+        for path in tqdm(paths, desc="images", disable=None):
+            hu = _pseudo_hu_of(path, *intensities[path.stem])
+            save_volume(hu, PNG_AFFINE, folder / "images" / f"{path.stem}.nii.gz")
+    return Path(str(output_dir))
 
 
 def published_labels(stack: np.ndarray, path: Path) -> np.ndarray:
@@ -159,10 +140,6 @@ def published_labels(stack: np.ndarray, path: Path) -> np.ndarray:
     return rounded.astype(np.uint8)
 
 
-def _save(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    nibabel.save(placed_image(array, affine), path)
-
-
 def _jpg_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder. Give the folder of the JPEG images.")
@@ -176,28 +153,24 @@ def _jpg_files(folder: Path) -> list[Path]:
     return paths
 
 
-def _greys(
+def _intensities(
     paths: list[Path], air_grey: float | None, fat_grey: float | None, table: str | Path | None
 ) -> dict[str, tuple[float, float]]:
     if table is not None:
-        greys = _table(Path(str(table)))
+        known = _table(Path(str(table)))
     elif air_grey is not None and fat_grey is not None:
-        greys = {path.stem: (float(air_grey), float(fat_grey)) for path in paths}
+        known = {path.stem: (float(air_grey), float(fat_grey)) for path in paths}
     else:
         raise ValueError("air_grey and fat_grey are missing. Set both, or give a table with them.")
-    missing = [path.name for path in paths if path.stem not in greys]
+    missing = [path.name for path in paths if path.stem not in known]
     if missing:
         raise ValueError(f"{len(missing)} images are not in {table}: {', '.join(missing[:5])}. Add a row for each.")
     for path in paths:
-        _check_greys(path, *greys[path.stem])
-    return greys
-
-
-def _check_greys(path: Path, air_grey: float, fat_grey: float) -> None:
-    try:
-        pseudo_hu(np.zeros(1), air_grey, fat_grey)
-    except ValueError as error:
-        raise ValueError(f"Image {path.name}: {error}") from error
+        try:
+            pseudo_hu(np.zeros(1), *known[path.stem])
+        except ValueError as error:
+            raise ValueError(f"Image {path.name}: {error}") from error
+    return known
 
 
 def _table(path: Path) -> dict[str, tuple[float, float]]:

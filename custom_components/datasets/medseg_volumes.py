@@ -2,10 +2,10 @@
 
 As published: ``rp_im/1.nii.gz`` to ``9.nii.gz`` (630 x 630, pseudo-HU), ``rp_msk/`` (0 background, 1 ground-glass,
 2 consolidation, 3 pleural effusion; floats) and ``rp_lung_msk/``, of the same names. 373 of the 829 slices have a
-lesion; the others were read as negative.
+lesion; the radiologists found none in the others.
 
-Known traps: voxels match where headers need not, so users copy the image's header into the masks; the patients come
-from Radiopaedia, as half of Zenodo 3757476 does, and may be in both sets.
+Known problems: image and masks match voxel by voxel, but their headers may differ, so users copy the image's header
+into the masks; the patients come from Radiopaedia, as does half of Zenodo 3757476, so a patient may be in both sets.
 """
 
 from collections.abc import Mapping

@@ -31,7 +31,8 @@ def place_masks(image: MetaTensor, masks: Mapping[str, MetaTensor], lung: str, c
 
     Headers of published masks often have another orientation than the image although the voxels match, or the other way
     round. A flip does not change sizes and corners, so only the image shows it: on twelve CTs, 72 to 96 % of the
-    correct lung mask is aerated, and 19 to 66 points less when mirrored. The other masks are expected inside the lungs.
+    correct lung mask is aerated, and 19 to 66 percentage points less when mirrored. The other masks are expected
+    inside the lungs.
 
     Args:
         image: CT in HU, (1, X, Y, Z).
@@ -100,8 +101,8 @@ def check_on_lungs(hu: np.ndarray, lung: np.ndarray, name: str, case: str) -> No
     Args:
         hu: CT, shape (X, Y, Z).
         lung: 0 outside, same shape.
-        name: of the mask, for messages.
-        case: likewise.
+        name: name of the mask, for messages.
+        case: for messages.
 
     Raises:
         ValueError: when it fits better when mirrored.

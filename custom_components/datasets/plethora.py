@@ -1,11 +1,12 @@
 """NSCLC-Radiomics with PleThora's masks of effusion and thoracic cavity, as partial labels.
 
-As published: ``NSCLC-Radiomics/LUNG1-001/<study>/<series>/1-001.dcm`` (CT, and for most RTSTRUCT and SEG beside it);
-``Effusions/LUNG1-001/LUNG1-001_effusion_first_reviewer.nii.gz``, ``_second_`` and for 16 ``_third_``;
-``Thoracic_Cavities/LUNG1-001/LUNG1-001_thor_cav_primary_reviewer.nii.gz`` (1 and 2 by side) and for 86 ``_secondary_``.
+As published: ``NSCLC-Radiomics/LUNG1-001/<study>/<series>/1-001.dcm`` (CT, for most patients also RTSTRUCT and SEG);
+``Effusions/LUNG1-001/LUNG1-001_effusion_first_reviewer.nii.gz``, ``_second_``, for 16 patients ``_third_``;
+``Thoracic_Cavities/LUNG1-001/LUNG1-001_thor_cav_primary_reviewer.nii.gz`` (1 and 2 by side), for 86 ``_secondary_``.
 
-Known traps: the masks are stored in another orientation (y towards Anterior) than the DICOM series; some hold decimals;
-slices are missing in LUNG1-014, 021, 085, 095, 194 and 246, whose uneven spacing is refused when they are read.
+Known problems: the masks are stored in another orientation (y towards Anterior) than the DICOM series; some have
+fractional values; slices are missing in LUNG1-014, 021, 085, 095, 194 and 246, which are skipped because of their
+uneven spacing.
 """
 
 import re
@@ -35,14 +36,14 @@ SET = PublicSet(
 )
 PATIENT = re.compile(r"LUNG1-\d{3}")
 MASK = re.compile(rf"({PATIENT.pattern})_(effusion|thor_cav)_(\w+)_reviewer\.nii(\.gz)?")
-# Never converted, whatever is found.
+# Always skipped, with the reason.
 LEFT_OUT = {"LUNG1-013": "Weak label: 18 ml with a median of -102 HU, which is not fluid."}
 
 Sources = tuple[list[CollectionSeries], list[Path], list[Path]]
 
 
 def convert_plethora(source: str | Path, target: str | Path) -> Path:
-    """Write the CTs with effusion in HU, what their masks say of each voxel, and their datalist.
+    """Write the CTs with effusion in HU, partial labels from the reviewers' masks, and their datalist.
 
     Args:
         source: folder with the CT series, ``Effusions`` and ``Thoracic_Cavities``, at any depth.
@@ -65,37 +66,13 @@ def convert_plethora(source: str | Path, target: str | Path) -> Path:
         found = f"{len(series)} patients with DICOM series and {len(masks)} with masks"
         raise ValueError(
             f"Data set {root} has {found}. Expected both: NSCLC-Radiomics/LUNG1-001/..., and PleThora's Effusions/ and "
-            "Thoracic_Cavities/ unpacked beside it."
+            "Thoracic_Cavities/ unpacked next to it."
         )
     sources = {
         name: (series.get(name, []), own.get("thor_cav", []), own.get("effusion", []))
         for name, own in sorted({**{key: {} for key in series}, **masks}.items())
     }
     return convert_cases(root, target, sources, _convert, LEFT_OUT)
-
-
-def cavity_labels(hu: np.ndarray, cavity: np.ndarray, effusion: np.ndarray, agreed: np.ndarray) -> np.ndarray:
-    """Partial labels (``EFFUSION_SETS``) of each voxel.
-
-    Args:
-        hu: CT, shape (X, Y, Z).
-        cavity: thoracic cavity by any reviewer: the lungs including tumour and collapse.
-        effusion: effusion by any reviewer.
-        agreed: effusion by all reviewers.
-
-    Returns:
-        uint8, same shape: 0 outside; 3 effusion; 2 other cavity that is aerated and 1 that is not, each of which may be
-        anything but effusion; 255, of which nothing is known, where reviewers disagree.
-
-    Example:
-        >>> hu, one = np.array([40, -800, 40, 10, 10]), np.ones(5, bool)
-        >>> cavity_labels(hu, np.array([0, 1, 1, 1, 0]) > 0, np.array([0, 0, 0, 1, 1]) > 0, np.arange(5) == 3).tolist()
-        [0, 2, 1, 3, 255]
-    """
-    labels = np.where(cavity, np.where(hu < LUNG_HU, LUNG, UNSURE), OUTSIDE).astype(np.uint8)
-    labels[effusion] = IGNORE_LABEL
-    labels[agreed] = EFFUSION
-    return labels
 
 
 def _convert(name: str, files: Sources, folder: Path) -> Case:
@@ -110,7 +87,10 @@ def _convert(name: str, files: Sources, folder: Path) -> Case:
     cavity = np.any([placed[path.name] for path in cavities], axis=0)
     drawn = [placed[path.name] for path in effusions]
     hu = image[0].numpy()
-    labels = cavity_labels(hu, cavity, np.any(drawn, axis=0), np.all(drawn, axis=0))
+    # Aerated or not, the rest of the cavity may be anything but effusion; where reviewers disagree, nothing is known.
+    labels = np.where(cavity, np.where(hu < LUNG_HU, LUNG, UNSURE), OUTSIDE).astype(np.uint8)
+    labels[np.any(drawn, axis=0)] = IGNORE_LABEL
+    labels[np.all(drawn, axis=0)] = EFFUSION
     if not (labels == EFFUSION).any():
         raise ValueError(f"Case {name}: the reviewers do not agree on any voxel of effusion.")
     paths = write_case(folder, name, {"image": hu, "label": labels}, image.affine.numpy())

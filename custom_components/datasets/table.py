@@ -34,15 +34,13 @@ SETS = (
 
 
 def datasets() -> str:
-    """The public data sets as a Markdown table: what for, patients, labels, licence, size, page and command.
+    """The public data sets as a Markdown table: purpose, patients, labels, licence, size, page and command.
 
     Returns:
-        One row a set; each command is a verb of ``python -m custom_components``.
+        One row per set; each command is one of ``python -m custom_components``.
     """
-    head = ["| set | for | patients | labels | licence | size | command |", "|---|---|---|---|---|---|---|"]
-    return "\n".join(head + [_row(one) for one in SETS])
-
-
-def _row(one: PublicSet) -> str:
-    cells = (one.purpose, one.patients, one.labels, one.licence, one.size, f"`{one.command}`")
-    return f"| [{one.name}]({one.page}) | {' | '.join(cells)} |"
+    lines = ["| set | for | patients | labels | licence | size | command |", "|---|---|---|---|---|---|---|"]
+    for one in SETS:
+        cells = (one.purpose, one.patients, one.labels, one.licence, one.size, f"`{one.command}`")
+        lines.append(f"| [{one.name}]({one.page}) | {' | '.join(cells)} |")
+    return "\n".join(lines)

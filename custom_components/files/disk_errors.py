@@ -61,9 +61,9 @@ def named_when_not_written(target: Path) -> Iterator[None]:
         if found is None:
             raise
         number, reason = found
-        told = NotWrittenError(f"{target} could not be written: {reason}. {REMEDIES[number]}.")
-        told.errno = number
-        raise told from error
+        named = NotWrittenError(f"{target} could not be written: {reason}. {REMEDIES[number]}.")
+        named.errno = number
+        raise named from error
 
 
 def remember_folder(folder: Path) -> None:

@@ -47,12 +47,7 @@ def write_csv(target: str | Path, rows: Sequence[Mapping[str, Any]], columns: Se
 
 
 def write_png(target: str | Path, picture: Image.Image) -> None:
-    """Write a picture as PNG.
-
-    Args:
-        target: the file.
-        picture: the image.
-    """
+    """Write a picture as PNG."""
     with atomic_path(target) as path:
         picture.save(path, format="PNG")
 

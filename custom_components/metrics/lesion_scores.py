@@ -80,8 +80,8 @@ def accuracy(counts: torch.Tensor) -> torch.Tensor:
     return torch.where(_in_neither(counts), torch.nan, 1 - wrong / counts[..., COUNTED])
 
 
-def class_means(scores: torch.Tensor) -> torch.Tensor:
-    """Mean over cases, ignoring NaN, for each lesion class, shape (3,); scores are (cases, 4), background first."""
+def _class_means(scores: torch.Tensor) -> torch.Tensor:
+    """Mean over cases, ignoring NaN, of each lesion class, (3,), from scores (cases, 4)."""
     return scores[:, 1:].nanmean(dim=0)
 
 
@@ -94,7 +94,7 @@ def mean_lesion_dice(counts: torch.Tensor) -> torch.Tensor:
     Returns:
         Scalar in [0, 1]; classes without cases are excluded; NaN if no case has any lesion class.
     """
-    return class_means(dice(counts)).nanmean()
+    return _class_means(dice(counts)).nanmean()
 
 
 def summarize_lesions(counts: torch.Tensor, case_ids: Sequence[str]) -> dict[str, Any]:
@@ -126,9 +126,9 @@ def summarize_lesions(counts: torch.Tensor, case_ids: Sequence[str]) -> dict[str
     worst = sorted((mean, case_id) for mean, case_id in zip(means, case_ids, strict=True) if not math.isnan(mean))
     return {
         "cases": len(counts),
-        "dice": _by_class(LESION_CLASSES, class_means(dice(counts))),
-        "accuracy": _by_class(LESION_CLASSES, class_means(accuracy(counts))),
-        "precision": _by_class(LESION_CLASSES, class_means(precision(counts))),
+        "dice": _by_class(LESION_CLASSES, _class_means(dice(counts))),
+        "accuracy": _by_class(LESION_CLASSES, _class_means(accuracy(counts))),
+        "precision": _by_class(LESION_CLASSES, _class_means(precision(counts))),
         "pooled": {"dice": _by_class(SCORE_CLASSES, dice(pooled)), "accuracy": _number(accuracy_of_all)},
         "cases_with_class": {name: int(has_class[value]) for value, name in enumerate(LESION_CLASSES, 1)},
         "worst_cases": [{"case_id": case_id, "dice": mean} for mean, case_id in worst[:_WORST_CASES]],

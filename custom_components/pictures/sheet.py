@@ -26,12 +26,7 @@ def short_name(case_id: str, most: int = 40) -> str:
 
 
 def swatch(colour: tuple[int, int, int], is_filled: bool = True) -> np.ndarray:
-    """Draw a legend sample: a filled square or a frame.
-
-    Args:
-        colour: RGB 0..255.
-        is_filled: True for areas, False for outlines.
-    """
+    """Draw a legend sample in a colour, RGB 0..255: a filled square for areas, a frame for outlines."""
     square = np.zeros((_SWATCH_PX, _SWATCH_PX, 3))
     square[:] = np.array(colour) / 255
     if not is_filled:

@@ -30,13 +30,7 @@ def page_template(folder: str, name: str, filters: Mapping[str, Any]) -> jinja2.
 
 
 def png_data_uri(png: bytes) -> str:
-    """Encode a PNG as a data URI.
-
-    Args:
-        png: content of the file.
-
-    Returns:
-        Value for ``src`` of ``img``.
+    """Encode a PNG as a data URI, for ``src`` of ``img``.
 
     Example:
         >>> png_data_uri(b"PNG")

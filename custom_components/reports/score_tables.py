@@ -61,7 +61,7 @@ def score_table(summary: str | Path) -> str:
 
 
 def diagnosis_table(*summaries: str | Path) -> str:
-    """Scores of COVID-19 against CAP evaluations as Markdown, in the form of the paper's Table II.
+    """Scores of one or more evaluations of the classifier as Markdown, in the form of the paper's Table II.
 
     Args:
         summaries: ``summary.json`` files that ``ClassificationScoreTable`` wrote; each is named after its folder.
@@ -71,7 +71,7 @@ def diagnosis_table(*summaries: str | Path) -> str:
         is undefined, such as an AUC with one class. An ensemble's row follows those of its branches.
 
     Raises:
-        ValueError: if there is none, or one is missing or not such a summary.
+        ValueError: if no file is given, or a file is missing or not such a summary.
     """
     if not summaries:
         raise ValueError("No summary was given. Give one or more summary.json files of `evaluating`.")

@@ -7,27 +7,27 @@ from custom_components.images.geometry import mask_on_image
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-# Values of the right lung, of a mask as tools for pictures write it.
+# Value of the right lung in a mask by side, and of the foreground in a mask written by image tools.
 RIGHT, FULL = 2, 255
 
 
 class AlignMasksd(MapTransform):
-    """Bring masks, right after loading, into the order in which their image is stored; nothing is interpolated.
+    """Reorient masks to the storage order of their image, right after loading; nothing is interpolated.
 
-    A mask may be stored flipped or with its axes in another order: the affines tell. What follows may then compare
-    image and masks voxel by voxel. A mask of another sampling is refused. A lung mask that tells the sides apart, 1 and
-    2 as ``diagnose`` writes it, and a lung or infection mask of 0 and 255 become masks of 0 and 1; other values stay,
-    for ``CheckScand`` to refuse. A label keeps all its values.
+    A mask may be stored flipped or with its axes in another order, according to the affines. After this transform,
+    image and masks can be compared voxel by voxel. A mask of another sampling is an error. A lung mask of 1 (left) and
+    2 (right), as ``diagnose`` writes it, and a lung or infection mask of 0 and 255 become masks of 0 and 1; other
+    values are kept, and ``CheckScand`` rejects them. A label keeps all its values.
 
     Args:
-        keys: masks; those that are None count as missing.
-        image_key: the image that they lie on.
-        lung_key: which of them is the lung mask.
-        infection_key: which of them is the infection mask.
+        keys: masks; a mask that is None counts as missing.
+        image_key: their image.
+        lung_key: key of the lung mask.
+        infection_key: key of the infection mask.
         allow_missing_keys: whether a mask may be missing.
 
     Raises:
-        ValueError: on call, naming the case, when a mask does not lie on the image.
+        ValueError: on call, naming the case, when a mask is not aligned with the image.
 
     Example:
         >>> sides = {"image": torch.zeros(1, 3, 1, 1), "lung": torch.tensor([0, 1, 2]).reshape(1, 3, 1, 1)}
@@ -47,14 +47,7 @@ class AlignMasksd(MapTransform):
         self.image_key, self.lung_key, self.infection_key = image_key, lung_key, infection_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Align the masks of one case.
-
-        Args:
-            data: image and masks, MetaTensors (1, X, Y, Z).
-
-        Returns:
-            A shallow copy; the masks have shape and affine of the image.
-        """
+        """Return a shallow copy of a case, MetaTensors (1, X, Y, Z); masks have shape and affine of the image."""
         item = dict(data)
         case = str(item.get("case_id") or case_id(item))
         for key in self.key_iterator({key: value for key, value in item.items() if value is not None}):
@@ -65,14 +58,14 @@ class AlignMasksd(MapTransform):
 
 
 def binary_mask(mask: Any, is_lung: bool = False) -> Any:
-    """A mask of 0 and 1 from one of 0 and 255, of lungs also from 0, 1 (left) and 2 (right).
+    """Convert a mask of 0 and 255, or a lung mask of 0, 1 (left) and 2 (right), to a mask of 0 and 1.
 
     Args:
         mask: tensor of any shape.
         is_lung: whether it is a lung mask.
 
     Returns:
-        The mask; as it is when it has any other value.
+        The mask; unchanged if it has any other value.
 
     Example:
         >>> lung, mixed = torch.tensor([0, 1, 2]), torch.tensor([0, 1, 255])

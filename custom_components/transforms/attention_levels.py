@@ -8,7 +8,7 @@ from custom_components.metrics.case_numbers import known_ratio
 from custom_components.networks.dual_sampling import PAPER_THRESHOLDS, PAPER_WEIGHTS, branch_weight
 from monai.transforms import Transform
 
-# Lower ends of the levels 1, 2, 3, 4. The second one is the threshold beta = 0.4 of the paper's soft mask T(A).
+# Lower limits of the levels 1, 2, 3, 4. The second is the threshold beta = 0.4 of the paper's soft mask T(A).
 LEVELS_FROM = (0.2, 0.4, 0.6, 0.8)
 
 # Levels are stored in one byte.
@@ -16,11 +16,11 @@ MOST_LEVELS = 255
 
 
 def attention_levels(attention: torch.Tensor, levels_from: Sequence[float] = LEVELS_FROM) -> torch.Tensor:
-    """Quantise attention: the level of a voxel is the count of lower ends that it reaches.
+    """Quantise attention: the level of a voxel is the number of lower limits that it reaches.
 
     Args:
         attention: A in [0, 1], any shape.
-        levels_from: lower ends of level 1, 2, ..., rising, in (0, 1].
+        levels_from: lower limits of level 1, 2, ..., increasing, in (0, 1].
 
     Returns:
         Whole numbers from 0 (below all) to ``len(levels_from)``, float32, same shape; metadata are kept.
@@ -47,8 +47,8 @@ class AttentionLevelsd(Transform):
         ss_key: attention of the size-balanced branch, same shape.
         pred_key: key of the levels: (1, X, Y, Z), whole numbers as float32, a MetaTensor if the maps are.
         ratio_key: infection volume / lung volume; missing, None or NaN when unknown.
-        levels_from: lower ends of level 1, 2, ..., rising, in (0, 1].
-        weights: w outside and inside the ratio thresholds, as the network has them.
+        levels_from: lower limits of level 1, 2, ..., increasing, in (0, 1].
+        weights: w outside and inside the ratio thresholds, as in the network.
         ratio_thresholds: thresholds of the ratio, as in the network.
 
     Raises:
@@ -81,14 +81,7 @@ class AttentionLevelsd(Transform):
         self.weights, self.ratio_thresholds = weights, ratio_thresholds
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Compute the levels of one case.
-
-        Args:
-            data: both maps and the ratio.
-
-        Returns:
-            A shallow copy with the levels.
-        """
+        """Return a shallow copy of the case with the levels."""
         item = dict(data)
         case = str(item.get("case_id") or case_id(item.get(self.us_key)))
         us, ss = (_attention(item, key, case) for key in (self.us_key, self.ss_key))
@@ -125,7 +118,6 @@ def _check_levels(levels_from: Sequence[float]) -> None:
     rising = all(lower < upper for lower, upper in pairwise(ends))
     if not (1 <= len(levels_from) <= MOST_LEVELS and rising and ends[-1] <= 1):
         raise ValueError(
-            f"levels_from is {list(levels_from)}. Expected 1 to {MOST_LEVELS} increasing numbers in (0, 1]: the "
-            "attention "
-            "from which each level holds."
+            f"levels_from is {list(levels_from)}. Expected 1 to {MOST_LEVELS} increasing numbers in (0, 1]: the lowest "
+            "attention of each level."
         )

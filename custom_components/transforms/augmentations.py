@@ -7,30 +7,30 @@ from custom_components.labels import LUNG_WINDOW_HU
 from monai.transforms import MapTransform, RandomizableTransform
 from scipy import ndimage
 
-# Fewer voxels of lung are a corner of a patch.
+# With fewer lung voxels, a patch only touches the lungs and is not changed.
 LEAST_LUNG = 1000
 
-# Largest share of tissue that is added to a lung.
+# Maximum share of tissue that is added to a lung.
 MOST_TISSUE = 0.7
 
-# HU of soft tissue, which a denser lung comes closer to.
+# HU of soft tissue: a denser lung is closer to it.
 TISSUE_HU = 40.0
 
 
 class RandPlantedLesionsd(RandomizableTransform, MapTransform):
     """Plant dense blobs in the lungs of a windowed CT at random, with soft or sharp borders, and label them.
 
-    Where only one data set has infection labelled, a network could tell it by the intensities of that data set. Blobs
-    in the healthy lungs of another one take that away.
+    If infection is labelled in one data set only, a network could recognise the data set by its intensities instead.
+    Blobs in the healthy lungs of another data set prevent that.
 
     Args:
-        keys: image in the window, 0 to 1, shape (1, X, Y, Z).
-        value: label value of what is planted.
+        keys: windowed image, 0 to 1, shape (1, X, Y, Z).
+        value: label value of the blobs.
         label_key: label map, same shape.
         lung_key: lungs, True inside, same shape.
         prob: probability that a case is changed.
-        share: range of the share of the lungs that is changed.
-        tissue: range of f (:func:`lung_density`): ground-glass at the lower, consolidation at the upper end.
+        share: range of the fraction of the lungs that is changed.
+        tissue: range of f (:func:`lung_density`), from ground-glass to consolidation.
         window_hu: HU that 0 and 1 stand for.
     """
 
@@ -51,7 +51,7 @@ class RandPlantedLesionsd(RandomizableTransform, MapTransform):
         self.share, self.tissue, self.window_hu = share, tissue, window_hu
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Change the images and the label of a case, or leave them."""
+        """Plant blobs in the images of a case and label them, or change nothing."""
         made = dict(data)
         lung = np.asarray(made[self.lung_key][0], dtype=bool)
         self.randomize(None)
@@ -59,17 +59,15 @@ class RandPlantedLesionsd(RandomizableTransform, MapTransform):
             return made
         blobs, texture = self._blobs(lung), self._noise(lung.shape, 0.3, 1.2)
         tissue = blobs * np.clip(self.R.uniform(*self.tissue) * (1 + 0.3 * texture / texture.std()), 0.1, 1)
-        low, width = self.window_hu[0], self.window_hu[1] - self.window_hu[0]
+        inside, share = torch.from_numpy(lung)[None], torch.from_numpy(tissue.astype(np.float32))[None]
         for key in self.keys:
-            share = torch.from_numpy(tissue.astype(np.float32))[None]
-            hu = lung_density(torch.as_tensor(made[key]) * width + low, torch.from_numpy(lung)[None], share)
-            made[key] = ((hu - low) / width).clamp(0, 1)
+            made[key] = _windowed_density(torch.as_tensor(made[key]), inside, share, self.window_hu)
         label = torch.as_tensor(made[self.label_key])
         made[self.label_key] = torch.where(torch.from_numpy(blobs > 0.5)[None], self.value, label).to(label.dtype)
         return made
 
     def _blobs(self, lung: np.ndarray) -> np.ndarray:
-        """Share of each voxel that is lesion, 0 to 1; 0 outside the lungs."""
+        """Fraction of lesion in each voxel, 0 to 1; 0 outside the lungs."""
         noise = self._noise(lung.shape, 1.5, 4.0)
         level = np.quantile(noise[lung], 1 - self.R.uniform(*self.share))
         softness = self.R.uniform(0.02, 0.25) * noise[lung].std()
@@ -80,15 +78,15 @@ class RandPlantedLesionsd(RandomizableTransform, MapTransform):
 
 
 def lung_density(hu: torch.Tensor, lung: torch.Tensor, tissue: torch.Tensor | float) -> torch.Tensor:
-    """Lungs with another share of tissue: hu + f (40 - hu) inside, the rest as it is.
+    """Change the tissue content of the lungs: hu + f (40 - hu) inside the lungs, unchanged outside.
 
     Args:
         hu: HU, any shape.
         lung: True inside the lungs, same shape.
-        tissue: f; 0.2 makes lung of -850 HU one of -672, as of someone who breathes out; below 0 it becomes lighter.
+        tissue: f; 0.2 changes lung of -850 HU to -672 HU, as in expiration; a negative f makes it less dense.
 
     Returns:
-        HU, same shape; what is denser than soft tissue stays as it is.
+        HU, same shape; voxels denser than soft tissue are unchanged.
 
     Example:
         >>> lung_density(torch.tensor([-860.0, -860.0, 100.0]), torch.tensor([True, False, True]), 0.5).tolist()
@@ -98,19 +96,19 @@ def lung_density(hu: torch.Tensor, lung: torch.Tensor, tissue: torch.Tensor | fl
 
 
 class RandLungDensityd(RandomizableTransform, MapTransform):
-    """Make the lungs of a windowed CT denser or lighter at random, with a gradient along the patient's front to back.
+    """Make the lungs of a windowed CT denser or less dense at random, with a gradient from front to back.
 
-    Free-breathing and expiratory lungs are denser than those of a full breath, and denser at the back where the
-    patient lies: that is not ground-glass.
+    Lungs are denser in free breathing and expiration than in full inspiration, and denser at the back of a lying
+    patient. This is not ground-glass.
 
     Args:
-        keys: image in the window, 0 to 1, shape (1, X, Y[, Z]), Y to Posterior.
-        lung_key: lungs, not 0 inside, same shape; a case whose mask is empty stays as it is.
+        keys: windowed image, 0 to 1, shape (1, X, Y[, Z]), Y to Posterior.
+        lung_key: lungs, not 0 inside, same shape; a case with an empty mask is not changed.
         prob: probability that the lungs are changed.
         tissue: range of f (:func:`lung_density`), uniform.
-        gradient: largest difference of f between front and back.
-        dependent: largest f at the posterior border of the lungs, added in every second change and decreasing towards
-            the front (:func:`dependent_density`): the dense band at the back of a patient who lies. 0 adds none.
+        gradient: maximum difference of f between front and back.
+        dependent: maximum f at the posterior border of the lungs, added in half of the changed cases and decreasing to
+            the front (:func:`dependent_density`): the dense band at the back of a lying patient. 0 adds none.
         window_hu: HU that 0 and 1 stand for.
     """
 
@@ -130,7 +128,7 @@ class RandLungDensityd(RandomizableTransform, MapTransform):
         self.dependent = dependent
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Change the images of a case, or leave them."""
+        """Change the lungs in the images of a case, or nothing."""
         made = dict(data)
         self.randomize(None)
         if not self._do_transform:
@@ -139,12 +137,11 @@ class RandLungDensityd(RandomizableTransform, MapTransform):
         middle, slope = self.R.uniform(least, most), self.R.uniform(-self.gradient / 3, self.gradient)
         lung = made[self.lung_key] > 0
         band = self._dependent(lung)
-        low, width = self.window_hu[0], self.window_hu[1] - self.window_hu[0]
         for key in self.keys:
             image = made[key]
             rows = torch.linspace(-0.5, 0.5, image.shape[2]).reshape(1, 1, -1, *[1] * (image.ndim - 3))
-            hu = lung_density(image * width + low, lung, (middle + slope * rows + band).clamp(max=MOST_TISSUE))
-            made[key] = ((hu - low) / width).clamp(0, 1)
+            tissue = (middle + slope * rows + band).clamp(max=MOST_TISSUE)
+            made[key] = _windowed_density(image, lung, tissue, self.window_hu)
         return made
 
     def _dependent(self, lung: torch.Tensor) -> torch.Tensor | float:
@@ -155,13 +152,13 @@ class RandLungDensityd(RandomizableTransform, MapTransform):
 
 
 def dependent_density(lung: torch.Tensor, depth: float, level: float) -> torch.Tensor:
-    """How much of the posterior density each voxel has: exp(-d / depth), d the rows to the back of the lung.
+    """Share of the posterior density in each voxel: exp(-d / depth), d in rows from the back of the lung.
 
     Args:
         lung: True inside the lungs, (1, X, Y[, Z]), Y to Posterior.
-        depth: rows over which it decreases to 1/e.
-        level: 0 follows the back of each column of the lung, 1 is level over the slice as a fluid would be; a number
-            between is a mean of both.
+        depth: rows over which the share decreases to 1/e.
+        level: 0 measures d from the back of each column of the lung, 1 from the lowest point of the slice, as a fluid
+            would lie; values between are a weighted mean of both.
 
     Returns:
         0 to 1, shape (1, X, Y[, Z]).
@@ -176,3 +173,11 @@ def dependent_density(lung: torch.Tensor, depth: float, level: float) -> torch.T
     of_slice = of_column.amax(1, keepdim=True)
     back = (1 - level) * of_column + level * of_slice
     return torch.exp(-(back - rows).clamp(min=0) / depth)
+
+
+def _windowed_density(
+    image: torch.Tensor, lung: torch.Tensor, tissue: torch.Tensor, window_hu: Sequence[float]
+) -> torch.Tensor:
+    low, high = window_hu
+    hu = lung_density(image * (high - low) + low, lung, tissue)
+    return ((hu - low) / (high - low)).clamp(0, 1)

@@ -51,14 +51,11 @@ class DiagnosisScoresd(Transform):
         self.weights, self.ratio_thresholds = weights, ratio_thresholds
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Score one case.
+        """Return a shallow copy with the scores.
 
         Args:
-            data: ``logit_us``, ``logit_ss``, ``ratio``; ``logit`` when the ratio is known; ``logit_plain`` and
-                ``lung_source`` when there.
-
-        Returns:
-            A shallow copy with the scores.
+            data: ``logit_us``, ``logit_ss``, ``ratio``; ``logit`` if the ratio is known; optionally ``logit_plain`` and
+                ``lung_source``.
         """
         item: dict[Any, Any] = dict(data)
         case = str(item.get("case_id") or case_id(item))

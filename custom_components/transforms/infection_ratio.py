@@ -74,14 +74,7 @@ class InfectionRatiod(MapTransform):
         self.lung_key, self.infection_key, self.ratio_key = lung_key, infection_key, ratio_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Measure one item.
-
-        Args:
-            data: the masks, arrays or tensors of shape (1, X, Y, Z).
-
-        Returns:
-            A shallow copy with the ratio.
-        """
+        """Return a shallow copy with the ratio; the masks are arrays or tensors of shape (1, X, Y, Z)."""
         item = dict(data)
         case = str(item.get("case_id") or case_id(item))
         known = item.get(self.ratio_key)
@@ -89,18 +82,15 @@ class InfectionRatiod(MapTransform):
         if math.isfinite(item[self.ratio_key]):
             check_ratio(item[self.ratio_key], case)
         elif item.get(self.infection_key) is not None:
-            infection, lung = item[self.infection_key], self._lung(item, case)
+            infection, lung = item[self.infection_key], item.get(self.lung_key)
+            if lung is None:
+                raise ValueError(
+                    f"Case {case}: {self.lung_key} is missing, so the infection has no ratio. "
+                    "Add it to the datalist, or segment the lungs first."
+                )
             check_on_image(infection, lung, self.infection_key, case)
             item[self.ratio_key] = infection_ratio(infection, lung, case)
         return item
-
-    def _lung(self, item: Mapping[Hashable, Any], case: str) -> Any:
-        if item.get(self.lung_key) is None:
-            raise ValueError(
-                f"Case {case}: {self.lung_key} is missing, so the infection has no ratio. "
-                "Add it to the datalist, or segment the lungs first."
-            )
-        return item[self.lung_key]
 
 
 def _count(mask: np.ndarray | torch.Tensor) -> int:
@@ -128,14 +118,7 @@ class RatioChanneld(MapTransform):
         self.ratio_key = ratio_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Append the ratio.
-
-        Args:
-            data: scans and ratio of one case.
-
-        Returns:
-            A copy; the scans have shape (2, D, H, W) and keep their metadata.
-        """
+        """Return a copy whose scans have shape (2, D, H, W) and keep their metadata."""
         item = dict(data)
         for key in self.key_iterator(item):
             item[key] = torch.cat([item[key], torch.full_like(item[key], float(item[self.ratio_key]))])

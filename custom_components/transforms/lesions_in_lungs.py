@@ -1,4 +1,4 @@
-"""Lesions belong to the lungs: what a network that sees single slices finds in belly and shoulders is taken away."""
+"""Remove lesions outside the lungs: a network that sees single slices also finds some in belly and shoulders."""
 
 import logging
 from collections.abc import Hashable, Mapping
@@ -19,7 +19,7 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 IN_LUNG, BESIDE_LUNG = (1, 2), (3,)  # ground-glass and consolidation; pleural effusion
-MARGIN_MM = 2.0  # beyond the mask
+MARGIN_MM = 2.0  # around the lung mask
 
 _logger = logging.getLogger(__name__)
 
@@ -27,17 +27,17 @@ _logger = logging.getLogger(__name__)
 def lesions_in_lungs(
     lesions: np.ndarray, lungs: np.ndarray, affine: np.ndarray, margin_mm: float = MARGIN_MM
 ) -> np.ndarray:
-    """Take away ground-glass and consolidation far from the lungs, and effusion that touches no lung.
+    """Remove ground-glass and consolidation far from the lungs, and effusion that does not touch them.
 
     Args:
         lesions: 0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion; (X, Y, Z).
         lungs: not 0 in the lungs; same shape.
-        affine: of both, millimetres.
-        margin_mm: how far from the mask counts as the lungs; effusion in a neighbouring voxel of theirs touches them
-            whatever the voxel's size, unless it is 0.
+        affine: (4, 4) voxel index to RAS mm, of both.
+        margin_mm: distance from the mask that still counts as lung. Unless it is 0, effusion in a voxel next to the
+            mask touches the lungs, whatever the voxel size.
 
     Returns:
-        The labels that stay, in the same type.
+        The remaining labels, same data type.
 
     Raises:
         ValueError: when the shapes differ.
@@ -57,21 +57,21 @@ def lesions_in_lungs(
     if near.any() and margin_mm > 0:
         near = ndimage.distance_transform_edt(~near, sampling=voxel_sizes(affine)) <= margin_mm
     parts, _ = ndimage.label(np.isin(lesions, BESIDE_LUNG), np.ones((3, 3, 3)))
-    beside = near | ndimage.binary_dilation(lungs != 0) if margin_mm > 0 else near  # a voxel may be above the margin
-    touching = np.isin(parts, np.setdiff1d(parts[beside], 0))
+    around = near | ndimage.binary_dilation(lungs != 0) if margin_mm > 0 else near  # voxels may exceed the margin
+    touching = np.isin(parts, np.setdiff1d(parts[around], 0))
     return np.where((np.isin(lesions, IN_LUNG) & near) | touching, lesions, 0).astype(lesions.dtype)
 
 
 def slices_near(lungs: np.ndarray, affine: np.ndarray, margin_mm: float = MARGIN_MM) -> np.ndarray:
-    """Which slices have voxels that :func:`lesions_in_lungs` counts as the lungs, or next to them.
+    """Slices that :func:`lesions_in_lungs` counts as lung, or that are next to them.
 
     Args:
         lungs: not 0 in the lungs; (X, Y, Z).
         affine: voxel index to RAS mm.
-        margin_mm: how far from the mask counts as the lungs.
+        margin_mm: distance from the mask that still counts as lung.
 
     Returns:
-        Boolean, one for each index along the body's axis.
+        Boolean, one per slice.
 
     Example:
         >>> slices_near(np.array([[[0, 0, 0, 1, 0, 0]]]), np.diag([1.0, 1, 5, 1])).astype(int).tolist()
@@ -84,17 +84,17 @@ def slices_near(lungs: np.ndarray, affine: np.ndarray, margin_mm: float = MARGIN
 
 
 class LesionsInLungsd(MapTransform):
-    """Limit the lesions of a volume to its lungs, by :func:`lesions_in_lungs`; a single slice stays as it is.
+    """Limit the lesions of a volume to its lungs with :func:`lesions_in_lungs`; a single slice is not changed.
 
-    The lungs are those of the case's mask, or without one those of threshold and morphology
-    (:class:`~custom_components.FallbackLungMaskd`), which are added to the case. Where they show no plausible lungs,
-    the lesions stay, and a warning names the case. A departure from Chen et al. 2020, whose slices all show lungs.
+    A case without lung mask gets one by threshold and morphology (:class:`~custom_components.FallbackLungMaskd`). If
+    that finds no plausible lungs, the lesions are not changed, and a warning names the case. Departs from Chen et al.
+    2020, whose slices all show lungs.
 
     Args:
         keys: label maps (1, X, Y, Z), on the grid of the CT.
-        image_key: the CT in HU, (1, X, Y, Z); a case without it stays as it is.
-        lung_key: its mask, where there is one, not 0 in the lungs; it may be stored in another orientation.
-        margin_mm: how far from the mask counts as the lungs.
+        image_key: the CT in HU, (1, X, Y, Z); a case without it is not changed.
+        lung_key: the lung mask, if there is one, not 0 in the lungs, in any orientation.
+        margin_mm: distance from the mask that still counts as lung.
         allow_missing_keys: whether a label map may be missing.
 
     Example:
@@ -116,17 +116,10 @@ class LesionsInLungsd(MapTransform):
         self.image_key, self.lung_key, self.margin_mm = image_key, lung_key, margin_mm
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Limit the lesions of one case.
-
-        Args:
-            data: the case.
-
-        Returns:
-            A shallow copy with other label maps, and with what speaks against the lungs under ``lung_notes``, unless
-            that is known.
+        """Return a shallow copy with the limited label maps, and with ``lung_notes``, the warning about the lung mask.
 
         Raises:
-            ValueError: when the lung mask does not lie on the CT, or a label map is not on its grid.
+            ValueError: when the lung mask or a label map is not on the grid of the CT.
         """
         item: dict[Any, Any] = dict(data)
         image = item.get(self.image_key)
@@ -143,14 +136,14 @@ class LesionsInLungsd(MapTransform):
         return item
 
     def _lungs(self, item: dict[Any, Any], image: MetaTensor) -> np.ndarray | None:
-        """Lungs of the case; what speaks against them is noted, and those that were found are added."""
+        """Lung mask of the case; adds a missing one and ``lung_notes`` to the case."""
         case = str(item.get("case_id") or case_id(image))
         if item.get(self.lung_key) is None:
             try:
                 made = FallbackLungMaskd(lung_key=self.lung_key)({"image": image, "case_id": case})
                 item |= {key: made[key] for key in (self.lung_key, SOURCE_KEY)}
             except ValueError as error:
-                _logger.warning("%s So its lesions are not limited to the lungs.", error)
+                _logger.warning("%s Therefore its lesions are not limited to the lungs.", error)
                 return None
         lungs = np.asarray(torch.as_tensor(mask_on_image(item[self.lung_key], image, "lung", case))[0].cpu())
         if LUNG_NOTES not in item:

@@ -12,43 +12,45 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TraceKeys
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
+# The paper's input size and voxel size along z, y, x.
 GRID = (138, 256, 256)
 SPACING_MM = (1.25, 0.7168, 0.7168)
-# Of the paper's input: voxels and spacing along z, y, x, and the one factor for all axes.
+# The paper's scale factor, one for all axes.
 MAX_SCALE = 0.5
 
 # The grid's axes: z to Superior, y to Posterior, x to the patient's Left.
 AXCODES = "SPL"
 
 LINEAR, NEAREST = "bilinear", "nearest"
-# Masks are read this far along the grid's axes: midway between two voxels, the storage order then decides nothing.
+# Masks are sampled at points shifted by this much, so that a point midway between two voxels does not depend on the
+# storage order.
 TIE_VOXELS = 1e-3
 
 
 class PaperGridd(MapTransform, InvertibleTransform):
-    """Bring CT and masks onto the paper's grid: one resample, windowed, lung-masked, invertible (Ouyang et al. 2020).
+    """Resample CT and masks to the paper's grid, window and lung-mask the CT (Ouyang et al. 2020); invertible.
 
     The paper resamples to 0.7168 x 0.7168 x 1.25 mm, scales all axes by one factor of about one half, and zero-pads to
-    138 x 256 x 256. Here the final grid is laid around the scan's centre and sampled at once: CT linearly, masks by
-    the nearest voxel. Then HU are clipped to the window, scaled to [0, 1] and multiplied by the lung mask, so that
-    everything outside the lungs or the scan is 0. The grid follows the scan's own axes, oblique ones too; a mask may
-    be stored in another orientation than the CT.
+    138 x 256 x 256. Here the final grid, centred on the scan, is sampled in one step: the CT linearly, masks by the
+    nearest voxel. Then HU are clipped to the window, scaled to [0, 1] and multiplied by the lung mask, so that
+    everything outside the lungs or the scan is 0. The grid has the axes of the scan, also if they are oblique; a mask
+    may be stored in another orientation than the CT.
 
-    Departs from the paper: the factor falls below one half where the scan would not fit (a field of view of 384 mm is
-    268 voxels wide at one half), so that nothing is ever cut; the sizes in between are not rounded.
+    Departs from the paper: the factor is below one half if the scan would not fit (a field of view of 384 mm is 268
+    voxels wide at one half), so nothing is ever cropped; intermediate sizes are not rounded.
 
-    A lesion smaller than a grid voxel (2.5 x 1.43 x 1.43 mm at one half) may vanish from its mask; take its volume
-    from the native grid. Sampled axis by axis with NumPy, because the grid's axes are the scan's: 0.5 to 0.8 CPU
-    seconds for 512 x 512 x 300 voxels, where MONAI's SpatialResample needs 3 to 4 (docs/bench_paper_grid.py).
+    A lesion smaller than a grid voxel (2.5 x 1.43 x 1.43 mm at one half) may vanish from its mask; measure its volume
+    on the native grid. Because the grid has the scan's axes, NumPy samples axis by axis: 0.5 to 0.8 CPU seconds for
+    512 x 512 x 300 voxels; MONAI's SpatialResample needs 3 to 4 (docs/bench_paper_grid.py).
 
-    The inverse takes what lies on the grid, such as an attention map of any number of channels, back to the array of
-    the scan: linearly, or by the nearest voxel for what was a mask and with ``nearest_interp`` of ``Invertd``. It does
-    not undo window and lung mask.
+    The inverse resamples an image on the grid, such as an attention map with any number of channels, to the array of
+    the scan: masks by the nearest voxel, others linearly (unless ``Invertd`` has ``nearest_interp``). It does not undo
+    window and lung mask.
 
     Args:
         image_key: the CT in HU, MetaTensor of shape (1, X, Y, Z), stored in any orientation.
         lung_key: the lung mask, 0/1 (2 counts as 1) or 0/255, MetaTensor of shape (1, X, Y, Z).
-        mask_keys: further masks, 0/1 or 0/255, of the same kind.
+        mask_keys: further masks, 0/1 or 0/255, in the same form.
         grid: voxels of the grid along z, y, x.
         spacing_mm: voxel size along z, y, x before scaling.
         max_scale: largest factor, in (0, 1]; voxels of the grid are ``spacing_mm`` / factor wide.
@@ -56,8 +58,8 @@ class PaperGridd(MapTransform, InvertibleTransform):
         allow_missing_masks: whether ``mask_keys`` may be absent or None; the lung mask may not.
 
     Raises:
-        ValueError: at once when the arguments describe no grid or window; on call, naming the case, when an image is
-            missing, is not one volume with an affine, or a mask does not lie on its CT.
+        ValueError: at once when grid or window are not valid; on call, naming the case, when an image is missing or
+            is not one volume with an affine, or a mask is not aligned with its CT.
 
     Example:
         >>> image = MetaTensor(torch.full((1, 20, 24, 16), -600.0), affine=torch.diag(torch.tensor([-2.0, -2, 5, 1])))
@@ -90,7 +92,7 @@ class PaperGridd(MapTransform, InvertibleTransform):
         self.allow_missing_masks = allow_missing_masks
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Bring one item onto the grid.
+        """Resample one item to the grid.
 
         Args:
             data: CT, lung mask and other masks by their keys; anything else passes through.
@@ -114,13 +116,13 @@ class PaperGridd(MapTransform, InvertibleTransform):
         return item
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Take images from the grid back to the arrays they came from.
+        """Resample images from the grid to the arrays they came from.
 
         Args:
-            data: any of the keys, MetaTensors of shape (C, D, H, W) that carry the trace of this transform.
+            data: any of the keys, MetaTensors of shape (C, D, H, W) with the trace of this transform.
 
         Returns:
-            The item with those of shape (C, X, Y, Z) and the affine of the scan; float32 where sampled linearly.
+            The item with images of shape (C, X, Y, Z) and the affine of the scan; float32 if sampled linearly.
 
         Raises:
             ValueError: when an image is not of the grid's size.
@@ -138,7 +140,7 @@ class PaperGridd(MapTransform, InvertibleTransform):
         return np.clip((hu - np.float32(low)) / np.float32(high - low), 0, 1)
 
     def _place(self, array: np.ndarray, source: MetaTensor, affine: np.ndarray, mode: str) -> MetaTensor:
-        """Give an array on the grid the metadata of what it was sampled from, and the trace that the inverse reads."""
+        """Give an array on the grid the metadata of its source, and the trace that the inverse needs."""
         placed = MetaTensor(torch.from_numpy(array)[None]).copy_meta_from(source)
         placed.affine = torch.as_tensor(affine)
         extra = {"mode": mode, "affine": source.affine.clone()}
@@ -161,44 +163,6 @@ class PaperGridd(MapTransform, InvertibleTransform):
         return back
 
 
-def paper_scale(
-    shape: Sequence[int],
-    affine: np.ndarray,
-    grid: Sequence[int] = GRID,
-    spacing_mm: Sequence[float] = SPACING_MM,
-    max_scale: float = MAX_SCALE,
-) -> float:
-    """The one factor s = min(max_scale, 138 / D, 256 / H, 256 / W) that makes the whole scan fit into the grid.
-
-    D, H, W is the scan's size in voxels of ``spacing_mm``, voxel borders included, as real numbers.
-
-    Args:
-        shape: voxels along the axes of the stored array.
-        affine: (4, 4), index of the stored array to RAS mm.
-        grid: voxels of the grid along z, y, x.
-        spacing_mm: voxel size along z, y, x before scaling.
-        max_scale: largest factor.
-
-    Returns:
-        s, in (0, max_scale].
-
-    Raises:
-        ValueError: when an argument is none of these.
-
-    Example:
-        >>> lps = np.diag([-0.75, -0.75, 1.0, 1.0])
-        >>> paper_scale((400, 400, 300), lps)
-        0.5
-        >>> round(paper_scale((512, 512, 300), lps), 4)  # 384 mm are 535.7 voxels
-        0.4779
-    """
-    _check_grid(grid, spacing_mm, max_scale)
-    _check_scan(shape, affine)
-    axes, _ = _axes(affine)
-    extent_mm = np.asarray(shape)[axes] * _voxel_mm(affine)[axes]
-    return float(min(max_scale, *(np.asarray(grid) * np.asarray(spacing_mm) / extent_mm)))
-
-
 def paper_affine(
     shape: Sequence[int],
     affine: np.ndarray,
@@ -206,7 +170,10 @@ def paper_affine(
     spacing_mm: Sequence[float] = SPACING_MM,
     max_scale: float = MAX_SCALE,
 ) -> np.ndarray:
-    """Where the grid lies: along the scan's own axes, around its centre, in voxels of ``spacing_mm`` / s.
+    """Affine of the grid: along the scan's own axes, around its centre, in voxels of ``spacing_mm`` / s.
+
+    The scale s = min(max_scale, 138 / D, 256 / H, 256 / W) makes the whole scan fit into the grid; D, H, W is its size
+    in voxels of ``spacing_mm``, including voxel borders, as real numbers.
 
     Args:
         shape: voxels along the axes of the stored array.
@@ -219,31 +186,28 @@ def paper_affine(
         (4, 4) float64, index (z, y, x) of the grid to RAS mm; z to Superior, y to Posterior, x to Left.
 
     Raises:
-        ValueError: when an argument is none of these.
+        ValueError: when an argument is not valid.
 
     Example:
-        >>> paper_affine((100, 100, 50), np.diag([-1.0, -1.0, 2.0, 1.0]), grid=(3, 5, 7), max_scale=0.01).shape
-        (4, 4)
+        >>> lps = np.diag([-0.75, -0.75, 1.0, 1.0])
+        >>> paper_affine((400, 400, 300), lps)[2, 0].item()  # s = 0.5
+        2.5
+        >>> round(1.25 / paper_affine((512, 512, 300), lps)[2, 0].item(), 4)  # 384 mm are 535.7 voxels
+        0.4779
     """
-    scale = paper_scale(shape, affine, grid, spacing_mm, max_scale)
-    axes, signs = _axes(affine)
-    step = signs * np.asarray(spacing_mm) / scale / _voxel_mm(affine)[axes]
+    _check_grid(grid, spacing_mm, max_scale)
+    _check_scan(shape, affine)
+    orientation = ornt_transform(io_orientation(affine), axcodes2ornt(tuple(AXCODES)))
+    axes = np.argsort(orientation[:, 0])  # array axis of each grid axis
+    voxel_mm = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)[axes]
+    extent_mm = np.asarray(shape)[axes] * voxel_mm
+    scale = float(min(max_scale, *(np.asarray(grid) * np.asarray(spacing_mm) / extent_mm)))
+    step = orientation[axes, 1] * np.asarray(spacing_mm) / scale / voxel_mm
     index = np.eye(4)
     index[:3, :3] = 0
     index[axes, range(3)] = step
     index[axes, 3] = (np.asarray(shape)[axes] - 1) / 2 - step * (np.asarray(grid) - 1) / 2
     return np.asarray(affine, dtype=np.float64) @ index
-
-
-def _axes(affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each axis of the grid the array axis that it follows, and whether the two run the same way (+1 or -1)."""
-    orientation = ornt_transform(io_orientation(affine), axcodes2ornt(tuple(AXCODES)))
-    axes = np.argsort(orientation[:, 0])
-    return axes, orientation[axes, 1]
-
-
-def _voxel_mm(affine: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
 
 
 def _nudged(affine: np.ndarray, mode: str) -> np.ndarray:
@@ -265,16 +229,16 @@ def _numpy(volume: MetaTensor) -> np.ndarray:
 def sample(array: np.ndarray, index: np.ndarray, shape: Sequence[int], mode: str) -> np.ndarray:
     """Sample an array at the points ``index @ (i, j, k, 1)``, one axis after the other.
 
-    The axes go from the slowest in memory to the fastest, the other way round when the output is the larger of the two.
+    The slowest axis in memory comes first, or last if the output is larger than the array.
 
     Args:
-        array: (X, Y, Z), of any memory layout.
-        index: (4, 4), index of the output to index of the array; axes permuted, flipped, scaled and shifted alone.
+        array: (X, Y, Z), any memory layout.
+        index: (4, 4), index of the output to index of the array; it only permutes, flips, scales and shifts axes.
         shape: output size.
-        mode: linear (the value at the border holds beyond it) or nearest (0 beyond the borders).
+        mode: linear (border values are repeated outside the array) or nearest (0 outside the array).
 
     Returns:
-        Array of ``shape``, contiguous: float32 if linear, else of the array's type.
+        Array of ``shape``, contiguous: float32 if linear, otherwise the array's type.
     """
     memory = np.argsort(array.strides, kind="stable")[::-1]
     out_axis = np.argsort(io_orientation(index)[:, 0])[memory]
@@ -317,7 +281,7 @@ def _volume(item: Mapping[Hashable, Any], key: str, case: str) -> MetaTensor:
     if volume.ndim != 4 or volume.shape[0] != 1:
         raise ValueError(
             f"Case {case}: {key} has shape {tuple(volume.shape)}. Expected one volume (1, X, Y, Z): "
-            "load it with ensure_channel_first, and give each time point as a case of its own."
+            "load it with ensure_channel_first, and split time points into separate cases."
         )
     return volume
 
@@ -328,8 +292,8 @@ def _check_scan(shape: Sequence[int], affine: np.ndarray) -> None:
         raise ValueError(f"Scan has shape {tuple(shape)}. Expected three sizes (x, y, z), each at least 1.")
     if axes.shape != (4, 4) or not np.isfinite(axes).all() or abs(np.linalg.det(axes[:3, :3])) < 1e-9:
         raise ValueError(
-            f"Scan has the affine {np.round(axes, 3).tolist()}. Expected 4 x 4 numbers, index to mm, of three "
-            "different directions. Copy the header of the image it was made from."
+            f"Scan has the affine {np.round(axes, 3).tolist()}. Expected 4 x 4 numbers, index to mm, with three "
+            "different directions. Copy the header of the original image."
         )
 
 

@@ -1,4 +1,4 @@
-"""Remove lesion regions of a few pixels, which usually are errors of the network."""
+"""Remove lesion regions of a few pixels, which are usually errors of the network."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -75,20 +75,12 @@ class RemoveSmallLesionsd(MapTransform):
         if isinstance(smallest, bool) or not isinstance(smallest, int | float) or not 0 <= smallest <= 1:
             raise ValueError(
                 f"smallest_lesion is {smallest!r}. Expected a share of a slice's area, from 0 (all lesions are kept) "
-                "to 1, "
-                f"such as {SMALLEST}."
+                f"to 1, such as {SMALLEST}."
             )
         self.smallest = smallest
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Remove the small regions of one case.
-
-        Args:
-            data: the case.
-
-        Returns:
-            A shallow copy with new label maps.
-        """
+        """Return a shallow copy with the filtered label maps."""
         item: dict[Any, Any] = dict(data)
         for key in self.key_iterator(item) if self.smallest else ():
             labels = item[key][0].cpu().numpy()

@@ -14,14 +14,7 @@ class TrySaveImaged(SaveImaged):
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the images of one item.
-
-        Args:
-            data: the item.
-
-        Returns:
-            A shallow copy, with the failed writes if any.
-        """
+        """Write the images of one item; returns a shallow copy that lists the failed writes, if any."""
         unwritten = dict(data.get(NOT_WRITTEN, {}))
         with noted_when_unwritten(unwritten, ", ".join(map(str, self.keys)), case_id(data)):
             return super().__call__(data)

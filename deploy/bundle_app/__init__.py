@@ -1,1 +1,1 @@
-"""What both apps share: a DICOM study in, the bundle's own inference on its axial CT, a DICOM SEG out."""
+"""Shared by both apps: read a DICOM study, run the bundle's inference on its axial CT, write a DICOM SEG."""

@@ -39,17 +39,17 @@ RESEARCH_ONLY = "Research use only, not for diagnosis"
 
 
 class BundleApplication(Application):
-    """MONAI Deploy app: DICOM study in, a bundle's inference on its axial CT series, DICOM SEG out.
+    """MONAI Deploy app that runs a bundle's inference on the axial CT series of a DICOM study and writes a DICOM SEG.
 
-    Loader -> selector -> BundleWorkflowOperator -> DICOM SEG writer, which also takes the selected series.
+    Loader -> selector -> BundleWorkflowOperator -> DICOM SEG writer, which also receives the selected series.
 
-    Of several axial CT series the one with most images is taken. The input is never written into.
+    Of several axial CT series, the one with the most images is used. The input folder is never changed.
 
     Attributes:
-        bundle_name: `name` of the bundle's metadata.
-        postfix: of the bundle's label map.
-        report: of the bundle's JSON report.
-        series_description: SeriesDescription of what is written.
+        bundle_name: `name` in the bundle's metadata.
+        postfix: file name postfix of the bundle's label map.
+        report: file name postfix of the bundle's JSON report.
+        series_description: SeriesDescription of the DICOM SEG.
     """
 
     bundle_name: str
@@ -66,15 +66,15 @@ class BundleApplication(Application):
         self.bundle = find_bundle(context.model_path, self.bundle_name)
 
     def segment_descriptions(self, metadata: Mapping[str, Any]) -> Sequence[SegmentDescription]:
-        """Describe the labels 1, 2, ... of the bundle's label map; each app does.
+        """Describe the labels 1, 2, ... of the bundle's label map.
 
         Args:
-            metadata: the bundle's.
+            metadata: content of the bundle's `metadata.json`.
         """
         raise NotImplementedError
 
     def compose(self) -> None:
-        """Make the operators and connect them."""
+        """Create the operators and connect them."""
         metadata = bundle_metadata(self.bundle)
         folders = {"input_folder": self.input_folder, "output_folder": self.output_folder}
         loader = DICOMDataLoaderOperator(
@@ -101,15 +101,15 @@ class BundleApplication(Application):
         self.compose_more(selector, workflow, self.model_info(metadata))
 
     def compose_more(self, selector: Operator, workflow: Operator, model_info: ModelInfo) -> None:
-        """Add what an app writes beside the SEG."""
+        """Add operators that write more than the DICOM SEG; none by default."""
 
     def model_info(self, metadata: Mapping[str, Any]) -> ModelInfo:
-        """Which bundle, in which version, is written into the DICOM files."""
+        """Name and version of the bundle, as written into the DICOM files."""
         return ModelInfo(creator=metadata["authors"], name=self.bundle_name, version=metadata["version"])
 
 
 def main(application: type[BundleApplication]) -> None:
-    """Run an app; what goes wrong ends the process with status 1 and last words that say what."""
+    """Run an app; an error ends the process with status 1 and its message as the last line."""
     try:
         application().run()
     except (ValueError, RuntimeError, OSError, NotImplementedError) as error:
@@ -118,7 +118,7 @@ def main(application: type[BundleApplication]) -> None:
 
 
 def unwrapped(error: BaseException) -> BaseException:
-    """The error that MONAI's config parser only wrapped."""
+    """The original error behind those that MONAI's config parser raises from it."""
     while str(error).startswith("Failed to evaluate ") and error.__cause__ is not None:
         error = error.__cause__
     return error

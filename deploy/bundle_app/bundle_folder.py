@@ -12,14 +12,14 @@ def find_bundle(model_path: str | Path, name: str) -> Path:
     """Find the bundle of an app, with its weights.
 
     Args:
-        model_path: the bundle's folder, or the folder that holds it, as a MAP has its models.
-        name: `name` of the bundle's metadata.
+        model_path: the bundle's folder, or its parent folder, as in a MAP (MONAI Application Package).
+        name: `name` in the bundle's metadata.
 
     Returns:
         The bundle's folder.
 
     Raises:
-        ValueError: when there is no bundle, another one, or no weights, with what to do.
+        ValueError: when the bundle or its weights are missing.
     """
     path = Path(model_path)
     candidates = [path, *(sorted(path.iterdir()) if path.is_dir() else [])]
@@ -34,10 +34,10 @@ def find_bundle(model_path: str | Path, name: str) -> Path:
 
 
 def check_weights(bundle: Path) -> None:
-    """Refuse a bundle without weights.
+    """Check that a bundle has weights.
 
     Raises:
-        ValueError: saying how to download or train them.
+        ValueError: when it has none; the message says how to download or train them.
     """
     if (bundle / WEIGHTS).is_file():
         return

@@ -22,20 +22,20 @@ _logger = logging.getLogger(__name__)
 class BundleWorkflowOperator(Operator):
     """Run a bundle's own `inference.json` on the selected series, as `python -m monai.bundle run` does.
 
-    The SDK's MonaiBundleInferenceOperator takes the place of the bundle's reader and writers, and with them of its
-    checks (missing, doubled or sheared slices). This one hands the bundle the files of the series and takes the label
-    map that it writes, so that the app's result is the bundle's.
+    The SDK's MonaiBundleInferenceOperator replaces the bundle's reader and writers, and thereby its checks for missing,
+    duplicate or sheared slices. This operator passes the files of the series to the bundle and reads the label map that
+    the bundle writes, so that the app and the bundle give the same result.
 
     Named input:
         study_selected_series_list: list of StudySelectedSeries; the first series of its only study is used.
 
     Named outputs:
         seg_image: label map as numpy array (images, Rows, Columns), in the order of the series' images.
-        report: content of the bundle's JSON report of the case; no receiver is needed.
+        report: content of the bundle's JSON report of the case; may stay unconnected.
 
     File output:
-        the bundle's own results, in `<output_folder>/<SeriesInstanceUID>/`, where one that is no valid UID has its
-        substitute (`headers.py`).
+        the bundle's own results, in `<output_folder>/<SeriesInstanceUID>/`; an invalid UID is replaced as in
+        `headers.py`.
 
     Args:
         fragment: the application.
@@ -65,13 +65,13 @@ class BundleWorkflowOperator(Operator):
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
-        """Name the ports."""
+        """Declare the inputs and outputs."""
         spec.input("study_selected_series_list")
         spec.output("seg_image")
         spec.output("report").condition(ConditionType.NONE)
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
-        """Run the bundle on the selected series and emit what it wrote."""
+        """Run the bundle on the selected series and emit its label map and report."""
         series = selected_series(op_input.receive("study_selected_series_list"), self.input_folder)
         images = [instance.get_native_sop_instance() for instance in series.get_sop_instances()]
         complete_headers(images, lambda number: images[number].PixelData)
@@ -102,7 +102,7 @@ class BundleWorkflowOperator(Operator):
 
 
 def selected_series(selection: Sequence[StudySelectedSeries], study: Path) -> DICOMSeries:
-    """The series to work on: the first of those selected, which the selector has put in order.
+    """The first of the selected series, which the selector has sorted by number of images.
 
     Raises:
         ValueError: when no series was selected, or series of several studies.
@@ -113,12 +113,12 @@ def selected_series(selection: Sequence[StudySelectedSeries], study: Path) -> DI
             "an axial ImageOrientationPatient."
         )
     if len(selection) > 1:
-        raise ValueError(f"{study} holds axial CT series of {len(selection)} studies. Give a folder with one study.")
+        raise ValueError(f"{study} has axial CT series of {len(selection)} studies. Give a folder with one study.")
     found = [selected.series for selected in selection[0].selected_series]
     for other in found[1:]:
         _logger.warning(
-            "Series %s (%d images) is left out, it has no more images than series %s (%d). Give its folder alone to "
-            "work on it.",
+            "Series %s (%d images) is not used, because series %s has as many or more (%d). To use it, give its folder "
+            "as input.",
             other.SeriesInstanceUID,
             len(other.get_sop_instances()),
             found[0].SeriesInstanceUID,

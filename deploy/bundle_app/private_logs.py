@@ -1,23 +1,20 @@
 import logging
 import warnings
 
-# highdicom warns of a name without caret, and quotes it.
+# highdicom quotes the patient's name when it warns of a name without caret.
 NAME_WARNING = 'The string ".*" is unlikely to represent the intended person name'
 
 
 class NoHeaders(logging.Filter):
-    """Drops the records in which the SDK writes out a whole DICOM header, at level DEBUG."""
+    """Drops the DEBUG records in which the SDK logs whole DICOM headers."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether the record may be written."""
+        """Whether the record may be logged."""
         return record.module != "dicom_utils" or record.levelno > logging.DEBUG
 
 
 def keep_identity_out_of_logs() -> None:
-    """Keep the patient's name and ID out of what the libraries log and warn of.
-
-    Call it after the logging has been set up.
-    """
+    """Keep the patient's name and ID out of the logs and warnings of the libraries; call it after logging is set up."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(NoHeaders())
     warnings.filterwarnings("ignore", message=NAME_WARNING)

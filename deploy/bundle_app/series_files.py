@@ -12,10 +12,10 @@ TAGS = ["SeriesInstanceUID"]
 
 
 def series_case(study: Path, series_uid: str) -> dict[str, Any]:
-    """One series as a case of the bundle, without a name of the input, which could be the patient's.
+    """One series as a case of the bundle, without names of the input, which could contain the patient's name.
 
-    All files count that name the series, also those that a loader had left out as doubled: whether they make a volume
-    is for the bundle's reader to say.
+    All files of the series are included, also duplicates that the SDK's loader left out: the bundle's reader checks
+    whether they form a volume.
 
     Args:
         study: folder with DICOM files of any series, at any depth.
@@ -29,7 +29,7 @@ def series_case(study: Path, series_uid: str) -> dict[str, Any]:
 
 
 def files_of(study: Path, series_uid: str) -> Iterator[Path]:
-    """Files of a series, the folder's other files passed over."""
+    """Files of a series; other files are ignored."""
     folders = os.walk(study, followlinks=True)  # as the SDK's loader does
     for path in sorted(Path(folder, name) for folder, _, names in folders for name in names):
         try:

@@ -9,7 +9,7 @@ from monai.deploy.operators.dicom_utils import ModelInfo
 from pydicom.sr.codedict import codes
 from scores_text_operator import ScoresTextOperator
 
-# The SDK would write Latin-1, in which not every patient's name can be written.
+# The SDK's default is Latin-1, which lacks the characters of many names.
 UTF_8 = "ISO_IR 192"
 
 
@@ -22,7 +22,7 @@ class CovidCapApp(BundleApplication):
     series_description = "AI attention levels, research use only"
 
     def segment_descriptions(self, metadata: Mapping[str, Any]) -> Sequence[SegmentDescription]:
-        """One segment for each attention level, named as the bundle's metadata do."""
+        """One segment for each attention level, with the name in the bundle's metadata."""
         names = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
         return [
             SegmentDescription(

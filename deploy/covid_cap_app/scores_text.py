@@ -13,10 +13,10 @@ def scores_text(report: Mapping[str, Any]) -> str:
     """Class scores as lines of text.
 
     Args:
-        report: the bundle's diagnosis report; null where a number is unknown.
+        report: the bundle's diagnosis report; None where a number is unknown.
 
     Returns:
-        One line for each score, then the notes and the notice.
+        One line for each score, then the notes and the research-use notice.
 
     Example:
         >>> print(scores_text({"p_us": 0.25, "p_ss": 0.5, "p_final": None, "ratio": None, "notice": "Research only."}))

@@ -5,17 +5,17 @@ from scores_text import scores_text
 
 
 class ScoresTextOperator(Operator):
-    """Turn the bundle's diagnosis report into the text of a DICOM SR.
+    """Write the bundle's diagnosis report as the text of a DICOM SR.
 
     Named input:
         report: content of the bundle's `<case>_diagnosis.json`.
 
     Named output:
-        text: class scores, notes and notice, in lines.
+        text: class scores, notes and notice, one per line.
     """
 
     def setup(self, spec: OperatorSpec) -> None:
-        """Name the ports."""
+        """Declare the input and output."""
         spec.input("report")
         spec.output("text")
 

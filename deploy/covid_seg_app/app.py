@@ -5,7 +5,7 @@ from bundle_app.bundle_application import BundleApplication
 from monai.deploy.operators.dicom_seg_writer_operator import SegmentDescription
 from pydicom.sr.codedict import codes
 
-# Label, type and place of segment 1, 2, 3. DICOM's dictionary has no code for consolidation: it is an opacity here.
+# Label, type and anatomic region of segments 1, 2, 3. DICOM has no code for consolidation, which is coded as opacity.
 SEGMENTS = (
     ("Ground glass opacity", codes.DCM.GroundGlassOpacity, codes.SCT.Lung),
     ("Consolidation", codes.DCM.Opacity, codes.SCT.Lung),

@@ -1,4 +1,4 @@
-"""The command line of both bundles: what no config has is refused, what is typed arrives."""
+"""The command line of both bundles: unknown options are rejected, values are used as typed."""
 
 import json
 import logging
@@ -40,7 +40,7 @@ TRAIN = CONFIGS["seg train"]
 
 @pytest.fixture
 def typed(bundle_line, tmp_path, monkeypatch, capsys):
-    """What arrives of an option when a config is run in an empty folder; with the exit status when it is not 0."""
+    """Value of an option when a config is run in an empty folder; the exit status if it is not 0."""
     place = tmp_path / "here"
     place.mkdir()
     monkeypatch.chdir(place)
@@ -65,7 +65,7 @@ def verb_of(name):
 
 
 @pytest.mark.parametrize("name", ONE_PROCESS)
-def test_an_option_that_no_config_has_is_refused_with_the_nearest_before_anything_runs(
+def test_an_option_that_no_config_has_is_rejected_with_a_suggestion_before_anything_runs(
     name, bundle_line, tmp_path, caplog
 ):
     files = str([str(file) for file in CONFIGS[name]])
@@ -79,31 +79,25 @@ def test_an_option_that_no_config_has_is_refused_with_the_nearest_before_anythin
 
 
 @pytest.mark.parametrize("name", ONE_PROCESS)
-def test_a_folder_arrives_in_every_config_as_it_was_typed(name, typed):
-    words = (
-        "--dataset_dir",
-        "2020.10",
-        "--output_dir=a,b",
-        "--ckpt_path" if "eval" in name else "--bundle_root",
-        "1e3",
-    )
-    third = "@ckpt_path" if "eval" in name else "@bundle_root"
-    assert typed(CONFIGS[name], f"[@dataset_dir, @output_dir, {third}]", *words) == ["2020.10", "a,b", "1e3"]
+def test_a_folder_is_used_in_every_config_as_typed(name, typed):
+    third = "ckpt_path" if "eval" in name else "bundle_root"
+    words = ("--dataset_dir", "2020.10", "--output_dir=a,b", f"--{third}", "1e3")
+    assert typed(CONFIGS[name], f"[@dataset_dir, @output_dir, @{third}]", *words) == ["2020.10", "a,b", "1e3"]
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_a_folder_of_any_name_arrives_as_it_was_typed(name, typed):
+def test_a_folder_of_any_name_is_used_as_typed(name, typed):
     words = (f"--dataset_dir={name}", "--ckpt_dir", name, f"--init_path={name}")
     assert typed(TRAIN, "[@dataset_dir, @ckpt_dir, @init_path]", *words) == [name] * 3
 
 
-def test_what_the_config_makes_of_a_folder_gets_it_too(typed):
+def test_values_derived_from_a_folder_use_it_too(typed):
     assert typed(TRAIN, "@ckpt_dir", "--bundle_root", "1_0") == "1_0/models/trained"
     assert typed(TRAIN, "@train#handlers#10#path", "--ckpt_dir=a#b") == "a#b/model.pt"
 
 
 @pytest.mark.parametrize("option", ["train#handlers#10#path", "validate#best_model#filename"])
-def test_files_inside_a_component_arrive_too(option, typed):
+def test_files_inside_a_component_are_used_as_typed(option, typed):
     assert typed(TRAIN, f"@{option}", f"--{option}", "1e3") == "1e3"
 
 
@@ -111,7 +105,7 @@ def test_files_inside_a_component_arrive_too(option, typed):
     ("text", "value"),
     [("true", True), ("True", True), ("false", False), ("False", False), ("None", None), ("null", None)],
 )
-def test_switches_and_nothing_arrive_at_every_depth(text, value, typed):
+def test_switches_and_none_are_used_at_every_depth(text, value, typed):
     looks = {"amp": "@amp", "fold": "@fold", "network_def#zero_init_attention": "@probed"}
     overlay = {"probed": "%network_def#zero_init_attention", "network_def#zero_init_attention": 5}
     for option, look in looks.items():
@@ -125,33 +119,26 @@ def test_a_switch_without_a_value_is_on_also_when_it_begins_with_no(typed):
 @pytest.mark.parametrize("device", ["cpu", "meta", "$torch.device('cpu')"])
 @pytest.mark.parametrize("name", ONE_PROCESS)
 def test_a_device_may_be_a_word(name, device, typed):
-    file = ConfigParser.load_config_files([str(file) for file in CONFIGS[name]])
-    amp = [
-        f"@{id_}"
-        for id_ in ("train#trainer#amp", "validate#evaluator#amp", "evaluator#amp", "on_gpu")
-        if id_ in ConfigParser(file)
-    ]
+    config = ConfigParser(ConfigParser.load_config_files([str(file) for file in CONFIGS[name]]))
+    ids = ("train#trainer#amp", "validate#evaluator#amp", "evaluator#amp", "on_gpu")
+    amp = [f"@{one}" for one in ids if one in config]
     assert amp
     assert typed(CONFIGS[name], f"[{', '.join(amp)}]", "--device", device) == [False] * len(amp)
 
 
-def test_numbers_lists_and_words_arrive(typed):
+def test_numbers_lists_and_words_are_parsed(typed):
     words = ("--learning_rate", "1e-3", "--spatial_size", "[64, 48]", "--protocol", "paper", "--fold=3", "--seed", "-1")
     look = "[@learning_rate, @spatial_size, @protocol, @fold, @seed]"
     assert typed(TRAIN, look, *words) == [1e-3, [64, 48], "paper", 3, -1]
 
 
-def test_a_word_of_the_config_stays_a_word(typed):
-    assert (
-        typed(TRAIN, "@found", "--network_def#attention", "none", overlay={"found": "%network_def#attention"}) == "none"
-    )
-
-
-def test_a_text_in_quotes_is_what_is_in_them(typed):
+def test_a_word_stays_a_word_and_quotes_are_removed(typed):
+    overlay = {"found": "%network_def#attention"}
+    assert typed(TRAIN, "@found", "--network_def#attention", "none", overlay=overlay) == "none"
     assert typed(TRAIN, "@output_dir", "--output_dir", "'2020.10'") == "2020.10"
 
 
-def test_expressions_and_references_are_resolved_but_for_folders_of_their_name(typed):
+def test_expressions_and_references_are_resolved_unless_a_folder_has_that_name(typed):
     assert typed(TRAIN, "@output_dir", "--output_dir", "$@ckpt_dir + '/x'", "--ckpt_dir", "1e3") == "1e3/x"
     assert typed(TRAIN, "@output_dir", "--output_dir", "@ckpt_dir", "--ckpt_dir", "1e3") == "1e3"
     Path("$scans").mkdir()
@@ -176,7 +163,7 @@ def test_ids_inside_a_component_and_of_an_overlay_are_known(option, value, typed
 
 
 def test_an_id_that_a_config_only_refers_to_is_known(typed):
-    """As an overlay that leaves a place to the command line."""
+    """An overlay may leave a value to the command line."""
     assert typed(TRAIN, "@here", "--place", "here", overlay={"here": "$@place + '/a'"}) == "here/a"
 
 
@@ -189,18 +176,18 @@ def test_an_id_that_a_config_only_refers_to_is_known(typed):
         ("xyz", " It has imports, bundle_root, dataset_dir, ckpt_dir"),
     ],
 )
-def test_what_a_component_does_not_take_is_refused(option, near, typed, caplog):
+def test_unknown_arguments_of_a_component_are_rejected(option, near, typed, caplog):
     assert typed(TRAIN, "@seed", f"--{option}", "1") == 2
     assert caplog.messages[-1].startswith(f"--{option} is not in train.yaml, probe.json.{near}")
 
 
-def test_the_arguments_are_those_of_the_component_that_is_chosen(typed, caplog):
+def test_the_arguments_are_those_of_the_chosen_component(typed, caplog):
     chosen = ("--optimizer#momentum", "0.9", "--optimizer#_target_", "torch.optim.SGD")
     assert typed(TRAIN, "@seed", *chosen) == 0
     assert typed(TRAIN, "@seed", *chosen[:2]) == 2
 
 
-def test_an_args_file_counts_and_is_checked_and_the_command_line_wins(bundle_line, typed, tmp_path, caplog, capsys):
+def test_an_args_file_is_checked_and_the_command_line_overrides_it(bundle_line, typed, tmp_path, caplog, capsys):
     args = tmp_path / "args.yaml"
     args.write_text(yaml.safe_dump({"epochs": 7, "seed": 5, "output_dir": "1e3"}), encoding="utf-8")
     look = "[@epochs, @seed, @output_dir]"
@@ -211,13 +198,13 @@ def test_an_args_file_counts_and_is_checked_and_the_command_line_wins(bundle_lin
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_what_a_config_runs_begins_with_the_check(name):
+def test_every_config_begins_with_the_check(name):
     content = ConfigParser.load_config_files([str(file) for file in CONFIGS[name]])
     assert content[verb_of(name)][0]["_target_"] == "custom_components.begin"
     assert content["run"] in (content[verb_of(name)], f"%{verb_of(name)}", f"@{verb_of(name)}")
 
 
-def test_a_surplus_word_is_refused_and_not_taken_for_the_id_of_the_initialization(bundle_line, tmp_path, caplog):
+def test_an_extra_word_is_rejected(bundle_line, tmp_path, caplog):
     words = ("run", "training", "--config_file", TRAIN[0], "--logging_file=False", "--dataset_dir=phantom")
     assert bundle_line(*words, "--spatial_size", "[64,", "64]", f"--output_dir={tmp_path}/out") == 2
     assert caplog.messages[-1].startswith("'64]' belongs to no option. Quote values that contain spaces")
@@ -253,7 +240,7 @@ def test_names_of_the_tracking_are_known_when_it_is_on(typed, caplog, monkeypatc
     assert typed(TRAIN, "@seed", "--run_name", "2020.10") == 2
 
 
-def test_a_tracked_run_that_is_run_again_leaves_one_config_its_own(typed):
+def test_a_repeated_tracked_run_writes_a_single_config_with_its_own_values(typed):
     settings = {"configs": {"run_name": None}, "handlers_id": {}}
     Path("tracking.json").write_text(json.dumps(settings), encoding="utf-8")
     words = ("--tracking", "tracking.json", "--output_dir=out", "--run_name", "1e3", "--amp", "false")
@@ -264,14 +251,14 @@ def test_a_tracked_run_that_is_run_again_leaves_one_config_its_own(typed):
 
 
 @given(st.text())
-def test_monai_gives_back_any_text_as_it_is(text):
+def test_monai_returns_any_encoded_text_unchanged(text):
     parser = ConfigParser({"text": in_language(text), "joined": "$@text + '/a'"})
     assert parser.get_parsed_content("text") == text
     assert parser.get_parsed_content("joined") == f"{text}/a"
 
 
-def test_no_other_program_is_looked_at(monkeypatch, tmp_path):
-    """MONAI Label and MONAI Deploy run bundles in their own processes, with words of their own."""
+def test_other_programs_are_not_checked(monkeypatch, tmp_path):
+    """MONAI Label and MONAI Deploy run bundles in their own processes, with their own arguments."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(sys, "argv", ["monailabel", "run", "--dataset_dri", "x"])
     assert command_words() is None
@@ -283,12 +270,12 @@ def test_no_other_program_is_looked_at(monkeypatch, tmp_path):
     run(run_id="probe", config_file=[str(TRAIN[0]), str(overlay)], logging_file=False)
 
 
-def test_flags_of_fire_are_not_of_the_config(monkeypatch):
+def test_flags_of_fire_are_not_options_of_the_config(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/x/monai/bundle/__main__.py", "run", "training", "--a", "1", "--", "--trace"])
     assert command_words() == ["training", "--a", "1"]
 
 
-def test_a_start_says_nothing_of_the_gpu_decoder(typed, caplog, recwarn):
+def test_messages_about_the_gpu_decoder_are_hidden(typed, caplog, recwarn):
     warnings.simplefilter("always")
     overlay = {"load": [{"_target_": "LoadImaged", "keys": "image"} for _ in range(6)]}
     assert typed(TRAIN, "[@load, @seed][1]", "--amp", "false", overlay=overlay) == 0
@@ -296,7 +283,7 @@ def test_a_start_says_nothing_of_the_gpu_decoder(typed, caplog, recwarn):
     assert [warning for warning in recwarn if "nvImageCodec" in str(warning.message)] == []
 
 
-def test_only_a_run_that_fire_reads_otherwise_is_run_again(typed, monkeypatch):
+def test_only_a_command_that_fire_reads_differently_is_run_again(typed, monkeypatch):
     again = []
     monkeypatch.setattr(bundle_command, "run", lambda **_: again.append(1))
     assert typed(TRAIN, "@seed", "--epochs", "3") == 0
@@ -323,23 +310,21 @@ def configs_in(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("both", [True, False])
-def test_a_config_that_is_on_top_of_another_is_run_on_it_also_when_it_is_given_alone(
-    bundle_line, tmp_path, capsys, both
-):
+def test_a_config_on_top_of_another_is_combined_with_it_even_if_given_alone(bundle_line, tmp_path, capsys, both):
     base, top = configs_in(tmp_path)
     listed = str([str(base), str(top)]) if both else top
     assert bundle_line("run", "probe", "--config_file", listed, "--logging_file=False", "--fold", "2") == 0
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("initialized", "arrived"))]
-    assert told == ["initialized: 4", "arrived:  [4, 2]"]
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("initialized", "arrived"))]
+    assert printed == ["initialized: 4", "arrived:  [4, 2]"]
 
 
-def test_what_neither_of_two_configs_has_is_refused(bundle_line, tmp_path, caplog):
+def test_an_option_in_neither_of_two_configs_is_rejected(bundle_line, tmp_path, caplog):
     _, top = configs_in(tmp_path)
     assert bundle_line("run", "probe", "--config_file", top, "--logging_file=False", "--sed", "2") == 2
     assert caplog.messages[-1] == "--sed is not in base.json, top.json. Did you mean --seed?"
 
 
-def test_the_file_below_is_added_where_it_is_missing(tmp_path):
+def test_a_missing_base_config_is_added(tmp_path):
     base, top = map(str, configs_in(tmp_path))
     assert list(with_base([top])) == [base, top]
     assert list(with_base([base, top])) == [base, top]
@@ -392,10 +377,10 @@ def test_an_evaluation_takes_the_options_of_the_training_that_it_uses(name, opti
     command.check()
 
 
-def test_the_old_name_of_an_overlay_is_warned_of(typed, caplog):
+def test_the_old_name_of_an_overlay_causes_a_warning(typed, caplog):
     assert typed((*TRAIN, SEG / "unet.yaml"), "@network_def#encoder", overlay={}) is not None
-    (told,) = [text for text in caplog.messages if "has moved" in text]
-    assert told.startswith(f"{SEG / 'unet.yaml'} has moved: give {SEG / 'networks/unet.yaml'}. ")
+    (warning,) = [text for text in caplog.messages if "has moved" in text]
+    assert warning.startswith(f"{SEG / 'unet.yaml'} has moved: use {SEG / 'networks/unet.yaml'}. ")
     caplog.clear()
     typed((*TRAIN, SEG / "networks/unet.yaml"), "@seed")
     assert [text for text in caplog.messages if "has moved" in text] == []
@@ -410,7 +395,7 @@ def test_every_overlay_has_its_old_name_too_as_a_file_that_needs_no_links(bundle
         assert not (bundle / path.name).is_symlink()
 
 
-def test_switches_and_folders_are_checked_where_they_are_given(tmp_path):
+def test_given_switches_and_folders_are_checked(tmp_path):
     with pytest.raises(ValueError, match="amp is the word 'false'"):
         begin(switches={"amp": "false"}, output_dir=tmp_path / "out")
     with pytest.raises(ValueError, match="resume is the word 'no'"):

@@ -15,17 +15,17 @@ ODD_NAMES = (
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_a_path_is_what_was_typed(name):
+def test_a_path_is_used_as_typed(name):
     assert typed_path(name) == name
 
 
 @given(st.text(min_size=1).filter(lambda text: text[0] not in "'\"~" and text not in ("None", "null")))
-def test_so_is_any_text(text):
+def test_any_text_is_used_as_typed(text):
     assert typed_text(text) == typed_path(text) == text
 
 
 @given(st.text())
-def test_a_text_in_quotes_is_what_is_in_them(text):
+def test_quotes_are_removed(text):
     assert typed_text(repr(text)) == text
 
 
@@ -34,7 +34,7 @@ def test_a_word_for_nothing_is_none(word):
     assert (typed_text(word), typed_path(word), typed_value(word)) == (None, None, None)
 
 
-def test_the_home_folder_is_meant_unless_something_has_its_name(tmp_path, monkeypatch):
+def test_a_tilde_is_the_home_folder_unless_a_file_has_this_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")
     assert (typed_path("~"), typed_path("~/a b"), typed_path("~a/b")) == ("/home/me", "/home/me/a b", "~a/b")
@@ -52,7 +52,7 @@ def test_a_value_is_a_number_a_list_or_a_switch(text, value):
 
 
 @pytest.mark.parametrize("word", ["none", "lsh", "trueish", "bfloat16"])
-def test_any_other_word_stays_one(word):
+def test_any_other_word_stays_text(word):
     assert typed_value(word) == word
 
 
@@ -62,15 +62,15 @@ def test_an_option_takes_the_next_word_unless_it_is_an_option_or_has_a_value():
 
 
 @pytest.mark.parametrize("word", ["yes", "No", "off", "1"])
-def test_what_looks_like_a_switch_is_left_to_be_refused(word):
+def test_other_spellings_of_a_switch_are_kept_for_an_error(word):
     assert split_words(["--dry_run", word, "data"], ("dry_run",)) == (["data"], {"dry_run": word})
 
 
-def test_a_switch_takes_no_word_but_true_and_false():
+def test_a_switch_takes_only_true_and_false():
     words = ["--dry_run", "bundle", "--profile", "False", "data"]
     assert split_words(words, ("dry_run", "profile")) == (["bundle", "data"], {"dry_run": None, "profile": "False"})
 
 
-def test_the_nearest_name_is_asked_for_and_none_where_none_is_near():
+def test_the_most_similar_name_is_suggested_if_there_is_one():
     assert did_you_mean("dataset_dri", ["ckpt_dir", "dataset_dir"]) == " Did you mean --dataset_dir?"
     assert did_you_mean("xyz", ["ckpt_dir", "dataset_dir"]) == ""

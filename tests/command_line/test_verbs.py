@@ -1,4 +1,4 @@
-"""The verbs' command line: help that imports nothing, options refused before any work, values as typed."""
+"""Command line of the verbs: help without imports, options checked before any work, values as typed."""
 
 import importlib
 import inspect
@@ -11,7 +11,7 @@ import tomllib
 import pytest
 from custom_components import __version__
 from custom_components.command_line.typed_words import OptionError
-from custom_components.command_line.verbs import REQUIRED, VERBS, call_verb, read_verb
+from custom_components.command_line.verbs import REQUIRED, VERBS, read_verb
 
 from tests.bundles.conftest import ROOT
 from tests.command_line.test_typed_words import ODD_NAMES
@@ -26,12 +26,12 @@ def function_of(verb):
 
 
 def words_for(verb):
-    """Words for what a verb requires, in a folder where nothing is."""
+    """Words for the required arguments of a verb."""
     return [f"no_{parameter.name}" for parameter in read_verb(verb).parameters if parameter.default is REQUIRED]
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
-def test_help_imports_no_library_that_it_does_not_need(words):
+def test_help_imports_no_heavy_library(words):
     code = (
         f"import json, runpy, sys; sys.argv[1:] = {words!r}; "
         "runpy.run_module('custom_components', run_name='__main__'); "
@@ -42,8 +42,8 @@ def test_help_imports_no_library_that_it_does_not_need(words):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_what_a_verb_takes_is_what_its_function_takes(verb):
-    """The source, read without importing it, against the function itself."""
+def test_the_arguments_of_a_verb_are_those_of_its_function(verb):
+    """The parsed source against the imported function."""
     parameters = {parameter.name: parameter for parameter in read_verb(verb).parameters}
     actual = inspect.signature(function_of(verb)).parameters
     assert set(parameters) == set(actual)
@@ -55,7 +55,7 @@ def test_what_a_verb_takes_is_what_its_function_takes(verb):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_the_help_of_a_verb_names_what_it_takes_with_its_defaults_and_no_markup(verb, command_line, capsys):
+def test_the_help_of_a_verb_lists_arguments_and_defaults_without_markup(verb, command_line, capsys):
     assert command_line(verb, "--help") == 0
     shown = capsys.readouterr().out
     for parameter in read_verb(verb).parameters:
@@ -74,17 +74,17 @@ def test_the_overview_has_a_line_for_each_verb(command_line, capsys):
     assert [line.split()[0] for line in shown if line.startswith("  ")] == sorted(VERBS)
 
 
-def test_without_a_verb_it_is_shown_as_an_error(command_line, capsys):
+def test_without_a_verb_the_overview_is_shown_as_an_error(command_line, capsys):
     assert command_line() == 2
     assert "usage: custom_components COMMAND ..." in capsys.readouterr().err
 
 
-def test_the_version_is_said(command_line, capsys):
+def test_the_version_is_printed(command_line, capsys):
     assert command_line("--version") == 0
     assert capsys.readouterr().out == f"custom_components {__version__}\n"
 
 
-def test_a_misspelt_verb_is_refused_with_the_nearest(command_line, caplog):
+def test_a_misspelt_verb_is_rejected_with_a_suggestion(command_line, caplog):
     assert command_line("diagnos", "a") == 2
     assert caplog.messages[-1] == "diagnos is not a command. Did you mean diagnose? --help lists the commands."
 
@@ -93,7 +93,7 @@ OPTIONS = [(verb, p.name) for verb in VERBS for p in read_verb(verb).parameters 
 
 
 @pytest.mark.parametrize(("verb", "option"), OPTIONS)
-def test_a_misspelt_option_is_refused_with_the_nearest_before_any_work(
+def test_a_misspelt_option_is_rejected_with_a_suggestion_before_anything_runs(
     verb, option, command_line, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.chdir(tmp_path)
@@ -106,7 +106,7 @@ def test_a_misspelt_option_is_refused_with_the_nearest_before_any_work(
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in TAKES_MANY])
 @pytest.mark.parametrize("word", ["rmdir", "unlink", "exists"])
-def test_no_word_is_taken_for_a_command_of_what_a_verb_returns(verb, word, command_line, tmp_path, monkeypatch, caplog):
+def test_an_extra_word_is_rejected(verb, word, command_line, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     assert command_line(verb, *words_for(verb), word) == 2
     assert caplog.messages[-1].startswith(f"{word!r} is not expected. Quote values that contain spaces.")
@@ -114,29 +114,29 @@ def test_no_word_is_taken_for_a_command_of_what_a_verb_returns(verb, word, comma
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in TAKES_MANY and words_for(verb)])
-def test_what_a_verb_needs_is_named(verb, command_line, caplog):
+def test_a_missing_argument_is_named(verb, command_line, caplog):
     *given, last = words_for(verb)
     assert command_line(verb, *given) == 2
     assert caplog.messages[-1].startswith(f"{verb} needs {last.removeprefix('no_').upper()}. Expected: {verb} ")
 
 
-def test_a_surplus_word_is_not_taken_for_the_value_of_a_switch_at_the_end():
+def test_an_extra_word_is_not_the_value_of_a_switch_at_the_end():
     with pytest.raises(OptionError, match=r"^'a' is not expected"):
         read_verb("diagnose").arguments(["a", "b", "a", "--dicom"])
 
 
-def test_a_verb_that_takes_many_files_needs_one():
+def test_a_verb_for_several_files_needs_at_least_one():
     with pytest.raises(OptionError, match=r"^diagnosis_table needs SUMMARIES. Expected: diagnosis_table SUMMARIES"):
         read_verb("diagnosis_table").arguments([])
 
 
-def test_a_misspelt_option_without_a_verb_is_refused_with_the_nearest():
+def test_a_misspelt_option_without_a_verb_is_rejected_with_a_suggestion():
     with pytest.raises(OptionError, match=r"^--verison is not an option. Did you mean --version\?$"):
         read_verb("--verison")
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_a_folder_of_any_name_arrives_as_it_was_typed(name):
+def test_a_folder_of_any_name_is_used_as_typed(name):
     verb = read_verb("diagnose")
     assert verb.arguments([name, f"--output_dir={name}", "--seg-weights", name])[1] == {
         "output_dir": name, "seg_weights": name, "scan": name,
@@ -144,13 +144,10 @@ def test_a_folder_of_any_name_arrives_as_it_was_typed(name):
     assert read_verb("diagnosis_table").arguments([name, "b"]) == ([name, "b"], {})
 
 
-def test_a_folder_may_be_called_none_where_something_is_needed():
+def test_a_required_folder_may_be_named_none():
     verb = read_verb("diagnose")
-    assert verb.arguments(["None", "b", "--cap_weights", "None"])[1] == {
-        "cap_weights": None,
-        "scan": "None",
-        "output_dir": "b",
-    }
+    expected = {"cap_weights": None, "scan": "None", "output_dir": "b"}
+    assert verb.arguments(["None", "b", "--cap_weights", "None"])[1] == expected
 
 
 @pytest.mark.parametrize(
@@ -159,10 +156,7 @@ def test_a_folder_may_be_called_none_where_something_is_needed():
         (("phantom_scans", "a", "--shape", "[96, 84, 40]"), {"folder": "a", "shape": [96, 84, 40]}),
         (("phantom_scans", "a", "--minority=1", "--seed", "-1"), {"folder": "a", "minority": 1, "seed": -1}),
         (("phantom_slices", "--folder", "a", "--num_patients=None"), {"folder": "a", "num_patients": None}),
-        (
-            ("study", "--dry_run", "b", "d", "o"),
-            {"bundle": "b", "dataset_dir": "d", "output_dir": "o", "dry_run": True},
-        ),
+        (("datasets",), {}),
         (("diagnose", "a", "b", "--dicom", "False"), {"scan": "a", "output_dir": "b", "dicom": False}),
         (("diagnose", "a", "b", "--dicom=false"), {"scan": "a", "output_dir": "b", "dicom": False}),
         (("diagnose", "--no-lesion_classes", "a", "b"), {"scan": "a", "output_dir": "b", "no_lesion_classes": True}),
@@ -202,15 +196,10 @@ def test_a_verb_runs_and_what_it_returns_is_printed(command_line, tmp_path, monk
     assert (tmp_path / "1e3" / "images" / "001.png").is_file()
 
 
-def test_what_returns_nothing_prints_nothing(command_line, tmp_path, monkeypatch, capsys):
+def test_a_verb_without_result_prints_nothing(command_line, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("custom_components.datasets.datalist.check_datalist", lambda **_: None)
     assert command_line("check_datalist", tmp_path) == 0
     assert capsys.readouterr().out == ""
-
-
-def test_an_unknown_command_is_refused():
-    with pytest.raises(OptionError, match="is not a command"):
-        call_verb("custom_components", [])
 
 
 def test_the_console_command_is_the_same_program(monkeypatch, capsys):

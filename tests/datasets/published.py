@@ -85,10 +85,8 @@ def whole_lung(phantom: Phantom) -> np.ndarray:
 
 def write_ct(root: Path, collection: str, patient: str, phantom: Phantom) -> Path:
     """A CT series as the archive's downloader saves it."""
-    folder = (
-        root / "manifest-1586193031612" / collection / patient / "09-18-2008-StudyID-NA-69331" / "0.000000-NA-82046"
-    )
-    return write_dicom(phantom, folder, patient_id=patient)
+    folder = root / "manifest-1586193031612" / collection / patient / "09-18-2008-StudyID-NA-69331"
+    return write_dicom(phantom, folder / "0.000000-NA-82046", patient_id=patient)
 
 
 def reviewers(phantom: Phantom) -> tuple[np.ndarray, np.ndarray]:
@@ -128,12 +126,8 @@ def write_rtstruct(path: Path, patient: str, structures: Mapping[str, list], fra
     file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID = RTSTRUCT
     file.file_meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID = generate_uid()
-    file.PatientName, file.PatientID, file.Modality, file.SeriesInstanceUID = (
-        "Secret^Person",
-        patient,
-        "RTSTRUCT",
-        "1.2.3",
-    )
+    file.PatientName, file.PatientID, file.Modality = "Secret^Person", patient, "RTSTRUCT"
+    file.SeriesInstanceUID = "1.2.3"
     file.StructureSetROISequence, file.ROIContourSequence = Sequence(), Sequence()
     for number, (name, contours) in enumerate(structures.items(), start=1):
         roi, contour = Dataset(), Dataset()

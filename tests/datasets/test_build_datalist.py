@@ -53,19 +53,12 @@ def entries(path):
     return json.loads(path.read_text())["cases"]
 
 
-def test_ratio_group_and_fold_are_written_beside_what_the_table_says(write_set):
+def test_ratio_group_and_fold_are_added_to_the_entries_of_the_table(write_set):
     root = write_set()
     path = build_datalist(root, num_folds=2)
-
     assert path == root / "datalist.json"
-    assert [entry["case_id"] for entry in entries(path)] == [
-        "cap_1",
-        "cap_2",
-        "cap_3",
-        "covid_1",
-        "covid_2",
-        "covid_10",
-    ]
+    names = [entry["case_id"] for entry in entries(path)]
+    assert names == ["cap_1", "cap_2", "cap_3", "covid_1", "covid_2", "covid_10"]
     written = next(entry for entry in entries(path) if entry["case_id"] == "covid_1")
     assert {key: value for key, value in written.items() if key != "fold"} == {
         "case_id": "covid_1",
@@ -90,7 +83,6 @@ def test_ratio_group_and_fold_are_written_beside_what_the_table_says(write_set):
 
 def test_folds_keep_patients_together_and_have_both_classes(write_set):
     scans = list_scans(build_datalist(write_set(), num_folds=2, seed=3))
-
     fold_of = {scan["case_id"]: scan["fold"] for scan in scans}
     assert fold_of["covid_1"] == fold_of["covid_2"] != fold_of["covid_10"]
     assert fold_of["cap_2"] == fold_of["cap_3"] != fold_of["cap_1"]
@@ -100,16 +92,14 @@ def test_the_folds_of_a_table_are_kept(write_set):
     root = write_set()
     rows = ["covid_1,covid,3", "covid_10,covid,7", "cap_1,cap,7", "cap_2,cap,3", "covid_2,covid,7", "cap_3,cap,7"]
     (root / "labels.csv").write_text("\n".join(["case_id,label,fold", *rows]))
-
     scans = list_scans(build_datalist(root))
     assert [scan["fold"] for scan in scans] == [7, 3, 7, 3, 7, 7]
 
 
-def test_the_phantom_written_anew_is_the_phantom_as_written(tmp_path):
+def test_the_rebuilt_datalist_of_a_phantom_equals_the_written_one(tmp_path):
     root = write_scan_dataset(tmp_path / "set", num_scans=6, shape=(40, 44, 20), spacing_mm=(9, 8.5, 14), num_folds=2)
     rows = [f"{entry['case_id']},{entry['label']},{entry['fold']}" for entry in entries(root / "datalist.json")]
     (root / "labels.csv").write_text("\n".join(["case_id,label,fold", *rows]))
-
     again = list_scans(build_datalist(root, root / "again.json"))
     known = sorted(list_scans(root), key=lambda scan: scan["case_id"])
     assert again == [{**scan, "patient_id": scan["case_id"]} for scan in known]
@@ -121,7 +111,6 @@ def test_a_table_elsewhere_may_name_files_of_any_name(tmp_path, write_set):
     lines = (root / "labels.csv").read_text().split()
     paths = ["image", *(f"set/images/{line.split(',')[0]}.nii.gz" for line in lines[1:-1]), "scan.nii.gz"]
     (tmp_path / "mine.csv").write_text("\n".join(f"{line},{path}" for line, path in zip(lines, paths, strict=True)))
-
     path = build_datalist(root, tmp_path / "lists" / "mine.json", tmp_path / "mine.csv", num_folds=2)
     third = next(scan for scan in list_scans(path) if scan["case_id"] == "cap_3")
     assert third["image"] == str(tmp_path / "scan.nii.gz")
@@ -136,16 +125,14 @@ def test_images_may_be_series_and_masks_of_another_orientation(tmp_path, write_s
         write_nifti(tmp_path / f"set/lungs/{name}.nii", lung[:, :, ::-1], flipped)
         write_nifti(tmp_path / f"set/infections/{name}.nii", infection, AFFINE)
     (tmp_path / "set" / "labels.csv").write_text("case_id,label\na,covid\nb,cap\n")
-
     scans = list_scans(build_datalist(tmp_path / "set", num_folds=1))
     assert [(scan["label"], scan["ratio"], scan["fold"]) for scan in scans] == [(1, 0.25, 0), (0, 0.25, 0)]
 
 
-def test_class_folders_are_a_table(write_scan):
+def test_class_folders_replace_a_table(write_scan):
     for k in range(2):
         write_scan(f"a{k}", 1, "set/covid")
         root = write_scan(f"b{k}", 1, "set/cap").parent
-
     scans = list_scans(build_datalist(root, num_folds=2))
     assert [(scan["case_id"], scan["label"]) for scan in scans] == [("a0", 1), ("a1", 1), ("b0", 0), ("b1", 0)]
     assert {scan["patient_id"] for scan in scans} == {"a0", "a1", "b0", "b1"}
@@ -155,7 +142,6 @@ def test_problems_of_class_folders_name_the_class(write_scan):
     write_scan("a", 1, "set/covid")
     root = write_scan("a", 1, "set/cap").parent
     (root / "cap" / "lungs" / "a.nii.gz").unlink()
-
     with pytest.raises(ValueError, match="has 2 problems") as caught:
         build_datalist(root)
     assert "cap/: 1 in images/ without a mask in lungs/: a" in str(caught.value)
@@ -171,7 +157,6 @@ def test_all_problems_of_all_cases_are_reported_together_and_nothing_is_written(
     write_nifti(root / "infections" / "unknown.nii", np.zeros((5, 6, 7), dtype=np.uint8))
     with (root / "labels.csv").open("a") as file:
         file.write("cap_4,cap,e,70\ncap_5,capp,f,71\n")
-
     with pytest.raises(ValueError, match=r"set has 8 problems") as caught:
         build_datalist(root)
     for problem in (
@@ -187,11 +172,10 @@ def test_all_problems_of_all_cases_are_reported_together_and_nothing_is_written(
     assert not (root / "datalist.json").exists()
 
 
-def test_an_offset_of_the_hu_and_a_mask_off_its_image_are_found_before_training(write_set, write_scan, write_nifti):
+def test_an_hu_offset_and_a_misaligned_mask_are_found(write_set, write_scan, write_nifti):
     root = write_set()
     write_scan("cap_2", images=np.full((5, 6, 7), 224, dtype=np.int16))
     write_nifti(root / "lungs" / "cap_3.nii.gz", np.zeros((5, 7, 6), dtype=np.uint8), AFFINE)
-
     with pytest.raises(ValueError, match=r"set has 2 problems") as caught:
         build_datalist(root, num_folds=2)
     assert "Case cap_2: median inside the lung mask is 224 HU" in str(caught.value)
@@ -202,14 +186,12 @@ def test_a_patient_in_two_folds_of_the_table_is_refused(write_set):
     root = write_set()
     text = (root / "labels.csv").read_text().replace("age", "fold").replace("63", "1")
     (root / "labels.csv").write_text(text.replace("covid_2,covid,a,1", "covid_2,covid,a,0"))
-
     with pytest.raises(ValueError, match="2 cases of one patient are in different folds: covid_1 in 1, covid_2 in 0"):
         build_datalist(root)
 
 
 def test_folds_that_cannot_have_both_classes_are_refused(write_set):
     root = write_set()
-
     with pytest.raises(ValueError, match="2 COVID-19 and 2 CAP patients cannot make 5 folds"):
         build_datalist(root)
     rows = ["covid_1,covid,0", "covid_2,covid,0", "covid_10,covid,0", "cap_1,cap,1", "cap_2,cap,1", "cap_3,cap,1"]
@@ -223,25 +205,22 @@ def test_impossible_folds_are_refused_before_any_scan_is_read(write_set):
     root = write_set()
     for path in (root / "lungs").iterdir():
         path.write_bytes(b"unreadable")
-
     with pytest.raises(ValueError, match=r"^2 COVID-19 and 2 CAP patients cannot make 3 folds"):
         build_datalist(root, num_folds=3)
 
 
-def test_a_datalist_is_never_overwritten_nor_any_scan_read_for_it(write_set):
+def test_a_datalist_is_never_overwritten(write_set):
     root = write_set()
     (root / "datalist.json").write_text("mine")
     (root / "labels.csv").unlink()
-
     with pytest.raises(ValueError, match=r"datalist.json exists and is not overwritten. .*--output"):
         build_datalist(root)
     assert (root / "datalist.json").read_text() == "mine"
 
 
-def test_what_is_no_data_set_is_refused_with_the_layouts(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"neither labels.csv nor covid/images/ and cap/images/. Expected images/, lungs/"
-    ):
+def test_other_folders_are_rejected_with_the_expected_layouts(tmp_path):
+    message = r"neither labels.csv nor covid/images/ and cap/images/. Expected images/, lungs/"
+    with pytest.raises(ValueError, match=message):
         build_datalist(tmp_path)
     with pytest.raises(ValueError, match="does not exist"):
         build_datalist(tmp_path / "nowhere")
@@ -250,12 +229,11 @@ def test_what_is_no_data_set_is_refused_with_the_layouts(tmp_path):
         build_datalist(tmp_path)
 
 
-def test_the_table_of_the_folds_is_logged_without_patients_and_empty_masks_are_warned_of(write_set, write_scan, caplog):
+def test_folds_are_logged_without_patients_and_empty_masks_cause_a_warning(write_set, write_scan, caplog):
     root = write_set()
     write_scan("covid_2", infected=0)
     with caplog.at_level(logging.INFO):
         build_datalist(root, num_folds=1)
-
     assert "   0         4      6            2            1          2          1\n" in caplog.text
     assert " all         4      6            2            1          2          1" in caplog.text
     assert "1 COVID-19 cases have an empty infection mask: covid_2" in caplog.text

@@ -19,16 +19,13 @@ def data(tmp_path):
     return write_scan_dataset(tmp_path / "set", 4, SHAPE, SPACING_MM, num_folds=2)
 
 
-def relist(data, case_id, **changes):
+def relist(data, case_id, change):
     path = data / "datalist.json"
     cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
-    changed = [{**case, **(changes if case["case_id"] == case_id else {})} for case in cases]
-    path.write_text(json.dumps({"cases": changed}), encoding="utf-8")
-
-
-def ratio_of(data, case_id):
-    [case] = [c for c in json.loads((data / "datalist.json").read_text())["cases"] if c["case_id"] == case_id]
-    return case["ratio"]
+    [case] = [case for case in cases if case["case_id"] == case_id]
+    case |= change(case)
+    path.write_text(json.dumps({"cases": cases}), encoding="utf-8")
+    return case
 
 
 def replace(write_nifti, data, folder, case_id, change):
@@ -37,13 +34,7 @@ def replace(write_nifti, data, folder, case_id, change):
     write_nifti(path, change(np.asarray(image.dataobj)), image.affine)
 
 
-def with_nan(array):
-    changed = array.astype(np.float32)
-    changed[0, 0, 0] = np.nan
-    return changed
-
-
-def test_a_good_list_is_told_with_its_folds_and_stays_as_it_is(data, caplog):
+def test_a_good_list_is_logged_with_its_folds_and_not_changed(data, caplog):
     before = digests(data)
     with caplog.at_level(logging.INFO):
         check_datalist(data)
@@ -52,10 +43,12 @@ def test_a_good_list_is_told_with_its_folds_and_stays_as_it_is(data, caplog):
     assert digests(data) == before
 
 
-def test_problems_of_voxels_are_told_together_before_any_training(data, write_nifti):
+def test_problems_of_voxels_are_reported_together(data, write_nifti):
     replace(write_nifti, data, "lungs", "covid_000", np.zeros_like)
     replace(write_nifti, data, "images", "covid_001", lambda hu: hu + 1024)
-    replace(write_nifti, data, "images", "cap_000", with_nan)
+    replace(
+        write_nifti, data, "images", "cap_000", lambda hu: np.where(np.arange(hu.size).reshape(hu.shape), hu, np.nan)
+    )
     replace(write_nifti, data, "infections", "cap_001", np.ones_like)
     with pytest.raises(ValueError, match=r"^Data set .* has 4 problems:") as caught:
         check_datalist(data / "datalist.json")
@@ -68,20 +61,18 @@ def test_problems_of_voxels_are_told_together_before_any_training(data, write_ni
         assert re.search(problem, str(caught.value))
 
 
-@pytest.mark.parametrize(("off", "is_told"), [(9e-5, False), (2e-4, True), (-2e-4, True)])
-def test_a_ratio_that_is_not_that_of_the_masks_is_told(data, off, is_told):
-    true = ratio_of(data, "covid_000")
-    relist(data, "covid_000", ratio=true + off, group=None)
-    if not is_told:
-        check_datalist(data)
-        return
-    message = rf"Case covid_000: ratio is {true + off:.4f} but that of the masks is {true:.4f}\. .* build_datalist"
+@pytest.mark.parametrize("off", [2e-4, -2e-4])
+def test_a_ratio_that_differs_from_the_masks_is_reported(data, off):
+    relist(data, "covid_000", lambda case: {"ratio": case["ratio"] + 9e-5, "group": None})
+    check_datalist(data)
+    wrong = relist(data, "covid_000", lambda case: {"ratio": case["ratio"] - 9e-5 + off})["ratio"]
+    message = rf"Case covid_000: ratio is {wrong:.4f} but that of the masks is {wrong - off:.4f}\. .* build_datalist"
     with pytest.raises(ValueError, match=message):
         check_datalist(data)
 
 
-def test_what_the_list_itself_tells_is_told_before_a_scan_is_read(data, monkeypatch):
+def test_problems_of_the_list_are_reported_before_a_scan_is_read(data, monkeypatch):
     monkeypatch.setattr("custom_components.datasets.datalist.checked_ratio", lambda case: pytest.fail("read"))
-    relist(data, "cap_000", label="flu")
+    relist(data, "cap_000", lambda case: {"label": "flu"})
     with pytest.raises(ValueError, match="Case cap_000: label is 'flu'"):
         check_datalist(data)

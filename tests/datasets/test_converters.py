@@ -1,4 +1,4 @@
-"""Each converter on an imitation of the published set, and the trainings on what it wrote."""
+"""Each converter on an imitation of the published set, and the trainings on its output."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from custom_components.datasets.lctsc import convert_lctsc
 from custom_components.datasets.medseg_volumes import convert_medseg_volumes
 from custom_components.datasets.plethora import convert_plethora
 from custom_components.phantom.dicom import phantom_uid
-from nibabel.orientations import aff2axcodes
+from nibabel.orientations import aff2axcodes, axcodes2ornt, io_orientation, ornt_transform
 
 from tests.datasets.published import (
     chest,
@@ -49,11 +49,7 @@ def reasons_of(datalist):
 def upright(datalist, case, key):
     """A volume with its voxels to Left, Posterior and Superior."""
     image = nibabel.load(datalist.parent / case[key])
-    turned = image.as_reoriented(
-        nibabel.orientations.ornt_transform(
-            nibabel.orientations.io_orientation(image.affine), nibabel.orientations.axcodes2ornt(("L", "P", "S"))
-        )
-    )
+    turned = image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt("LPS")))
     return np.asarray(turned.dataobj), turned.affine
 
 
@@ -68,7 +64,7 @@ def covid20(tmp_path_factory):
     return write_covid20(root, dict(zip(names, (ONE, TWO, ONE, TWO), strict=True)))
 
 
-def test_the_zenodo_volumes_get_hu_lungs_and_infection_where_they_are(covid20, tmp_path):
+def test_zenodo_volumes_get_hu_lungs_and_infection_at_their_place(covid20, tmp_path):
     datalist = convert_covid20_volumes(covid20, tmp_path / "set", num_folds=3)
     cases = cases_of(datalist)
     for name, phantom in {"coronacases_001": ONE, "radiopaedia_10_85902_1": TWO, "radiopaedia_7_85703_0": TWO}.items():
@@ -88,7 +84,7 @@ def test_scans_of_one_patient_stay_in_one_fold_and_the_bundle_lists_them(covid20
     assert scans[0]["ratio"] == pytest.approx(ONE.infection.sum() / (ONE.lung | ONE.infection).sum(), abs=1e-5)
 
 
-def test_a_copy_with_longer_names_and_the_mask_of_both_alone_gives_the_same(covid20, tmp_path):
+def test_a_copy_with_longer_names_and_only_combined_masks_gives_the_same_result(covid20, tmp_path):
     copy, plain = tmp_path / "copy", covid20 / "COVID-19-CT-Seg_20cases"
     for name, longer in {
         "coronacases_001": "coronacases_org_001",
@@ -108,7 +104,7 @@ def test_a_copy_with_longer_names_and_the_mask_of_both_alone_gives_the_same(covi
             np.testing.assert_array_equal(upright(second, case, key)[0], upright(first, cases_of(first)[name], key)[0])
 
 
-def test_odd_zenodo_files_are_left_out_by_name_with_the_reason(covid20, tmp_path):
+def test_invalid_zenodo_files_are_skipped_with_the_reason(covid20, tmp_path):
     root = shutil.copytree(covid20, tmp_path / "odd")
     images = root / "COVID-19-CT-Seg_20cases"
     save(images / "radiopaedia_10_85902_1.nii.gz", TWO.image_hu, TWO.affine)
@@ -132,7 +128,7 @@ def test_medsegs_volumes_keep_their_classes_and_the_bundle_lists_them(tmp_path):
     assert cases["rp_1"]["label_sets"] == {"0": [0], "1": [1], "2": [2], "3": [3]}
 
 
-def test_a_medseg_mask_with_another_value_is_left_out(tmp_path):
+def test_a_medseg_mask_with_another_value_is_skipped(tmp_path):
     root = write_medseg(tmp_path / "in", {"1": ONE, "2": TWO})
     save(root / "rp_msk" / "1.nii.gz", TWO.label * 1.5, TWO.affine)
     datalist = convert_medseg_volumes(root, tmp_path / "set")
@@ -142,7 +138,7 @@ def test_a_medseg_mask_with_another_value_is_left_out(tmp_path):
 
 @pytest.fixture(scope="module")
 def plethora(tmp_path_factory):
-    """001 and 016 as they should be; 013 is weak, 014 lacks a slice, 002 has no effusion, 003 no CT."""
+    """001 and 016 without problems; 013 is weak, 014 lacks a slice, 002 has no effusion, 003 no CT."""
     root = tmp_path_factory.mktemp("nsclc")
     phantoms = {"LUNG1-001": ONE, "LUNG1-016": TWO, "LUNG1-013": ONE, "LUNG1-014": ONE, "LUNG1-002": TWO}
     for patient, phantom in phantoms.items():
@@ -155,7 +151,7 @@ def plethora(tmp_path_factory):
     return root
 
 
-def test_effusion_is_what_both_reviewers_drew_and_the_rest_of_the_cavity_is_unknown(plethora, tmp_path):
+def test_effusion_is_where_reviewers_agree_and_the_rest_of_the_cavity_is_unknown(plethora, tmp_path):
     datalist = convert_plethora(plethora, tmp_path / "set")
     case = cases_of(datalist)["LUNG1-001"]
     hu, affine = upright(datalist, case, "image")
@@ -184,12 +180,12 @@ def test_patients_of_plethora_that_cannot_be_used_are_listed_with_the_reason(ple
 
 @pytest.fixture(scope="module")
 def lctsc(tmp_path_factory):
-    """101 with `Lung L`, 103 as it should be, and four that are odd."""
+    """101 with `Lung L`, 103 without problems, and four with problems."""
     root = tmp_path_factory.mktemp("lctsc")
     lungs = {name: contours_of(mask, ONE.affine) for name, mask in lungs_of(ONE).items()}
     left, right = lungs.values()
     frame = phantom_uid(ONE, "frame")
-    odd = {
+    patients = {
         "LCTSC-Test-S1-101": ({"Heart": right, "Lung L": left, "Lung_R": right}, frame),
         "LCTSC-Test-S1-103": (lungs, frame),
         "LCTSC-Test-S3-101": (lungs, "1.2.9"),
@@ -197,13 +193,13 @@ def lctsc(tmp_path_factory):
         "LCTSC-Train-S2-002": ({"Lung_L": left, "Lung_R": []}, frame),
         "LCTSC-Train-S2-003": ({"Lung_L": [np.add(one, [0, 0, 6]) for one in left], "Lung_R": right}, frame),
     }
-    for patient, (structures, own_frame) in odd.items():
+    for patient, (structures, own_frame) in patients.items():
         folder = write_ct(root, "LCTSC", patient, ONE)
         write_rtstruct(folder.parent / "1.000000-NA-56597" / "1-1.dcm", patient, structures, own_frame)
     return root
 
 
-def test_lungs_are_what_the_contours_enclose_left_and_right(lctsc, tmp_path):
+def test_lungs_are_the_voxels_inside_the_contours(lctsc, tmp_path):
     datalist = convert_lctsc(lctsc, tmp_path / "set")
     lungs = lungs_of(ONE)
     for name in ("LCTSC-Test-S1-101", "LCTSC-Test-S1-103"):
@@ -221,7 +217,7 @@ def test_patients_of_lctsc_that_cannot_be_used_are_listed_with_the_reason(lctsc,
     assert set(reasons) == {"LCTSC-Test-S3-101", "LCTSC-Train-S2-001", "LCTSC-Train-S2-002", "LCTSC-Train-S2-003"}
     assert "another frame of reference" in reasons["LCTSC-Test-S3-101"]
     assert "Lung_L lies to the right of Lung_R" in reasons["LCTSC-Train-S2-001"]
-    assert "no contours of 1 lungs" in reasons["LCTSC-Train-S2-002"]
+    assert "contours of 1 lungs" in reasons["LCTSC-Train-S2-002"]
     assert "a contour lies at slice" in reasons["LCTSC-Train-S2-003"]
 
 
@@ -259,14 +255,14 @@ def test_both_trainings_read_all_four_sets(covid20, plethora, lctsc, tmp_path):
         (convert_lctsc, r"has no patients\. Expected DICOM files"),
     ],
 )
-def test_a_folder_of_something_else_is_refused_and_nothing_is_written(tmp_path, convert, message):
+def test_another_folder_is_rejected_and_nothing_is_written(tmp_path, convert, message):
     save(tmp_path / "in" / "scan.nii.gz", grey(ONE.image_hu), ONE.affine)
     with pytest.raises(ValueError, match=message):
         convert(tmp_path / "in", tmp_path / "set")
     assert not (tmp_path / "set").exists()
 
 
-def test_when_no_scan_can_be_used_the_reasons_are_told_and_nothing_is_written(tmp_path):
+def test_if_no_scan_is_usable_the_reasons_are_reported_and_nothing_is_written(tmp_path):
     save(tmp_path / "in" / "rp_im" / "1.nii.gz", ONE.image_hu, ONE.affine)
     with pytest.raises(ValueError, match=r"has 1 problem:\s+- Case rp_1: there is no file in rp_msk and rp_lung_msk"):
         convert_medseg_volumes(tmp_path / "in", tmp_path / "set")

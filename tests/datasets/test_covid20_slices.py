@@ -58,7 +58,7 @@ def load(folder, kind, name):
     return np.asarray(image.dataobj), image.affine
 
 
-def test_runs_become_scans_that_the_segmentation_can_be_trained_on(tmp_path, source):
+def test_runs_become_scans_for_a_training(tmp_path, source):
     datalist = convert_covid20_slices(source, tmp_path / "set", num_folds=3)
     scans = list_scans(datalist)
     assert [scan["case_id"] for scan in scans] == ["volume_0007", "volume_0013_1", "volume_0013_2"]
@@ -68,23 +68,22 @@ def test_runs_become_scans_that_the_segmentation_can_be_trained_on(tmp_path, sou
     assert len(hold_out_fold(scans, 0)["training"]) == 2
 
 
-def test_one_slice_that_is_cut_off_is_left_out_with_a_warning(tmp_path, source, caplog):
-    """The next command would refuse it; the other scans keep their names, and a table may name it."""
+def test_a_single_slice_is_skipped_with_a_warning(tmp_path, source, caplog):
+    """The other scans keep their names, and a table may still name it."""
     alone = np.roll(run_of(1)["ct"], 24, axis=1)
     cut = {key: np.concatenate([value, alone if key == "ct" else value[:1] * 0]) for key, value in run_of(3).items()}
     write(source, "volume_0021", cut)
     table = table_of(tmp_path / "t.csv", [{"name": "volume_0021_2", "slice_mm": "5"}])
     datalist = convert_covid20_slices(source, tmp_path / "set", table=table, num_folds=4)
-
     names = ["volume_0007", "volume_0013_1", "volume_0013_2", "volume_0021_1"]
     assert [scan["case_id"] for scan in list_scans(datalist)] == names
     assert sorted(path.name for path in (tmp_path / "set" / "images").iterdir()) == [f"{name}.nii.gz" for name in names]
     assert "1 scans with a single slice were skipped: volume_0021_2." in caplog.text
 
 
-def test_single_slices_alone_are_refused(tmp_path):
+def test_only_single_slices_are_rejected(tmp_path):
     write(tmp_path / "runs", "volume_0001", run_of(1))
-    with pytest.raises(ValueError, match=r"has single slices alone: volume_0001. Expected runs of several"):
+    with pytest.raises(ValueError, match=r"has only single slices: volume_0001. Expected runs of two or more"):
         convert_covid20_slices(tmp_path / "runs", tmp_path / "set", num_folds=1)
     assert not (tmp_path / "set").exists()
 
@@ -99,7 +98,7 @@ def test_voxels_keep_their_place_and_the_axes_are_named(tmp_path, source):
     assert np.array_equal(load(tmp_path / "set", "images", "volume_0013_1")[1], affine)
 
 
-def test_a_table_knows_better(tmp_path, source):
+def test_a_table_overrides_the_defaults(tmp_path, source):
     rows = [
         {"name": "volume_0013_1", "patient_id": "b", "slice_mm": "8", "rows_to": "A"},
         {"name": "volume_0013_2", "patient_id": "b", "slice_mm": "", "rows_to": ""},
@@ -114,7 +113,7 @@ def test_a_table_knows_better(tmp_path, source):
     assert (turned[2, 2], straight[2, 2]) == (8, 1.5)
 
 
-def test_landmarks_have_their_hu_and_the_order_of_greys_is_kept():
+def test_landmarks_get_their_hu_and_the_order_of_intensities_is_kept():
     run = run_of()
     hu = equalized_to_hu(run["ct"], run["lung"], run["infection"])
     for grey, wanted in ((AIR, -1000), (LUNG, -860), (TISSUE, -100), (BONE, 700)):
@@ -123,7 +122,7 @@ def test_landmarks_have_their_hu_and_the_order_of_greys_is_kept():
 
 
 @given(st.integers(0, 50), st.integers(52, 80), st.integers(120, 200))
-def test_the_curve_rises_whatever_the_greys(air, lung, tissue):
+def test_the_curve_is_increasing_for_any_intensities(air, lung, tissue):
     run = run_of(2)
     greys = dict(zip((AIR, LUNG, INFECTED, TISSUE, BONE), (air, lung, (lung + tissue) // 2, tissue, 255), strict=True))
     grey = np.vectorize(greys.get)(run["ct"]).astype(np.uint8)
@@ -133,7 +132,7 @@ def test_the_curve_rises_whatever_the_greys(air, lung, tissue):
     assert hu.min() >= -1024
 
 
-def test_a_lung_mask_beside_the_lungs_is_refused_by_name(tmp_path, source):
+def test_a_lung_mask_outside_the_lungs_is_rejected(tmp_path, source):
     run = run_of()
     write(source, "volume_0009", {**run, "lung": np.roll(run["lung"], 26, axis=2), "infection": run["lung"] * 0})
     with pytest.raises(ValueError, match="Case volume_0009: Intensities of air, lung"):
@@ -141,7 +140,7 @@ def test_a_lung_mask_beside_the_lungs_is_refused_by_name(tmp_path, source):
     assert not (tmp_path / "set").exists()
 
 
-def test_a_run_without_seam_is_one_scan():
+def test_slices_without_a_seam_are_one_scan():
     noise = ndimage.gaussian_filter1d(np.random.default_rng(0).normal(size=(9, 32, 40)), 2.0, axis=0)
     assert seams(run_of(7)["ct"]) == []
     assert seams(np.concatenate([100 + noise, -(100 + noise)])) == [9]
@@ -155,7 +154,7 @@ def test_a_run_without_seam_is_one_scan():
         ({"infection": np.full((6, *SIZE), 2, np.uint8)}, "infection goes up to 2"),
     ],
 )
-def test_what_is_no_run_is_refused(tmp_path, source, change, message):
+def test_a_file_that_is_not_a_run_is_rejected(tmp_path, source, change, message):
     write(source, "volume_0008", {**run_of(), **change})
     with pytest.raises(ValueError, match=message):
         convert_covid20_slices(source, tmp_path / "set")
@@ -175,7 +174,7 @@ def test_a_broken_file_is_named(tmp_path, source):
         ({"spacing_mm": (0.001, 0.001, 0.001)}, "Case volume_0007: .* has voxels of 0.001 x .* write the header in mm"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused(tmp_path, source, given, message):
+def test_invalid_arguments_are_rejected(tmp_path, source, given, message):
     with pytest.raises(ValueError, match=message):
         convert_covid20_slices(source, tmp_path / "set", **given)
 
@@ -183,12 +182,12 @@ def test_arguments_that_make_no_sense_are_refused(tmp_path, source, given, messa
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"name": "volume_9999"}, "has volume_9999, which .* has not"),
+        ({"name": "volume_9999"}, "names volume_9999, but .* has no such scan"),
         ({"name": "volume_0007", "rows_to": "up"}, "rows_to is 'up'. Expected P"),
         ({"name": "volume_0007", "thickness": "2"}, "Expected name, patient_id"),
     ],
 )
-def test_a_table_that_does_not_fit_is_refused(tmp_path, source, row, message):
+def test_an_invalid_table_is_rejected(tmp_path, source, row, message):
     table = table_of(tmp_path / "t.csv", [row])
     with pytest.raises(ValueError, match=message):
         convert_covid20_slices(source, tmp_path / "set", table=table, num_folds=1)
@@ -204,7 +203,7 @@ def test_no_folder_is_overwritten_and_an_empty_source_is_named(tmp_path, source)
 
 
 @pytest.mark.real_data
-def test_two_of_the_public_runs_hold_two_patients_each(tmp_path):
+def test_two_of_the_public_runs_contain_two_patients_each(tmp_path):
     folder = tmp_path / "runs"
     folder.mkdir()
     for name in ("volume_0279", "volume_0510"):

@@ -27,16 +27,11 @@ def published(tmp_path, phantom):
     return tmp_path / "set"
 
 
-def test_without_masks_the_list_is_one_for_inference_and_says_what_training_needs(published, caplog):
+def test_without_masks_the_list_is_for_inference_and_the_log_says_what_training_needs(published, caplog):
     with caplog.at_level(logging.INFO):
         path = convert_covid_ct_md(published, published / "list.json")
-
-    assert json.loads(path.read_text())["cases"][0] == {
-        "case_id": "P002",
-        "patient_id": "P002",
-        "image": "COVID-19 Cases/P002",
-        "label": "covid",
-    }
+    first = {"case_id": "P002", "patient_id": "P002", "image": "COVID-19 Cases/P002", "label": "covid"}
+    assert json.loads(path.read_text())["cases"][0] == first
     scans = list_scans(path, labelled=False)
     assert [(scan["case_id"], scan["label"]) for scan in scans] == [("P002", 1), ("P010", 1), ("cap001", 0)]
     assert "3 scans for inference. Training needs lung and infection masks as well" in caplog.text
@@ -44,11 +39,9 @@ def test_without_masks_the_list_is_one_for_inference_and_says_what_training_need
         list_scans(path)
 
 
-def test_with_both_masks_the_list_is_one_for_training(tmp_path, published, phantom):
-    path = convert_covid_ct_md(
-        published, tmp_path / "a" / "list.json", tmp_path / "lungs", tmp_path / "sick", num_folds=1
-    )
-
+def test_with_both_masks_the_list_is_for_training(tmp_path, published, phantom):
+    masks = (tmp_path / "lungs", tmp_path / "sick")
+    path = convert_covid_ct_md(published, tmp_path / "a" / "list.json", *masks, num_folds=1)
     scans = list_scans(path)
     ratio = float((phantom.label * phantom.lung > 0).sum() / phantom.lung.sum())
     assert 0 < ratio < 1
@@ -59,7 +52,6 @@ def test_with_both_masks_the_list_is_one_for_training(tmp_path, published, phant
 def test_lung_masks_alone_are_listed_for_inference(tmp_path, published, caplog):
     with caplog.at_level(logging.INFO):
         path = convert_covid_ct_md(published, tmp_path / "list.json", lung_masks=tmp_path / "lungs")
-
     assert [sorted(scan) for scan in list_scans(path, labelled=False)] == [["case_id", "image", "label", "lung"]] * 3
     assert "Training needs infection masks as well" in caplog.text
 
@@ -68,7 +60,6 @@ def test_problems_of_series_and_masks_are_reported_together(tmp_path, published,
     next((published / "Cap Cases" / "cap001").iterdir()).unlink()
     (tmp_path / "lungs" / "P010.nii.gz").unlink()
     write_nifti_array(phantom.lung[:, :, 1:], phantom, tmp_path / "lungs" / "P002.nii.gz")
-
     with pytest.raises(ValueError, match="has 3 problems") as caught:
         convert_covid_ct_md(published, tmp_path / "list.json", lung_masks=tmp_path / "lungs")
     message = str(caught.value)
@@ -79,15 +70,13 @@ def test_problems_of_series_and_masks_are_reported_together(tmp_path, published,
     assert not (tmp_path / "list.json").exists()
 
 
-def test_patients_may_lie_directly_in_the_folder(published):
+def test_patients_may_be_directly_in_the_folder(published):
     scans = list_scans(convert_covid_ct_md(published / "Cap Cases", published / "list.json"), labelled=False)
-
     assert [scan["case_id"] for scan in scans] == ["cap001"]
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path):
+def test_another_folder_is_rejected(tmp_path):
     (tmp_path / "Normal Cases" / "normal001").mkdir(parents=True)
-
     with pytest.raises(ValueError, match=r"has no patients. Expected the folders 'COVID-19 Cases' and 'Cap Cases'"):
         convert_covid_ct_md(tmp_path, tmp_path / "list.json")
 
@@ -95,7 +84,6 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 @pytest.mark.real_data
 def test_the_public_piece_is_listed_as_one_patient_of_each_class(tmp_path, real_data):
     scans = list_scans(convert_covid_ct_md(real_data / "covid_ct_md", tmp_path / "list.json"), labelled=False)
-
     folder = (real_data / "covid_ct_md").absolute()
     assert scans == [
         {"case_id": "P001", "image": str(folder / "P001"), "label": 1},

@@ -31,9 +31,8 @@ def read(reader, path):
 
 
 @given(st.floats(0, 120), st.floats(1, 120))
-def test_air_and_fat_have_their_hu(air_grey, difference):
+def test_air_and_fat_get_their_hu(air_grey, difference):
     ends_hu = pseudo_hu(np.array([air_grey, air_grey + difference]), air_grey, air_grey + difference)
-
     np.testing.assert_allclose(ends_hu, [-1000, -100], atol=1e-3)
 
 
@@ -46,7 +45,6 @@ def test_air_must_be_darker_than_fat(air_grey, fat_grey):
 def test_a_stack_becomes_slices_with_their_hu_labels_and_places(tmp_path, stacks):
     hu, labels = stacks
     cases = list_cases(convert(tmp_path))
-
     assert [case["case_id"] for case in cases] == [f"{k:03d}" for k in range(7)]
     for k, case in enumerate(cases):
         image, affine = read(CTReader(), case["image"])
@@ -57,12 +55,11 @@ def test_a_stack_becomes_slices_with_their_hu_labels_and_places(tmp_path, stacks
 
 
 @pytest.mark.parametrize("value", [7, 0.5, -1])
-def test_a_mask_value_that_is_no_label_is_refused_and_nothing_is_left(tmp_path, stacks, write_nifti, value):
+def test_a_mask_value_that_is_not_a_label_is_rejected_and_nothing_is_written(tmp_path, stacks, write_nifti, value):
     labels = stacks[1].astype(float)
     labels[1, 2, 4] = value
     write_nifti(tmp_path / "tr_mask.nii.gz", labels, AFFINE)
     before = sorted(tmp_path.iterdir())
-
     with pytest.raises(ValueError, match=rf"tr_mask.nii.gz has {value} in slice 4, 1 such pixels"):
         convert(tmp_path)
     assert sorted(tmp_path.iterdir()) == before
@@ -70,7 +67,6 @@ def test_a_mask_value_that_is_no_label_is_refused_and_nothing_is_left(tmp_path, 
 
 def test_stacks_of_different_length_are_refused(tmp_path, stacks, write_nifti):
     write_nifti(tmp_path / "tr_mask.nii.gz", stacks[1][..., :6].astype(np.uint8), AFFINE)
-
     with pytest.raises(ValueError, match=r"\(5, 6, 7\) and tr_mask.nii.gz \(5, 6, 6\)"):
         convert(tmp_path)
 
@@ -78,16 +74,9 @@ def test_stacks_of_different_length_are_refused(tmp_path, stacks, write_nifti):
 def test_a_folder_with_content_is_never_written_into(tmp_path, stacks):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("x")
-
     with pytest.raises(ValueError, match="exists and is not empty"):
         convert(tmp_path)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
-
-
-def test_an_empty_folder_is_filled(tmp_path, stacks):
-    (tmp_path / "out").mkdir()
-
-    assert len(list_cases(convert(tmp_path))) == 7
 
 
 @pytest.fixture
@@ -103,7 +92,6 @@ def jpgs(tmp_path):
 
 def test_jpegs_become_slices_in_pseudo_hu_indexed_x_y(tmp_path, jpgs):
     cases = list_cases(convert_jpg(jpgs, tmp_path / "out", air_grey=58, fat_grey=212), require_labels=False)
-
     assert [case["case_id"] for case in cases] == ["a", "b"]
     for case in cases:
         image, affine = read(CTReader(), case["image"])
@@ -113,11 +101,10 @@ def test_jpegs_become_slices_in_pseudo_hu_indexed_x_y(tmp_path, jpgs):
         np.testing.assert_array_equal(affine, np.diag([-1, -1, 1, 1]))
 
 
-def test_each_jpeg_has_the_greys_of_its_row_in_the_table(tmp_path, jpgs):
+def test_each_jpeg_has_the_intensities_of_its_table_row(tmp_path, jpgs):
     table = tmp_path / "greys.csv"
     table.write_text("name,air_grey,fat_grey\na.jpg,58,212\nb,0,212\n")
     out = convert_jpg(jpgs, tmp_path / "out", table=table)
-
     first, second = (read(CTReader(), out / "images" / f"{name}.nii.gz")[0] for name in "ab")
     assert first[0, 0, 0] == pytest.approx(-1000, abs=12)
     assert second[0, 0, 0] == pytest.approx(-1000 + 900 * 58 / 212, abs=12)
@@ -134,13 +121,12 @@ def test_each_jpeg_has_the_greys_of_its_row_in_the_table(tmp_path, jpgs):
 )
 def test_a_wrong_table_is_refused(tmp_path, jpgs, text, message):
     (tmp_path / "greys.csv").write_text(text)
-
     with pytest.raises(ValueError, match=message):
         convert_jpg(jpgs, tmp_path / "out", table=tmp_path / "greys.csv")
     assert not (tmp_path / "out").exists()
 
 
-def test_jpegs_need_two_greys_and_jpegs(tmp_path, jpgs):
+def test_jpegs_need_two_intensities_and_valid_files(tmp_path, jpgs):
     with pytest.raises(ValueError, match="Set both, or give a table"):
         convert_jpg(jpgs, tmp_path / "out", air_grey=58)
     with pytest.raises(ValueError, match=r"has no .jpg files"):

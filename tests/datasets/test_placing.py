@@ -25,7 +25,7 @@ def image():
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 @pytest.mark.parametrize("mirrored", [(), (0,), (1, 2), (0, 1, 2)])
-def test_a_mask_with_a_true_header_is_placed_by_it(order, mirrored):
+def test_a_mask_with_a_correct_header_is_placed_by_it(order, mirrored):
     turn = np.array([[axis, -1 if axis in mirrored else 1] for axis in order])
     stored = tensor(apply_orientation(LUNG, turn), PHANTOM.affine @ inv_ornt_aff(turn, LUNG.shape))
     placed = place_masks(image(), {"lung": stored}, "lung", "one")
@@ -34,7 +34,7 @@ def test_a_mask_with_a_true_header_is_placed_by_it(order, mirrored):
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_where_the_header_is_of_another_flip_the_voxels_are_matched_in_order(axis):
+def test_with_a_flipped_header_the_voxels_are_matched_in_order(axis):
     _, header = flipped(LUNG, PHANTOM.affine, axis)
     masks = {"lung": tensor(LUNG, header), "label": tensor(PHANTOM.label, PHANTOM.affine)}
     placed = place_masks(image(), masks, "lung", "one")
@@ -44,7 +44,7 @@ def test_where_the_header_is_of_another_flip_the_voxels_are_matched_in_order(axi
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_lesion_mask_alone_with_the_header_of_another_flip_is_put_into_the_lungs(axis):
+def test_a_lesion_mask_with_a_flipped_header_is_placed_inside_the_lungs(axis):
     _, header = flipped(LUNG, PHANTOM.affine, axis)
     masks = {"label": tensor(PHANTOM.label, header), "lung": tensor(*flipped(LUNG, PHANTOM.affine, 1))}
     placed = place_masks(image(), masks, "lung", "one")
@@ -53,40 +53,40 @@ def test_a_lesion_mask_alone_with_the_header_of_another_flip_is_put_into_the_lun
     assert not placed.as_stored
 
 
-def test_a_mask_of_nothing_stays_one():
+def test_an_empty_mask_stays_empty():
     masks = {"lung": tensor(LUNG, PHANTOM.affine), "label": tensor(LUNG * 0, PHANTOM.affine)}
     assert not place_masks(image(), masks, "lung", "one").masks["label"].any()
 
 
-def test_a_header_that_is_nowhere_near_is_no_reason_to_refuse_voxels_that_fit():
+def test_voxels_that_fit_are_accepted_with_a_header_far_away():
     assert place_masks(image(), {"lung": tensor(LUNG, np.eye(4))}, "lung", "one").as_stored
 
 
-def test_a_mask_of_another_size_is_refused_by_name():
+def test_a_mask_of_another_size_is_rejected():
     with pytest.raises(ValueError, match="Case one: lung is 64 x 56 x 25 but the image is 64 x 56 x 26"):
         place_masks(image(), {"lung": tensor(LUNG[..., :-1], PHANTOM.affine)}, "lung", "one")
 
 
 @pytest.mark.parametrize("axis", [1, 2])
-def test_a_mask_that_is_mirrored_whatever_its_header_is_refused(axis):
+def test_a_mirrored_mask_is_rejected(axis):
     with pytest.raises(ValueError, match=rf"Case one: .* when it is mirrored along axis {axis}"):
         place_masks(image(), {"lung": tensor(np.flip(LUNG, axis), PHANTOM.affine)}, "lung", "one")
 
 
-def test_a_mask_of_fractions_is_refused_by_name_and_not_taken_for_an_empty_one():
+def test_a_mask_of_fractions_is_rejected_and_not_treated_as_empty():
     masks = {"lung": tensor(LUNG, PHANTOM.affine), "label": tensor(PHANTOM.infection / 255, PHANTOM.affine)}
     with pytest.raises(ValueError, match=r"Case one: the largest value of label is 0\.0039\d+\. Expected 1 or more"):
         place_masks(image(), masks, "lung", "one")
 
 
-def test_an_empty_lung_mask_is_refused_by_name():
+def test_an_empty_lung_mask_is_rejected():
     with pytest.raises(ValueError, match="Case one: the lung mask is empty"):
         place_masks(image(), {"lung": tensor(LUNG * 0, PHANTOM.affine)}, "lung", "one")
 
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_on_real_cts_no_mirrored_lung_comes_near_the_right_one():
+def test_on_real_cts_a_mirrored_lung_mask_fits_clearly_worse_than_the_correct_one():
     files = [*real_data("lung_ct").glob("*.npz"), *real_data("effusion_ct").glob("*.npz")]
     assert len(files) == 12
     for path in files:

@@ -27,7 +27,7 @@ def test_a_class_that_a_case_lacks_has_no_dice(cases):
     ]
 
 
-def test_pictures_stand_one_below_the_other_each_as_wide(cases, tmp_path):
+def test_pictures_are_stacked_with_equal_widths(cases, tmp_path):
     SCRIPT["main"](str(tmp_path / "sheet.png"), *map(str, cases), width=200)
     sheet = Image.open(tmp_path / "sheet.png")
     assert sheet.size == (200, 50 + 150)

@@ -65,7 +65,7 @@ def test_the_code_of_a_reading_is_where_it_says(chapter: str, reading: str) -> N
 
 
 @pytest.mark.parametrize(("chapter", "reading"), READINGS)
-def test_what_changes_a_reading_is_an_overlay_or_an_option(chapter: str, reading: str) -> None:
+def test_each_reading_can_be_changed_by_an_overlay_or_an_option(chapter: str, reading: str) -> None:
     bundle, configs = CONFIGS[chapter]
     for word in quoted(part(reading, "To change it")):
         if word.endswith((".yaml", "train.json")):

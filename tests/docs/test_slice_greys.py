@@ -22,7 +22,7 @@ def write_slice(folder, number, shift):
         Image.fromarray(pixels).save(folder / kind / f"{number:03d}.png")
 
 
-def test_peaks_medians_and_what_a_normalisation_would_give(tmp_path, capsys):
+def test_peaks_and_medians_are_listed_with_the_effect_of_a_normalisation(tmp_path, capsys):
     for number, shift in enumerate((-20, 0, 20)):
         write_slice(tmp_path, number, shift)
     SCRIPT["main"](str(tmp_path))

@@ -190,7 +190,7 @@ def test_a_bundle_without_weights_is_refused_with_what_to_do(module, tmp_path, l
 
 @pytest.mark.parametrize(("source", "target"), [("a", "a"), ("a", "a/out"), ("a/in", "a"), ("a", "b/../a/out")])
 def test_overlapping_folders_are_refused(module, tmp_path, source, target):
-    with pytest.raises(ValueError, match=r"overlap\. Name an output folder apart"):
+    with pytest.raises(ValueError, match=r"overlap\. Choose another output folder"):
         module("output_folder").check_apart(tmp_path / source, tmp_path / target)
 
 

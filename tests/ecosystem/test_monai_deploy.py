@@ -255,7 +255,7 @@ def test_of_several_axial_series_the_one_with_most_images_is_taken_and_the_other
     run = deployed("seg")
     taken, left = (dcmread(next((run.study / name).glob("*.dcm"))).SeriesInstanceUID for name in ("series", "thick"))
     assert run.done.dicom("SEG").ReferencedSeriesSequence[0].SeriesInstanceUID == taken
-    assert f"Series {left} (9 images) is left out, it has no more images than series {taken} (18)" in run.done.said
+    assert f"Series {left} (9 images) is not used, because series {taken} has as many or more (18)" in run.done.said
 
 
 @deploy
@@ -263,7 +263,7 @@ def test_an_output_folder_among_the_input_is_refused(run_app, small_bundle, tmp_
     study = write_study(tmp_path / "study", "seg")
     before = digests(study)
     done = run_app("seg", study, small_bundle("seg"), output=study / "series" / "out")
-    check_refused(done, "Name an output folder apart")
+    check_refused(done, "Choose another output folder")
     assert digests(study) == before
 
 

@@ -89,15 +89,11 @@ def test_at_full_size_half_precision_neither_overflows_nor_drifts(dtype):
 
 
 def test_masks_of_another_size_are_refused():
-    with pytest.raises(
-        ValueError, match=r"of one shape \(B, 1, D, H, W\), got \(1, 1, 2, 3, 4\) and \(1, 1, 2, 3, 5\)"
-    ):
+    message = r"of one shape \(B, 1, D, H, W\), got \(1, 1, 2, 3, 4\) and \(1, 1, 2, 3, 5\)"
+    with pytest.raises(ValueError, match=message):
         NormalizedMSELoss()(torch.zeros(1, 1, 2, 3, 4), torch.zeros(1, 1, 2, 3, 5))
     with pytest.raises(ValueError, match="one number per scan"):
         NormalizedMSELoss()(torch.zeros(2, 1, 2, 3, 4), torch.zeros(2, 1, 2, 3, 4), torch.ones(3))
-
-
-# ---- total loss ----
 
 
 def batch_of(seed, labels=(1, 0, 1)):
@@ -111,13 +107,12 @@ def batch_of(seed, labels=(1, 0, 1)):
 @settings(max_examples=20, deadline=None)
 def test_the_total_loss_is_eq_4(seed, labels, weight):
     prediction, target = batch_of(seed, labels)
-    expected = reference.total_loss(
-        prediction["logit"][:, 0].tolist(), labels, prediction["attention"].numpy(), target["infection"].numpy(), weight
-    )
+    logits, maps = prediction["logit"][:, 0].tolist(), (prediction["attention"].numpy(), target["infection"].numpy())
+    expected = reference.total_loss(logits, labels, *maps, weight)
     assert AttentionGuidedLoss(weight)(prediction, target).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_lambda_is_a_half():
+def test_lambda_is_one_half():
     prediction, target = batch_of(1)
     halves = [AttentionGuidedLoss(weight)(prediction, target).item() for weight in (0.0, 1.0)]
     assert AttentionGuidedLoss()(prediction, target).item() == pytest.approx(np.mean(halves))

@@ -20,15 +20,6 @@ def test_it_equals_the_slow_reference(logits, labels, sigmoid):
     assert loss.item() == pytest.approx(cross_entropy(logits, labels, sigmoid), rel=1e-6, abs=1e-9)
 
 
-@given(LOGITS, LABELS, st.floats(-5, 5))
-@settings(max_examples=25, deadline=None)
-def test_softmax_knows_only_differences_of_logits(logits, labels, shift):
-    loss = PixelCrossEntropy()
-    assert loss(torch.tensor(logits + shift), torch.tensor(labels)).item() == pytest.approx(
-        loss(torch.tensor(logits), torch.tensor(labels)).item(), abs=1e-9
-    )
-
-
 @given(LOGITS, LABELS, LOGITS)
 @settings(max_examples=25, deadline=None)
 def test_ignored_pixels_change_neither_loss_nor_gradient(logits, labels, other):
@@ -43,14 +34,7 @@ def test_ignored_pixels_change_neither_loss_nor_gradient(logits, labels, other):
     assert losses[0] == losses[1]
 
 
-@given(LOGITS, LABELS)
-@settings(max_examples=25, deadline=None)
-def test_equal_weights_of_any_size_change_nothing(logits, labels):
-    logits, labels = torch.tensor(logits), torch.tensor(labels)
-    assert torch.allclose(PixelCrossEntropy(weight=[3, 3, 3, 3])(logits, labels), PixelCrossEntropy()(logits, labels))
-
-
-def test_weights_mean_what_they_mean_in_torch():
+def test_weights_have_the_same_effect_as_in_torch():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 4, 3, 5, 6, generator=generator)
     labels = torch.randint(0, 4, (2, 1, 3, 5, 6), generator=generator)
@@ -96,23 +80,17 @@ def test_half_precision_logits_give_a_float32_loss(dtype):
     assert torch.equal(loss, PixelCrossEntropy()(logits.float(), labels))
 
 
-def test_meta_tensors_go_in_and_a_tensor_comes_out():
+def test_the_loss_of_meta_tensors_is_a_tensor():
     loss = PixelCrossEntropy()(MetaTensor(torch.zeros(1, 4, 2, 3)), MetaTensor(torch.zeros(1, 1, 2, 3)))
     assert type(loss) is torch.Tensor
     assert loss.item() == pytest.approx(np.log(4))
 
 
 @pytest.mark.parametrize("value", [4.0, -1.0, 0.5, float("nan")])
-def test_a_wrong_label_value_is_refused(value):
-    labels = torch.zeros(1, 1, 2, 3)
+def test_a_wrong_label_value_is_rejected_with_the_case(value):
+    labels = MetaTensor(torch.zeros(1, 1, 2, 3), meta={"filename_or_obj": ["masks/017.nii.gz"]})
     labels[0, 0, 1, 1] = value
-    with pytest.raises(ValueError, match=f"value {value:g} at 1 pixels. Expected 0 to 3 or 255"):
-        PixelCrossEntropy()(torch.zeros(1, 4, 2, 3), labels)
-
-
-def test_a_wrong_label_of_a_known_case_names_it():
-    labels = MetaTensor(torch.full((1, 1, 2, 3), 9.0), meta={"filename_or_obj": ["masks/017.nii.gz"]})
-    with pytest.raises(ValueError, match=r"^Case 017: label has value 9 at 6 pixels"):
+    with pytest.raises(ValueError, match=f"^Case 017: label has value {value:g} at 1 pixels. Expected 0 to 3 or 255"):
         PixelCrossEntropy()(torch.zeros(1, 4, 2, 3), labels)
 
 

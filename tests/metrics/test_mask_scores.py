@@ -32,7 +32,7 @@ def surface_dice(predicted, truth, tolerance_mm):
     return sum(near) / sum(len(own) for own in places)
 
 
-def test_the_truth_itself_scores_one():
+def test_the_truth_scores_one():
     truth = labels(LUNG, LESION)
     scores = mask_scores(truth, truth, SPACING_MM, TOLERANCE_MM)
     assert [scores[f"{score}_{name}"] for score in ("dice", "surface_dice") for name in TOLERANCE_MM] == [1.0] * 4
@@ -47,7 +47,7 @@ def test_infected_lung_is_lung():
     assert (scores["ml_infection_pred"], scores["ml_infection_true"]) == (0.0, pytest.approx(36 * 9 / 1000))
 
 
-def test_what_is_in_neither_has_no_score():
+def test_a_mask_empty_in_both_has_no_score():
     scores = mask_scores(labels(LUNG), labels(LUNG), SPACING_MM, TOLERANCE_MM)
     assert scores["dice_infection"] is None
     assert scores["surface_dice_infection"] is None
@@ -64,7 +64,7 @@ def test_what_is_in_only_one_scores_zero_as_the_lesions_do(predicted):
 
 
 @pytest.mark.parametrize("shift", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 2, 0)])
-def test_scores_are_those_counted_voxel_by_voxel(shift):
+def test_scores_equal_a_count_voxel_by_voxel(shift):
     truth = labels(LUNG, LESION)
     predicted = torch.roll(truth, shift, (0, 1, 2))
     scores = mask_scores(predicted, truth, SPACING_MM, TOLERANCE_MM)
@@ -83,6 +83,6 @@ def test_a_shift_within_the_tolerance_along_its_axis_costs_no_surface():
     assert mask_scores(far, truth, SPACING_MM, TOLERANCE_MM)["surface_dice_lung"] < 0.9
 
 
-def test_different_grids_are_refused():
+def test_different_grids_are_rejected():
     with pytest.raises(ValueError, match="Expected both on one grid"):
         mask_scores(torch.zeros(4, 5, 6), torch.zeros(4, 5, 7), SPACING_MM, TOLERANCE_MM)

@@ -36,7 +36,7 @@ GRID = (
     )
     + mutations_of(
         "transforms/augmentations.py",
-        "transforms/test_lung_density.py",
+        "transforms/test_augmentations.py",
         ("denser by a share of the HU", "hu + tissue * (TISSUE_HU - hu)", "hu - tissue * hu"),
         ("the front is denser", "torch.linspace(-0.5, 0.5, image.shape[2])", "torch.linspace(0.5, -0.5, image.shape[2])"),
         ("tissue outside of the lungs too", "torch.where(lung & (hu < TISSUE_HU)", "torch.where((lung | ~lung) & (hu < TISSUE_HU)"),

@@ -113,7 +113,7 @@ def test_both_views_are_in_proportion_and_of_one_scale():
 
 
 @pytest.mark.parametrize("thickness_mm", [0.5, 8.0])
-def test_thin_and_thick_slices_show_one_and_the_same_body(thickness_mm):
+def test_thin_and_thick_slices_have_the_same_body_mask(thickness_mm):
     slices = round(64 / thickness_mm)
     pictures = [draw_attention(np.zeros((32, 32, n)), {}, (2, 2, 64 / n), "title") for n in (slices, 32)]
     assert pictures[0].size == pictures[1].size

@@ -40,7 +40,7 @@ def lab(rgb, vision):
 
 @pytest.mark.parametrize("vision", COLOUR_VISION)
 @pytest.mark.parametrize("used", [tuple(LESION_COLOURS.values()), (LUNG_COLOUR, INFECTION_COLOUR)])
-def test_every_eye_tells_the_colours_of_a_picture_apart_and_from_grey(vision, used):
+def test_colours_are_distinct_from_each_other_and_from_grey_with_any_colour_vision(vision, used):
     colours = [lab(colour, np.array(COLOUR_VISION[vision])) for colour in used]
     assert all(np.linalg.norm(a - b) > 20 for a, b in itertools.combinations(colours, 2))
     assert all(np.linalg.norm(colour[1:]) > 15 for colour in colours), "a colour looks grey like the CT"
@@ -67,7 +67,7 @@ def test_only_lesions_are_coloured(grey, label):
 
 @given(GREY, GREY)
 @settings(max_examples=30, deadline=None)
-def test_heat_falls_with_the_attention_and_leaves_the_rest_grey(grey, attention):
+def test_heat_decreases_with_the_attention_and_the_rest_stays_grey(grey, attention):
     attention = attention * np.float32(0.49)  # below the outline
     rgb = heated(grey, attention)
     assert rgb.shape == (5, 6, 3)
@@ -90,7 +90,7 @@ def test_more_attention_is_brighter_in_grey_print():
     assert grey[-1] - grey[0] > 60 / 255
 
 
-def test_where_the_picture_ends_is_no_border():
+def test_the_edge_of_the_picture_is_not_a_border():
     mask = np.zeros((6, 7))
     mask[:4, :5] = 1
     assert [border(mask, line)[:4, :5].sum() for line in (1, 2)] == [8, 14]

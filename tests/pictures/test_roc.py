@@ -12,7 +12,7 @@ def curve_pixels(picture, rgb):
     return np.nonzero(np.abs(pixels - rgb).max(axis=2) <= 2)
 
 
-def test_a_perfect_classifier_runs_along_the_upper_edge_and_its_opposite_does_not():
+def test_the_curve_of_a_perfect_classifier_follows_the_upper_edge_and_its_opposite_does_not():
     blue = (0x00, 0x72, 0xB2)
     perfect = curve_pixels(draw_roc({"P": (LABELS, [0.9, 0.8, 0.3, 0.2, 0.1])}), blue)
     reversed_ = curve_pixels(draw_roc({"P": (LABELS, [0.1, 0.2, 0.7, 0.8, 0.9])}), blue)

@@ -22,7 +22,7 @@ def test_texts_are_escaped():
     assert "<b>bold" not in page
 
 
-def test_what_a_page_was_not_given_is_an_error_and_no_gap():
+def test_a_missing_value_is_an_error():
     lacking = {name: value for name, value in STUDY.items() if name != "notice"}
     with pytest.raises(jinja2.UndefinedError, match="notice"):
         page_template("study/report", "study.html.j2", FILTERS).render(lacking)
@@ -30,7 +30,7 @@ def test_what_a_page_was_not_given_is_an_error_and_no_gap():
 
 @pytest.mark.parametrize("template", ["reports/scan/report.html.j2", "study/report/study.html.j2"])
 @pytest.mark.parametrize("bundle", ["covid_cap_bundle", "covid_seg_bundle"])
-def test_the_templates_travel_with_wheel_and_bundles(bundle, template):
+def test_the_templates_are_in_wheel_and_bundles(bundle, template):
     assert f"custom_components/{template}" in packaged_files(ROOT / bundle)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = project["tool"]["setuptools"]["package-data"]["custom_components"]

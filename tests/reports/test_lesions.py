@@ -27,7 +27,7 @@ def case_of(label, affine=None, **more):
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_however_it_is_stored_it_is_displayed_alike(orientation):
+def test_the_display_does_not_depend_on_the_storage_order(orientation):
     label = np.random.default_rng(0).integers(0, 4, (5, 6, 7)).astype(np.uint8)
     affine = np.diag([-0.5, -2.0, 10.0, 1.0])
     file_label, file_affine = stored_as(label, affine, orientation)
@@ -37,9 +37,7 @@ def test_however_it_is_stored_it_is_displayed_alike(orientation):
     assert case.display.spacing_mm == pytest.approx((0.5, 2.0, 10.0))
     for z, index in enumerate(case.slice_indices):
         in_file = np.take(file_label, index, axis=case.display.slice_axis)
-        assert np.array_equal(
-            np.bincount(in_file.ravel(), minlength=4), np.bincount(label[..., z].ravel(), minlength=4)
-        )
+        assert np.array_equal(np.sort(in_file, axis=None), np.sort(label[..., z], axis=None))
 
 
 def test_slice_indices_are_those_of_the_file():
@@ -123,7 +121,7 @@ def test_without_lung_the_percentage_is_unknown_with_a_note(lung, note):
 
 
 @pytest.mark.parametrize("value", [0.5, 4, 255])
-def test_a_prediction_that_is_no_label_map_is_refused(value):
+def test_a_prediction_that_is_not_a_label_map_is_rejected(value):
     label = np.zeros((5, 6, 7))
     label[1, 2, 3:5] = value
     with pytest.raises(ValueError, match=f"Case 012: prediction has value {value} at 2 pixels.*AsDiscreted"):
@@ -144,16 +142,10 @@ def test_an_anisotropic_volume_worked_out_by_hand():
 
 
 @given(st.floats(-3, 3))
-def test_turning_the_patient_keeps_the_volume(angle):
+def test_rotation_and_origin_do_not_change_the_volume(angle):
     turn = np.eye(4)
-    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    turn[:2, :2], turn[:3, 3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], [-100, 200, 300]
     assert voxel_volume_ml(turn @ np.diag([2, 3, 4, 1])) == pytest.approx(0.024)
-
-
-def test_where_the_origin_lies_does_not_matter():
-    affine = np.diag([2.0, 3.0, 4.0, 1.0])
-    affine[:3, 3] = [-100, 200, 300]
-    assert voxel_volume_ml(affine) == 0.024
 
 
 @given(LABELS, LUNGS)
@@ -170,13 +162,9 @@ def test_infection_equals_a_loop_over_pixels(label, lung):
 
 @given(LABELS, LUNGS)
 @settings(max_examples=20, deadline=None)
-def test_effusion_and_what_lies_outside_the_lung_are_no_infection(label, lung):
+def test_effusion_and_lesions_outside_the_lung_are_not_infection(label, lung):
     cleaned = np.where((label == 3) | ((lung == 0) & (label != 255)), 0, label)
     assert infection_percent(label, lung) == pytest.approx(infection_percent(cleaned, lung), nan_ok=True)
-
-
-def test_without_lung_there_is_no_percentage():
-    assert np.isnan(infection_percent(np.ones((5, 6, 7)), np.zeros((5, 6, 7))))
 
 
 def test_a_lung_mask_on_another_grid_is_refused():

@@ -42,7 +42,7 @@ def test_each_group_has_a_row_of_each_evaluation(tmp_path):
     assert {line.count("|") for line in table} == {10}
 
 
-def test_what_is_not_defined_is_a_dash(tmp_path):
+def test_undefined_scores_are_dashes(tmp_path):
     table = diagnosis_table(write(tmp_path / "uniform", ROWS))
     assert "| covid_small | uniform | 1 | 1 / 0 | - | 0.000 | 0.000 | - | - |" in table
     assert "| cap_large | uniform | 0 | 0 / 0 | - | - | - | - | - |" in table

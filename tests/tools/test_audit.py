@@ -39,19 +39,17 @@ def ask(tmp_path, monkeypatch, capsys):
 
 
 def test_packages_without_flaws_pass(ask):
-    assert ask("sound==1.2  # a comment\n\n# more\nother[extra]==3\n") == (
-        CLEAN,
-        "pinned.txt: 0 vulnerabilities of 2 packages that are known\n",
-    )
+    status, said = ask("sound==1.2  # a comment\n\n# more\nother[extra]==3\n")
+    assert (status, said) == (CLEAN, "pinned.txt: 0 vulnerabilities of 2 packages that are known\n")
 
 
-def test_a_flaw_is_named_with_the_version_that_mends_it(ask):
+def test_a_vulnerability_is_named_with_the_fixed_version(ask):
     status, said = ask("sound==1.2\nleaky==3.4\n")
     assert status == VULNERABLE
     assert "VULNERABLE leaky 3.4: PYSEC-2026-1, fixed in 9.9" in said
 
 
-def test_what_the_service_does_not_know_is_told(ask):
+def test_unknown_packages_are_listed(ask):
     status, said = ask("own==1\nsound==2\n")
     assert said.startswith("pinned.txt: 0 vulnerabilities of 1 packages that are known")
     assert "not known: own: not on PyPI" in said
@@ -59,7 +57,7 @@ def test_what_the_service_does_not_know_is_told(ask):
 
 
 @pytest.mark.parametrize(("options", "expected"), [((), CLEAN), (("--strict",), UNKNOWN)])
-def test_without_the_service_nothing_is_known_and_that_is_said(ask, options, expected):
+def test_an_unreachable_service_is_reported(ask, options, expected):
     status, said = ask("offline==1\n", *options)
     assert status == expected
     assert "not known: pip-audit gave no answer: requests.exceptions.ConnectionError: no route" in said

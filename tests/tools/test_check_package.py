@@ -37,7 +37,7 @@ def test_the_readme_has_the_headings_of_the_zoo_in_their_order(name):
 
 
 @needs_schema
-def test_metadata_outside_the_schema_are_noticed(package):
+def test_metadata_outside_the_schema_are_reported(package):
     package.schema_of_metadata()
     path = Path(package.metadata)
     write(path, path.read_bytes().replace(b'"version":', b'"edition":'))
@@ -59,7 +59,7 @@ def test_without_network_and_schema_the_other_checks_are_done(package, monkeypat
     assert f"{name}: schema_of_metadata: skipped: MONAI's schema is not available" in said
 
 
-def test_a_link_and_a_cache_are_noticed(package):
+def test_a_link_and_a_cache_are_reported(package):
     (package.folder / "docs/link").symlink_to("README.md")
     with pytest.raises(ValueError, match="docs/link is a link or a cache"):
         package.files()
@@ -69,34 +69,34 @@ def test_a_link_and_a_cache_are_noticed(package):
         package.files()
 
 
-def test_json_that_a_formatter_would_change_is_noticed(package):
+def test_json_that_a_formatter_would_change_is_reported(package):
     path = Path(package.inference)
     write(path, path.read_bytes().replace(b'    "', b'  "', 1))
     with pytest.raises(ValueError, match=r"configs/inference.json is not what json.dumps"):
         package.json_format()
 
 
-def test_a_target_that_does_not_exist_is_noticed_in_every_config(package):
+def test_a_target_that_does_not_exist_is_reported_in_every_config(package):
     path = package.folder / "configs/evaluate.yaml"
     write(path, path.read_bytes().replace(b"custom_components.LoadWeights", b"custom_components.LoadWeight"))
     with pytest.raises(ValueError, match=r"evaluate.yaml: _target_ custom_components.LoadWeight cannot be imported"):
         package.targets()
 
 
-def test_code_that_comes_from_elsewhere_is_noticed(package):
+def test_code_from_elsewhere_is_reported(package):
     """As it does here, where the repository's package was imported before."""
     with pytest.raises(ValueError, match=r"^custom_components.* was imported from .*, not from the package"):
         package.targets()
 
 
-def test_a_property_under_another_name_is_noticed(package):
+def test_a_property_under_another_name_is_reported(package):
     path = Path(package.inference)
     write(path, re.sub(rb'"(@?)preprocessing"', rb'"\1my_preprocessing"', path.read_bytes()))
     with pytest.raises(ValueError, match=r"configs/inference\.json has no preprocessing"):
         package.properties([("inference.json",)])
 
 
-def test_a_network_of_other_channels_than_the_metadata_say_is_noticed(package):
+def test_a_network_with_other_channels_than_in_the_metadata_is_reported(package):
     package.network()
     metadata = json.loads(Path(package.metadata).read_text(encoding="utf-8"))
     metadata["network_data_format"]["outputs"]["pred"]["num_channels"] = 7
@@ -105,7 +105,7 @@ def test_a_network_of_other_channels_than_the_metadata_say_is_noticed(package):
         package.network()
 
 
-def test_the_export_gives_the_networks_logits_and_other_weights_are_noticed(package, monkeypatch):
+def test_the_export_gives_the_networks_logits_and_other_weights_are_reported(package, monkeypatch):
     package.make_weights(seed=0)
     package.torchscript()
     export = package.weights.with_name("verified.ts").read_bytes()
@@ -129,7 +129,7 @@ def test_weights_of_another_network_are_checked_with_the_network_of_their_card(t
     package.torchscript()
 
 
-def test_made_weights_are_a_plain_state_dict_that_the_seed_decides(package):
+def test_new_weights_are_a_state_dict_that_depends_only_on_the_seed(package):
     states = []
     for seed in (0, 0, 1):
         package.make_weights(seed)
@@ -139,7 +139,7 @@ def test_made_weights_are_a_plain_state_dict_that_the_seed_decides(package):
     assert not torch.equal(states[0][name], states[2][name])
 
 
-def test_one_failed_check_keeps_no_other_from_running(package, monkeypatch, capsys):
+def test_a_failed_check_does_not_stop_the_others(package, monkeypatch, capsys):
     def broken(_):
         """Fails."""
         raise KeyError("gone")

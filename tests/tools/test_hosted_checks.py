@@ -19,7 +19,7 @@ def test_an_action_is_pinned_by_its_commit() -> None:
     assert [name for name in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", name)] == []
 
 
-def test_every_job_ends_by_itself_and_may_only_read() -> None:
+def test_every_job_has_a_time_limit_and_may_only_read() -> None:
     assert all(0 < job["timeout-minutes"] <= 75 for job in WORKFLOW["jobs"].values())
     assert WORKFLOW["permissions"] == {"contents": "read"}
 

@@ -57,8 +57,8 @@ def workflows(name: str, package: Path, work: Path) -> list[dict]:
     return [
         {"workflow_type": "train", "config_file": files["train.yaml"], "ckpt_dir": str(work / "models"),
          "output_dir": str(work / "output"), **SHORT, **folds, **own, **both},
-        {"workflow_type": "infer", "config_file": files["evaluate.yaml"], "output_dir": str(work / "eval"),
-         **weights, **own, **both},
+        {"workflow_type": "infer", "config_file": [files["train.yaml"], files["evaluate.yaml"]],
+         "output_dir": str(work / "eval"), **weights, **own, **both},
         {"workflow_type": "infer", "config_file": files["inference.json"], "output_dir": str(work / "results"),
          **inference, **own_inference, **both},
     ]  # fmt: skip
@@ -66,7 +66,7 @@ def workflows(name: str, package: Path, work: Path) -> list[dict]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUNDLES)
-def test_the_package_trains_evaluates_and_infers_in_the_idiom_of_the_zoos_unit_tests(name, tmp_path):
+def test_the_package_trains_evaluates_and_infers_as_in_the_unit_tests_of_the_zoo(name, tmp_path):
     package, work = tmp_path / "models" / name, tmp_path / "work"
     copy_files(packaged_files(ROOT / name), package)
     random_data(name, work / "data")

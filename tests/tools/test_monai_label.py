@@ -67,7 +67,7 @@ def fetched(monkeypatch) -> list[Path]:
     return found
 
 
-def test_the_app_gets_each_bundle_whole_and_nothing_of_what_lies_beside_it(bundles, python, tmp_path):
+def test_the_app_gets_the_whole_bundles_and_no_other_files(bundles, python, tmp_path):
     app = prepare_app(tmp_path / "label", bundles, python)
     assert app == tmp_path / "label" / APP
     code = {"custom_components/__init__.py", "configs/inference.json", "docs/README.md", WEIGHTS}
@@ -89,7 +89,7 @@ def test_the_bundles_are_only_read(bundles, python, tmp_path):
     assert digests(tmp_path / "repository") == before
 
 
-def test_another_start_renews_code_and_configs_and_keeps_trained_weights(bundles, python, tmp_path, fetched):
+def test_a_second_start_updates_code_and_configs_and_keeps_trained_weights(bundles, python, tmp_path, fetched):
     app = prepare_app(tmp_path / "label", bundles, python)
     placed = app / "model" / SEG
     assert not keeps_other_weights(bundles[1], app)
@@ -112,7 +112,7 @@ def test_a_training_in_the_app_starts_from_the_shipped_weights_with_their_networ
     assert config.get_parsed_content("spatial_size") == read_card(placed / WEIGHTS)["settings"]["spatial_size"]
 
 
-def test_a_bundle_without_weights_is_refused_before_anything_is_made(bundles, python, tmp_path, fetched):
+def test_a_bundle_without_weights_is_rejected_before_anything_is_written(bundles, python, tmp_path, fetched):
     (bundles[0] / WEIGHTS).unlink()
     with pytest.raises(ValueError, match=rf"{bundles[0].name} has no weights: .* is missing. Train them as .*"):
         prepare_app(tmp_path / "label", bundles, python)
@@ -128,10 +128,10 @@ def test_the_other_bundle_is_offered_alone(bundles, python, tmp_path):
         write(bundle / WEIGHTS)
 
 
-def test_a_folder_that_is_no_bundle_and_an_environment_that_is_not_there_are_refused(bundles, python, tmp_path):
+def test_a_folder_without_bundle_and_a_missing_environment_are_rejected(bundles, python, tmp_path):
     with pytest.raises(ValueError, match=r"repository is not a bundle: it has no configs/inference\.json"):
         prepare_app(tmp_path / "label", [tmp_path / "repository"], python)
-    with pytest.raises(ValueError, match=r"There is no nowhere/python.* make label-setup"):
+    with pytest.raises(ValueError, match=r"nowhere/python does not exist.* make label-setup"):
         prepare_app(tmp_path / "label", bundles, Path("nowhere/python"))
 
 
@@ -143,7 +143,7 @@ def test_studies_are_a_folder_or_a_server(tmp_path):
     assert not Path("nowhere").exists()
 
 
-def test_the_server_is_reached_from_this_computer_alone():
+def test_the_server_accepts_connections_from_this_computer_only():
     command = server_command(Path("env/python"), Path("app"), [SEG, CAP], "/scans", 8123)
     pairs = dict(zip(command[4::2], command[5::2], strict=False))
     assert command[:4] == ["env/python", "-m", "monailabel.main", "start_server"]
@@ -151,7 +151,7 @@ def test_the_server_is_reached_from_this_computer_alone():
     assert f"--conf models {SEG},{CAP} --conf zoo_source local --conf sam2 false" in " ".join(command)
 
 
-def test_the_user_is_told_command_addresses_and_whose_weights():
+def test_the_command_the_addresses_and_the_source_of_the_weights_are_printed():
     told = guide(["python", "-m", "monailabel.main"], 8123, {SEG: Path("app/model.pt")})
     assert "MONAI Label: python -m monailabel.main\n" in told
     assert "server: http://127.0.0.1:8123\n" in told
@@ -159,7 +159,7 @@ def test_the_user_is_told_command_addresses_and_whose_weights():
     assert f"{SEG}: the app keeps its own weights; to use the bundle's, delete app/model.pt\n" in told
 
 
-def test_a_check_says_what_is_missing_and_makes_nothing(bundles, tmp_path, capsys, fetched):
+def test_a_check_lists_what_is_missing_and_writes_nothing(bundles, tmp_path, capsys, fetched):
     given = [*map(str, bundles), "--studies", str(tmp_path), "--app", str(tmp_path / "label"), "--check"]
     main(given)
     (bundles[1] / WEIGHTS).unlink()
@@ -182,13 +182,13 @@ def test_without_weights_make_label_refuses_before_it_installs_anything(tmp_path
     assert "weightless_bundle has no weights" in refused.stderr
 
 
-def test_what_is_left_out_of_a_bundle_is_in_it():
+def test_the_files_that_are_not_copied_exist_in_the_bundle():
     for name, file in UNTRAINABLE.items():
         assert (ROOT / name / file).is_file()
         assert file not in files_of(ROOT / name)
 
 
-def test_the_environment_has_the_versions_of_the_metadata_but_for_two():
+def test_the_environment_has_the_versions_of_the_metadata_except_for_two():
     pins = dict(re.findall(r"^([\w-]+)(?:\[\w+\])?==(\S+)$", (ROOT / "requirements/label.txt").read_text(), re.M))
     for name in BUNDLES:
         metadata = json.loads((ROOT / name / "configs/metadata.json").read_text(encoding="utf-8"))

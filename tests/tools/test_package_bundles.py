@@ -11,6 +11,7 @@ from tools import package_bundles
 from tools.check_package import CHECKS
 from tools.package_bundles import (
     BUNDLES,
+    CARD,
     DOWNLOADS,
     LARGEST_FILE_BYTES,
     LARGEST_WEIGHTS_BYTES,
@@ -62,7 +63,7 @@ def give_weights(bundle: Path, size: int, **entry: str) -> None:
         write(bundle / DOWNLOADS, yaml.safe_dump({"large_files": [entry]}).encode())
 
 
-def test_a_package_holds_the_bundle_and_nothing_that_work_leaves_there(bundle):
+def test_a_package_contains_the_bundle_without_working_files(bundle):
     expected = {*NECESSARY, "docs/figures/a.png", "custom_components/losses/loss.py"}
     assert set(packaged_files(bundle)) == expected
     assert list(packaged_files(bundle)) == sorted(expected)
@@ -107,7 +108,7 @@ def test_the_zip_depends_on_contents_alone(tmp_path):
         assert archive.read("toy_bundle/b/c.txt") == b"b/c.txt"
 
 
-def test_what_fails_leaves_the_older_package_and_nothing_else(bundle, tmp_path, verified, monkeypatch):
+def test_a_failure_leaves_only_the_older_package(bundle, tmp_path, verified, monkeypatch):
     folder = package_bundle(bundle, tmp_path / "dist")
     before = {path.name: path.read_bytes() for path in folder.parent.glob("*.zip")}
     write(bundle / "docs/README.md", b"changed\n")
@@ -138,7 +139,7 @@ def test_a_package_never_overwrites_a_bundle(bundle, dist, verified):
     assert not (bundle / "dist").exists()
 
 
-def test_a_package_never_overwrites_what_it_is_made_of(bundle, tmp_path, verified):
+def test_a_package_never_overwrites_its_source(bundle, tmp_path, verified):
     """Be it a package itself, without a link."""
     folder = package_bundle(bundle, tmp_path / "dist")
     before = names_in(folder)
@@ -151,7 +152,7 @@ def test_a_figure_above_the_limit_is_refused(bundle):
     write(bundle / "docs/figures/a.png", b"p" * LARGEST_FILE_BYTES)
     assert "docs/figures/a.png" in packaged_files(bundle)
     write(bundle / "docs/figures/a.png", b"p" * (LARGEST_FILE_BYTES + 1))
-    with pytest.raises(ValueError, match=r"a\.png has 1,048,577 bytes, .* takes 1,048,576. Make it smaller"):
+    with pytest.raises(ValueError, match=r"a\.png has 1,048,577 bytes, .* accepts at most 1,048,576. Make it smaller"):
         packaged_files(bundle)
 
 
@@ -163,14 +164,14 @@ def test_weights_up_to_the_limit_are_packaged_and_larger_ones_have_to_be_uploade
         packaged_files(bundle)
 
 
-def test_uploaded_weights_are_named_and_not_packaged(bundle):
+def test_uploaded_weights_are_listed_and_not_packaged(bundle):
     give_weights(bundle, 5, hash_val=hashlib.sha256(b"wwwww").hexdigest())
     files = packaged_files(bundle)
     assert DOWNLOADS in files
     assert WEIGHTS not in files
 
 
-def test_other_weights_than_the_uploaded_ones_are_noticed(bundle):
+def test_other_weights_than_the_uploaded_ones_are_reported(bundle):
     give_weights(bundle, 5, hash_val=hashlib.sha256(b"other").hexdigest())
     with pytest.raises(ValueError, match=r"model.pt has sha256 [0-9a-f]{64}, large_files.yml says .* Upload this file"):
         packaged_files(bundle)
@@ -187,6 +188,8 @@ def test_a_download_without_url_or_hash_is_refused(bundle):
 @pytest.mark.parametrize("name", BUNDLES)
 def test_a_bundle_with_a_tiny_network_is_packaged_by_the_command(name, tmp_path):
     bundle = tiny(name, tmp_path)
+    for weights in (WEIGHTS, CARD):  # of the full size
+        (bundle / weights).unlink(missing_ok=True)
     command = [str(ROOT / "tools/package_bundles.py"), str(bundle), "--dist", "dist", "--schema", str(SCHEMA)]
     done = run(command, tmp_path, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -206,7 +209,7 @@ def test_a_bundle_that_fails_is_not_packaged_and_the_command_says_why(tmp_path):
     command = [str(ROOT / "tools/package_bundles.py"), str(bundle), "--dist", "dist", "--schema", str(SCHEMA)]
     done = run(command, tmp_path, PYTHONPATH=str(ROOT))
     assert done.returncode == 1
-    assert f"{SEG} is not packaged, it does not pass its checks" in done.stderr
+    assert f"{SEG} is not packaged because its checks failed" in done.stderr
     assert f"{SEG}: torchscript: FAILED: UnpicklingError" in done.stderr
     assert f"{SEG}: network: ok" in done.stderr
     assert list((tmp_path / "dist").iterdir()) == []

@@ -27,18 +27,14 @@ def mask(shape=(6, 5, 4), **slices):
 
 def test_volumes_are_ml_of_the_scans_own_voxels():
     lungs = mask(x=slice(0, 3))  # 60 voxels of 0.1 ml
-
     numbers = tool.infection_numbers(scan(), lungs, {"VB-Net": mask(x=slice(2, 4))})
-
     assert numbers["infection, ml"] == {"VB-Net": pytest.approx(2.0)}  # what lies outside the lungs does not count
     assert numbers["infection, % of the lungs"] == {"VB-Net": pytest.approx(100 / 3)}
 
 
 def test_infection_is_compared_with_the_truth_where_there_is_one():
     truth = {"infection": mask(x=slice(0, 1))}
-
     numbers = tool.infection_numbers(scan(truth), mask(), {"VB-Net": mask(x=slice(0, 3))})
-
     assert numbers["infection, Dice"] == {"VB-Net": pytest.approx(0.5)}
     assert numbers["infection, ml (true: 2)"] == {"VB-Net": pytest.approx(6.0)}
 
@@ -46,9 +42,7 @@ def test_infection_is_compared_with_the_truth_where_there_is_one():
 def test_far_lung_is_measured_in_mm_along_each_axis():
     truth = {"lung": mask(z=slice(0, 1))}
     lungs = mask(z=slice(0, 2)) | mask(x=slice(0, 1))  # the second slice lies 10 mm from the first
-
     numbers = tool.lung_numbers(scan(truth), lungs, "VB-Net")
-
     assert numbers["lung beyond 6 mm of the true lungs, ml"]["VB-Net"] == pytest.approx((30 + 10) * 0.1)
     assert numbers["lungs, Dice"]["VB-Net"] == pytest.approx(2 * 30 / (30 + 70))
 
@@ -57,7 +51,6 @@ def test_far_lung_is_measured_in_mm_along_each_axis():
 def test_slices_are_ranked_from_the_head_whichever_way_the_volume_is_stored(upwards):
     head = 3 if upwards > 0 else 0
     one = scan(marked=[True, False, False, False], affine=(-2.0, -5.0, upwards * 10, 1.0))
-
     assert tool.slice_auc(mask(z=slice(head, head + 1)), one) == 1.0
     assert tool.slice_auc(mask(z=slice(3 - head, 4 - head)), one) < 0.5
 
@@ -67,9 +60,7 @@ def test_scores_of_slices_are_those_counted_by_hand():
     ground_glass[0, 0], ground_glass[1] = 50, [2, 6, 2, 0]
     other = np.zeros((4, 4), int)
     other[0, 0], other[2] = 60, [0, 4, 4, 2]
-
     numbers = tool.medseg_numbers(np.stack([ground_glass, other]))
-
     values = {name: column["lesion network"] for name, column in numbers.items()}
     assert values["ground-glass, Dice, mean of 1 slices with it"] == pytest.approx(2 * 6 / (10 + 6))
     assert values["ground-glass, Dice, pooled"] == pytest.approx(2 * 6 / (10 + 10))
@@ -99,39 +90,24 @@ def test_a_number_is_measured_once_for_each_file_of_weights(tmp_path):
 
 def test_words_choose_by_part_set_and_name():
     item = tool.Item("vbnet", "lung_ct", "case", lambda: None)
-
-    assert item.is_asked_for([])
-    assert item.is_asked_for(["vbnet", "lesions", "lung_ct"])
-    assert item.is_asked_for(["case"])
-    assert not item.is_asked_for(["vbnet", "effusion_ct"])
-    assert not item.is_asked_for(["threshold"])
-    assert not item.is_asked_for(["another"])
+    assert all(item.is_asked_for(words) for words in ([], ["vbnet", "lesions", "lung_ct"], ["case"]))
+    assert not any(item.is_asked_for(words) for words in (["vbnet", "effusion_ct"], ["threshold"], ["another"]))
 
 
-def test_data_that_are_absent_are_left_out_and_named(tmp_path, capsys):
+def test_missing_data_are_skipped_and_listed(tmp_path, capsys):
     tool.real_check(data=str(tmp_path), cache=str(tmp_path / "cache"))
-
     said = capsys.readouterr().out
     for data_set in (*tool.SETS, "medseg100"):
         assert f"Left out: {data_set}" in said
 
 
 @pytest.mark.parametrize("part", ["vbnet", "threshold"])
-def test_a_phantom_in_codes_of_8_hu_is_measured_end_to_end(tmp_path, capsys, part):
+def test_a_phantom_stored_in_steps_of_8_hu_is_measured_end_to_end(tmp_path, capsys, part):
     write_excerpt(tmp_path)
-
-    tool.real_check(
-        segment_weights=str(VBNET),
-        data=str(tmp_path),
-        only=part,
-        cache=str(tmp_path / "cache"),
-        output=str(tmp_path / "table.md"),
-    )
-
-    rows = {
-        cells[1]: [float(cell) for cell in cells[2:] if cell]
-        for cells in map(_cells, (tmp_path / "table.md").read_text().splitlines()[2:])
-    }
+    places = {"data": str(tmp_path), "cache": str(tmp_path / "cache"), "output": str(tmp_path / "table.md")}
+    tool.real_check(segment_weights=str(VBNET), only=part, **places)
+    lines = map(_cells, (tmp_path / "table.md").read_text().splitlines()[2:])
+    rows = {cells[1]: [float(cell) for cell in cells[2:] if cell] for cells in lines}
     assert "| lung_ct/LCTSC-Test-S1-103 (held out) |" in capsys.readouterr().out
     assert rows["lungs, Dice"][0] > 0.9
     assert rows["lung outside the body, ml"][0] < 1

@@ -33,8 +33,8 @@ def folders(tmp_path) -> tuple[Path, Path]:
     ("texts", "outcome", "detail"),
     [
         ([PASSING], PASSED, "1 tests"),
-        ([PASSING, SKIPPED], IN_PART, "1 tests, 1 left out: needs a moon"),
-        ([SKIPPED], NOT_RUN, "0 tests, 1 left out: needs a moon"),
+        ([PASSING, SKIPPED], IN_PART, "1 tests, 1 skipped: needs a moon"),
+        ([SKIPPED], NOT_RUN, "0 tests, 1 skipped: needs a moon"),
         ([PASSING, FAILING], FAILED, "exit status 1: "),
     ],
 )
@@ -58,7 +58,7 @@ def test_an_older_outcome_is_not_taken_for_a_new_one(folders):
 
 
 @pytest.mark.parametrize(("code", "status"), [("0", 0), ("1", 1)])
-def test_the_table_names_versions_and_the_exit_status_is_that_of_all(code, status, folders, monkeypatch, capsys):
+def test_the_table_lists_versions_and_all_checks_decide_the_exit_status(code, status, folders, monkeypatch, capsys):
     good, other = check("-c", ""), Check("other", "another", ("-c", f"raise SystemExit({code})"), ("no-such-thing",))
     monkeypatch.setattr(release_check, "CHECKS", (good, other))
     with pytest.raises(SystemExit) as ended:

@@ -40,20 +40,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "medseg": "phantom",
         "covid20": str(write_set(root / "runs", ["volume_0000_2", "volume_0001"], None)),
         "effusion": str(write_set(root / "effusion", ["LUNG1-016", "LUNG1-001"], {0: [0], 2: [0, 1, 2], 3: [3]})),
-        "healthy": str(
-            write_set(root / "healthy", ["LCTSC-Test-S1-103", "LCTSC-Test-S1-101"], {0: [0], 2: [0], 3: [0]})
-        ),
+        "healthy": str(write_set(root / "healthy", [f"LCTSC-Test-S1-10{k}" for k in (3, 1)], {0: [0], 2: [0], 3: [0]})),
     }
 
 
-SMALL: dict[str, Any] = {
-    "steps": 4,
-    "epoch_steps": 2,
-    "batch_size": 2,
-    "size": 32,
-    "features": (8, 16),
-    "save_seconds": 0.0,
-}
+SMALL: dict[str, Any] = {"steps": 4, "epoch_steps": 2, "batch_size": 2, "save_seconds": 0.0}
+SMALL |= {"size": 32, "features": (8, 16)}
 
 
 def test_held_out_patients_and_runs_and_the_block_with_its_neighbours_never_train(
@@ -80,9 +72,8 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(folders: dict[st
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     trained = TrainedWith(tmp_path / "whole" / "ema.pt")
     assert trained.get("spatial_size", None) == [32, 32]
-    ResidualAttentionUNet(**{name: trained.network(name, None) for name in ("features", "attention")}).load_state_dict(
-        whole
-    )
+    network = {name: trained.network(name, None) for name in ("features", "attention")}
+    ResidualAttentionUNet(**network).load_state_dict(whole)
     digests = {case_digest(case) for case in list_cases("phantom")}
     assert digests < trained.trained_on()  # and one file, of three sets
 
@@ -93,13 +84,13 @@ def stop_at_the_second(sampler: Any, epoch: int) -> None:
     sampler.epoch = epoch
 
 
-def test_the_learning_rate_warms_up_and_ends_at_nothing() -> None:
+def test_the_learning_rate_warms_up_and_ends_at_zero() -> None:
     assert rate(0, 1000, 0.002) == pytest.approx(0.00002)
     assert rate(500, 1000, 0.002) == pytest.approx(0.001)
     assert rate(1000, 1000, 0.002) == pytest.approx(0.0)
 
 
-def test_a_thick_slice_lies_between_the_slice_and_the_mean_with_its_neighbours() -> None:
+def test_a_thick_slice_is_between_the_slice_and_the_mean_with_its_neighbours() -> None:
     thick = RandThickSlice(prob=1.0).set_random_state(3)
     made = thick({"image": torch.zeros(1, 2, 2), "neighbours": torch.ones(1, 2, 2)})["image"]
     assert made.min() > 0

@@ -70,7 +70,7 @@ def test_folds_are_trained_and_scored_and_all_slices_trained_last(ran, runs, tmp
     assert np.asarray(nibabel.load(case["label"]).dataobj).ravel().tolist() == [0, 1, 2]
 
 
-def test_what_is_done_is_left(ran, tmp_path):
+def test_finished_steps_are_not_repeated(ran, tmp_path):
     tool.seg_weights("slices", str(tmp_path), folds=2)
     assert len(ran) == 3 + 1 + 3
     (tmp_path / "fold_2/m/last.pt").unlink()
@@ -78,7 +78,7 @@ def test_what_is_done_is_left(ran, tmp_path):
     assert kinds(ran[7:]) == [("training", False, False)]
 
 
-def test_m_is_not_compiled_for_its_two_epochs(ran, tmp_path):
+def test_network_m_is_not_compiled_for_its_two_epochs(ran, tmp_path):
     tool.seg_weights("slices", str(tmp_path), folds=2, compile=True)
     assert ["--compile" in command for command in ran[:4]] == [True, True, False, False]
 

@@ -37,13 +37,11 @@ def installed(tmp_path_factory) -> Path:
     return out / "site"
 
 
-def test_the_wheel_holds_package_configs_and_weights_once_each(installed):
+def test_the_wheel_contains_package_configs_and_weights_once_each(installed):
     files = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()}
     assert files >= WEIGHTS
     assert {"covid_cap_bundle/configs/inference.json", "custom_components/reports/scan/report.html.j2"} <= files
-    assert not [
-        name for name in files if "bundle/custom_components" in name or name.endswith("cap_bundle/models/model.pt")
-    ]
+    assert not any("bundle/custom_components" in name or name.endswith("cap_bundle/models/model.pt") for name in files)
 
 
 def test_an_installed_package_finds_its_weights(installed, tmp_path):

@@ -21,13 +21,13 @@ def scan():
 
 @pytest.fixture
 def case(scan):
-    """Everything is consolidation, as the network has it in a slice without lungs."""
+    """A scan in which everything is predicted as consolidation."""
     image = MetaTensor(torch.from_numpy(scan.image_hu)[None], affine=torch.from_numpy(scan.affine))
     return {"native": image, "pred": MetaTensor(torch.full((1, *scan.image_hu.shape), 2, dtype=torch.uint8))}
 
 
 def oracle(lesions, lungs, margin_mm):
-    """Every voxel by itself; effusion by its part."""
+    """Voxel by voxel; effusion by its connected part."""
     places, inside = np.argwhere(lesions > 0), np.argwhere(lungs)
     steps = (places[:, None] - inside[None]) * [2.0, 3.0, 5.0]
     near = {
@@ -46,7 +46,7 @@ def oracle(lesions, lungs, margin_mm):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 2.0, 4.0, 9.0]))
-def test_it_does_what_the_slow_oracle_does_once_and_for_all(seed, margin_mm):
+def test_it_equals_the_slow_oracle_and_is_idempotent(seed, margin_mm):
     random = np.random.default_rng(seed)
     lesions = random.choice(4, (6, 5, 4), p=[0.6, 0.1, 0.1, 0.2]).astype(np.uint8)
     lungs = random.random((6, 5, 4)) < 0.05
@@ -61,12 +61,12 @@ def test_by_default_lesions_stay_up_to_two_millimetres_from_the_lungs():
     assert lesions_in_lungs(lesions, lungs, np.eye(4)).ravel().tolist() == [1, 1, 1, 0]
 
 
-def test_masks_of_another_grid_are_refused():
+def test_masks_of_another_grid_are_rejected():
     with pytest.raises(ValueError, match=r"Lesions are \(2, 2, 2\), lungs \(2, 2, 3\). Expected one shape"):
         lesions_in_lungs(np.ones((2, 2, 2)), np.ones((2, 2, 3)), AFFINE)
 
 
-def test_lesions_of_a_ct_are_limited_to_the_lungs_that_it_shows(case, scan):
+def test_lesions_of_a_ct_are_limited_to_its_lungs(case, scan):
     kept = LesionsInLungsd("pred")(case)["pred"][0].numpy()
     infected = scan.infection > 0
     assert (kept[infected] == 2).mean() > 0.9  # its voxels are larger than the margin
@@ -75,7 +75,7 @@ def test_lesions_of_a_ct_are_limited_to_the_lungs_that_it_shows(case, scan):
     assert not kept[far].any()
 
 
-def test_a_mask_that_is_given_counts(case):
+def test_a_given_mask_is_used(case):
     lung = MetaTensor(torch.zeros(case["pred"].shape), affine=case["native"].affine)
     lung[:, 40:50, 40:50, 20:30] = 1
     (kept,) = LesionsInLungsd("pred", margin_mm=0)({**case, "lung": lung})["pred"].numpy()
@@ -85,7 +85,7 @@ def test_a_mask_that_is_given_counts(case):
 @pytest.mark.parametrize(
     "change", [lambda case: {"pred": case["pred"]}, lambda case: {**case, "native": case["native"][..., :1]}]
 )
-def test_what_is_no_volume_stays_as_it_is(case, change):
+def test_a_case_that_is_not_a_volume_is_not_changed(case, change):
     assert LesionsInLungsd("pred")(change(case))["pred"] is case["pred"]
 
 
@@ -111,7 +111,7 @@ def test_effusion_that_touches_the_lungs_is_kept_whatever_the_voxel_size(spacing
 
 @given(st.integers(0, 10**6), st.sampled_from([0.5, 1.0, 3.0, 7.0]), st.permutations([0, 1, 2]))
 def test_lesions_that_stay_lie_in_slices_near_the_lungs_and_an_effusion_begins_there(seed, step_mm, order):
-    """However the volume is stored; effusion is one part here if it is there at all."""
+    """In any storage order; effusion is one connected part here."""
     random = np.random.default_rng(seed)
     affine = np.diag([2.0, 3.0, step_mm, 1.0])[:, [*order, 3]]
     axis = order.index(2)
@@ -125,7 +125,7 @@ def test_lesions_that_stay_lie_in_slices_near_the_lungs_and_an_effusion_begins_t
         assert set(found) >= set(near) if lesion == 3 else set(found) <= set(near)
 
 
-def test_what_speaks_against_the_lungs_is_not_looked_for_again(case, monkeypatch):
+def test_known_lung_notes_are_not_computed_again(case, monkeypatch):
     monkeypatch.setattr("custom_components.transforms.lesions_in_lungs.warned_of_lungs", lambda *_: "looked")
     assert LesionsInLungsd("pred")({**case, "lung_notes": "known"})["lung_notes"] == "known"
     assert LesionsInLungsd("pred")(case)["lung_notes"] == "looked"

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from custom_components.transforms.lung_infection_label import LungInfectionLabeld, LungInfectionMasksd
@@ -19,14 +20,9 @@ def test_labels_are_lung_and_above_it_infection():
     item = LungInfectionLabeld()({**given, "case_id": "a"})
     assert set(item) == {"label", "case_id"}
     assert item["label"].dtype == torch.uint8
-    for label, lung, infection in zip(
-        item["label"].flatten(), given["lung"].flatten(), given["infection"].flatten(), strict=True
-    ):
-        assert label == (2 if infection else 1 if lung else 0)
-
-
-def test_the_place_is_kept():
-    assert torch.equal(LungInfectionLabeld()(masks(4, 5, 6))["label"].affine, AFFINE.double())
+    assert torch.equal(item["label"].affine, AFFINE.double())
+    for place in np.ndindex(1, 4, 5, 6):
+        assert item["label"][place] == (2 if given["infection"][place] else 1 if given["lung"][place] else 0)
 
 
 def test_masks_of_a_label_are_the_lungs_with_infection_and_the_infection():

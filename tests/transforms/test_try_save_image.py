@@ -20,13 +20,13 @@ def save(folder, name, writer=NibabelWriter):
     return TrySaveImaged("pred", output_dir=folder, output_postfix=name, writer=writer, separate_folder=False)
 
 
-def test_a_file_that_can_be_written_is_that_of_monai_and_nothing_is_noted(tmp_path):
+def test_a_successful_write_equals_monai_and_records_nothing(tmp_path):
     found = save(tmp_path, "a")(item())
     assert found.keys() == item().keys()
     assert (nib.load(tmp_path / "012_a.nii.gz").get_fdata() == item()["pred"][0].numpy()).all()
 
 
-def test_files_after_one_that_cannot_be_written_are_written_and_each_reason_is_noted(tmp_path):
+def test_files_after_a_failed_write_are_written_and_the_reason_is_recorded(tmp_path):
     steps = Compose([save(tmp_path / "b", "b", Failing), save(tmp_path / "a", "a")])
     found = steps(item())
     assert (tmp_path / "a" / "012_a.nii.gz").is_file()

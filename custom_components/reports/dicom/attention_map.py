@@ -1,7 +1,7 @@
-"""Attention of the classifier's branches as DICOM parametric maps, one a branch, on the pixels of the CT.
+"""Attention of the classifier's branches as DICOM parametric maps, one per branch, on the pixels of the CT.
 
-A map and not a fractional segmentation: OHIF refuses those. The rest is what OHIF and dcmqi, with which 3D Slicer reads
-maps, take for granted: one branch an object, in 32-bit floats, with all slices in it, from the first to the last.
+OHIF does not support fractional segmentations, so attention is stored as maps. OHIF, and dcmqi with which 3D Slicer
+reads maps, require one branch per object, 32-bit floats, and all slices in order.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def make_attention_map(attention: np.ndarray, branch: str, source: Source) -> Pa
         source: the scan's CT series.
 
     Returns:
-        The object, without patient: values in steps of 1/256.
+        The object, without patient attributes; values in steps of 1/256.
 
     Raises:
         ValueError: naming the case, when a value is not between 0 and 1.
@@ -40,7 +40,7 @@ def make_attention_map(attention: np.ndarray, branch: str, source: Source) -> Pa
     from highdicom import VOILUTTransformation
     from highdicom.pm import ParametricMap, RealWorldValueMapping
 
-    frames = attention_frames(attention, source.case_id)
+    frames = _frames(attention, source.case_id)
     mapping = RealWorldValueMapping(
         lut_label=f"ATTENTION_{branch.upper()}",
         lut_explanation=f"Attention, branch with {SAMPLING[branch]} sampling",
@@ -66,30 +66,15 @@ def make_attention_map(attention: np.ndarray, branch: str, source: Source) -> Pa
     return made
 
 
-def attention_frames(attention: np.ndarray, case_id: str) -> np.ndarray:
-    """Slices of an attention map as DICOM stores them.
-
-    Args:
-        attention: T(A) in [0, 1], float32 (X, Y, Z).
-        case_id: name of the case.
-
-    Returns:
-        (Z, Rows, Columns), float32, in steps of 1/256.
-
-    Raises:
-        ValueError: when a value is not between 0 and 1.
-
-    Example:
-        >>> attention_frames(np.full((5, 6, 7), 0.3), "012")[0, 0, 0] * 256
-        np.float32(77.0)
-    """
+def _frames(attention: np.ndarray, case_id: str) -> np.ndarray:
+    """Slices (Z, Rows, Columns), float32, in steps of 1/256."""
     low, high = float(attention.min()), float(attention.max())
     if not (low >= 0 and high <= 1):
         raise ValueError(
             f"Case {case_id}: attention ranges from {low:g} to {high:g}. Expected 0 to 1: use T(A) of Eq. 2."
         )
     frames = np.empty(attention.shape[::-1], dtype=np.float32)
-    for row in range(attention.shape[1]):  # slice by slice takes twice as long
+    for row in range(attention.shape[1]):  # twice as fast as slice by slice
         frames[:, row] = np.rint(attention[:, row].T * np.float32(STEPS)) / np.float32(STEPS)
     return frames
 

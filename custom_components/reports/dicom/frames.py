@@ -55,8 +55,8 @@ def image_slices(shape: Sequence[int], affine: np.ndarray, images: Sequence[Data
     slices = [round(float((to_index @ [*map(float, image.ImagePositionPatient), 1.0])[2])) for image in images]
     if sorted(slices) != list(range(len(images))):
         raise ValueError(
-            f"The images do not take the {len(images)} slices of the label map one to one. "
-            "Give a series whose slices are evenly spaced, each there once."
+            f"The images do not match the {len(images)} slices of the label map one to one. "
+            "Give a series with evenly spaced slices, each of them once."
         )
     return slices
 

@@ -18,10 +18,8 @@ if TYPE_CHECKING:
         AlgorithmIdentification,
         Comprehensive3DSR,
         Measurement,
-        MeasurementReport,
         MeasurementsAndQualitativeEvaluations,
         ObservationContext,
-        TrackingIdentifier,
         VolumetricROIMeasurementsAndQualitativeEvaluations,
     )
 
@@ -39,7 +37,7 @@ def make_measurements(
     """Create the report: volume of each structure, infected percentage of the lung, and scores if available.
 
     Args:
-        findings: of the scan.
+        findings: findings of the scan.
         source: its CT series.
         outlined: segmented structures; those not found have a volume of 0.
         segmentation: the object with the segments of found structures; None if there are none.
@@ -47,15 +45,21 @@ def make_measurements(
     Returns:
         The report, without patient attributes.
     """
-    from highdicom.sr import Comprehensive3DSR
+    from highdicom.sr import Comprehensive3DSR, MeasurementReport
 
     groups: list[Group] = [_structure_group(findings, one, segmentation, source) for one in outlined]
     if findings.scores is not None:
         groups.append(_score_group(findings, findings.scores))
     evidence = source.images if segmentation is None else [*source.images, segmentation]
+    content = MeasurementReport(
+        observation_context=_observer(),
+        procedure_reported=concept("LN", "CTUnspecifiedBodyRegion"),
+        title=concept("DCM", "ImagingMeasurementReport"),
+        imaging_measurements=groups,
+    )
     return Comprehensive3DSR(
         evidence=evidence,
-        content=_report(groups),
+        content=content,
         is_complete=True,
         is_final=False,
         is_verified=False,
@@ -73,13 +77,14 @@ def _structure_group(
         MeasurementsAndQualitativeEvaluations,
         ReferencedSegment,
         SourceSeriesForSegmentation,
+        TrackingIdentifier,
         VolumetricROIMeasurementsAndQualitativeEvaluations,
     )
 
     structure = outlined.structure
     side = concept("SCT", structure.side) if structure.side else None
     content: dict[str, Any] = {
-        "tracking_identifier": _tracking(structure.label, outlined.tracking_uid),
+        "tracking_identifier": TrackingIdentifier(uid=outlined.tracking_uid, identifier=structure.label),
         "finding_category": concept(*structure.category),
         "finding_type": concept(*structure.kind),
         "finding_sites": [FindingSite(concept(*structure.site), laterality=side)],
@@ -112,7 +117,7 @@ def _sizes(findings: ScanFindings, outlined: Outlined) -> list[Measurement]:
 
 
 def _score_group(findings: ScanFindings, scores: Scores) -> MeasurementsAndQualitativeEvaluations:
-    from highdicom.sr import Measurement, MeasurementsAndQualitativeEvaluations
+    from highdicom.sr import Measurement, MeasurementsAndQualitativeEvaluations, TrackingIdentifier
     from pydicom.uid import generate_uid
 
     values = {"P_US": scores.p_us, "P_SS": scores.p_ss, "P_FINAL": scores.p_final}
@@ -121,7 +126,7 @@ def _score_group(findings: ScanFindings, scores: Scores) -> MeasurementsAndQuali
         settings.append(f"weight of the branch with uniform sampling {scores.weight_us:.{_DECIMALS}f}")
     kind = concept(PRIVATE_SCHEME, "COVID_OR_CAP")
     return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(kind.meaning, generate_uid(prefix=None)),
+        tracking_identifier=TrackingIdentifier(uid=generate_uid(prefix=None), identifier=kind.meaning),
         finding_type=kind,
         algorithm_id=_algorithm(kind.meaning, findings, settings),
         measurements=[
@@ -132,28 +137,11 @@ def _score_group(findings: ScanFindings, scores: Scores) -> MeasurementsAndQuali
     )
 
 
-def _tracking(label: str, uid: str) -> TrackingIdentifier:
-    from highdicom.sr import TrackingIdentifier
-
-    return TrackingIdentifier(uid=uid, identifier=label)
-
-
 def _algorithm(name: str, findings: ScanFindings, settings: Sequence[str]) -> AlgorithmIdentification:
     from highdicom.sr import AlgorithmIdentification
 
     parameters = [RESEARCH_ONLY, *map(ascii_text, settings), *network_texts(findings.models)]
     return AlgorithmIdentification(name=name, version=__version__, parameters=parameters)
-
-
-def _report(groups: Sequence[Group]) -> MeasurementReport:
-    from highdicom.sr import MeasurementReport
-
-    return MeasurementReport(
-        observation_context=_observer(),
-        procedure_reported=concept("LN", "CTUnspecifiedBodyRegion"),
-        title=concept("DCM", "ImagingMeasurementReport"),
-        imaging_measurements=groups,
-    )
 
 
 def _observer() -> ObservationContext:

@@ -23,7 +23,7 @@ def write_dicom_objects(findings: ScanFindings, folder: str | Path) -> Written:
     Patient and study attributes are copied from the source, as DICOM requires, and never shown in logs or messages.
 
     Args:
-        findings: of a scan that came as a DICOM series.
+        findings: findings of a scan that was read from a DICOM series.
         folder: output folder; created if missing.
 
     Returns:
@@ -42,8 +42,8 @@ def dicom_writers(findings: ScanFindings, folder: str | Path) -> dict[str, Calla
     """As :func:`write_dicom_objects`, as separate writers, so that one can fail without the others.
 
     Args:
-        findings: of a scan that came as a DICOM series.
-        folder: where to.
+        findings: findings of a scan that was read from a DICOM series.
+        folder: output folder; created if missing.
 
     Returns:
         Writers by the name of their output. Measurements refer to the segmentation, so both have one writer.
@@ -67,10 +67,10 @@ def check_dicom_objects(case_id: str, series: Series, image_hu: np.ndarray, affi
 
     Args:
         case_id: name of the case.
-        series: that the scan came as.
+        series: DICOM series of the scan.
         image_hu: CT (X, Y, Z).
         affine: voxel index to RAS mm.
-        folder: that the objects' folder will be in.
+        folder: parent of the objects' folder.
 
     Raises:
         ValueError: as :func:`write_dicom_objects`.
@@ -85,7 +85,6 @@ def check_dicom_objects(case_id: str, series: Series, image_hu: np.ndarray, affi
 
 
 def _write_findings(findings: ScanFindings, source: Source, target: Path) -> Written:
-    """Segmentation and measurements."""
     written = {}
     with calm():
         outlined, frames = outline(findings)

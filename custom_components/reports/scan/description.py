@@ -58,8 +58,8 @@ def describe_scan(findings: ScanFindings, scan: DisplayedScan | None = None) -> 
         "seconds": {stage: round(seconds, _VOLUME_DECIMALS) for stage, seconds in findings.seconds.items()},
     }
     report |= {"summary": summary_of(report), "done": done_sentences(report)}
-    told = {"warnings": list(findings.warnings), "not_done": list(findings.not_done), "notes": notes_of(report)}
-    return report | told
+    messages = {"warnings": list(findings.warnings), "not_done": list(findings.not_done), "notes": notes_of(report)}
+    return report | messages
 
 
 def _series(series: Series) -> dict[str, Any]:

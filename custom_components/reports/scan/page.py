@@ -66,9 +66,9 @@ def fitting(texts: Sequence[str], letters: int, lines: int) -> list[str]:
     """Select the first texts that fit into an area of the page.
 
     Args:
-        texts: sentences; a long one is shortened to half of the place where they do not all fit whole.
-        letters: of a line.
-        lines: of the place.
+        texts: sentences; if they do not all fit, a long one is shortened to half of the area.
+        letters: letters per line.
+        lines: lines of the area.
 
     Returns:
         The texts that fit, in order.

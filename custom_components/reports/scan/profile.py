@@ -17,17 +17,7 @@ _MAX_TICKS = 9
 
 
 def infected_areas_cm2(scan: DisplayedScan) -> np.ndarray:
-    """Infected area of the left and right lung per slice.
-
-    Args:
-        scan: a scan with an infection mask.
-
-    Returns:
-        Area in square cm, shape (2, Z); its sum times the slice distance is the infected volume.
-
-    Raises:
-        ValueError: if there is no infection mask.
-    """
+    """Infected area of the left and right lung per slice, in square cm, shape (2, Z)."""
     if scan.infected_voxels is None:
         raise ValueError("The scan has no infection mask. Draw the chart only for scans with one.")
     return scan.infected_voxels * scan.slice_voxel_cm2

@@ -34,11 +34,7 @@ def amount_text(value: float) -> str:
 
 
 def findings_line(report: Mapping[str, Any]) -> str:
-    """The numbers of a report on one line, for a log; what is unknown is left out.
-
-    Args:
-        report: content of report.json.
-    """
+    """The known numbers of a report (report.json) on one line, for a log."""
     infection, lesions, scores = report["infection"], report["lesions"], report["scores"]
     found = [f"lungs {amount_text(report['lungs']['volume_ml']['total'])} ml"]
     if infection is not None:
@@ -53,11 +49,7 @@ def findings_line(report: Mapping[str, Any]) -> str:
 
 
 def summary_of(report: Mapping[str, Any]) -> str:
-    """Summarise the findings in a few sentences.
-
-    Args:
-        report: a scan's ``lungs``, ``infection``, ``lesions``, ``scores`` and ``geometry``.
-    """
+    """Summarise the findings of a report in a few sentences."""
     return " ".join((_infection_sentence(report), _lesion_sentence(report), _score_sentence(report)))
 
 
@@ -105,11 +97,7 @@ def _score_sentence(report: Mapping[str, Any]) -> str:
 
 
 def score_meanings(scores: Scores) -> dict[str, str]:
-    """Explain each score.
-
-    Args:
-        scores: scores of the scan.
-    """
+    """Explain each score of a scan."""
     branch = "Probability of COVID-19 versus community-acquired pneumonia (CAP) from the branch trained with"
     if scores.weight_us is None:
         final = "Not available: the weights of the two branches depend on the infection ratio, which is unknown."
@@ -122,11 +110,7 @@ def score_meanings(scores: Scores) -> dict[str, str]:
 
 
 def done_sentences(report: Mapping[str, Any]) -> list[str]:
-    """List the completed stages.
-
-    Args:
-        report: as for :func:`summary_of`.
-    """
+    """List the completed stages of a report."""
     done = [f"Lungs: {report['lungs']['source']}."]
     if report["infection"] is not None:
         done.append(f"Infection: {report['infection']['source'] or 'source unknown'}.")
@@ -140,11 +124,7 @@ def done_sentences(report: Mapping[str, Any]) -> list[str]:
 
 
 def notes_of(report: Mapping[str, Any]) -> list[str]:
-    """List caveats on the numbers.
-
-    Args:
-        report: as for :func:`summary_of`.
-    """
+    """List caveats on the numbers of a report."""
     lungs_ml, infection = report["lungs"]["volume_ml"], report["infection"]
     notes = [f"No {side} lung was segmented." for side in ("right", "left") if not lungs_ml[side]]
     if report["lungs"]["source"].startswith(FALLBACK_SOURCE):

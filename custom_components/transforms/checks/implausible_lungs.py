@@ -1,4 +1,4 @@
-"""Detect implausible lung masks. This is only a warning, because a disease or a short scan may look so."""
+"""Detect implausible lung masks. They cause only a warning, because a disease or a short scan may look the same."""
 
 import numpy as np
 import torch
@@ -7,16 +7,16 @@ from custom_components.transforms.lungs.body_outline import body_outline
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
-# Volume of both lungs of an adult, from full expiration to full inspiration; for scans of at least this length.
+# Volume of both lungs of an adult, from full expiration to full inspiration, in scans of at least this length.
 USUAL_LITRES, WHOLE_MM = (1.0, 9.0), 100.0
-# The median of aerated lung is lower.
+# Upper limit of the median HU of aerated lung.
 AERATED_HU = -500.0
 # Smallest share of the smaller lung, and largest share outside the body.
 LEAST_SIDE, MOST_OUTSIDE = 0.05, 0.02
 # Approximate voxel size for finding the body's outline.
 WORKING_MM = 4.0
 
-# Key of a case: a sentence on its lungs, empty when they are plausible.
+# Key of the warning about a case's lung mask; empty when it is plausible.
 LUNG_NOTES = "lung_notes"
 
 
@@ -93,9 +93,9 @@ def warned_of_lungs(case: str, image_hu: np.ndarray, lung: np.ndarray, affine: n
 
     Args:
         case: name of the case.
-        image_hu: as there.
-        lung: as there.
-        affine: as there.
+        image_hu: CT in HU, shape (X, Y, Z).
+        lung: nonzero inside the lungs, same shape.
+        affine: (4, 4) voxel index to RAS mm.
 
     Returns:
         The sentence; empty when the mask is plausible.

@@ -53,14 +53,7 @@ class CheckLabeld(MapTransform):
         self.allowed = tuple(allowed)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Check the labels of one case.
-
-        Args:
-            data: each label of shape (1, X, Y[, Z]), the image of shape (C, X, Y[, Z]).
-
-        Returns:
-            A shallow copy of the data.
-        """
+        """Check labels (1, X, Y[, Z]) against their image (C, X, Y[, Z]); returns a shallow copy of the case."""
         for key in self.key_iterator(dict(data)):
             case = str(data.get("case_id") or case_id(data[key]))
             self._check_values(torch.as_tensor(data[key]), key, case)

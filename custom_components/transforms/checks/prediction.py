@@ -3,14 +3,13 @@ from typing import Any
 
 import torch
 from custom_components.images.case_id import case_id
-from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 
 class CheckPredictiond(MapTransform):
     """Check, before postprocessing, that a network's output is finite; the data are not changed.
 
-    The argmax of NaN is the first class: without this check, a failing network would predict background.
+    The argmax of NaN is the first class: without this check, a diverged network would predict background.
 
     Args:
         keys: outputs of the network.
@@ -27,18 +26,8 @@ class CheckPredictiond(MapTransform):
 check the weights that were loaded, and try --amp False (no mixed precision).
     """
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Check the outputs of one case.
-
-        Args:
-            data: each output a tensor of any shape.
-
-        Returns:
-            A shallow copy of the data.
-        """
+        """Check the outputs of one case, tensors of any shape; returns a shallow copy."""
         item: dict[Any, Any] = dict(data)
         for key in self.key_iterator(item):
             check_finite(item[key], str(item.get("case_id") or case_id(item)), str(key))

@@ -69,14 +69,7 @@ class CheckScand(MapTransform):
         self.max_outside = max_outside
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Check one item.
-
-        Args:
-            data: CT and masks of shape (1, X, Y, Z); a missing affine counts as the identity.
-
-        Returns:
-            A shallow copy of the data.
-        """
+        """Check CT and masks, (1, X, Y, Z), and return a shallow copy; a missing affine is treated as the identity."""
         item = dict(data)
         case = str(item.get("case_id") or case_id(item))
         image = self._volume(item, self.image_key, case)

@@ -4,7 +4,7 @@ from monai.utils import convert_to_numpy
 from scipy import ndimage
 
 # Lower limit of the body in a lung window scaled to 0..1: -600 HU in the window [-1350, 150].
-BODY_GREY = 0.5
+BODY_INTENSITY = 0.5
 # Slices are reduced to about this many pixels along the longer side.
 COARSE_SIZE = 128
 # Tables and text are thinner than twice this many reduced pixels.
@@ -17,7 +17,7 @@ def body_mask(image: torch.Tensor | np.ndarray) -> np.ndarray:
     """Rough body mask for MONAI's ``CropForeground``, which uses only its bounding box.
 
     The mask is the largest bright component, with holes (lungs) filled in each slice and thin parts (table, text)
-    removed. If nothing is bright enough, the mask is the whole image and nothing is cropped.
+    removed. If there is no such component, the mask is the whole image and nothing is cropped.
 
     Args:
         image: shape (1, X, Y) or (1, X, Y, Z), a lung window scaled to 0..1; slices are X by Y.
@@ -40,7 +40,7 @@ def body_mask(image: torch.Tensor | np.ndarray) -> np.ndarray:
     if array.ndim not in (3, 4) or array.shape[0] != 1:
         raise ValueError(f"Expected an image of shape (1, X, Y) or (1, X, Y, Z), got {array.shape}.")
     step = max(1, round(max(array.shape[1:3]) / COARSE_SIZE))
-    body = _largest_component(_without_thin(array[0, ::step, ::step] > BODY_GREY))
+    body = _largest_component(_without_thin(array[0, ::step, ::step] > BODY_INTENSITY))
     if body.mean() < LEAST_SHARE:
         return np.ones(array.shape, bool)
     fine = body.repeat(step, axis=0).repeat(step, axis=1)

@@ -5,20 +5,23 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import ndimage
 
-# Below: air around the body, with foam and blankets; aerated lung or any air; pure gas. Above: fat and denser tissue.
+# Upper limits of the air around the body with foam and blankets, of aerated lung or any air, and of pure gas; lower
+# limit of fat and denser tissue.
 OUTSIDE_HU, LUNG_HU, GAS_HU, TISSUE_HU = -700.0, -400.0, -945.0, -250.0
 
-# Half the thickness that tells a trunk from the plates of a table: the first that leaves this share of all tissue.
+# Half the minimum thickness of a trunk, as opposed to table plates: the first value that leaves this share of all
+# tissue.
 THICK_MM, LEAST_TRUNK = (10.0, 7.5, 5.0), 0.85
 
-# How far the hull of thick tissue reaches into neighbouring slices, whose chest wall may be thicker; and how far lung
-# may lie outside that hull.
+# Reach of the hull of thick tissue into neighbouring slices, whose chest wall may be thicker; maximum distance of lung
+# outside that hull.
 SLAB_MM, THIN_WALL_MM = 15.0, 25.0
 
 DIRECTIONS_RAD = np.arange(48) * np.pi / 24
 
-_SLICE_CROSS = np.zeros((3, 3, 3), bool)
-_SLICE_CROSS[1, :, 1] = _SLICE_CROSS[:, 1, 1] = True
+# Neighbours within a slice.
+SLICE_CROSS = np.zeros((3, 3, 3), bool)
+SLICE_CROSS[1, :, 1] = SLICE_CROSS[:, 1, 1] = True
 
 
 def body_outline(hu: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
@@ -43,52 +46,46 @@ def body_outline(hu: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
         >>> bool(body[16:44, 16:34].all()), bool(body[:, 44:].any())
         (True, False)
     """
-    enclosed = ~outside_air(hu)
-    tissue = (hu > TISSUE_HU) | (ndimage.uniform_filter(hu, 3) > TISSUE_HU)  # the second without noise
+    enclosed = ~_outside_air(hu)
+    tissue = (hu > TISSUE_HU) | (ndimage.uniform_filter(hu, 3) > TISSUE_HU)  # the filter reduces noise
     if not tissue.any():
         return np.ones(hu.shape, bool)
     trunk, slab_mm = _trunk(tissue, spacing_mm)
     inside = _hull(trunk, spacing_mm, slab_mm)
     air = (hu < LUNG_HU) & enclosed & _hull(trunk, spacing_mm, slab_mm, THIN_WALL_MM)
-    air = _mostly(inside, _mostly(inside, air), _SLICE_CROSS)
-    pocket = ndimage.binary_dilation((hu < LUNG_HU) & ~air) & (hu < TISSUE_HU) & ~air  # with what the average blurs
+    air = _mostly(inside, _mostly(inside, air), SLICE_CROSS)
+    pocket = ndimage.binary_dilation((hu < LUNG_HU) & ~air) & (hu < TISSUE_HU) & ~air  # with its blurred rim
     return _hull(trunk | air, spacing_mm, SLAB_MM) & enclosed & ~pocket
 
 
-def outside_air(hu: np.ndarray) -> np.ndarray:
+def _outside_air(hu: np.ndarray) -> np.ndarray:
     """Air connected to the border of its slice; one-voxel gaps, as in a thin chest wall, do not connect.
 
-    For a circular field of view, its border counts. Lung that touches the border is not pure air and stays inside.
-
-    Args:
-        hu: CT in HU, shape (X, Y, Z), slices along z, voxels of some mm.
-
-    Returns:
-        True outside the patient, bool, same shape; the rest is tissue and enclosed air.
+    For a circular field of view, its border counts. Lung that touches the border is not pure gas and is not included.
     """
     field = _field_of_view(hu)
     air = hu < OUTSIDE_HU
-    wide = ndimage.binary_erosion(air | ~field, _SLICE_CROSS, border_value=1) & field
-    labels, count = ndimage.label(wide, _SLICE_CROSS)
-    border = field & ~ndimage.binary_erosion(field, _SLICE_CROSS)
+    wide = ndimage.binary_erosion(air | ~field, SLICE_CROSS, border_value=1) & field
+    labels, count = ndimage.label(wide, SLICE_CROSS)
+    border = field & ~ndimage.binary_erosion(field, SLICE_CROSS)
     voxels = np.bincount(labels[border], minlength=count + 1)
     outer = np.bincount(labels[border], weights=hu[border], minlength=count + 1) < GAS_HU * voxels
     outer[0] = False
-    return (ndimage.binary_dilation(outer[labels], _SLICE_CROSS) | ~field) & air
+    return (ndimage.binary_dilation(outer[labels], SLICE_CROSS) | ~field) & air
 
 
 def _field_of_view(hu: np.ndarray) -> np.ndarray:
-    """False on the constant area outside a circular field of view, and next to it."""
+    """False in the constant area outside a circular field of view, and next to it."""
     x, y = (np.linspace(-1, 1, 2 * count + 1)[1::2] for count in hu.shape[:2])
     beyond = (hu == hu.min()) & (np.hypot(x[:, None], y) > 1)[..., None]
-    return ~ndimage.binary_dilation(beyond, _SLICE_CROSS)
+    return ~ndimage.binary_dilation(beyond, SLICE_CROSS)
 
 
 def _trunk(tissue: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.ndarray, float]:
     """The largest piece of thick tissue, and how far its hull extends along the body (fully in thin bodies).
 
-    What the border of the image cuts continues behind it. Of a thin body, a child's say, only shoulders and belly may
-    be thicker than a plate.
+    Tissue at the border of the image is assumed to continue beyond it. In a thin body, such as a child's, only
+    shoulders and belly may be thicker than a plate.
     """
     trunk = _largest(tissue)
     for thick_mm in THICK_MM:
@@ -110,7 +107,7 @@ def _filtered(
 
 
 def _mostly(inside: np.ndarray, mask: np.ndarray, structure: np.ndarray | None = None) -> np.ndarray:
-    """Components of a mask that lie mostly inside."""
+    """Components of a mask with more than half of their voxels inside."""
     labels, count = ndimage.label(mask, structure)
     share = 2 * np.bincount(labels[inside], minlength=count + 1) - np.bincount(labels.ravel(), minlength=count + 1)
     return (share > 0)[labels] & mask
@@ -124,7 +121,7 @@ def _largest(mask: np.ndarray) -> np.ndarray:
 
 
 def _hull(mask: np.ndarray, spacing_mm: Sequence[float], slab_mm: float, margin_mm: float = 1e-3) -> np.ndarray:
-    """Convex hull in each slice, of what lies there and within a slab above and below, and a margin.
+    """Convex hull in each slice, of the mask in a slab around the slice, with a margin.
 
     A polygon of ``DIRECTIONS_RAD``: its sides touch the outermost voxels of the mask.
     """

@@ -18,8 +18,8 @@ SOURCE_KEY = "lung_source"
 class FallbackLungMaskd(Transform):
     """Add a lung mask computed by :func:`lung_mask` to a case without one, and record its source.
 
-    An existing mask is kept. ``meta["lung_source"]`` of the mask and ``data["lung_source"]`` contain the source:
-    ``mask file``, or ``threshold and morphology (no model)``.
+    An existing mask is kept. ``meta["lung_source"]`` of the mask and ``data["lung_source"]`` name the source:
+    ``mask file`` or ``threshold and morphology (no model)``.
 
     Args:
         image_key: the CT in HU, a MetaTensor of shape (1, X, Y, Z) in any orientation.
@@ -39,14 +39,7 @@ class FallbackLungMaskd(Transform):
         self.lung_key = lung_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Add a missing mask to one case.
-
-        Args:
-            data: the case.
-
-        Returns:
-            A shallow copy with the mask, uint8 MetaTensor of shape (1, X, Y, Z) on the image's grid.
-        """
+        """Return a shallow copy with the mask, uint8 MetaTensor of shape (1, X, Y, Z) on the image's grid."""
         result = dict(data)
         lung = data.get(self.lung_key)
         result[SOURCE_KEY] = FALLBACK_SOURCE if lung is None else FILE_SOURCE

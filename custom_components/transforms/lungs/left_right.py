@@ -21,7 +21,7 @@ def left_right_lungs(lung: np.ndarray, affine: np.ndarray, body: np.ndarray | No
     Args:
         lung: mask of both lungs, nonzero inside, shape (X, Y, Z), any orientation.
         affine: (4, 4), voxel index to RAS mm.
-        body: mask of the body, same shape, to find the side of a single lung; default: the middle of the array.
+        body: mask of the body, same shape, which decides the side of a single lung; default: the middle of the array.
 
     Returns:
         0 background, 1 left, 2 right lung, uint8, same shape; nonzero exactly inside the mask.
@@ -39,8 +39,7 @@ def left_right_lungs(lung: np.ndarray, affine: np.ndarray, body: np.ndarray | No
     if lung.ndim != 3 or np.shape(affine) != (4, 4) or (body is not None and body.shape != lung.shape):
         raise ValueError(
             "Expected a lung mask (X, Y, Z) with its 4 x 4 affine, and a body mask of the same shape, got "
-            f"{lung.shape}, "
-            f"{np.shape(affine)} and {None if body is None else body.shape}. Use arrays of the same scan."
+            f"{lung.shape}, {np.shape(affine)} and {None if body is None else body.shape}. Use arrays of the same scan."
         )
     mask = np.asarray(lung) != 0
     if not mask.any():
@@ -54,7 +53,7 @@ def left_right_lungs(lung: np.ndarray, affine: np.ndarray, body: np.ndarray | No
 
 
 def _sides(mask: np.ndarray, spacing_mm: np.ndarray, body: np.ndarray | None) -> np.ndarray:
-    """Side of every voxel, x to Left, in blocks of the working grid."""
+    """Side of every voxel, decided in blocks of the working grid; x to Left."""
     steps = np.maximum(1, np.rint(WORKING_MM / spacing_mm)).astype(int)
     thin = tuple(slice(step // 2, None, step) for step in steps)
     coarse = mask[thin]
@@ -72,7 +71,7 @@ def _sides(mask: np.ndarray, spacing_mm: np.ndarray, body: np.ndarray | None) ->
 
 
 def _grown(mask: np.ndarray, seeds: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
-    """Side of each voxel: in the mask of the seed that reaches it first, elsewhere of the nearest such voxel."""
+    """Side of each voxel: of the seed that reaches it first inside the mask, of the nearest mask voxel outside."""
     sides = seeds.copy()
     while True:
         free = mask & (sides == 0)

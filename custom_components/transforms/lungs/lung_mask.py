@@ -3,61 +3,59 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from custom_components.transforms.lungs.body_outline import GAS_HU, LUNG_HU, OUTSIDE_HU, body_outline
+from custom_components.transforms.lungs.body_outline import GAS_HU, LUNG_HU, OUTSIDE_HU, SLICE_CROSS, body_outline
 from scipy import ndimage
 
-# Of both lungs in a scan that shows this much of the body; a shorter one may hold less, in proportion.
+# Volume of both lungs in a scan of at least this length; for a shorter one, the lower limit is proportionally smaller.
 PLAUSIBLE_LITRES, WHOLE_MM = (0.5, 12.0), 100.0
-# Voxel size that the mask is made on.
+# Approximate voxel size of the working grid.
 WORKING_MM = 2.5
 
-# The lung's border lies where its voxels reach this, at most so far from the mask of the working grid: readers draw it
-# at about -200 HU. Above the second: rib.
+# HU at the lung's border, where readers draw it; lower limit of ribs; maximum distance of the border from the mask of
+# the working grid.
 BORDER_HU, BONE_HU, BORDER_MM = -200.0, 160.0, 2.8
 
-# Wall around gas that is never lung; what is cut away beside gas so that no thin wall ties it to a lung.
+# Width of the wall around gas that is never lung; distance from gas within which air is removed, to separate it from
+# lung.
 WALL_MM, CUT_MM = 3.0, 5.1
 
-# Air thinner than twice this that continues gas, up to a distance, is a bronchus or the rim of the gas, not lung. It
-# starts from large gas (trachea, stomach) and what lies so near that it is the same tree.
+# Bronchi and the rim of gas: air thinner than twice THIN_MM, connected to gas over at most BRANCH_MM. They start at
+# large gas (trachea, stomach) and gas within NEAR_MM of it.
 THIN_MM, BRANCH_MM, NEAR_MM = 5.0, 30.0, 40.0
 
-# Median depth below the skin that parts lung from folds of skin; radius of the closing of each lung.
+# Minimum median depth of lung below the skin (folds of skin are less deep); radius of the closing of each lung.
 SKIN_MM, CLOSING_MM = 18.0, 13.0
 
 SPECK_ML, GAS_ML, LARGE_ML, LEAST_LUNG_ML, HOLE_MM2 = 3.0, (0.2, 1500.0), 5.0, 30.0, 700.0
 SEPARATING_MM = (0.0, 2.6, 4.0, 6.0, 8.0, 10.0, 13.0)
 
-# Rays from the middle of a lung: angle from lateral (0) to posterior (90) and beyond, and distance.
+# Rays from the centre of a lung: angle from lateral (0) to posterior (90) and beyond, and distance.
 RAY_DEG, RAY_MM = np.arange(-30.0, 112.0, 2.0), np.arange(0.0, 200.0, 2.0)
 
 RIB_WINDOW_DEG, RIB_WINDOW_MM, PLEURA_MM, LEAST_RIM_MM, LEAST_LUNG_MM = 10.0, 26.0, 2.0, 5.0, 10.0
-
-_SLICE_CROSS = np.zeros((3, 3, 3), bool)
-_SLICE_CROSS[1, :, 1] = _SLICE_CROSS[:, 1, 1] = True
 
 
 def lung_mask(image_hu: np.ndarray, spacing_mm: Sequence[float], case: str = "unknown") -> np.ndarray:
     """Find both lungs of a chest CT without a model.
 
-    Air in the body's own outline (:func:`~custom_components.transforms.lungs.body_outline.body_outline`) is divided
-    into lung and other gas: trachea, main bronchi, oesophagus, stomach and bowel hold pure gas with little lung
+    Air inside the body outline (:func:`~custom_components.transforms.lungs.body_outline.body_outline`) is divided
+    into lung and other gas: trachea, main bronchi, oesophagus, stomach and bowel contain pure gas with little lung
     around it, and continue in thin branches. Each lung is then closed over vessels and patches, and extended
-    through dense tissue to the ribs at the side and the back, where consolidation hides it. What no threshold can
-    know stays out: consolidation with no aerated lung before it, and a lung without any air. Pleural effusion looks
-    the same as consolidation and is taken in for the larger part.
+    through dense tissue to the ribs at the side and the back, where consolidation hides it. Thresholds miss
+    consolidation without aerated lung in front of it, and a lung without any air. Pleural effusion looks the same as
+    consolidation and is mostly included.
 
     Args:
         image_hu: CT in HU, shape (X, Y, Z), x across the patient (either way), y to Posterior, z to Superior.
         spacing_mm: voxel size along x, y, z.
-        case: whose scan it is, for messages.
+        case: name of the case, for messages.
 
     Returns:
-        1 inside either lung, intrapulmonary vessels and bronchi counted; uint8, shape (X, Y, Z).
+        1 inside either lung, including intrapulmonary vessels and bronchi; uint8, shape (X, Y, Z).
 
     Raises:
-        ValueError: when the arguments describe no volume, or when what is found measures less than 0.5 (of a scan
-            that shows less than 100 mm of the body: in proportion) or more than 12 litres: no chest, or no HU.
+        ValueError: when the image is not a volume, or the lungs have less than 0.5 litres (for scans shorter than 100
+            mm: in proportion) or more than 12: not a chest, or not HU.
 
     Example:
         >>> from custom_components.phantom import make_volume
@@ -86,7 +84,7 @@ class _Scan:
 
     Args:
         hu: shape (X, Y, Z).
-        inside: the body with what it encloses; bool, same shape.
+        inside: the body with everything inside; bool, same shape.
         spacing_mm: voxel size along x, y, z.
     """
 
@@ -96,7 +94,7 @@ class _Scan:
 
     @classmethod
     def coarse(cls, image_hu: np.ndarray, spacing_mm: Sequence[float]) -> "_Scan":
-        """Average over whole voxels to about ``WORKING_MM``; an axis that is coarser stays as it is."""
+        """Average whole voxels to about ``WORKING_MM``; coarser axes are not changed."""
         fields = [count * step for count, step in zip(image_hu.shape, spacing_mm, strict=True)]
         shape = [
             min(count, max(1, round(field / WORKING_MM))) for count, field in zip(image_hu.shape, fields, strict=True)
@@ -120,9 +118,9 @@ def _resized(image: np.ndarray, shape: Sequence[int], mode: str) -> np.ndarray:
 
 
 def _foreign_gas(scan: _Scan) -> np.ndarray:
-    """Lumen of trachea, bronchi, oesophagus, stomach and bowel: pure gas with less than half a shell of lung.
+    """Lumen of trachea, bronchi, oesophagus, stomach and bowel: pure gas with lung in less than half of its shell.
 
-    A cyst or an emphysematous patch is pure gas as well, but has lung around it.
+    A cyst or emphysema is also pure gas, but has lung around it.
     """
     gas = (scan.hu < GAS_HU) & scan.inside
     lung = (scan.hu < LUNG_HU) & ~gas
@@ -140,9 +138,9 @@ def _foreign_gas(scan: _Scan) -> np.ndarray:
 
 
 def _with_branches(scan: _Scan, gas: np.ndarray) -> np.ndarray:
-    """Gas with the bronchi that are too narrow to look like pure gas, and with its blurred rim.
+    """Gas with bronchi that are too narrow to be pure gas, and with its blurred rim.
 
-    They continue large gas, and what is near it: small gas elsewhere may be a bronchus in consolidated lung.
+    Both start only at large gas and gas near it: small gas elsewhere may be a bronchus in consolidated lung.
     """
     air = (scan.hu < LUNG_HU) & scan.inside & ~gas
     lung = _larger(ndimage.distance_transform_edt(air, sampling=scan.spacing_mm) > THIN_MM, LEAST_LUNG_ML, scan)
@@ -153,13 +151,13 @@ def _with_branches(scan: _Scan, gas: np.ndarray) -> np.ndarray:
 
 
 def _larger(mask: np.ndarray, least_ml: float, scan: _Scan) -> np.ndarray:
-    """Components of at least that size."""
+    """Components of at least this volume."""
     labels, _ = ndimage.label(mask)
     return (np.bincount(labels.ravel()) * scan.voxel_ml >= least_ml)[labels] & mask
 
 
 def _aerated_lung(scan: _Scan, gas: np.ndarray) -> np.ndarray:
-    """Air inside the body that is neither gas, nor a fold of skin or blanket, nor below or above the lungs."""
+    """Air inside the body that is not other gas, not in folds of skin or blanket, and not below or above the lungs."""
     air = (scan.hu < LUNG_HU) & scan.inside & ~_dilated(gas, CUT_MM, scan.spacing_mm)
     depth = ndimage.distance_transform_edt(np.pad(scan.inside, ((1, 1), (1, 1), (0, 0))), sampling=scan.spacing_mm)
     depth = depth[1:-1, 1:-1]
@@ -180,7 +178,7 @@ def _aerated_lung(scan: _Scan, gas: np.ndarray) -> np.ndarray:
 
 
 def _from_the_largest(labels: np.ndarray, least_voxels: float) -> Iterator[tuple[int, tuple[slice, ...]]]:
-    """Values and boxes of the components of at least that size, by falling size."""
+    """Values and boxes of the components of at least this size, largest first."""
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     boxes = ndimage.find_objects(labels)
@@ -191,7 +189,7 @@ def _from_the_largest(labels: np.ndarray, least_voxels: float) -> Iterator[tuple
 
 
 def _completed(scan: _Scan, aerated: np.ndarray, gas: np.ndarray) -> np.ndarray:
-    """Both lungs with what is dense in them."""
+    """Both lungs including dense tissue inside."""
     wall = _dilated(gas, WALL_MM, scan.spacing_mm)
     total = np.zeros_like(aerated)
     for lung in _right_and_left(scan, aerated):
@@ -205,14 +203,14 @@ def _completed(scan: _Scan, aerated: np.ndarray, gas: np.ndarray) -> np.ndarray:
 
 
 def _with_border(mask: np.ndarray, gas: np.ndarray, scan: _Scan, image_hu: np.ndarray) -> np.ndarray:
-    """The mask on the image's own voxels, with those at its border that are not yet tissue."""
+    """The mask on the image's own voxels, with border voxels that are not tissue."""
     near = _dilated(mask, BORDER_MM, scan.spacing_mm) & scan.inside & ~_dilated(gas, WALL_MM, scan.spacing_mm)
     lung, border = (_resized(one.astype(np.float32), image_hu.shape, "trilinear") > 0.5 for one in (mask, near))
     return lung | (border & (image_hu < BORDER_HU))
 
 
 def _right_and_left(scan: _Scan, aerated: np.ndarray) -> list[np.ndarray]:
-    """The two lungs, parted where erosion parts them first; one mask where there is but one lung."""
+    """The two lungs, separated by erosion; one mask if there is only one lung."""
     depth = ndimage.distance_transform_edt(aerated, sampling=scan.spacing_mm)
     for radius in SEPARATING_MM:
         labels, _ = ndimage.label(depth > radius)
@@ -231,7 +229,7 @@ def _right_and_left(scan: _Scan, aerated: np.ndarray) -> list[np.ndarray]:
 def _dense_rim(scan: _Scan, lung: np.ndarray) -> np.ndarray:
     """Tissue between the lung and the ribs, at the side and the back, where it is thicker than pleura.
 
-    On rays from the middle of the lung: from the last voxel of lung to the first rib of the neighbourhood.
+    On rays from the centre of the lung: from the last lung voxel to the first rib in the neighbourhood.
     """
     rays = _Rays.of(lung, scan)
     on_lung = rays.sample(lung)
@@ -252,10 +250,10 @@ def _dense_rim(scan: _Scan, lung: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Rays:
-    """Rays from the middle of a lung to the side and to the back, the same in each slice.
+    """Rays from the centre of a lung to the side and to the back, the same in each slice.
 
     Args:
-        offset_mm: lateral (X, 1) and posterior (1, Y) distance of each voxel from the middle.
+        offset_mm: lateral (X, 1) and posterior (1, Y) distance of each voxel from the centre.
         index: x and y of the voxel at each angle and distance, (angles, distances) each; -1 beyond the image.
     """
 
@@ -313,8 +311,8 @@ def _closed(mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
 
 
 def _filled(mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
-    """Fill holes, and within a slice those up to ``HOLE_MM2``; a dome of the diaphragm is larger."""
-    labels, count = ndimage.label(np.pad(~mask, ((1, 1), (1, 1), (0, 0)), constant_values=True), _SLICE_CROSS)
+    """Fill holes in 3D, and holes of up to ``HOLE_MM2`` within a slice (a dome of the diaphragm is larger)."""
+    labels, count = ndimage.label(np.pad(~mask, ((1, 1), (1, 1), (0, 0)), constant_values=True), SLICE_CROSS)
     area_mm2 = np.bincount(labels.ravel(), minlength=count + 1) * spacing_mm[0] * spacing_mm[1]
     hole = area_mm2 <= HOLE_MM2
     hole[[0, *np.unique(labels[0, 0])]] = False
@@ -343,7 +341,7 @@ def _check(image_hu: np.ndarray, spacing_mm: Sequence[float], case: str) -> None
 
 
 def least_litres(spacing_mm: Sequence[float], shape: Sequence[int]) -> float:
-    """Volume of lung below which a scan, z to Superior, shows no chest.
+    """Minimum lung volume of a chest scan, z to Superior.
 
     Example:
         >>> least_litres((1, 1, 5), (512, 512, 60)), least_litres((1, 1, 5), (512, 512, 8))

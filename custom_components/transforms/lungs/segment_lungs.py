@@ -29,11 +29,11 @@ SPACING_MM, PATCH_SIZE, OVERLAP = (3.0, 3.0, 3.0), (128, 128, 40), 0.25
 # HU scaled to 0 and 1; contrast above water depends on the scanner and is clipped.
 WINDOW_HU = (-1100, 0)
 
-# Lung regions smaller than this share of the largest are trachea, bowel gas or air outside the body.
+# Lung regions below this share of the largest are trachea, bowel gas or air outside the body.
 LEAST_PART = 0.03
-# Key of the lungs by side, which VB-Net found.
+# Key of VB-Net's lungs by side (1 left, 2 right).
 SIDES_KEY = "lung_sides"
-# Score that a filled hole has at least, just above the threshold of one half.
+# Minimum score of a filled hole, just above the threshold of one half.
 HARDLY_LUNG = 0.51
 
 
@@ -73,33 +73,35 @@ def segment_lungs_and_infection(
     _check_image(image, case)
     affine = image.affine.cpu().numpy().astype(np.float64)
     grid = _grid(image.shape[1:], affine, spacing_mm)
-    hu = _to_grid(image[0].cpu().numpy(), affine, grid, spacing_mm)
+    # z to Superior, y to Posterior, x to Left
+    grid_affine = paper_affine(image.shape[1:], affine, grid, tuple(spacing_mm)[::-1], max_scale=1.0)
+    hu = sample(image[0].cpu().numpy(), np.linalg.inv(affine) @ grid_affine, grid, LINEAR)
     inferer = AutocastInferer(SlidingWindowInferer(tuple(patch_size), overlap=OVERLAP, mode="gaussian"), enabled=amp)
     box = _around_body(hu, tuple(patch_size)[::-1])
     scores = _scores(hu, box, network, inferer, window_hu, image.device)
     check_finite(scores, case, "VB-Net")
     scores *= body_outline(hu.transpose(2, 1, 0), spacing_mm).transpose(2, 1, 0)
     sides = _plausible_sides(scores, hu, spacing_mm, case)
-    lungs, infection = _to_image(sides, scores, image, affine, grid, spacing_mm)
+    lungs, infection = _to_image(sides, scores, tuple(image.shape[1:]), np.linalg.inv(grid_affine) @ affine)
     return _like(lungs, image), _like(infection, image)
 
 
 class SegmentLungsd(Transform):
     """Add missing lung and infection masks from :func:`segment_lungs_and_infection` to a case.
 
-    A mask that is there is kept, but infection is then cut to the lungs. ``lung_source`` of the case says where the
-    lung mask is from: ``mask file`` or ``VB-Net``, and ``infection_source`` likewise. Where the lung mask was missing,
-    ``lung_sides`` tells left (1) from right (2).
+    An existing mask is kept; VB-Net's infection is then limited to an existing lung mask. ``lung_source`` and
+    ``infection_source`` name the origin of each mask: ``mask file`` or ``VB-Net``. If the lung mask was missing,
+    ``lung_sides`` contains the left (1) and right (2) lung.
 
     Args:
         network: VB-Net; if None, the case is not changed.
         image_key: the CT in HU, a MetaTensor (1, X, Y, Z).
         lung_key: the lung mask; missing if the key is missing or its value is None.
         infection_key: the infection mask, in the same way.
-        spacing_mm: as for the function.
-        window_hu: as for the function.
-        amp: as for the function.
-        patch_size: as for the function.
+        spacing_mm: see the function.
+        window_hu: see the function.
+        amp: see the function.
+        patch_size: see the function.
 
     Raises:
         ValueError: on call, naming the case, as the function does.
@@ -126,14 +128,7 @@ class SegmentLungsd(Transform):
         self.settings = (tuple(spacing_mm), tuple(window_hu), amp, tuple(patch_size))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Add missing masks to one case.
-
-        Args:
-            data: the case.
-
-        Returns:
-            A shallow copy with both masks of 0 and 1, uint8 MetaTensors on the image's grid.
-        """
+        """Return a shallow copy with both masks of 0 and 1, uint8 MetaTensors on the image's grid."""
         item = dict(data)
         keys = {self.lung_key: SOURCE_KEY, self.infection_key: "infection_source"}
         missing = [key for key in keys if item.get(key) is None]
@@ -153,22 +148,10 @@ class SegmentLungsd(Transform):
 
 
 def _grid(shape: Sequence[int], affine: np.ndarray, spacing_mm: Sequence[float]) -> tuple[int, ...]:
-    """Voxels along z, y, x that hold the whole scan."""
+    """Size along z, y, x of the network's grid that contains the whole scan."""
     axes = np.argsort(ornt_transform(io_orientation(affine), axcodes2ornt(("S", "P", "L")))[:, 0])
     field_mm = (np.asarray(shape) * voxel_sizes(affine))[axes]
     return tuple(int(np.ceil(size)) for size in field_mm / np.asarray(spacing_mm)[::-1] - 1e-6)
-
-
-def _grid_affine(
-    shape: Sequence[int], affine: np.ndarray, grid: tuple[int, ...], spacing_mm: Sequence[float]
-) -> np.ndarray:
-    return paper_affine(shape, affine, grid, tuple(spacing_mm)[::-1], max_scale=1.0)
-
-
-def _to_grid(hu: np.ndarray, affine: np.ndarray, grid: tuple[int, ...], spacing_mm: Sequence[float]) -> np.ndarray:
-    """CT on the network's grid (D, H, W): z to Superior, y to Posterior, x to Left."""
-    index = np.linalg.inv(affine) @ _grid_affine(hu.shape, affine, grid, spacing_mm)
-    return sample(hu, index, grid, LINEAR)
 
 
 def _scores(
@@ -195,7 +178,7 @@ def _scores(
 
 
 def _around_body(hu: np.ndarray, least: Sequence[int]) -> tuple[slice, ...]:
-    """Box of the body, with what lies around it where that fits into one window: patches show the air too."""
+    """Box of the body, enlarged to one window where it is smaller: training patches also show the air around it."""
     box = []
     for part, size, wanted in zip(_body(hu), hu.shape, least, strict=True):
         missing = max(0, min(wanted, size) - (part.stop - part.start))
@@ -205,7 +188,7 @@ def _around_body(hu: np.ndarray, least: Sequence[int]) -> tuple[slice, ...]:
 
 
 def _body(hu: np.ndarray) -> tuple[slice, ...]:
-    """Box of the largest connected tissue, the table left out where it is apart; all where there is none."""
+    """Box of the largest connected tissue, without a table that does not touch it; the whole scan without tissue."""
     labels, count = ndimage.label(hu > LUNG_HU)
     if not count:
         return tuple(slice(0, size) for size in hu.shape)
@@ -213,7 +196,7 @@ def _body(hu: np.ndarray) -> tuple[slice, ...]:
 
 
 def _plausible_sides(scores: np.ndarray, hu: np.ndarray, spacing_mm: Sequence[float], case: str) -> np.ndarray:
-    """Side of the lung that each voxel of the grid is nearest to; 0 where it belongs to no lung that is kept."""
+    """Side of each lung voxel of the grid; 0 outside the kept lung regions."""
     lung = _plausible_parts(scores[0] > 0.5)
     litres = float(lung.sum()) * float(np.prod(spacing_mm)) / 1e6
     low, high = least_litres(spacing_mm, hu.shape[::-1]), PLAUSIBLE_LITRES[1]
@@ -228,7 +211,7 @@ def _plausible_sides(scores: np.ndarray, hu: np.ndarray, spacing_mm: Sequence[fl
 
 
 def _plausible_parts(lung: np.ndarray) -> np.ndarray:
-    """The largest part and those that are no specks and lie at its height, with holes filled."""
+    """The largest region and other large regions at its height, with holes filled."""
     labels, count = ndimage.label(lung)
     if not count:
         return lung
@@ -244,23 +227,16 @@ def _plausible_parts(lung: np.ndarray) -> np.ndarray:
 
 
 def _to_image(
-    sides: np.ndarray,
-    scores: np.ndarray,
-    image: MetaTensor,
-    affine: np.ndarray,
-    grid: tuple[int, ...],
-    spacing_mm: Sequence[float],
+    sides: np.ndarray, scores: np.ndarray, shape: tuple[int, ...], to_grid: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lungs by side and infection on the image's voxels; sampled only around the lungs, the rest is 0."""
-    shape = tuple(image.shape[1:])
-    to_grid = np.linalg.inv(_grid_affine(shape, affine, grid, spacing_mm)) @ affine
     box = _box(sides > 0, np.linalg.inv(to_grid), shape)
     moved = to_grid.copy()
     moved[:3, 3] = (to_grid @ [*(part.start for part in box), 1])[:3]
     size = tuple(part.stop - part.start for part in box)
     kept = sides > 0
     near = np.where(kept, sides, ndimage.grey_dilation(sides, size=(3, 3, 3)))
-    # Holes that were filled count as lung, parts that were left out do not; the rim keeps its scores.
+    # Filled holes count as lung, removed regions do not; the rim keeps its scores.
     score = np.where(kept, np.maximum(scores[0], HARDLY_LUNG), np.where(near > 0, np.minimum(scores[0], 0.5), 0.0))
     inside = sample(score.astype(np.float32), moved, size, LINEAR) > 0.5
     lungs, infection = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
@@ -271,7 +247,7 @@ def _to_image(
 
 
 def _box(mask: np.ndarray, to_image: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Voxels of the image around a mask on the grid, with a margin of one voxel of the grid."""
+    """Box in the image around a mask on the grid, with a margin of one grid voxel."""
     ends = np.array([[part.start - 1, part.stop] for part in ndimage.find_objects(mask.astype(np.uint8))[0]])
     corners = np.array(np.meshgrid(*ends)).reshape(3, -1)
     places = (to_image @ np.vstack([corners, np.ones(corners.shape[1])]))[:3]

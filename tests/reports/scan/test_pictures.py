@@ -10,6 +10,8 @@ from custom_components.reports.scan.findings import ScanFindings
 from custom_components.reports.scan.pictures import chosen_slices, draw_overview, draw_slices, field_of_view
 from PIL import Image, ImageFont
 
+from tests.pictures.test_figures import extent
+
 SHAPE, SPACING_MM = (40, 48, 20), (2.0, 1.0, 3.0)  # 80 x 48 x 60 mm
 EVERYTHING = (slice(0, 40), slice(0, 48), slice(0, 20))
 
@@ -31,13 +33,6 @@ def findings(**more):
 
 def pixels(panel):
     return np.asarray(panel.picture).astype(int)
-
-
-def extent(is_there):
-    """First and last row and column, as shares of the panel."""
-    rows, columns = np.nonzero(is_there)
-    height, width = is_there.shape
-    return rows.min() / height, (rows.max() + 1) / height, columns.min() / width, (columns.max() + 1) / width
 
 
 def yellow(panel):
@@ -92,7 +87,7 @@ def test_many_columns_share_the_width():
     assert sum(panel.width_mm for panel in rows[0]) == pytest.approx(180)
 
 
-def test_attention_brightens_where_it_is_and_leaves_the_rest():
+def test_attention_brightens_only_its_own_voxels():
     scan = DisplayedScan(findings(attention_us=SPOT.astype(np.float32)))
     plain, _, heated = draw_overview(scan, EVERYTHING, 180, 90)[0]
     brighter = (pixels(heated) - pixels(plain)).sum(axis=2) > 200

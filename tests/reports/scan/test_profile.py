@@ -22,7 +22,7 @@ def lines(svg):
     return [[tuple(map(float, p.split(","))) for p in found.split()] for found in re.findall(r'points="([^"]+)"', svg)]
 
 
-def test_areas_worked_out_by_hand():
+def test_areas_computed_by_hand():
     left, right = infected_areas_cm2(scan_of(np.diag([-5.0, -4.0, 10.0, 1.0])))  # 0.2 square cm a voxel
     assert left.tolist() == pytest.approx([0, 0.4, 0, 0, 0, 0])
     assert right.tolist() == pytest.approx([0, 0, 0, 0, 0.6, 0])
@@ -34,7 +34,7 @@ def test_area_times_the_distance_of_the_slices_is_the_volume():
 
 
 @pytest.mark.parametrize(("step", "expected"), [(10.0, (1, 4)), (-10.0, (4, 1))])
-def test_the_lowest_slice_is_on_the_left_however_the_file_is_stored(step, expected):
+def test_the_lowest_slice_is_on_the_left_in_any_storage_order(step, expected):
     svg = draw_profile(scan_of(np.diag([-5.0, -4.0, step, 1.0])))
     left, right = (np.argmin([y for _, y in line]) for line in lines(svg))
     assert (left, right) == expected
@@ -57,5 +57,5 @@ def test_without_infection_mask_there_is_no_chart():
 
 
 @given(st.floats(1e-6, 1e6))
-def test_a_nice_ceiling_is_not_below_and_less_than_two_and_a_half_times_as_much(value):
+def test_a_nice_ceiling_is_at_least_the_value_and_at_most_two_and_a_half_times_it(value):
     assert value * (1 - 1e-6) <= nice_ceiling(value) <= 2.5001 * value

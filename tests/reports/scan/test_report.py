@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,8 @@ from jsonschema import Draft202012Validator, ValidationError
 from monai.data import MetaTensor
 from monai.transforms import Orientation
 from PIL import Image
+
+from tests.html_tags import Tags
 
 ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = json.loads((ROOT / "docs/report.schema.json").read_text(encoding="utf-8"))
@@ -39,9 +40,8 @@ def by_hand(**more):
     infection[0, :3, 3] = infection[4, :2, 5] = 1
     lesions = 2 * infection
     lesions[0, 0, 3], lesions[2, :, 3], lesions[2, 0, 5] = 1, 3, 2
-    findings = ScanFindings(
-        "012", np.zeros(lungs.shape, np.float32), AFFINE, lungs, "drawn by hand", infection, "drawn too"
-    )
+    hu = np.zeros(lungs.shape, np.float32)
+    findings = ScanFindings("012", hu, AFFINE, lungs, "drawn by hand", infection, "drawn too")
     return replace(findings, **{"lesions": lesions, "lesion_slices": (3, 5), **more})
 
 
@@ -56,22 +56,6 @@ def stored_as(findings, orientation):
 
 def page_of(findings, folder):
     return write_report(findings, folder)[1].read_text(encoding="utf-8")
-
-
-class Tags(HTMLParser):
-    def __init__(self, page):
-        super().__init__()
-        self.found, self.text = [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    def of(self, name):
-        return [attributes for tag, attributes in self.found if tag == name]
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +98,7 @@ def test_volumes_worked_out_by_hand():
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LAI", "PSL", "IRA"])
-def test_numbers_do_not_depend_on_how_the_file_is_stored_and_slices_are_the_files(orientation):
+def test_numbers_do_not_depend_on_the_storage_order_and_slices_are_those_of_the_file(orientation):
     there, turned = describe_scan(by_hand()), describe_scan(stored_as(by_hand(), orientation))
     for part, entries in (("lungs", ("volume_ml",)), ("infection", ("volume_ml", "percent_of_lung", "ratio"))):
         assert {entry: turned[part][entry] for entry in entries} == {entry: there[part][entry] for entry in entries}
@@ -124,13 +108,13 @@ def test_numbers_do_not_depend_on_how_the_file_is_stored_and_slices_are_the_file
     assert turned["infection"]["slices"] == ([3, 5] if "S" in orientation else [1, 3])
 
 
-def test_what_cannot_be_known_is_null():
+def test_unknown_values_are_null():
     report = describe_scan(by_hand(infection=None, infection_source=None, lesions=None, lesion_slices=()))
     assert (report["infection"], report["lesions"], report["scores"], report["series"]) == (None, None, None, None)
     assert "unknown" in report["summary"]
 
 
-def test_a_lung_that_is_not_there_has_no_percentage():
+def test_a_missing_lung_has_no_percentage():
     right = by_hand().lungs * np.uint8(by_hand().lungs == 2)
     report = describe_scan(by_hand(lungs=right, infection=by_hand().infection * (right > 0)))
     assert report["infection"]["percent_of_lung"] == {"left": None, "right": 6.25, "total": 6.25}
@@ -150,12 +134,11 @@ def test_lesions_in_the_lungs_and_in_the_margin_add_up_to_their_volumes(tmp_path
     inside = sum(lesions["percent_of_lung"].values()) / 100 * lung_ml
     both = lesions["volume_ml"]["ground_glass"] + lesions["volume_ml"]["consolidation"]
     assert both == pytest.approx(inside + lesions["outside_lungs_ml"], abs=1e-5)
-    assert "0.01 ml of ground-glass and consolidation lie in the margin outside the lungs" in page_of(
-        by_hand(), tmp_path
-    )
+    page = page_of(by_hand(), tmp_path)
+    assert "0.01 ml of ground-glass and consolidation lie in the margin outside the lungs" in page
 
 
-def test_the_numbers_of_a_report_are_one_line_without_what_is_unknown():
+def test_the_known_numbers_of_a_report_are_one_line():
     volumes = "ground-glass opacity 0.01 ml, consolidation 0.05 ml, pleural effusion 0.06 ml"
     assert findings_line(describe_scan(by_hand())) == f"lungs 0.72 ml, infection 0.05 ml (6.94 %), {volumes}"
     unknown = describe_scan(by_hand(infection=None, infection_source=None, lesions=None, lesion_slices=()))
@@ -163,7 +146,7 @@ def test_the_numbers_of_a_report_are_one_line_without_what_is_unknown():
     assert findings_line({**unknown, "scores": {"p_final": 0.8124}}) == "lungs 0.72 ml, P_final 0.812"
 
 
-def test_infection_outside_the_lungs_is_told_and_not_counted():
+def test_infection_outside_the_lungs_is_reported_and_not_counted():
     infection = by_hand().infection.copy()
     infection[2, :4, 0] = 1
     report = describe_scan(by_hand(infection=infection))
@@ -193,50 +176,35 @@ def test_without_ratio_the_branches_are_reported_and_not_combined():
     assert scores["above_threshold"] is None
 
 
-@pytest.mark.parametrize("state", ["full", "no ratio"])
-def test_scores_come_with_what_the_classifier_does_not_know(state, written):
-    assert "a healthy lung or another disease also gets a score" in written[state][1]
-
-
 @pytest.mark.parametrize(
-    ("scores", "message"),
+    ("findings", "message"),
     [
-        (Scores(1.5, 0.5, 1.0, 0.5), "Case 012: p_us is 1.5. Expected 0 to 1"),
-        (Scores(float("nan"), 0.5, 0.5, 0.5), "Case 012: p_us is nan"),
-        (Scores(0.75, 0.25, 0.5, None), "Case 012: p_final is 0.5, weight_us None"),
-        (Scores(0.75, 0.25, 0.7, 0.35), "Case 012: P_final is 0.700, but Eq. 5 gives 0.425"),
+        ({"scores": Scores(1.5, 0.5, 1.0, 0.5)}, "p_us is 1.5. Expected 0 to 1"),
+        ({"scores": Scores(float("nan"), 0.5, 0.5, 0.5)}, "p_us is nan"),
+        ({"scores": Scores(0.75, 0.25, 0.5, None)}, "p_final is 0.5, weight_us None"),
+        ({"scores": Scores(0.75, 0.25, 0.7, 0.35)}, "P_final is 0.700, but Eq. 5 gives 0.425"),
+        ({"lungs": by_hand().lungs + np.uint8(1)}, "lung mask has value 3"),
+        *(
+            ({"attention_ss": np.full((5, 6, 7), value, np.float32)}, "attention SS has values from")
+            for value in (1.2, -0.1, float("nan"))
+        ),
     ],
 )
-def test_scores_that_contradict_each_other_are_refused(scores, message, tmp_path):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        write_report(by_hand(scores=scores), tmp_path)
+def test_inconsistent_findings_are_rejected(findings, message, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(f"Case 012: {message}")):
+        write_report(by_hand(**findings), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lung_mask_of_other_values_is_refused():
-    with pytest.raises(ValueError, match="Case 012: lung mask has value 3"):
-        describe_scan(by_hand(lungs=by_hand().lungs + np.uint8(1)))
-
-
-@pytest.mark.parametrize("value", [1.2, -0.1, float("nan")])
-def test_an_attention_out_of_range_is_refused(value):
-    attention = np.full((5, 6, 7), value, np.float32)
-    with pytest.raises(ValueError, match="Case 012: attention SS has values from"):
-        describe_scan(by_hand(attention_ss=attention))
-
-
-def test_the_series_is_told_with_why_and_what_was_left_out(written):
+def test_the_series_is_reported_with_the_reason_and_the_skipped_ones(written):
     series = written["full"][0]["series"]
     assert (series["files"], series["reason"]) == (26, "thinnest of 2 axial series")
     assert series["left_out"][0] == {"description": "Topogram, 1 image", "reason": "localizer"}
 
 
-def test_the_schema_is_a_schema():
-    Draft202012Validator.check_schema(SCHEMA)
-
-
 @pytest.mark.parametrize("state", STATES)
-def test_a_report_is_as_the_schema_says(state, written):
+def test_a_report_matches_the_schema(state, written):
+    Draft202012Validator.check_schema(SCHEMA)
     Draft202012Validator(SCHEMA).validate(written[state][0])
 
 
@@ -244,7 +212,7 @@ def test_a_report_is_as_the_schema_says(state, written):
     ("part", "entry", "value"),
     [("lungs", "volume", 1), ("infection", "ratio", 1.5), ("lesions", "slices", [1.5]), ("scores", "p_us", None)],
 )
-def test_the_schema_refuses_another_report(part, entry, value, written):
+def test_the_schema_rejects_an_invalid_report(part, entry, value, written):
     report = {**written["full"][0], part: {**written["full"][0][part], entry: value}}
     with pytest.raises(ValidationError):
         Draft202012Validator(SCHEMA).validate(report)
@@ -257,7 +225,7 @@ def test_every_entry_of_the_report_is_required_by_the_schema(written):
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_the_page_holds_all_that_it_shows(state, written):
+def test_the_page_is_self_contained_and_accessible(state, written):
     _, page, tags = written[state]
     assert not {tag for tag, _ in tags.found} & {"script", "link", "iframe", "object", "embed", "base", "form", "a"}
     assert not re.search(r"https?:|@import|url\(|javascript:|srcset", page)
@@ -268,21 +236,11 @@ def test_the_page_holds_all_that_it_shows(state, written):
         head, data = source.split(",")
         assert head == "data:image/png;base64"
         Image.open(io.BytesIO(base64.b64decode(data, validate=True))).verify()
-
-
-@pytest.mark.parametrize("state", STATES)
-def test_every_picture_has_a_text_for_who_cannot_see_it(state, written):
-    tags = written[state][2]
     assert all(len(picture["alt"]) > 10 for picture in tags.of("img"))
     assert all("aria-label" in drawing or drawing.get("aria-hidden") == "true" for drawing in tags.of("svg"))
     assert tags.of("html") == [{"lang": "en"}]
     assert all("scope" in cell for cell in tags.of("th"))
-
-
-@pytest.mark.parametrize("state", STATES)
-def test_the_page_says_research_use_only_on_both_pages(state, written):
-    text = " ".join(written[state][2].text)
-    assert text.count("Research use only. Not a medical device, not for diagnosis.") == 2
+    assert " ".join(tags.text).count("Research use only. Not a medical device, not for diagnosis.") == 2
 
 
 def test_the_page_has_the_numbers_of_the_report(written):
@@ -310,19 +268,17 @@ def test_without_ratio_the_page_says_unknown_and_draws_no_threshold(written):
     assert re.search(r"P_final</th>\s*<td>unknown</td>", page)
     assert "threshold 0.5" not in page
     assert "Infection ratio unknown." in page
+    assert all("another disease also gets a score" in written[state][1] for state in ("full", "no ratio"))
 
 
 def test_where_no_slice_was_searched_no_lesion_volume_is_shown(written):
+    assert "does not exclude infection" in written["no infection"][0]["summary"]
     assert "No slice was searched." in written["no infection"][1]
     assert "ground-glass opacity</th>" not in written["no infection"][1]
     assert "ground-glass opacity</th>" in written["full"][1]
 
 
-def test_a_slice_that_was_not_searched_is_no_finding(written):
-    assert "does not exclude infection" in written["no infection"][0]["summary"]
-
-
-def test_what_was_not_done_and_the_training_data_are_whole_where_they_fit(tmp_path):
+def test_skipped_steps_and_training_data_are_shown_in_full_if_they_fit(tmp_path):
     trained_on, not_done = "scan " * 30 + "end.", "sentence " * 30 + "end."
     models = tuple(Model(name, "1", f"{name}.pt", "0" * 64, trained_on) for name in "ab")
     page = page_of(by_hand(models=models, not_done=(not_done,)), tmp_path)
@@ -330,7 +286,7 @@ def test_what_was_not_done_and_the_training_data_are_whole_where_they_fit(tmp_pa
     assert not_done in page
 
 
-def test_lists_too_long_for_the_page_are_whole_in_the_json(written):
+def test_lists_too_long_for_the_page_are_complete_in_the_json(written):
     report, page, _ = written["wordy"]
     assert (len(report["warnings"]), len(report["not_done"])) == (5, 12)
     assert len(report["series"]["left_out"]) == 60
@@ -338,7 +294,7 @@ def test_lists_too_long_for_the_page_are_whole_in_the_json(written):
 
 
 @pytest.mark.parametrize("state", ["full", "wordy"])
-def test_folders_that_are_named_after_the_patient_are_in_neither_file(state, written):
+def test_folders_named_after_the_patient_are_in_neither_file(state, written):
     report, page, _ = written[state]
     texts = re.sub(r"base64,[^\"]+", "", page)
     for word in ("DOE", "JANE", "1949", "/scans", ".dcm"):
@@ -346,7 +302,7 @@ def test_folders_that_are_named_after_the_patient_are_in_neither_file(state, wri
         assert word not in json.dumps(report)
 
 
-def test_the_patient_id_is_there_only_when_it_was_asked_for(tmp_path):
+def test_the_patient_id_is_included_only_if_requested(tmp_path):
     for patient_id in (None, "PID-4711"):
         json_path, html_path = write_report(by_hand(patient_id=patient_id), tmp_path)
         assert json.loads(json_path.read_text())["patient_id"] == patient_id
@@ -355,7 +311,7 @@ def test_the_patient_id_is_there_only_when_it_was_asked_for(tmp_path):
         assert ("patient ID" in html_path.read_text(encoding="utf-8")) == (patient_id is not None)
 
 
-def test_a_file_name_that_is_no_unicode_is_written_all_the_same(tmp_path):
+def test_a_file_name_with_invalid_unicode_is_accepted(tmp_path):
     json_path, html_path = write_report(by_hand(case_id="scan_\udcff"), tmp_path)
     assert json.loads(json_path.read_text())["case_id"] == "scan_\udcff"
     assert "scan_?" in html_path.read_text(encoding="utf-8")
@@ -368,7 +324,7 @@ def test_a_scan_of_one_slice_has_a_report(tmp_path):
     assert "axial slice 0 (z = 0.0 mm)" in html_path.read_text(encoding="utf-8")
 
 
-def test_what_is_given_is_not_changed(findings_of, tmp_path):
+def test_the_findings_are_not_changed(findings_of, tmp_path):
     findings = findings_of["full"]
     names = ("image_hu", "affine", "lungs", "infection", "lesions", "attention_us", "attention_ss")
     before = {name: getattr(findings, name).copy() for name in names}

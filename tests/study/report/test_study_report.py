@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
@@ -13,28 +12,13 @@ from custom_components.study.report.study_report import FILES_KEY, write_study
 from custom_components.study.results.study_results import FailedRun
 from PIL import Image
 
+from tests.html_tags import Tags
 from tests.study.results_by_hand import SYSTEMS, classification_results, report_of
 
 RESAMPLES = 10
 PROVENANCE = {"versions": {"monai": "1.6.1"}, "seeds": [0, 1], "data": {"tv": {"sha256": "ab" * 32}}, "gpu": None}
 PROTOCOLS = ("group", "paper")
 INJECTION = '<script>alert("x")</script>'
-
-
-class Tags(HTMLParser):
-    def __init__(self, page):
-        super().__init__()
-        self.found, self.text = [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    def of(self, name):
-        return [attributes for tag, attributes in self.found if tag == name]
 
 
 def written(results, folder):

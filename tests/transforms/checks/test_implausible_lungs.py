@@ -69,7 +69,7 @@ def test_the_sentence_names_all_and_is_logged_once_a_case(caplog: pytest.LogCapt
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("patient", ["P001", "cap001"])
-def test_lungs_of_real_patients_are_plausible_and_air_that_is_none_is_not(patient: str) -> None:
+def test_lungs_of_real_patients_are_plausible_and_other_air_is_not(patient: str) -> None:
     image = ScanSource(real_data("covid_ct_md", patient)).image()
     assert image.meta[NOTES] == ""
     hu, affine = image[0].numpy(), image.affine.numpy()

@@ -35,18 +35,18 @@ def test_lungs_are_enclosed():
     assert near(box(body_mask(image)), [(40, 160), (61, 120)])
 
 
-def test_a_body_that_the_image_cuts_off_is_kept_to_the_border():
+def test_a_body_cut_by_the_image_is_kept_to_the_border():
     image = picture(body=(slice(0, 203), slice(0, 171)))
     image[0, 30:90, 20:150], image[0, 110:180, 20:150] = 0.1, 0.1
     assert near(box(body_mask(image)), [(0, 203), (0, 171)])
 
 
 @pytest.mark.parametrize("grey", [0.0, 1.0, float("nan")])
-def test_an_image_of_one_grey_is_not_cropped(grey):
+def test_a_constant_image_is_not_cropped(grey):
     assert body_mask(np.full((1, 30, 41), grey)).all()
 
 
-def test_a_small_bright_thing_is_no_body():
+def test_a_small_bright_region_is_not_a_body():
     assert body_mask(picture(body=(slice(80, 100), slice(60, 80)))).all()
 
 
@@ -62,13 +62,13 @@ def test_the_box_of_a_volume_holds_the_body_of_each_slice():
     assert (body & ~inside).sum() <= 0.01 * body.sum()
 
 
-def test_monai_crops_to_it_with_a_margin():
+def test_monai_crops_to_the_body_with_a_margin():
     cropped = CropForeground(select_fn=body_mask, margin=8, allow_smaller=True)(picture())
     assert abs(cropped.shape[1] - 136) <= 8
     assert abs(cropped.shape[2] - 75) <= 8
 
 
 @pytest.mark.parametrize("shape", [(5, 6), (2, 5, 6), (1, 2, 3, 4, 5)])
-def test_another_shape_is_named(shape):
+def test_another_shape_is_rejected(shape):
     with pytest.raises(ValueError, match=r"Expected an image of shape \(1, X, Y\) or \(1, X, Y, Z\)"):
         body_mask(np.zeros(shape))

@@ -45,11 +45,8 @@ def with_table(
     top = back_mm + gap_mm - (0.0012 * x**2 if kind == "curved" else 0.0)
     below = np.broadcast_to(y - top, hu.shape)
     table = (below > 0) & (below < height_mm + 2 * plate_mm) & np.broadcast_to(abs(x) < half_width_mm, hu.shape)
-    hollow = (
-        (below > plate_mm)
-        & (below < height_mm + plate_mm)
-        & np.broadcast_to(abs(x) < half_width_mm - plate_mm, hu.shape)
-    )
+    hollow = (below > plate_mm) & (below < height_mm + plate_mm)
+    hollow &= np.broadcast_to(abs(x) < half_width_mm - plate_mm, hu.shape)
     return np.where(table & (hu == AIR), np.where(hollow, foam_hu, -80.0), hu)
 
 
@@ -67,11 +64,10 @@ tables = st.fixed_dictionaries(
 
 @rarely
 @given(table=tables)
-def test_the_hollow_of_a_table_is_no_body_and_all_of_the_chest_is(table):
+def test_the_body_excludes_a_hollow_table_and_includes_the_whole_chest(table):
     hu, trunk, lung = chest()
     found = body_outline(with_table(hu, SPACING_MM, **table), SPACING_MM)
     _, y, _ = place()
-
     assert not found[np.broadcast_to(y > 90 + 2 * table["plate_mm"] + table["gap_mm"] + SPACING_MM[1], SHAPE)].any()
     assert found[lung].all()
     assert (found & trunk).sum() > 0.97 * trunk.sum()
@@ -83,7 +79,6 @@ def test_the_outline_of_a_flipped_scan_is_flipped(table, axes, seed):
     hu = with_table(chest()[0], SPACING_MM, **table)
     hu = hu + np.random.default_rng(seed).normal(0, 30, hu.shape)
     flipped = body_outline(np.flip(hu, tuple(axes)), SPACING_MM)
-
     assert np.array_equal(np.flip(flipped, tuple(axes)), body_outline(hu, SPACING_MM))
 
 
@@ -94,7 +89,6 @@ def test_voxels_of_any_shape_give_the_same_body(spacing_mm, table):
     hu, trunk, lung = chest(shape, spacing_mm)
     table = {**table, "plate_mm": max(table["plate_mm"], 1.2 * spacing_mm[1])}
     found = body_outline(with_table(hu, spacing_mm, **table), spacing_mm)
-
     assert found[lung].all()
     assert (found & trunk).sum() > 0.96 * trunk.sum()
     assert (found & ~trunk).sum() < 0.06 * trunk.sum()
@@ -120,7 +114,6 @@ def bare():
 def test_a_table_changes_no_voxel_of_the_lungs(table):
     hu, back_mm, lungs = bare()
     lying = with_table(hu, PHANTOM_MM, **table, back_mm=back_mm)
-
     assert (lying != hu).sum() > 1000
     assert np.array_equal(lung_mask(lying, PHANTOM_MM), lungs)
 
@@ -130,59 +123,53 @@ def test_lungs_behind_a_thin_chest_wall_are_body(wall_mm):
     hu, trunk, lung = chest(wall_mm=wall_mm)
     belly = trunk & (place()[2] < -40)
     hu[belly], lung = TISSUE, lung & ~belly
-
     assert body_outline(with_table(hu, SPACING_MM, "curved", -900.0), SPACING_MM)[lung].all()
 
 
-def test_noise_of_a_low_dose_takes_nothing_from_the_body():
+def test_low_dose_noise_removes_nothing_from_the_body():
     hu, trunk, lung = chest()
     noisy = with_table(hu, SPACING_MM, "flat", -900.0) + np.random.default_rng(3).normal(0, 120, SHAPE)
     found = body_outline(noisy, SPACING_MM)
     _, y, _ = place()
-
     assert found[lung].mean() > 0.99
     assert found[trunk].mean() > 0.96
     assert not found[np.broadcast_to(y > 110, SHAPE)].any()
 
 
-def test_lungs_that_the_disk_of_the_field_of_view_cuts_are_body():
+def test_lungs_cut_by_a_circular_field_of_view_are_body():
     shape, spacing_mm = (70, 70, 24), (4.0, 4.0, 7.0)
     x, y, _ = place(shape, spacing_mm)
     hu, _, lung = chest(shape, spacing_mm)
     field = np.broadcast_to(np.hypot(x, y) < 140, shape)
     found = body_outline(np.where(field, hu, -1024.0), spacing_mm)
-
     assert (lung & ~field).sum() > 500
     assert found[lung & np.broadcast_to(np.hypot(x, y) < 128, shape)].all()
     assert not found[~field].any()
 
 
-def test_lungs_that_the_border_of_the_image_cuts_are_body():
+def test_lungs_cut_by_the_border_of_the_image_are_body():
     hu, _, lung = chest()
     first = np.flatnonzero(lung.any(axis=(1, 2)))[0] + 5
     hu = with_table(hu, SPACING_MM, "flat", -900.0)[first:-first]
-
     assert body_outline(hu, SPACING_MM)[lung[first:-first]].all()
 
 
 def test_lungs_that_are_open_in_the_first_and_last_slice_are_body():
     hu, _, lung = chest()
     open_at_both_ends = slice(5, None)
-
     assert lung[:, :, 5].any()
     assert lung[:, :, -1].any()
     assert body_outline(hu[:, :, open_at_both_ends], SPACING_MM)[lung[:, :, open_at_both_ends]].all()
 
 
 @pytest.mark.parametrize("under_hu", [-1000.0, -900.0])
-def test_air_under_a_blanket_is_no_body(under_hu):
+def test_air_under_a_blanket_is_not_body(under_hu):
     hu, _, _ = chest()
     x, y, z = place()
     dome = ellipse(x, y, (0, -20), (180, 150), z) & (hu == AIR)
     hu = np.where(dome, under_hu, hu)
     hu[dome & ~ellipse(x, y, (0, -20), (174, 144), z)] = -300.0  # the cloth, which ends on the body at both sides
     found = body_outline(hu, SPACING_MM)
-
     assert not found[np.broadcast_to(y < -135, SHAPE)].any()
 
 
@@ -195,12 +182,11 @@ def test_a_foam_pocket_between_trunk_and_arms_is_not_lung():
     pocket = low & (abs(x) < half_mm - 4)
     hu = np.where(pocket, -850.0, np.where(low, TISSUE, hu))
     found = lung_mask(with_table(hu, PHANTOM_MM, "flat", -900.0, back_mm=back_mm), PHANTOM_MM)
-
     assert pocket.sum() > 1000
     assert not found[pocket].any()
     assert 2 * (found & lungs).sum() > 0.99 * (found.sum() + lungs.sum())
 
 
-def test_an_image_of_air_or_of_tissue_alone_is_all_body_or_none_is_lost():
+def test_an_image_of_only_air_or_only_tissue_is_all_body():
     assert body_outline(np.full((9, 10, 11), 40.0), SPACING_MM).all()
     assert body_outline(np.full((9, 10, 11), AIR), SPACING_MM).all()

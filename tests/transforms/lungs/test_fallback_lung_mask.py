@@ -42,19 +42,16 @@ def test_the_mask_is_the_same_in_the_world_however_the_array_is_stored(order, fl
         affine[:3, 3] += affine[:3, axis] * (stored.shape[axis] - 1)
         affine[:3, axis] *= -1
     image = MetaTensor(torch.as_tensor(np.flip(stored, flips).copy())[None], affine=torch.as_tensor(affine))
-
     lung = FallbackLungMaskd()({"image": image})["lung"]
-
     assert lung.shape == image.shape
     assert torch.equal(lung.affine, image.affine)
     assert np.array_equal(lung[0].numpy(), np.flip(mask().transpose(order), flips))
 
 
 @pytest.mark.parametrize("absent", [{}, {"lung": None}])
-def test_a_missing_mask_is_made_and_says_so(absent):
+def test_a_missing_mask_is_computed_and_its_source_recorded(absent):
     item = item_of(**absent)
     result = FallbackLungMaskd()(item)
-
     assert result["lung"].dtype == torch.uint8
     assert np.array_equal(result["lung"][0].numpy(), mask())
     assert result["lung"].meta["lung_source"] == result["lung_source"] == MADE
@@ -64,45 +61,31 @@ def test_a_missing_mask_is_made_and_says_so(absent):
 
 
 @pytest.mark.parametrize("kind", [MetaTensor, torch.as_tensor])
-def test_a_mask_that_is_there_is_kept_and_says_so(kind):
-    given = kind(torch.ones(1, 2, 3, 4, dtype=torch.uint8))
-    result = FallbackLungMaskd()({"image": torch.zeros(1, 2, 3, 4), "lung": given})
-
-    assert torch.equal(torch.as_tensor(result["lung"]), torch.as_tensor(given))
-    assert result["lung"].meta["lung_source"] == result["lung_source"] == GIVEN
-    assert "lung_source" not in getattr(given, "meta", {})
-
-
-def test_a_given_mask_keeps_its_affine():
+def test_an_existing_mask_is_kept_with_its_affine_and_its_source_recorded(kind):
     affine = torch.diag(torch.tensor([-2.0, 3.0, 4.0, 1.0], dtype=torch.float64))
-    given = MetaTensor(torch.ones(1, 2, 3, 4), affine=affine)
-
-    assert torch.equal(FallbackLungMaskd()({"lung": given})["lung"].affine, affine)
-
-
-def test_other_keys_can_be_named():
-    result = FallbackLungMaskd(image_key="ct", lung_key="lungs")({"ct": item_of()["image"]})
-
+    given = kind(torch.ones(1, 2, 3, 4, dtype=torch.uint8))
+    if isinstance(given, MetaTensor):
+        given.affine = affine
+    result = FallbackLungMaskd(image_key="ct", lung_key="lungs")({"ct": torch.zeros(1, 2, 3, 4), "lungs": given})
     assert set(result) == {"ct", "lungs", "lung_source"}
+    assert torch.equal(torch.as_tensor(result["lungs"]), torch.as_tensor(given))
+    assert torch.equal(result["lungs"].affine, getattr(given, "affine", result["lungs"].affine))
+    assert result["lungs"].meta["lung_source"] == result["lung_source"] == GIVEN
+    assert "lung_source" not in getattr(given, "meta", {})
 
 
 def test_it_works_on_a_case_as_loaded(tmp_path):
     paths = write_nifti(healthy(), tmp_path, "c7")
     load = LoadImaged(keys="image", reader=CTReader, ensure_channel_first=True)
     result = Compose([load, FallbackLungMaskd()])({"image": str(paths["image"])})
-
     assert dice(result["lung"][0].numpy(), healthy().lung) > 0.98
 
 
 @pytest.mark.parametrize("offset_hu", [1024, -1024, 600])
-def test_values_that_are_no_hu_are_refused_with_the_case_and_the_remedy(offset_hu):
+def test_values_that_are_not_hu_are_rejected_with_the_case_and_the_remedy(offset_hu):
     item = item_of(case_id="covid_017")
     item["image"] = item["image"] + offset_hu
-
-    message = (
-        r"^Case covid_017: no plausible lungs found: \d+\.\d\d litres. Expected 0.5 to 12. The image's values range "
-        r"from .* to .*chest CT in HU \(air -1000, water 0\), or give a lung mask.$"
-    )
+    message = r"^Case covid_017: no plausible lungs found: \d+\.\d\d litres. Expected 0.5 to 12. .* a lung mask.$"
     with pytest.raises(ValueError, match=message):
         FallbackLungMaskd()(item)
 

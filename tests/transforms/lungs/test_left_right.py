@@ -37,7 +37,7 @@ def bodies(bridge=0):
     return right, left, between
 
 
-def test_the_lungs_of_a_phantom_are_told_apart(phantom):
+def test_the_lungs_of_a_phantom_are_separated(phantom):
     sides = left_right_lungs(phantom.lung, phantom.affine)
     assert sides.dtype == np.uint8
     np.testing.assert_array_equal(sides > 0, phantom.lung > 0)
@@ -46,7 +46,7 @@ def test_the_lungs_of_a_phantom_are_told_apart(phantom):
 
 @pytest.mark.parametrize("axes", list(permutations(range(3)))[::2])
 @pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, -1), (1, -1, -1)])
-def test_the_storage_order_decides_nothing(axes, signs):
+def test_the_storage_order_changes_nothing(axes, signs):
     right, left, _ = bodies()
     orientation = np.array([axes, signs]).T
     stored, affine = apply_orientation(right | left, orientation), LPS @ inv_ornt_aff(orientation, right.shape)
@@ -55,7 +55,7 @@ def test_the_storage_order_decides_nothing(axes, signs):
 
 
 @pytest.mark.parametrize("bridge", [1, 2, 3])
-def test_lungs_that_touch_are_parted_between_them(bridge):
+def test_touching_lungs_are_separated(bridge):
     right, left, between = bodies(bridge)
     sides = left_right_lungs(right | left | between, LPS)
     np.testing.assert_array_equal(sides > 0, right | left | between)
@@ -63,7 +63,7 @@ def test_lungs_that_touch_are_parted_between_them(bridge):
     assert (sides == right * RIGHT + left * LEFT)[apart].mean() > 0.99
 
 
-def test_specks_go_to_the_lung_beside_them():
+def test_specks_belong_to_the_nearest_lung():
     right, left, _ = bodies()
     specks = np.zeros_like(right)
     specks[3, 25, 20] = specks[69, 25, 20] = True
@@ -83,7 +83,7 @@ def test_a_single_lung_has_the_side_of_the_body_on_which_it_lies(side, mirrored)
         assert set(np.unique(left_right_lungs(lung, affine, trunk))) == {0, side}
 
 
-def test_a_body_beside_the_middle_of_the_image_is_asked():
+def test_the_body_decides_the_side_of_a_single_lung():
     _, left, _ = bodies()
     body = np.zeros_like(left)
     body[45:] = True
@@ -92,17 +92,17 @@ def test_a_body_beside_the_middle_of_the_image_is_asked():
     assert set(np.unique(left_right_lungs(lung, LPS, body))) == {0, RIGHT}
 
 
-def test_nothing_has_no_side():
+def test_an_empty_mask_stays_empty():
     assert not left_right_lungs(np.zeros((5, 6, 7)), LPS).any()
 
 
-def test_a_fine_mask_is_parted_voxel_by_voxel():
+def test_a_fine_mask_is_separated_voxel_by_voxel():
     right, left, _ = bodies()
     fine = LPS @ np.diag([0.25, 0.5, 1.0, 1.0])
     repeat = [array.repeat(4, 0).repeat(2, 1) for array in (right, left)]
     np.testing.assert_array_equal(left_right_lungs(repeat[0] | repeat[1], fine), repeat[0] * RIGHT + repeat[1] * LEFT)
 
 
-def test_what_is_no_volume_is_refused():
+def test_a_mask_that_is_not_a_volume_is_rejected():
     with pytest.raises(ValueError, match=r"Expected a lung mask \(X, Y, Z\)"):
         left_right_lungs(np.zeros((5, 6)), LPS)

@@ -28,10 +28,7 @@ PATCH = (128, 128, 80)
 
 
 class ByThreshold(nn.Module):
-    """Stands in for a trained VB-Net: what is planted as lung and infection by HU, with sharp logits.
-
-    It also sees lung in the air around the body and in a block near the origin, as an untrained region might.
-    """
+    """Stand-in for a trained VB-Net: classes by HU with sharp logits, if asked also a false lung near the origin."""
 
     def __init__(self, low=0.1, high=0.6, stray=False):
         super().__init__()
@@ -70,7 +67,7 @@ def dice(first, second):
     return 2 * (first & second).sum() / (first.sum() + second.sum())
 
 
-def test_planted_lungs_and_infection_come_back_on_the_ct_s_grid(painted):
+def test_planted_lungs_and_infection_are_found_on_the_grid_of_the_ct(painted):
     phantom, hu = painted
     lungs, infection = run(hu, phantom.affine)
     assert lungs.shape == infection.shape == (1, *hu.shape)
@@ -112,7 +109,7 @@ def test_infection_lies_in_the_lungs(painted):
     assert not infection[0, :, :4, :8].any()
 
 
-def test_specks_and_air_beside_the_lungs_are_left_out(painted):
+def test_specks_and_air_outside_the_lungs_are_removed(painted):
     phantom, hu = painted
     plain, stray = (run(hu, phantom.affine, ByThreshold(stray=value))[0] for value in (False, True))
     assert torch.equal(plain, stray)
@@ -126,7 +123,7 @@ def test_a_hole_in_the_lungs_is_filled(painted):
     assert run(holed, phantom.affine)[0][0][tuple(place)] > 0
 
 
-def test_the_network_gets_windows_of_the_body_in_its_window_of_hu(painted):
+def test_the_network_gets_patches_of_the_body_in_its_hu_window(painted):
     phantom, hu = painted
     network = ByThreshold().train()
     run(hu, phantom.affine, network, patch_size=(64, 48, 32))
@@ -149,13 +146,13 @@ def test_by_default_the_window_goes_from_minus_1100_hu_to_water(painted):
     assert (min(low), max(high)) == (pytest.approx(250 / 1100), 1.0)  # -850 and 60 HU
 
 
-def test_windows_agree_with_the_whole(painted):
+def test_patches_give_the_same_result_as_the_whole(painted):
     phantom, hu = painted
     for whole, windows in zip(run(hu, phantom.affine), run(hu, phantom.affine, patch_size=(64, 48, 32)), strict=True):
         assert torch.equal(whole, windows)
 
 
-def test_air_around_the_body_is_not_looked_at(painted):
+def test_air_around_the_body_is_not_processed(painted):
     phantom, hu = painted
     narrow = hu.copy()
     narrow[:8], narrow[-9:], narrow[:, :6] = -1000.0, -1000.0, -1000.0
@@ -167,7 +164,7 @@ def test_air_around_the_body_is_not_looked_at(painted):
 
 
 def test_the_network_s_axes_run_to_left_posterior_and_superior(painted):
-    """As Orientationd LPS and Spacingd lay them in segment_train.yaml."""
+    """As by Orientationd LPS and Spacingd in segment_train.yaml."""
     phantom, hu = painted
     marked = hu.copy()
     marked[1:8, :, :], marked[:, :, :6] = -390.0, 150.0  # right side darker than tissue, feet bright; x to Left
@@ -188,13 +185,13 @@ def test_the_network_s_axes_run_to_left_posterior_and_superior(painted):
 
 
 @pytest.mark.parametrize("value_hu", [0.0, -850.0])
-def test_what_is_no_chest_is_refused(value_hu):
+def test_an_image_without_a_chest_is_rejected(value_hu):
     image = tensor(np.full((100, 100, 60), value_hu, np.float32), np.diag([-4.0, -4.0, 6.0, 1.0]))
     with pytest.raises(ValueError, match=r"litres of lung. Expected 0.5 to 12"):
         segment_lungs_and_infection(image, ByThreshold(), GRID_MM, WINDOW_HU, amp=False)
 
 
-def test_what_is_no_volume_is_refused():
+def test_an_image_that_is_not_a_volume_is_rejected():
     with pytest.raises(ValueError, match=r"Tensor of shape \(3, 4, 5\). Expected a MetaTensor \(1, X, Y, Z\)"):
         segment_lungs_and_infection(torch.zeros(3, 4, 5), ByThreshold())
 
@@ -203,7 +200,7 @@ def segmenter(network):
     return SegmentLungsd(network, spacing_mm=GRID_MM, window_hu=WINDOW_HU, amp=False, patch_size=PATCH)
 
 
-def test_a_case_without_masks_gets_both_and_says_where_from(painted):
+def test_a_case_without_masks_gets_both_with_their_source(painted):
     phantom, hu = painted
     item = segmenter(ByThreshold())({"image": tensor(hu, phantom.affine), "lung": None})
     assert item["lung_source"] == item["infection_source"] == "VB-Net"
@@ -213,7 +210,7 @@ def test_a_case_without_masks_gets_both_and_says_where_from(painted):
     assert torch.equal(item["lung_sides"] > 0, item["lung"] > 0)
 
 
-def test_a_lung_mask_that_is_there_is_kept_and_bounds_the_infection(painted):
+def test_an_existing_lung_mask_is_kept_and_limits_the_infection(painted):
     phantom, hu = painted
     half = phantom.lung.copy()
     half[: hu.shape[0] // 2] = 0
@@ -227,9 +224,8 @@ def test_a_lung_mask_that_is_there_is_kept_and_bounds_the_infection(painted):
 
 
 @pytest.mark.parametrize("network", [None, ByThreshold()])
-def test_a_case_with_both_masks_or_no_network_passes_as_it_is(network):
-    network_ran = network is not None
-    item = {"image": torch.zeros(1, 2, 3, 4), "lung": 1, "infection": 2} if network_ran else {"image": 0}
+def test_a_case_with_both_masks_or_without_network_is_not_changed(network):
+    item = {"image": 0, **({} if network is None else {"lung": 1, "infection": 2})}
     assert segmenter(network)(item) == item
 
 

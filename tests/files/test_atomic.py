@@ -68,7 +68,7 @@ def test_a_killed_writer_of_a_folder_leaves_one_that_the_next_one_removes(tmp_pa
     assert names(tmp_path / "set") == ["b.txt"]
 
 
-def test_a_killed_queue_leaves_what_it_wrote_and_the_next_one_goes_on_with_it(tmp_path):
+def test_a_killed_queue_keeps_its_files_and_the_next_one_resumes(tmp_path):
     (tmp_path / "b.nii.gz").touch()
     sources, out = [ScanSource(tmp_path / "b.nii.gz")], tmp_path / "out"
     killed_in(half_a_case, sources, out)
@@ -87,8 +87,8 @@ def test_a_killed_writer_of_phantoms_leaves_a_hidden_folder_that_the_next_one_re
     assert names(tmp_path) == ["set"]
 
 
-def test_what_a_living_process_writes_is_left_alone(tmp_path):
-    """Its own, and that of the process that started it."""
+def test_files_of_a_running_process_are_kept(tmp_path):
+    """Its own files, and those of its parent process."""
     with atomic_path(tmp_path / "model.pt") as temporary:
         temporary.write_text("half")
         remove_left_behind(tmp_path)
@@ -100,15 +100,37 @@ def test_what_a_living_process_writes_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("name", [".partial-00000000-1-model.pt", ".partial-model.pt", ".partial-1-model.pt", "a.pt"])
-def test_what_another_machine_or_program_began_is_left_alone(tmp_path, name):
+def test_files_of_another_machine_or_program_are_kept(tmp_path, name):
     (tmp_path / name).touch()
     remove_left_behind(tmp_path)
     assert names(tmp_path) == [name]
 
 
-def test_a_writer_removes_remains_of_its_own_file_alone(tmp_path):
+def test_a_writer_removes_only_leftovers_of_its_own_file(tmp_path):
     killed_in(half_a_file, tmp_path / "other.pt")
     temporary_beside(tmp_path / "model.pt")
     assert len(names(tmp_path)) == 1
     remove_left_behind(tmp_path)
     assert names(tmp_path) == []
+
+
+def test_a_folder_appears_when_it_is_complete(tmp_path):
+    with new_folder(tmp_path / "set") as folder:
+        (folder / "a.txt").write_text("a")
+        assert not (tmp_path / "set").exists()
+    assert [path.name for path in tmp_path.rglob("*")] == ["set", "a.txt"]
+
+
+def test_a_failure_leaves_no_files(tmp_path):
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "set"):
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_folder_is_used_and_a_full_one_rejected(tmp_path):
+    (tmp_path / "set").mkdir()
+    with new_folder(tmp_path / "set") as folder:
+        (folder / "mine.txt").write_text("x")
+    with pytest.raises(ValueError, match="exists and is not empty"), new_folder(tmp_path / "set"):
+        pass
+    assert (tmp_path / "set" / "mine.txt").read_text() == "x"
