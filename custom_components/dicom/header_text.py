@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ LEAST_NAME_LENGTH = 3
 # DICOM allows 64 characters in a description.
 MAX_LETTERS = 128
 WITHHELD = "description withheld, it names the patient"
+# Limit of the values shown here (64 characters in a description, 16 in a code).
+MAX_VALUE = 64
+DAMAGED = "damaged text, withheld"
 
 
 @contextmanager
@@ -42,6 +46,20 @@ def plain_text(value: object) -> str:
     return line if len(line) <= MAX_LETTERS else line[: MAX_LETTERS - 1] + "…"
 
 
+def value_text(value: object) -> str:
+    r"""A header value as one line; withheld if it is longer than DICOM allows or has control characters inside.
+
+    With a damaged length, a value includes the attributes that follow it, such as the patient's name.
+
+    Example:
+        >>> value_text("Thorax \0"), value_text("Thorax \x10\0\x10\0PN\x08\0Doe^Jane"), value_text(None)
+        ('Thorax', 'damaged text, withheld', '')
+    """
+    text = "" if value is None else str(value).strip("\0 \t\r\n")
+    is_damaged = len(text) > MAX_VALUE or any(unicodedata.category(letter) == "Cc" for letter in text)
+    return DAMAGED if is_damaged else plain_text(text)
+
+
 def drop_undecodable(header: Dataset, tags: Iterable[str]) -> dict[str, str]:
     """Remove, in memory, attributes whose value cannot be decoded, such as a SeriesNumber with letters.
 
@@ -64,8 +82,8 @@ def drop_undecodable(header: Dataset, tags: Iterable[str]) -> dict[str, str]:
 
 
 def safe_description(header: Dataset) -> str:
-    """SeriesDescription of an image; withheld if it contains the patient's ID or family name."""
-    text = plain_text(header.get("SeriesDescription"))
+    """SeriesDescription of an image; withheld if it is damaged or contains the patient's ID or family name."""
+    text = value_text(header.get("SeriesDescription"))
     return WITHHELD if names_patient(text, header) else text or "without description"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from custom_components.dicom.files import is_dicom_file
-from custom_components.dicom.header_text import plain_text, quiet_pydicom, safe_description
+from custom_components.dicom.header_text import plain_text, quiet_pydicom, safe_description, value_text
 from custom_components.dicom.headers import REQUIRED, SHAPES, ImageFile, read_image_file
 from custom_components.dicom.identifiers import CT_IMAGE, identifier_problems, is_uid, raw_uid
 from custom_components.dicom.numbers import number_problem
@@ -258,7 +258,7 @@ def is_one_in_pieces(sizes: Iterable[int], headers: Sequence[Any]) -> bool:
 
 
 def _describe(header: Dataset, count: int) -> str:
-    number, kind = plain_text(header.get("SeriesNumber")) or "?", plain_text(_image_type(header)[-1])
+    number, kind = value_text(header.get("SeriesNumber")) or "?", value_text(_image_type(header)[-1])
     return f"series {number} ({safe_description(header)}): {count} images, {kind}"
 
 
@@ -287,13 +287,13 @@ def _check_ct(slices: list[_Slice], case: str) -> list[str]:
 
 def modality_of(header: Any) -> str:
     """Modality of an image; CT if only the SOP class says so."""
-    named = plain_text(header.get("Modality"))
+    named = value_text(header.get("Modality"))
     return named or ("CT" if str(header.get("SOPClassUID", "")) == CT_IMAGE else "")
 
 
 def _check_attributes(slices: list[_Slice], case: str) -> None:
     for one in slices:
-        frames = plain_text(one.header.get("NumberOfFrames"))
+        frames = value_text(one.header.get("NumberOfFrames"))
         if frames not in ("", "0", "1"):
             raise ValueError(
                 f"Case {case}: {one.name} is a multi-frame (enhanced) CT. "

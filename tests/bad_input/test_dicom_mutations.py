@@ -9,7 +9,7 @@ import pytest
 from custom_components.diagnosis.queue import run_queue, scan_sources
 from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.images.ct_reader import CTReader
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom import config, dcmread, dcmwrite
 from pydicom.datadict import keyword_for_tag
@@ -110,6 +110,7 @@ def refusal(read: Callable[[Path], object], folder: Path) -> str | None:
 
 @MUTATIONS
 @given(changes=CHANGES)
+@example(changes=[(flip, 503, 108)])  # the description then includes the patient's name
 def test_bytes_are_flipped_cut_and_inserted(spoilt, changes):
     def spoil(path: Path) -> None:
         content = path.read_bytes()

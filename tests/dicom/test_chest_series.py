@@ -3,10 +3,11 @@ from collections import Counter
 import numpy as np
 import pytest
 from custom_components.dicom.chest_series import find_chest_series
+from custom_components.dicom.header_text import safe_description
 from custom_components.dicom.volume import series_volume
 from custom_components.images.ct_reader import CTReader
 from custom_components.phantom import write_localizer
-from pydicom import dcmread
+from pydicom import Dataset, config, dcmread
 
 from tests.diagnosis.conftest import PATIENT_ID, PATIENT_NAME, change_series, thin_phantom, write_series
 
@@ -196,6 +197,14 @@ def test_a_description_that_names_the_patient_is_withheld(phantom, tmp_path, wor
     found = find_chest_series(tmp_path)
     assert found.series.description.startswith("description withheld")
     assert found.patient_id == PATIENT_ID
+
+
+@pytest.mark.parametrize("words", ["Thorax \x10\0\x10\0PN\x08\0Quirrel", "Quirrel" + "x" * 60])
+def test_a_description_with_a_damaged_length_is_withheld(words):
+    header = Dataset()
+    with config.disable_value_validation():
+        header.SeriesDescription = words
+    assert safe_description(header) == "damaged text, withheld"
 
 
 def test_neither_messages_nor_warnings_name_the_patient(phantom, tmp_path, recwarn, caplog):
