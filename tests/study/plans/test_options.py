@@ -81,7 +81,9 @@ SEG_ERRORS = [
 
 
 @pytest.mark.parametrize(
-    ("plan", "given", "message"), [*((cap, *own) for own in CAP_ERRORS), *((seg, *own) for own in SEG_ERRORS)], ids=str
+    ("plan", "given", "message"),
+    [*((cap, *own) for own in CAP_ERRORS), *((seg, *own) for own in SEG_ERRORS)],
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_wrong_option_is_an_error(scans, slices, tmp_path, plan, given, message):
     with pytest.raises(ValueError, match=message):
