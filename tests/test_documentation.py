@@ -256,7 +256,19 @@ def test_the_demo_runs_from_phantom_to_report(tmp_path, capsys):
         (tmp_path / bundle).symlink_to(ROOT / bundle)
     small = ["DEMO_SLICES=20", "DEMO_EPOCHS=1", "DEMO_SCANS=16", "DEMO_SCAN_EPOCHS=1"]
     (tmp_path / "none").touch()
-    recipe = ["make", "-n", "-f", str(ROOT / "Makefile"), "-o", "none", "demo", "STAMP=none", "BIN=bin", *small]
+    recipe = [
+        "make",
+        "-n",
+        "--no-print-directory",
+        "-f",
+        str(ROOT / "Makefile"),
+        "-o",
+        "none",
+        "demo",
+        "STAMP=none",
+        "BIN=bin",
+        *small,
+    ]
     shown = subprocess.run(recipe, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True).stdout
     lines = [line for line in shown.replace("\\\n", " ").splitlines() if not re.match(r"echo |rm -rf demo$", line)]
     assert len(lines) == 13

@@ -193,11 +193,12 @@ class BundleCommand:
             OptionError: names the option and the most similar one.
         """
         names = [name for name in self.settings if name not in OWN]
+        used = self._used_entries()
         for name in sorted(names, key=lambda name: not name.endswith("_target_")):  # decides which arguments exist
             if name not in self._tracking():
                 self._check_id(name)
                 self.content[name] = self.settings[name]
-        self._check_used(names)
+        self._check_used(names, used | self._used_entries())  # one option may replace what uses another
         lists = [self.content.get(name) for name in ("train#dataset#data", "dataset#data")]
         if self.content.get("dataset_dir", "") in (None, NOTHING) and not any(
             isinstance(found, list) for found in lists
@@ -225,17 +226,19 @@ class BundleCommand:
                 raise OptionError(f"--{name} is not in {self._files()}.{near}")
             found = _inside(found, part)
 
-    def _check_used(self, names: Sequence[str]) -> None:
-        """Check that an evaluation uses each option: what it lies on top of has those of the training too."""
-        if ON_TOP_OF not in self.content:
-            return
-        run_id = str(self.settings.get("run_id") or "run")
-        used = used_entries(self.content.get(), run_id, "finalize")
-        for name in names:
+    @property
+    def _run_id(self) -> str:
+        return str(self.settings.get("run_id") or "run")
+
+    def _used_entries(self) -> set[str]:
+        return used_entries(self.content.get(), self._run_id, "finalize") if ON_TOP_OF in self.content else set()
+
+    def _check_used(self, names: Sequence[str], used: set[str]) -> None:
+        """Check that an evaluation uses each option: its base config also has options of the training."""
+        for name in names if ON_TOP_OF in self.content else ():
             if name not in self._tracking() and not is_used(name, used):
-                raise OptionError(
-                    f"--{name} has no effect on `run {run_id}` of {self._files()}, only on the training. Leave it out."
-                )
+                where = f"`run {self._run_id}` of {self._files()}"
+                raise OptionError(f"--{name} has no effect on {where}, only on the training. Leave it out.")
 
     def _refers_to(self, name: str) -> bool:
         """Whether a config refers to a name that no config defines, such as ``@place`` in an overlay."""

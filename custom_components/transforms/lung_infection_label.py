@@ -7,6 +7,7 @@ import torch
 from custom_components.images.case_id import case_id
 from custom_components.images.geometry import mask_on_image
 from custom_components.labels import INFECTION, LUNG
+from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 
 
@@ -58,6 +59,9 @@ class LungInfectionMasksd(MapTransform):
         >>> LungInfectionMasksd("label")({"label": torch.tensor([[0, 1, 2]])})["label"].tolist()
         [[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]]
     """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a shallow copy with float32 masks (2, *size) instead of the label maps."""

@@ -105,9 +105,12 @@ def nodes(config: Any) -> Iterator[Any]:
 
 
 def as_without_card(value: Any) -> Any:
-    """A config's value where weights have no model.json: the default behind ``$@trained.get('name', ...)``."""
+    """A config's value where weights have no model.json: the default behind ``$@trained.get('name', ...)``.
+
+    What a component requires first, such as a check, is no value of it.
+    """
     if isinstance(value, dict):
-        return {key: as_without_card(child) for key, child in value.items()}
+        return {key: as_without_card(child) for key, child in value.items() if key != "_requires_"}
     if isinstance(value, list):
         return [as_without_card(child) for child in value]
     asked = (

@@ -350,7 +350,7 @@ def test_each_config_file_is_read_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["seg evaluate", "cap evaluate", "cap ensemble", "cap segment_evaluate"])
-@pytest.mark.parametrize("option", ["epochs", "learning_rate", "ckpt_dir", "train#trainer#max_epochs", "resume"])
+@pytest.mark.parametrize("option", ["epochs", "learning_rate", "ckpt_dir", "resume"])
 def test_an_evaluation_refuses_an_option_of_the_training_alone(name, option, bundle_line, tmp_path, caplog):
     words = ["run", "evaluating", "--config_file", CONFIGS[name][-1], "--logging_file=False", "--dataset_dir=phantom"]
     if name == "cap ensemble":
@@ -365,6 +365,7 @@ def test_an_evaluation_refuses_an_option_of_the_training_alone(name, option, bun
 @pytest.mark.parametrize(
     ("name", "options"),
     [
+        ("seg evaluate", {"bundle_root": str(SEG), "ckpt_path": "w.pt", "output_dir": "x"}),
         ("seg evaluate", {"seed": 3, "batch_size": 2, "spatial_size": [64, 64], "network_def#features": [8, 16]}),
         ("seg evaluate", {"flip_axes": [0], "fold": 2, "overlay_slices": 0, "validate#postprocessing": None}),
         ("cap evaluate", {"cache_dir": "x", "layers": [1, 1, 1, 1], "train#preprocessing": None, "system": "plain"}),

@@ -116,7 +116,7 @@ def test_ctrl_c_ends_a_verb_with_status_130_and_leaves_nothing(command_line, tmp
 
 
 def test_a_file_that_vanishes_ends_a_conversion_with_its_name(command_line, runs, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("custom_components.datasets.covid20_slices._check_spacing", lambda _: shutil.rmtree(runs, True))
+    monkeypatch.setattr("custom_components.datasets.covid20_slices._table", lambda _: shutil.rmtree(runs, True) or {})
     assert command_line("convert_covid20_slices", runs, tmp_path / "set", "--num_folds", "1") == 1
     assert "volume_0001.npz cannot be read: [Errno 2] No such file" in caplog.records[-1].getMessage()
     assert list(tmp_path.iterdir()) == []

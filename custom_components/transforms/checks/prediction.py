@@ -3,6 +3,7 @@ from typing import Any
 
 import torch
 from custom_components.images.case_id import case_id
+from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 
@@ -25,6 +26,9 @@ class CheckPredictiond(MapTransform):
         ValueError: Case 012: 1 of 2 values of the network's output pred are NaN or infinite. Expected finite numbers: \
 check the weights that were loaded, and try --amp False (no mixed precision).
     """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Check the outputs of one case, tensors of any shape; returns a shallow copy."""
