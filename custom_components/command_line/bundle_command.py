@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from custom_components.command_line.endings import ended_with_a_message
 from custom_components.command_line.switches import check_switches
 from custom_components.command_line.typed_words import (
@@ -56,6 +57,8 @@ OWN = tuple(
 )
 # Options for files, folders and the like: their values are text even if they look like a number or a list.
 TEXT = re.compile(r"(?:^|[_#:])(?:dir|path|root|folder|name|filename|uri)$")
+# Folders that a run writes to.
+FOLDERS = ("output_dir", "ckpt_dir")
 # First characters of MONAI's config language: an expression, a reference, a macro.
 LANGUAGE = ("$", "@", "%")
 NOTHING = "$None"
@@ -197,6 +200,8 @@ class BundleCommand:
         for name in sorted(names, key=lambda name: not name.endswith("_target_")):  # decides which arguments exist
             if name not in self._tracking():
                 self._check_id(name)
+                if name in self.typed:
+                    check_value(name, self.typed[name], self.content.get(name))
                 self.content[name] = self.settings[name]
         self._check_used(names, used | self._used_entries())  # one option may replace what uses another
         lists = [self.content.get(name) for name in ("train#dataset#data", "dataset#data")]
@@ -261,6 +266,41 @@ class BundleCommand:
 
     def _files(self) -> str:
         return ", ".join(Path(file).name for file in self.files)
+
+
+def check_value(name: str, value: Any, default: Any) -> None:
+    """Check that an option has a value of a kind that the config can use.
+
+    Args:
+        name: option; ``device`` and output folders are known by name, others by their default.
+        value: as typed.
+        default: value in the config files.
+
+    Raises:
+        OptionError: names the option and what it expects.
+
+    Example:
+        >>> check_value("epochs", None, 100)
+        Traceback (most recent call last):
+        ...
+        custom_components.command_line.typed_words.OptionError: --epochs is None. Expected a number, such as 100.
+    """
+    value = None if value == NOTHING else value
+    if isinstance(value, str) and value.startswith(LANGUAGE):
+        return
+    is_switch = isinstance(default, bool)
+    if isinstance(default, int | float) and not is_switch and name != "seed":
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise OptionError(f"--{name} is {value!r}. Expected a number, such as {default}.")
+    elif name in FOLDERS and value in (None, ""):
+        raise OptionError(f"--{name} is {value!r}. Expected a folder, or leave it out.")
+    elif name == "device":
+        try:
+            torch.device(value if isinstance(value, str) else "")
+        except RuntimeError as error:
+            raise OptionError(
+                f"--device is {value!r}. Expected cpu, cuda, or one of several such as cuda:1."
+            ) from error
 
 
 def with_base(files: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -37,7 +37,7 @@ def _check(verb: str, words: list[str], ckpt_path: Path) -> None:
     missing = [name for name in ONNX if verb == onnx_export.__name__ and find_spec(name) is None]
     if missing:
         raise OptionError(
-            f"{verb} needs {' and '.join(missing)}. Install what exports need: pip install custom_components[export]"
+            f"{verb} needs {' and '.join(missing)}. Install what is missing: pip install {' '.join(missing)}"
         )
     places, options = split_words(words)
     given: dict[str, Any] = {**dict(zip(OWN[verb], places, strict=False)), **options}

@@ -113,7 +113,7 @@ def test_without_onnxscript_the_export_to_onnx_says_how_to_install_it(bundle, sa
     words = ("--filepath", "model.onnx", "--ckpt_file", saved[1], f"--ckpt_path={saved[1]}")
     assert bundle_line("onnx_export", *words, *files) == 2
     assert caplog.messages[-1] == (
-        "onnx_export needs onnx and onnxscript. Install what exports need: pip install custom_components[export]"
+        "onnx_export needs onnx and onnxscript. Install what is missing: pip install onnx onnxscript"
     )
 
 

@@ -349,6 +349,41 @@ def test_each_config_file_is_read_once(tmp_path, monkeypatch):
     assert reads == {"base.json": 1, "top.json": 1}
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("epochs", "None", "--epochs is None. Expected a number, such as 100."),
+        ("fold", "true", "--fold is True. Expected a number, such as 0."),
+        ("batch_size", "many", "--batch_size is 'many'. Expected a number, such as 8."),
+        ("device", "cdua", "--device is 'cdua'. Expected cpu, cuda, or one of several such as cuda:1."),
+        ("device", "true", "--device is True. Expected cpu, cuda, or one of several such as cuda:1."),
+        ("output_dir", "None", "--output_dir is None. Expected a folder, or leave it out."),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_before_anything_runs(
+    option, value, expected, bundle_line, tmp_path, caplog
+):
+    words = ["run", "training", "--config_file", CONFIGS["seg train"][0], "--logging_file=False"]
+    places = [f"--dataset_dir={tmp_path}", f"--ckpt_dir={tmp_path / 'models'}"]
+    assert bundle_line(*words, *places, f"--{option}", value) == 2
+    assert caplog.messages[-1] == expected
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "default"),
+    [
+        ("fold", None, None),
+        ("epochs", "$2 * 3", 100),
+        ("seed", None, 0),
+        ("device", "cuda:1", "$x"),
+        ("amp", True, False),
+    ],
+)
+def test_a_value_that_may_be_meant_is_accepted(name, value, default):
+    bundle_command.check_value(name, value, default)
+
+
 @pytest.mark.parametrize("name", ["seg evaluate", "cap evaluate", "cap ensemble", "cap segment_evaluate"])
 @pytest.mark.parametrize("option", ["epochs", "learning_rate", "ckpt_dir", "resume"])
 def test_an_evaluation_refuses_an_option_of_the_training_alone(name, option, bundle_line, tmp_path, caplog):
