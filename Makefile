@@ -40,10 +40,10 @@ check: lint types  ## lint and types
 
 test: $(STAMP)  ## run the tests on all cores (about 15 minutes on two)
 	@echo "5,000 tests, about 15 minutes on two idle cores; nothing is downloaded."
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 test-all: $(STAMP)  ## run all tests, including slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 DEMO_SLICES := 160
 DEMO_EPOCHS := 12

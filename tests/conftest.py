@@ -17,18 +17,6 @@ settings.register_profile("patient", deadline=None)  # a busy machine is no fail
 settings.load_profile("patient")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup`, tests that share trained networks run in one process, which trains them once.
-
-    They are those of a folder with fixtures of its own, otherwise those of a file.
-    """
-    for item in items:
-        folder = item.path.parent
-        shared = folder != item.config.rootpath / "tests" and (folder / "conftest.py").is_file()
-        item.add_marker(pytest.mark.xdist_group(str(folder if shared else item.path)))
-
-
 @pytest.fixture(autouse=True)
 def _same_random_numbers():
     """Each test draws the same numbers, whatever ran before it."""

@@ -43,10 +43,12 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
+from tools.mixed_training import HELD_OUT as NEVER_TRAINED
+
 ROOT = Path(__file__).resolve().parents[1]
 CAP, SEG = ROOT / "covid_cap_bundle", ROOT / "covid_seg_bundle"
 # Never used for training: they measure performance on unseen patients.
-HELD_OUT = ("LUNG1-016", "LUNG1-005", "LCTSC-Test-S1-103", "volume_0000", "volume_0789", "P001", "cap001")
+HELD_OUT = (*NEVER_TRAINED, "P001", "cap001")
 PARTS = ("vbnet", "threshold", "lungs", "medseg", "lesions")
 SETS = ("lung_ct", "covid_ct_md", "covid20_slices", "effusion_ct")
 VBNET, THRESHOLD, LESIONS, BOTH, EITHER = "VB-Net", "threshold", "lesion network", "both agree", "either"

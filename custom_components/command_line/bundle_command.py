@@ -288,19 +288,22 @@ def check_value(name: str, value: Any, default: Any) -> None:
     value = None if value == NOTHING else value
     if isinstance(value, str) and value.startswith(LANGUAGE):
         return
-    is_switch = isinstance(default, bool)
-    if isinstance(default, int | float) and not is_switch and name != "seed":
+    if isinstance(default, int | float) and not isinstance(default, bool) and name != "seed":
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise OptionError(f"--{name} is {value!r}. Expected a number, such as {default}.")
     elif name in FOLDERS and value in (None, ""):
         raise OptionError(f"--{name} is {value!r}. Expected a folder, or leave it out.")
-    elif name == "device":
-        try:
-            torch.device(value if isinstance(value, str) else "")
-        except RuntimeError as error:
-            raise OptionError(
-                f"--device is {value!r}. Expected cpu, cuda, or one of several such as cuda:1."
-            ) from error
+    elif name == "device" and not _is_device(value):
+        raise OptionError(f"--device is {value!r}. Expected cpu, cuda, or one of several such as cuda:1.")
+
+
+def _is_device(value: Any) -> bool:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return True  # the number of a GPU
+    try:
+        return isinstance(value, str) and bool(torch.device(value))
+    except RuntimeError:
+        return False
 
 
 def with_base(files: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -35,7 +35,7 @@ def is_finished(target: Path) -> bool:
 
 
 def scan_of(target: Path) -> str:
-    """SHA-256 of the scan of existing results, finished or not; empty if there are none or it is unknown."""
+    """SHA-256 of the scan that the results of a case were computed from; empty without results or if unknown."""
     for path in (target / REPORT, unfinished(target) / MANIFEST):
         try:
             return str(json.loads(path.read_text(encoding="utf-8")).get(SCAN) or "")

@@ -11,7 +11,7 @@ from custom_components.diagnosis.kept_results import StageClock
 from custom_components.diagnosis.lung_sources import LungMasks
 from custom_components.images.writers import stored_map
 from custom_components.metrics.case_numbers import covid_probability, final_probability, known_ratio
-from custom_components.networks.dual_sampling import branch_weight
+from custom_components.networks.dual_sampling import weight_of_ratio
 from custom_components.reports.scan.findings import Scores
 from monai.data import MetaTensor
 
@@ -68,8 +68,7 @@ def _scores(item: dict, bundle: BundleNetwork, case: str) -> Scores:
     network, ratio = bundle.network, known_ratio(item, case)
     weight = None
     if ratio is not None:
-        exact = torch.tensor(ratio, dtype=torch.float32)  # as the network compares it
-        weight = round(branch_weight(exact, network.weights, network.ratio_thresholds).item(), 6)
+        weight = round(weight_of_ratio(ratio, network.weights, network.ratio_thresholds), 6)
     return Scores(
         p_us=covid_probability(item, "logit_us", case),
         p_ss=covid_probability(item, "logit_ss", case),

@@ -3,12 +3,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from custom_components.files.atomic import writable_folder
 from custom_components.handlers.case_files import NATIVE, CaseFiles
 from custom_components.infection_size import ratio_band
 from custom_components.metrics.case_numbers import check_weighting, covid_probability, known_ratio
-from custom_components.networks.dual_sampling import PAPER_THRESHOLDS, PAPER_WEIGHTS, branch_weight
+from custom_components.networks.dual_sampling import PAPER_THRESHOLDS, PAPER_WEIGHTS, weight_of_ratio
 from custom_components.pictures.figures import draw_attention
 from custom_components.pictures.sheet import short_name
 from custom_components.reports.display import Display
@@ -97,8 +96,7 @@ class DiagnosisCaseFiles(CaseFiles):
         known: dict[str, float | None] = {"p_us": p_us, "p_ss": p_ss, "p_final": None}
         weight = None
         if ratio is not None:
-            exact = torch.tensor(ratio, dtype=torch.float32)  # as the network compares it
-            weight = round(branch_weight(exact, self.weights, self.ratio_thresholds).item(), _DECIMALS)
+            weight = round(weight_of_ratio(ratio, self.weights, self.ratio_thresholds), _DECIMALS)
             known["p_final"] = p_final = covid_probability(item, "logit", name)
             check_weighting(name, weight, p_us, p_ss, p_final)
         if item.get("logit_plain") is not None:

@@ -37,6 +37,18 @@ def branch_weight(
     return torch.where(torch.isnan(ratio), ratio, weight)
 
 
+def weight_of_ratio(
+    ratio: float, weights: tuple[float, float] = PAPER_WEIGHTS, thresholds: tuple[float, float] = PAPER_THRESHOLDS
+) -> float:
+    """Weight w of one known ratio: :func:`branch_weight` in float32, as the network compares it.
+
+    Example:
+        >>> round(weight_of_ratio(0.01), 2)
+        0.96
+    """
+    return branch_weight(torch.tensor(ratio, dtype=torch.float32), weights, thresholds).item()
+
+
 def ensemble_logit(logit_us: torch.Tensor, logit_ss: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Logit of P_final = w P_US + (1 - w) P_SS, Eq. (5), exact even if a probability rounds to 0 or 1.
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from custom_components.images.case_id import case_id
 from custom_components.metrics.case_numbers import known_ratio
-from custom_components.networks.dual_sampling import PAPER_THRESHOLDS, PAPER_WEIGHTS, branch_weight
+from custom_components.networks.dual_sampling import PAPER_THRESHOLDS, PAPER_WEIGHTS, weight_of_ratio
 from monai.transforms import Transform
 
 # Lower limits of the levels 1, 2, 3, 4. The second is the threshold beta = 0.4 of the paper's soft mask T(A).
@@ -95,9 +95,7 @@ class AttentionLevelsd(Transform):
         return item
 
     def _weight(self, ratio: float | None) -> float:
-        if ratio is None:
-            return 0.5
-        return branch_weight(torch.tensor(ratio, dtype=torch.float32), self.weights, self.ratio_thresholds).item()
+        return 0.5 if ratio is None else weight_of_ratio(ratio, self.weights, self.ratio_thresholds)
 
 
 def _attention(item: Mapping[Hashable, Any], key: str, case: str) -> torch.Tensor:

@@ -1,12 +1,11 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import torch
 from custom_components._version import NOTICE
 from custom_components.images.case_id import case_id
 from custom_components.infection_size import CAP, CLASS_NAMES, COVID
 from custom_components.metrics.case_numbers import covid_probability, known_ratio
-from custom_components.networks.dual_sampling import PAPER_THRESHOLDS, PAPER_WEIGHTS, branch_weight
+from custom_components.networks.dual_sampling import PAPER_THRESHOLDS, PAPER_WEIGHTS, weight_of_ratio
 from monai.transforms import Transform
 
 _DECIMALS = 4
@@ -71,11 +70,11 @@ class DiagnosisScoresd(Transform):
         if ratio is None:
             return {**branches, **dict.fromkeys(("p_final", "prediction", "ratio", "weight_us"))}
         p_final = covid_probability(item, "logit", case)
-        weight = branch_weight(torch.tensor(ratio, dtype=torch.float32), self.weights, self.ratio_thresholds)
+        weight = weight_of_ratio(ratio, self.weights, self.ratio_thresholds)
         return {
             **branches,
             "p_final": round(p_final, _DECIMALS),
             "prediction": CLASS_NAMES[COVID if p_final >= self.threshold else CAP],
             "ratio": round(ratio, _RATIO_DECIMALS),
-            "weight_us": round(weight.item(), _RATIO_DECIMALS),
+            "weight_us": round(weight, _RATIO_DECIMALS),
         }

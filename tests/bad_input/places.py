@@ -86,7 +86,7 @@ def diagnosed(scan: Path) -> Path:
 
 
 def converted_jpg(folder: Path) -> Path:
-    return convert_jpg(folder / "jpg", folder / "new", table=folder / "greys.csv")
+    return convert_jpg(folder / "jpg", folder / "new", table=folder / "intensities.csv")
 
 
 def converted_stack(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from tests.bad_input.test_files import in_cases, no_archive, runs
 from tests.bad_input.test_images import in_lungs
 
 TABLE = "case_id,label\nbad,covid\ncovid_1,covid\ncovid_2,covid\ncap_0,cap\ncap_1,cap\n"
-GREYS = "name,air_grey,fat_grey\n"
+INTENSITIES = "name,air_grey,fat_grey\n"
 
 
 def mask(change: Callable[[np.ndarray], np.ndarray]) -> Make:
@@ -107,11 +107,11 @@ def table(text: str, encoding: str = "utf-8") -> Make:
     return make
 
 
-def greys(text: str) -> Make:
+def intensity_table(text: str) -> Make:
     def make(folder: Path) -> Path:
         (folder / "jpg").mkdir()
         Image.fromarray(np.zeros((6, 5), np.uint8)).save(folder / "jpg" / "bad.jpg")
-        (folder / "greys.csv").write_text(GREYS + text)
+        (folder / "intensities.csv").write_text(INTENSITIES + text)
         return folder
 
     return make
@@ -178,8 +178,8 @@ INPUTS: dict[str, Input] = {
     "table_lacks_scan": table(TABLE),
     "table_fold_digits": table("case_id,label,fold\nbad,covid," + "9" * 5000 + "\n"),
     "table_way_out": table("case_id,label,image\nbad,covid,../../x.nii\n"),
-    "greys_infinite": greys("bad,-inf,3\n"),
-    "greys_long": greys("x" * 200_000 + ",2,3\n"),
+    "intensity_infinite": intensity_table("bad,-inf,3\n"),
+    "intensity_table_long": intensity_table("x" * 200_000 + ",2,3\n"),
     "runs_long": runs(no_archive, "name\n" + "x" * 200_000 + "\n"),
     "runs_columns": runs(no_archive, "name\nvolume_0007,1.5\n"),
 }

@@ -48,10 +48,15 @@ class Subject:
         return "masks" if self.bundle is SEG else "lungs"
 
     def write_data(self, folder: Path) -> Path:
-        """Eight slices of four patients, or four scans of each disease in two folds."""
-        if self.bundle is SEG:
-            return write_slice_dataset(folder, num_slices=8, size=(40, 36), seed=1, num_patients=4)
-        return write_scan_dataset(folder, 8, (56, 52, 24), (6.7, 6.9, 11.7), num_folds=2)
+        """Write the data of :func:`write_small_data`."""
+        return write_small_data(self.bundle, folder)
+
+
+def write_small_data(bundle: Bundle, folder: Path) -> Path:
+    """Eight slices of four patients, or four scans of each disease in two folds."""
+    if bundle is SEG:
+        return write_slice_dataset(folder, num_slices=8, size=(40, 36), seed=1, num_patients=4)
+    return write_scan_dataset(folder, 8, (56, 52, 24), (6.7, 6.9, 11.7), num_folds=2)
 
 
 SUBJECTS = {

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from custom_components.phantom import write_scan_dataset, write_slice_dataset
 
 from tests.bundles.cap.conftest import BUNDLE as CAP
 from tests.bundles.conftest import ROOT, TORCHRUN, Bundle, scalars
 from tests.bundles.seg.conftest import BUNDLE as SEG
+from tests.bundles.small_runs import write_small_data
 
 mlflow = pytest.importorskip("mlflow", reason="needs mlflow: pip install mlflow")
 
@@ -30,11 +30,6 @@ class Tracked:
     evaluation: dict[str, Any]
     metric: str
     score: tuple[str, str]
-
-    def write_data(self, folder: Path) -> Path:
-        if self.bundle is SEG:
-            return write_slice_dataset(folder, num_slices=8, size=(40, 36), seed=1, num_patients=4)
-        return write_scan_dataset(folder, 8, (56, 52, 24), (6.7, 6.9, 11.7), num_folds=2)
 
 
 TRACKED = {
@@ -64,7 +59,7 @@ def tracked(request) -> Tracked:
 
 @pytest.fixture(scope="module")
 def data(tracked, tmp_path_factory) -> Path:
-    return tracked.write_data(tmp_path_factory.mktemp("data") / "set")
+    return write_small_data(tracked.bundle, tmp_path_factory.mktemp("data") / "set")
 
 
 @pytest.fixture(scope="module")

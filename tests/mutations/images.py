@@ -74,7 +74,7 @@ MASKS = (
         "transforms/test_attention_levels.py",
         ("branches exchanged", "weight * us + (1 - weight) * ss", "weight * ss + (1 - weight) * us"),
         ("a level begins above its end", "levels += attention >= lower_end", "levels += attention > lower_end"),
-        ("an unknown ratio is large", "return 0.5\n", "return 0.35\n"),
+        ("an unknown ratio is large", "return 0.5 if", "return 0.35 if"),
     )
     + mutations_of(
         "transforms/align_masks.py",

@@ -62,7 +62,7 @@ class Study(ABC):
 
     @property
     def later_words(self) -> str:
-        """Description of the later runs; empty if there are none."""
+        """Description of the later runs; empty without later runs."""
         return ""
 
     def later_runs(self, outcome: Outcome) -> list[Run]:

@@ -46,7 +46,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.fixture
 def running(tmp_path):
-    """A study in a process of its own, and the id of its run, which goes on for a minute."""
+    """A study in a separate process, and the id of its run, which takes a minute."""
     study, file = begin(tmp_path, [standin_run(tmp_path, "train/0", seconds=60)]), tmp_path / "runs/train/0/out.pid"
     wait_until(lambda: file.is_file() and file.read_text(encoding="utf-8"))
     yield study, int(file.read_text(encoding="utf-8").split()[0])
