@@ -32,6 +32,7 @@ class DiagnosisScoresd(Transform):
         ValueError: on call, naming the case, when a required logit is missing or not finite.
 
     Example:
+        >>> import torch
         >>> logits = {name: torch.tensor([value]) for name, value in {"logit_us": 0.0, "logit_ss": 9.0}.items()}
         >>> result = DiagnosisScoresd()({**logits, "ratio": float("nan")})["result"]
         >>> result["p_us"], result["p_ss"], result["p_final"], result["prediction"]
