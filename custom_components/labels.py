@@ -56,3 +56,7 @@ def label_set_table(sets: Mapping[int | str, Sequence[int]], num_classes: int, c
             )
         table[value] = sum(1 << index for index in set(classes))
     return table
+
+
+# Key of a case of a data set that is a phantom, not a patient.
+SYNTHETIC = "synthetic"

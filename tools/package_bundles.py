@@ -21,6 +21,7 @@ from pathlib import Path
 
 import yaml
 from custom_components.files.atomic import atomic_path, writable_folder
+from custom_components.weights.model_card import all_synthetic, read_card
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = ("covid_cap_bundle", "covid_seg_bundle")
@@ -200,6 +201,11 @@ def write_zip(folder: Path, path: Path) -> None:
             archive.writestr(entry, file.read_bytes())
 
 
+def synthetic_weights(folder: Path) -> list[str]:
+    """Weights of a package whose model card lists phantoms only."""
+    return [name for name in (WEIGHTS, *PARTS_OF_WEIGHTS) if all_synthetic(read_card(folder / name))]
+
+
 def put_in_place(folder: Path, target: Path, scratch: Path) -> Path:
     """Move the finished folder to its target, replacing an older one."""
     if target.exists():
@@ -227,6 +233,8 @@ def main(arguments: list[str] | None = None) -> None:
         except ValueError as error:
             parser.exit(1, f"{error}\n")
         sys.stdout.write(f"{folder.name}: wrote {folder} and its zip\n")
+        for weights in synthetic_weights(folder):
+            sys.stdout.write(f"{folder.name}: WARNING: {weights} was trained on synthetic CT only: not for patients\n")
 
 
 if __name__ == "__main__":

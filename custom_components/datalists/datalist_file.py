@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_components.files.atomic import atomic_path, writable_folder
+from custom_components.labels import SYNTHETIC
 
 DATALIST_NAME = "datalist.json"
 
@@ -50,6 +51,22 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         [(name, count)] = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"an object has the key {json.dumps(name)[:40]} {count} times")
     return made
+
+
+def synthetic_mark(entry: Mapping[str, Any]) -> dict[str, bool]:
+    """The mark of a datalist's entry that is a phantom; empty for a patient.
+
+    Raises:
+        ValueError: when ``synthetic`` is neither true nor false.
+
+    Example:
+        >>> synthetic_mark({"image": "a.nii.gz", "synthetic": True}), synthetic_mark({"image": "a.nii.gz"})
+        ({'synthetic': True}, {})
+    """
+    mark = entry.get(SYNTHETIC) or False
+    if not isinstance(mark, bool):
+        raise ValueError(f"{SYNTHETIC} is {repr(mark)[:40]}. Expected true (a phantom) or false")
+    return {SYNTHETIC: True} if mark else {}
 
 
 def new_datalist(path: str | Path) -> Path:

@@ -15,7 +15,7 @@ from custom_components.datalists.case_problems import (
     problem_report,
     shared_image_problems,
 )
-from custom_components.datalists.datalist_file import datalist_content, datalist_file, path_inside
+from custom_components.datalists.datalist_file import datalist_content, datalist_file, path_inside, synthetic_mark
 from custom_components.datalists.folds import patient_problems
 from custom_components.dicom.series import holds_dicom
 from custom_components.images.ct_reader import case_name
@@ -61,7 +61,7 @@ def list_scans(dataset_dir: str | Path | None, labelled: bool = True, check_file
         Scans in the order of the JSON or in natural order of the files. With labels: ``case_id``, ``patient_id``,
         ``image``, ``lung``, ``infection`` (absolute paths), ``label`` (1 COVID-19, 0 CAP), ``fold``, ``ratio`` and
         ``group``. Without labels: ``case_id``, ``image`` and, if available, ``lung``, ``infection``, ``ratio`` and
-        ``label``.
+        ``label``. Phantoms have ``synthetic``, which is True.
 
     Raises:
         ValueError: lists up to ten problems: entries without label or mask, unknown labels, ratios out of range, groups
@@ -222,8 +222,8 @@ def _from_entry(entry: Any, folder: Path, labelled: bool) -> Scan:
 
 
 def _known(entry: dict[str, Any]) -> Scan:
-    """Label and ratio of an entry, if available."""
-    known: Scan = {}
+    """Label and ratio of an entry, if available, and whether it is synthetic."""
+    known: Scan = synthetic_mark(entry)
     if entry.get("label") not in (None, ""):
         known["label"] = class_label(entry["label"])
     ratio = entry.get("ratio")

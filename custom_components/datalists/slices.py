@@ -7,12 +7,18 @@ from typing import Any
 
 from custom_components.datalists.case_files import IMAGE_FOLDER, PHANTOM, existing_root, files_by_case, images_in
 from custom_components.datalists.case_problems import header_problems, id_problems, output_name_problems, problem_report
-from custom_components.datalists.datalist_file import DATALIST_NAME, datalist_content, datalist_file, path_inside
+from custom_components.datalists.datalist_file import (
+    DATALIST_NAME,
+    datalist_content,
+    datalist_file,
+    path_inside,
+    synthetic_mark,
+)
 from custom_components.dicom.series import holds_dicom
 from custom_components.images.ct_reader import case_name
 
 # ``case_id``, ``image``, ``group`` ("" when unknown) and, if required or available, ``label`` and ``lung``.
-Case = dict[str, str]
+Case = dict[str, Any]
 
 MASK_FOLDERS = {"label": "masks", "lung": "lungs"}
 
@@ -45,8 +51,8 @@ def list_cases(dataset_dir: str | Path | None, require_labels: bool = True, chec
 
     Returns:
         Cases in natural order of the files, or in the order of the JSON: ``case_id``, ``image``, ``label``
-        (when required), ``lung`` (when the data set has lung masks) and ``group`` ("" when unknown, because None cannot
-        be collated into a batch). Paths are absolute.
+        (when required), ``lung`` (when the data set has lung masks), ``group`` ("" when unknown, because None cannot
+        be collated into a batch) and, for a phantom, ``synthetic``. Paths are absolute.
 
     Raises:
         ValueError: lists up to ten problems: images without masks, masks without images, misaligned masks, unsupported
@@ -140,4 +146,7 @@ def _from_entry(entry: Any, folder: Path, require_labels: bool) -> Case:
     if entry.get("lung"):
         masks["lung"] = path_inside(folder, entry["lung"])
     case_id, group = (None if entry.get(key) is None else str(entry[key]) for key in ("case_id", "group"))
-    return _case(case_name(image) if case_id is None else case_id, image, masks, group or "")
+    return {
+        **_case(case_name(image) if case_id is None else case_id, image, masks, group or ""),
+        **synthetic_mark(entry),
+    }

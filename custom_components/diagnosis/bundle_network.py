@@ -1,6 +1,7 @@
 """Use a bundle inside another program: its network, and the steps of its ``inference.json``."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +13,21 @@ from custom_components.command_line.typed_words import did_you_mean
 from custom_components.files.digest import file_digest
 from custom_components.handlers.load_weights import OPTION, LoadWeights
 from custom_components.reports.scan.findings import Model
-from custom_components.weights.model_card import read_card
+from custom_components.weights.model_card import TRAINED_ON, all_synthetic, read_card, training_text
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from torch import nn
 
 INFERENCE, METADATA = "configs/inference.json", "configs/metadata.json"
 PRECISIONS = ("auto", "fp32", "bf16")
-# Entry of metadata.json: training data of weights, by the SHA-256 of their file.
-TRAINED_ON = "trained_on"
+SYNTHETIC_ONLY = "trained on synthetic CT only; its output has no meaning for a patient"
 # Steps for the lungs and the check of the scan when there is no covid_cap_bundle.
 WITHOUT_BUNDLE = {
     "masks": [{"_target_": "custom_components.FallbackLungMaskd"}],
     "check": [{"_target_": "custom_components.CheckScand"}],
 }
+
+_logger = logging.getLogger(__name__)
 
 
 class BundleSteps:
@@ -158,18 +160,13 @@ def describe_model(bundle: Path, weights: Path, name: str) -> Model:
         metadata = json.loads((bundle / METADATA).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         metadata = {}
-    digest = file_digest(weights)
-    trained_on = str(metadata.get(TRAINED_ON, {}).get(digest) or _training_data(read_card(weights)))
-    return Model(name, str(metadata.get("version", "unknown")), weights.name, digest, trained_on)
-
-
-def _training_data(card: Mapping[str, Any]) -> str:
-    if not card:
-        return "unknown"
-    score = card.get("score") or {}
-    chosen = f", {score['name']} {score['value']:.3f} in epoch {score['epoch']}" if score.get("value") else ""
-    protocol = card.get("split", {}).get("protocol", "no split")
-    return f"{card.get('trained_on', {}).get('cases', 0)} cases of the user ({protocol}){chosen}"
+    digest, card = file_digest(weights), read_card(weights)
+    stated = metadata.get(TRAINED_ON, {}).get(digest)
+    synthetic = not stated and all_synthetic(card)
+    if synthetic:
+        _logger.warning("%s: %s", weights.name, SYNTHETIC_ONLY)
+    version = str(metadata.get("version", "unknown"))
+    return Model(name, version, weights.name, digest, str(stated or training_text(card)), synthetic)
 
 
 def find_bundle(name: str, bundles_dir: str | Path | None = None) -> Path | None:

@@ -13,6 +13,7 @@ import numpy as np
 from custom_components._version import __version__
 from custom_components.diagnosis.bundle_network import (
     INFERENCE,
+    SYNTHETIC_ONLY,
     BundleNetwork,
     BundleSteps,
     find_bundle,
@@ -193,6 +194,7 @@ class Diagnosis:
             settings = _network_settings(self.classifier)
             found = stage("classification", settings, ("infection",), predict, Classification.restored)
         odd = image.meta.get(NOTES)
+        models = self._models(masks)
         return ScanFindings(
             case_id=case,
             scan_sha256=source.sha256,
@@ -205,10 +207,14 @@ class Diagnosis:
             lesions=lesions.lesions,
             lesion_slices=lesions.slices,
             series=source.series,
-            models=self._models(masks),
+            models=models,
             seconds=clock.seconds,
             not_done=self._not_done(masks),
-            warnings=(*([f"The scan was read, although: {odd}."] if odd else []), *masks.warnings),
+            warnings=(
+                *([f"The scan was read, although: {odd}."] if odd else []),
+                *masks.warnings,
+                *(f"{model.name}: {SYNTHETIC_ONLY}." for model in models if model.synthetic),
+            ),
             patient_id=(source.chest.patient_id or None) if self.include_patient_id and source.chest else None,
             **({} if found is None else vars(found)),  # scores and attention
         )

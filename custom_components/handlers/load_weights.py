@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from custom_components.weights.checkpoints import unreadable
-from custom_components.weights.model_card import SETTINGS, card_path, network_arguments, read_card
+from custom_components.weights.model_card import SETTINGS, all_synthetic, card_path, network_arguments, read_card
 from custom_components.weights.not_finite import not_finite, some_names
 from ignite.engine import Engine, Events
 from torch import nn
@@ -75,7 +75,8 @@ class LoadWeights:
             )
         self.network.load_state_dict(state)
         self._log_other_settings(card)
-        _logger.info("Weights loaded from %s", self.path)
+        synthetic = ", trained on synthetic CT only" if all_synthetic(card) else ""
+        _logger.info("Weights loaded from %s%s", self.path, synthetic)
 
     def _other_arguments(self, card: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Arguments of this network and of the training by option, where they differ."""

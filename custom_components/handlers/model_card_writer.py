@@ -12,7 +12,6 @@ from custom_components.weights.model_card import (
     TRAINED_ON,
     VALIDATED_ON,
     TrainedWith,
-    case_digest,
     data_facts,
     facts_of,
     write_card,
@@ -71,10 +70,9 @@ class ModelCardWriter:
 
     def _cases(self) -> dict[str, dict[str, Any]]:
         if not self._facts and self.trained is not None:
-            trained, validated = self.trained.trained_on(), self.trained.validated_on()
-            self._facts = {TRAINED_ON: facts_of(trained), VALIDATED_ON: facts_of(validated)}
+            trained = facts_of(self.trained.trained_on(), self.trained.synthetic())
+            self._facts = {TRAINED_ON: trained, VALIDATED_ON: facts_of(self.trained.validated_on())}
         elif not self._facts:
-            before = set() if self.start is None else self.start.trained_on()
-            trained = {case_digest(case) for case in self.training} | before
-            self._facts = {TRAINED_ON: facts_of(trained), VALIDATED_ON: data_facts(self.split.get("validation", ()))}
+            trained = data_facts(self.training, self.start)
+            self._facts = {TRAINED_ON: trained, VALIDATED_ON: data_facts(self.split.get("validation", ()))}
         return self._facts

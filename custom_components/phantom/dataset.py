@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from custom_components.files.atomic import atomic_path, new_folder
-from custom_components.labels import LUNG_WINDOW_HU
+from custom_components.labels import LUNG_WINDOW_HU, SYNTHETIC
 from custom_components.phantom.cache import cached_folder
 from custom_components.phantom.generate import SLICE_LEVELS_MM, make_slice, make_volume
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
 from custom_components.phantom.phantom import Phantom
 from tqdm import tqdm
 
-# Part of the names of cached folders: increase it when the same seed gives another phantom.
-GENERATOR_VERSION = 1
+# Part of the names of cached folders: increase it when the same seed gives another phantom or datalist.
+GENERATOR_VERSION = 2
 
 SUFFIXES = ("png", "nii.gz")
 PROGRESS_FROM = 20
@@ -52,7 +52,7 @@ def write_slice_dataset(
 
     Returns:
         The folder: ``images``, ``masks``, ``lungs`` with files 000, 001, ..., and ``datalist.json`` whose ``cases``
-        have case_id, image, label, lung (paths relative to the folder) and group (the patient).
+        have case_id, image, label, lung (paths relative to the folder), group (the patient) and synthetic (true).
 
     Raises:
         ValueError: when an argument is out of range or the folder is not empty.
@@ -176,9 +176,10 @@ def _write_dataset(folder: str | Path, cases: Sequence[_Case], phantoms: Iterato
 
 
 def write_phantom_datalist(root: Path, entries: Sequence[Mapping[str, object]]) -> None:
-    """Write the cases of a data set to ``datalist.json`` in its folder."""
+    """Write the cases of a data set, marked as synthetic, to ``datalist.json`` in its folder."""
     with atomic_path(root / "datalist.json") as temporary:
-        temporary.write_text(json.dumps({"cases": entries}, indent=1) + "\n", encoding="utf-8")
+        cases = [{**entry, SYNTHETIC: True} for entry in entries]
+        temporary.write_text(json.dumps({"cases": cases}, indent=1) + "\n", encoding="utf-8")
 
 
 def window_grey(phantom: Phantom) -> np.ndarray:

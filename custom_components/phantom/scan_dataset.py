@@ -79,8 +79,8 @@ def write_scan_dataset(
     Returns:
         The folder: ``images`` (int16 HU), ``lungs`` and ``infections`` (uint8 0/1) with files covid_000.nii.gz, ...,
         cap_000.nii.gz, ..., and ``datalist.json`` whose ``cases`` have case_id, patient_id, image, lung, infection
-        (paths relative to the folder), label (``covid`` or ``cap``), fold, ratio (infection volume / lung volume) and
-        group (size group).
+        (paths relative to the folder), label (``covid`` or ``cap``), fold, ratio (infection volume / lung volume),
+        group (size group) and synthetic (true).
 
     Raises:
         ValueError: when an argument is out of range, there are too few patients for the folds, the voxels are too

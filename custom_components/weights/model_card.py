@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from custom_components.files.atomic import atomic_path
 from custom_components.files.digest import file_digest
+from custom_components.labels import SYNTHETIC
 
 _logger = logging.getLogger(__name__)
 
@@ -156,8 +157,12 @@ class TrainedWith:
         known = self._digests(VALIDATED_ON)
         return set.intersection(*known) if known else set()
 
-    def _digests(self, name: str) -> list[set[str]]:
-        return [set(card.get(name, {}).get("digests", ())) for card in self.cards]
+    def synthetic(self) -> set[str]:
+        """Digests of the phantoms among the training cases of any of the weights."""
+        return set().union(*self._digests(TRAINED_ON, SYNTHETIC))
+
+    def _digests(self, name: str, kind: str = "digests") -> list[set[str]]:
+        return [set(card.get(name, {}).get(kind, ())) for card in self.cards]
 
     def _check_agree(self, files: Sequence[Any]) -> None:
         known = [(file, card) for file, card in zip(files, self.cards, strict=True) if card]
@@ -217,15 +222,59 @@ def _ends_digest(file: Path) -> str:
         return hashlib.sha256(f"{size}:".encode() + beginning + opened.read()).hexdigest()
 
 
-def data_facts(cases: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Facts on cases for a card: their number, a hash of all, a digest of each."""
-    return facts_of({case_digest(case) for case in cases})
+def data_facts(cases: Iterable[Mapping[str, Any]], before: TrainedWith | None = None) -> dict[str, Any]:
+    """Facts on cases for a card: their number, a hash of all, a digest of each, and which of them are phantoms.
+
+    Args:
+        cases: cases of a datalist.
+        before: training settings of weights whose training cases are added.
+    """
+    before = before or TrainedWith(None)
+    marks = {case_digest(case): case.get(SYNTHETIC) for case in cases}
+    return facts_of(before.trained_on() | set(marks), before.synthetic() | {name for name in marks if marks[name]})
 
 
-def facts_of(digests: Iterable[str]) -> dict[str, Any]:
-    """As :func:`data_facts`, from digests."""
-    known = sorted(digests)
-    return {"cases": len(known), "sha256": hashlib.sha256("".join(known).encode()).hexdigest(), "digests": known}
+def facts_of(digests: Iterable[str], synthetic: Iterable[str] = ()) -> dict[str, Any]:
+    """As :func:`data_facts`, from digests of all cases and of the phantoms among them."""
+    known, phantoms = sorted(digests), sorted(synthetic)
+    facts = {"cases": len(known), "sha256": hashlib.sha256("".join(known).encode()).hexdigest(), "digests": known}
+    return {**facts, SYNTHETIC: phantoms} if phantoms else facts
+
+
+def all_synthetic(card: Mapping[str, Any]) -> bool:
+    """Whether all training cases of a card are phantoms.
+
+    Example:
+        >>> all_synthetic({"trained_on": {"cases": 2, "synthetic": ["a", "b"]}}), all_synthetic({})
+        (True, False)
+    """
+    cases, phantoms = _numbers_of_cases(card)
+    return 0 < cases == phantoms
+
+
+def training_text(card: Mapping[str, Any]) -> str:
+    """Describe the training data, split and score of a card.
+
+    Example:
+        >>> card = {"trained_on": {"cases": 2, "synthetic": ["a"]}, "split": {"protocol": "fold 0 of 5"}}
+        >>> training_text(card)
+        '2 cases of the user, 1 of them synthetic (fold 0 of 5)'
+    """
+    if not card:
+        return "unknown"
+    score = card.get("score") or {}
+    chosen = f", {score['name']} {score['value']:.3f} in epoch {score['epoch']}" if score.get("value") else ""
+    protocol = card.get(SPLIT, {}).get("protocol", "no split")
+    cases, phantoms = _numbers_of_cases(card)
+    part = f", {phantoms} of them synthetic" if 0 < phantoms < cases else ""
+    kind = "synthetic cases" if all_synthetic(card) else f"cases of the user{part}"
+    return f"{cases} {kind} ({protocol}){chosen}"
+
+
+def _numbers_of_cases(card: Mapping[str, Any]) -> tuple[int, int]:
+    """Number of training cases, and of phantoms among them."""
+    known = card.get(TRAINED_ON, {})
+    return known.get("cases", 0), len(known.get(SYNTHETIC, ()))
 
 
 def scored_cases(split: Mapping[str, Any], trained: TrainedWith, score_trained_cases: bool = False) -> dict[str, Any]:

@@ -62,6 +62,20 @@ def test_all_problems_are_reported_together(write_dataset, write_png):
     assert "image: Case 11: 11.png is colour (RGB). Expected 8-bit greyscale" in message
 
 
+def test_phantoms_keep_their_mark(write_dataset):
+    root = write_dataset()
+    entries = [
+        {"image": f"images/{name}.png", "label": f"masks/{name}.png", **mark}
+        for name, mark in {"1": {"synthetic": True}, "2": {"synthetic": False}, "10": {}}.items()
+    ]
+    path = root / "datalist.json"
+    path.write_text(json.dumps({"cases": entries}))
+    assert [case.get("synthetic") for case in list_cases(root)] == [True, None, None]
+    path.write_text(json.dumps({"cases": [{**entries[0], "synthetic": "yes"}, *entries[1:]]}))
+    with pytest.raises(ValueError, match=r"entry 1: synthetic is 'yes'. Expected true \(a phantom\) or false"):
+        list_cases(root)
+
+
 def test_only_ten_problems_are_shown(write_dataset, write_png):
     root = write_dataset([str(k) for k in range(14)])
     for k in range(14):

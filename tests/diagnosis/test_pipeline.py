@@ -9,7 +9,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from custom_components.diagnosis.bundle_network import BundleNetwork, bundle_folder, describe_model, find_bundle
+from custom_components.diagnosis.bundle_network import (
+    SYNTHETIC_ONLY,
+    BundleNetwork,
+    bundle_folder,
+    describe_model,
+    find_bundle,
+)
 from custom_components.diagnosis.classification import classify
 from custom_components.diagnosis.kept_results import KeptResults, StageClock
 from custom_components.diagnosis.lesions import find_lesions
@@ -20,8 +26,10 @@ from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.images.ct_reader import CTReader
 from custom_components.networks.vbnet import VBNet
 from custom_components.phantom import make_scan
+from custom_components.reports.scan.description import describe_scan
 from custom_components.transforms.lesions_in_lungs import lesions_in_lungs
 from custom_components.transforms.lungs.left_right import left_right_lungs
+from custom_components.weights.model_card import data_facts, write_card
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.data import MetaTensor
@@ -323,6 +331,26 @@ def test_the_hash_of_weights_identifies_their_training_data(bundles, tmp_path):
     assert (unknown.trained_on, describe_model(bundle, weights, "classifier").trained_on) == ("unknown", "phantoms")
     weights.write_bytes(weights.read_bytes() + b" ")
     assert describe_model(bundle, weights, "classifier").trained_on == "unknown"
+
+
+def test_weights_trained_on_phantoms_are_named_in_log_and_report(scan, study, planted, tmp_path, caplog):
+    bundles = planted(scan)
+    card = {"trained_on": data_facts(synthetic_cases(tmp_path))}
+    write_card(bundles / "covid_cap_bundle/models/model.pt", card)
+    findings = Diagnosis(bundles_dir=bundles)(ScanSource(study))
+    assert "model.pt: trained on synthetic CT only; its output has no meaning for a patient" in caplog.text
+    report = describe_scan(findings)
+    described = {model["name"]: (model["synthetic"], model["trained_on"]) for model in report["models"]}
+    assert described["COVID-19 or CAP"] == (True, "2 synthetic cases (no split)")
+    assert described["lungs and infection (VB-Net)"][0] is False
+    assert report["summary"].endswith("Trained on synthetic CT only, without meaning for a patient: COVID-19 or CAP.")
+    assert f"COVID-19 or CAP: {SYNTHETIC_ONLY}." in report["warnings"]
+
+
+def synthetic_cases(folder):
+    for name in ("a", "b"):
+        (folder / name).write_bytes(name.encode())
+    return [{"image": str(folder / name), "synthetic": True} for name in ("a", "b")]
 
 
 def test_if_vbnet_finds_no_lungs_morphology_replaces_it(scan, bundles, tmp_path):

@@ -22,6 +22,7 @@ def cases(folder):
 def test_every_case_has_existing_files_with_relative_paths(slices):
     entries = cases(slices)
     assert [entry["case_id"] for entry in entries] == [f"{number:03d}" for number in range(9)]
+    assert all(entry["synthetic"] is True for entry in entries)
     kinds = ("image", "label", "lung")
     assert [entries[4][kind] for kind in kinds] == ["images/004.png", "masks/004.png", "lungs/004.png"]
     assert all((slices / entry[kind]).is_file() for entry in entries for kind in kinds)

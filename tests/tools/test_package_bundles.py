@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from custom_components.weights.model_card import data_facts, write_card
 
 from tests.tools.conftest import SCHEMA, SEG, names_in, needs_schema, run, tiny, write
 from tools import package_bundles
@@ -81,6 +82,19 @@ def test_folder_and_zip_get_their_names_and_the_bundle_stays_as_it_is(bundle, tm
     assert folder == tmp_path / "dist" / "toy_bundle"
     assert {path.name for path in folder.parent.iterdir()} == {"toy_bundle", "toy_bundle_v1.2.3.zip"}
     assert {path: path.stat().st_mtime_ns for path in bundle.parent.rglob("*")} == before
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_weights_trained_on_phantoms_are_named(bundle, tmp_path, verified, capsys, synthetic):
+    write(bundle / WEIGHTS, b"weights")
+    (tmp_path / "scan").write_bytes(b"scan")
+    write_card(bundle / WEIGHTS, {"trained_on": data_facts([{"image": tmp_path / "scan", "synthetic": synthetic}])})
+    package_bundles.main([str(bundle), "--dist", str(tmp_path / "dist")])
+    said = (
+        "toy_bundle: WARNING: models/model.pt was trained on synthetic CT only: not for patients"
+        in capsys.readouterr().out
+    )
+    assert said is synthetic
 
 
 def test_a_second_package_replaces_the_first(bundle, tmp_path, verified):

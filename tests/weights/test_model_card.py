@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 from custom_components.weights.model_card import (
     TrainedWith,
+    all_synthetic,
     card_path,
     case_digest,
     data_facts,
     network_as_trained,
     read_card,
     scored_cases,
+    training_text,
     write_card,
 )
 
@@ -106,6 +108,35 @@ def test_a_card_contains_no_case_names(tmp_path):
 @pytest.fixture
 def cases(tmp_path):
     return [scan(tmp_path / "data", f"{number}.nii.gz", str(number).encode()) for number in range(5)]
+
+
+def test_phantoms_are_counted_over_further_trainings_and_ensembles(cases, weights, tmp_path):
+    phantoms = [{**case, "synthetic": True} for case in cases[:2]]
+    write_card(weights, {**CONTENT, "trained_on": data_facts(phantoms)})
+    assert all_synthetic(read_card(weights))
+    assert training_text(read_card(weights)) == "2 synthetic cases (no split)"
+    start = TrainedWith(weights)
+    assert start.synthetic() == {case_digest(case) for case in phantoms} == start.trained_on()
+    assert all_synthetic({"trained_on": data_facts([], start)})
+    further = tmp_path / "further.pt"
+    score = {"name": "AUC", "value": 0.5, "epoch": 3}
+    further.write_bytes(b"further")
+    write_card(further, {"trained_on": data_facts(cases[1:3], start), "score": score})
+    assert not all_synthetic(read_card(further))
+    words = "3 cases of the user, 2 of them synthetic (no split), AUC 0.500 in epoch 3"
+    assert training_text(read_card(further)) == words
+    together = TrainedWith([weights, further])
+    assert (together.trained_on(), together.synthetic()) == (
+        {case_digest(case) for case in cases[:3]},
+        start.synthetic(),
+    )
+
+
+def test_without_phantoms_a_card_says_nothing_about_them(cases):
+    assert set(data_facts(cases)) == {"cases", "sha256", "digests"}
+    assert not all_synthetic({"trained_on": data_facts(cases)})
+    assert not all_synthetic({"trained_on": data_facts([])})
+    assert training_text({}) == "unknown"
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ class Model:
         weights: file name of its weights.
         sha256: hash of that file.
         trained_on: description of the training data; ``unknown`` if the bundle does not state it.
+        synthetic: whether all training data are phantoms.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Model:
     weights: str
     sha256: str
     trained_on: str = "unknown"
+    synthetic: bool = False
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ def findings_line(report: Mapping[str, Any]) -> str:
 
 def summary_of(report: Mapping[str, Any]) -> str:
     """Summarise the findings of a report in a few sentences."""
-    return " ".join((_infection_sentence(report), _lesion_sentence(report), _score_sentence(report)))
+    sentences = (_infection_sentence(report), _lesion_sentence(report), _score_sentence(report), _synthetic(report))
+    return " ".join(filter(None, sentences))
 
 
 def _infection_sentence(report: Mapping[str, Any]) -> str:
@@ -94,6 +95,11 @@ def _score_sentence(report: Mapping[str, Any]) -> str:
         f"The classifier scores {scores['p_final']:.3f} for COVID-19 versus community-acquired pneumonia, "
         f"{place} its threshold of {scores['threshold']:g}."
     )
+
+
+def _synthetic(report: Mapping[str, Any]) -> str:
+    names = [model["name"] for model in report["models"] if model["synthetic"]]
+    return f"Trained on synthetic CT only, without meaning for a patient: {', '.join(names)}." if names else ""
 
 
 def score_meanings(scores: Scores) -> dict[str, str]:

@@ -14,6 +14,7 @@ from custom_components.datalists.scans import PATH_KEYS as SCAN_PATHS
 from custom_components.datalists.scans import list_scans
 from custom_components.datalists.slices import list_cases
 from custom_components.datalists.split import PATH_KEYS as SLICE_PATHS
+from custom_components.labels import SYNTHETIC
 from custom_components.phantom import phantom_dataset, phantom_scan_dataset
 from custom_components.study.runs.fingerprints import DataFingerprint, fingerprint
 
@@ -79,7 +80,7 @@ def further_columns(root: Path, cases: Sequence[Any], own: Sequence[str]) -> lis
         return [{} for _ in cases]
     content = datalist_content(path)
     entries = content.get("cases", content.get("training"))
-    hidden = {_letters(key) for key in own} | IDENTITY
+    hidden = {_letters(key) for key in (*own, SYNTHETIC)} | IDENTITY
     return [{key: _plain(value) for key, value in entry.items() if _letters(key) not in hidden} for entry in entries]
 
 
