@@ -6,12 +6,15 @@ on top of another; here ``on_top_of`` in the file does. Every run first calls :f
 written.
 """
 
+import atexit
 import inspect
 import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +88,7 @@ def begin(
 
     Args:
         switches: boolean options by name (:func:`check_switches`).
-        output_dir: output folder, created and checked (:func:`writable_folder`).
+        output_dir: output folder, created and checked (:func:`writable_folder`); removed at the end if still empty.
         ckpt_dir: checkpoint folder of a training, prepared for it (:func:`training_folder`).
         resume: whether the training resumes from the checkpoints in ``ckpt_dir``.
 
@@ -96,10 +99,19 @@ def begin(
     """
     _check_command()
     check_switches(resume=resume, **(switches or {}))
+    folders = [Path(folder) for folder in (ckpt_dir, output_dir) if folder is not None]
+    atexit.register(_remove_empty, [folder for folder in folders if not folder.exists()])
     if ckpt_dir is not None:
         training_folder(ckpt_dir, resume)
     if output_dir is not None:
         writable_folder(output_dir)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders in which a run that was refused has written nothing."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _check_command() -> None:
@@ -131,7 +143,9 @@ def _run(command: "BundleCommand") -> None:
     if command.is_initialized:
         own["init_id"] = INITIALIZED
     try:
-        run(**own, **command.typed, **command.tracked_config())
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "parsing config_file")  # MONAI has said so before
+            run(**own, **command.typed, **command.tracked_config())
     finally:
         _runs_as_typed = False
     raise SystemExit(0)

@@ -91,14 +91,21 @@ def is_for_people(error: BaseException) -> bool:
 def log_root_cause(one_line: bool = False) -> None:
     """Log the root cause of an uncaught error as the last line, below the traceback.
 
-    Ctrl-C gives one line without a traceback.
+    Ctrl-C gives one line without a traceback. Ignite's own lines on the error are left out.
 
     Args:
         one_line: whether to omit the traceback if the message is enough (:func:`is_for_people`) and ``COVID_TRACEBACK``
             is not set in the environment.
     """
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_not_of_ignite)
     earlier = sys.excepthook.earlier if isinstance(sys.excepthook, _Hook) else sys.excepthook
     sys.excepthook = _Hook(earlier, one_line)
+
+
+def _is_not_of_ignite(record: logging.LogRecord) -> bool:
+    """Whether a log line is not Ignite's copy of the error that ends a run."""
+    return not (record.name.startswith("ignite.engine") and "terminating due to exception" in record.getMessage())
 
 
 class _Hook:

@@ -357,6 +357,18 @@ def test_every_overlay_has_its_old_name_too_as_a_file_that_needs_no_links(bundle
         assert not (bundle / path.name).is_symlink()
 
 
+def test_a_run_removes_the_folders_that_it_created_and_did_not_use(tmp_path, monkeypatch):
+    at_the_end = []
+    monkeypatch.setattr(bundle_command.atexit, "register", lambda *call: at_the_end.append(call))
+    (tmp_path / "before").mkdir()
+    begin(output_dir=tmp_path / "out", ckpt_dir=tmp_path / "models")
+    begin(output_dir=tmp_path / "before")
+    (tmp_path / "models" / "model.pt").write_bytes(b"weights")
+    for function, *arguments in at_the_end:
+        function(*arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["before", "models"]
+
+
 def test_given_switches_and_folders_are_checked(tmp_path):
     with pytest.raises(ValueError, match="amp is the word 'false'"):
         begin(switches={"amp": "false"}, output_dir=tmp_path / "out")

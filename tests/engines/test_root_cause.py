@@ -6,6 +6,7 @@ from custom_components.datalists.slices import list_cases
 from custom_components.engines import root_cause as module
 from custom_components.engines.root_cause import TRACEBACK_VARIABLE, is_for_people, log_root_cause, root_cause
 from custom_components.images.ct_reader import CTReader
+from ignite.engine import Engine
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset
 from monai.transforms import Lambdad
@@ -55,6 +56,18 @@ def test_the_cause_is_logged_below_the_traceback(shown, caplog):
     sys.excepthook(RuntimeError, error, None)
     assert shown == [(RuntimeError, error, None)]
     assert caplog.record_tuples == [(module.__name__, logging.ERROR, "Case 012: label has value 7.")]
+
+
+def test_the_copies_of_ignite_are_left_out(shown, caplog):
+    def fails(*_):
+        raise ValueError("Case 012: label has value 7.")
+
+    log_root_cause()
+    caplog.set_level(logging.INFO)
+    with pytest.raises(ValueError, match="label has value 7"):
+        Engine(fails).run([0])
+    assert "Engine run starting" in caplog.text
+    assert "label has value 7" not in caplog.text
 
 
 def wrapped(cause: Exception) -> Exception:
