@@ -12,8 +12,8 @@ from scipy.ndimage import binary_erosion
 # RGB 0..255: the green, yellow and blue of Chen et al. 2020, Fig. 5, in shades that colour-blind readers
 # can distinguish from each other and from grey.
 LESION_COLOURS = {"ground_glass": (69, 230, 130), "consolidation": (255, 235, 51), "pleural_effusion": (51, 146, 255)}
-# Outline colours: light, because dark blue is not visible on dark lung.
-LUNG_COLOUR, INFECTION_COLOUR = (130, 205, 255), (255, 235, 51)
+# Outline colours: light, because dark blue is not visible on dark lung; infection unlike each of its lesion classes.
+LUNG_COLOUR, INFECTION_COLOUR = (130, 205, 255), (255, 135, 60)
 
 # Brightness increases with the attention, so the order is visible in grey print and to colour-blind readers.
 HEAT_COLORMAP = "inferno"

@@ -39,7 +39,7 @@ def lab(rgb, vision):
 
 
 @pytest.mark.parametrize("vision", COLOUR_VISION)
-@pytest.mark.parametrize("used", [tuple(LESION_COLOURS.values()), (LUNG_COLOUR, INFECTION_COLOUR)])
+@pytest.mark.parametrize("used", [(*LESION_COLOURS.values(), INFECTION_COLOUR), (LUNG_COLOUR, INFECTION_COLOUR)])
 def test_colours_are_distinct_from_each_other_and_from_grey_with_any_colour_vision(vision, used):
     colours = [lab(colour, np.array(COLOUR_VISION[vision])) for colour in used]
     assert all(np.linalg.norm(a - b) > 20 for a, b in itertools.combinations(colours, 2))

@@ -35,15 +35,15 @@ def pixels(panel):
     return np.asarray(panel.picture).astype(int)
 
 
-def yellow(panel):
+def infected(panel):
     return np.abs(pixels(panel) - INFECTION_COLOUR).max(axis=2) <= 1
 
 
 def test_infection_at_the_left_back_top_appears_right_below_and_above():
     scan = DisplayedScan(findings(infection=SPOT))
     axial, coronal = (row[1] for row in draw_overview(scan, EVERYTHING, 180, 90))
-    assert extent(yellow(axial)) == pytest.approx((36 / 48, 42 / 48, 30 / 40, 36 / 40), abs=0.03)
-    assert extent(yellow(coronal)) == pytest.approx((2 / 20, 5 / 20, 30 / 40, 36 / 40), abs=0.03)
+    assert extent(infected(axial)) == pytest.approx((36 / 48, 42 / 48, 30 / 40, 36 / 40), abs=0.03)
+    assert extent(infected(coronal)) == pytest.approx((2 / 20, 5 / 20, 30 / 40, 36 / 40), abs=0.03)
 
 
 @pytest.mark.parametrize(("row", "letters"), [(0, "RLAP"), (1, "RLSI")])
