@@ -80,7 +80,9 @@ class SizeBalancedSampler(DistributedSampler[int]):
         total = sum(self.group_weights.values())
         self.group_probabilities = {name: weight / total for name, weight in self.group_weights.items()}
         self.weights = torch.tensor(
-            [self.group_probabilities[name] / self.group_counts[name] for name in groups], dtype=torch.float64
+            [self.group_probabilities[name] / self.group_counts[name] for name in groups],
+            dtype=torch.float64,
+            device="cpu",
         )
         replicas, own = _process(num_replicas, rank)
         super().__init__(range(len(groups)), num_replicas=replicas, rank=own, shuffle=True, seed=seed)  # type: ignore[arg-type]
@@ -89,7 +91,7 @@ class SizeBalancedSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """This process's part of the epoch's draws."""
-        generator = torch.Generator().manual_seed(stream_seed(self.seed, self.epoch))
+        generator = torch.Generator("cpu").manual_seed(stream_seed(self.seed, self.epoch))
         draw = list(WeightedRandomSampler(self.weights, self.total_size, replacement=True, generator=generator))  # type: ignore[arg-type]
         return iter(draw[self.rank : self.total_size : self.num_replicas])
 
