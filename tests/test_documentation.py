@@ -46,6 +46,7 @@ CONVERTERS = (
     "convert_medseg",
     "convert_medseg_volumes",
     "convert_plethora",
+    "convert_spgc_covid",
 )
 """Verbs that read published files, which are not here; tests/data and tests/datasets run them on files of that form."""
 

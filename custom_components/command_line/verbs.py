@@ -32,6 +32,7 @@ VERBS = {
     "convert_medseg": "datasets.medseg.convert_medseg",
     "convert_medseg_volumes": "datasets.medseg_volumes.convert_medseg_volumes",
     "convert_plethora": "datasets.plethora.convert_plethora",
+    "convert_spgc_covid": "datasets.spgc_covid.convert_spgc_covid",
     "datasets": "datasets.table.datasets",
     "diagnose": "diagnosis.command.diagnose",
     "diagnosis_table": "reports.score_tables.diagnosis_table",

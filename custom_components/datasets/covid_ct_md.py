@@ -18,13 +18,11 @@ from pathlib import Path
 
 import numpy as np
 from custom_components.datalists.case_files import existing_root, images_in, natural_key
-from custom_components.datalists.scans import MASK_FOLDERS, class_label, scan_problems
+from custom_components.datalists.scans import MASK_FOLDERS, class_label
 from custom_components.datasets.conversion import Case, PublicSet, convert_cases
 from custom_components.datasets.datalist import checked_ratio
-from custom_components.datasets.diagnoses import diagnosis, normals_left_out, sex_and_age, with_stratified_folds
+from custom_components.datasets.diagnoses import diagnosis, dicom_case, normals_left_out, with_stratified_folds
 from custom_components.datasets.slice_labels import TABLE, read_slice_labels, write_slice_labels
-from custom_components.dicom.files import read_dicom
-from custom_components.dicom.header_text import quiet_pydicom
 from custom_components.images.ct_reader import case_name, image_header
 from custom_components.infection_size import NORMAL, size_group
 
@@ -179,10 +177,7 @@ def _convert(
     if missing:
         raise ValueError(f"Case {name}: there is no {' and no '.join(missing)} mask {name}.nii.gz.")
     own = {key: files[name] for key, files in masks.items() if name in files}
-    case = {"case_id": name, "patient_id": name, "image": str(patient.path), **own, "label": patient.label}
-    if problems := scan_problems(case):
-        raise ValueError(problems[0])
-    case |= header_facts(patient.path)
+    case = dicom_case({"case_id": name, "patient_id": name, "image": str(patient.path), **own, "label": patient.label})
     if name in labels:
         place = Path(SLICE_FOLDER) / f"{name}{TABLE}"
         if write_slice_labels(labels[name], image_header(patient.path).shape[2], folder / place, name):
@@ -191,19 +186,3 @@ def _convert(
         return case
     ratio = checked_ratio(case)
     return {**case, "ratio": ratio, "group": size_group(class_label(patient.label), ratio)}
-
-
-def header_facts(folder: Path) -> Case:
-    """Sex and age of a patient from the first readable DICOM header of a folder.
-
-    Args:
-        folder: folder of one DICOM series.
-    """
-    for path in sorted(folder.iterdir()):
-        try:
-            with quiet_pydicom():
-                header = read_dicom(path, stop_before_pixels=True, specific_tags=["PatientSex", "PatientAge"])
-                return sex_and_age(header.get("PatientSex"), header.get("PatientAge"))
-        except Exception:  # pydicom raises many types of errors; other files are tried
-            continue
-    return {}

@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from custom_components.datalists.folds import assign_folds
-from custom_components.datalists.scans import class_label
+from custom_components.datalists.scans import class_label, scan_problems
+from custom_components.dicom.files import read_dicom
+from custom_components.dicom.header_text import quiet_pydicom
 from custom_components.infection_size import CAP, CLASS_NAMES, COVID, NORMAL
 
 # Published names of the classes in lower case: letters and digits only.
@@ -49,6 +52,27 @@ def sex_and_age(sex: object, age: object) -> dict[str, Any]:
     years = re.fullmatch(r"0*(\d{1,3})(?:\.0*)?Y?", str(age or "").strip().upper())
     known: dict[str, Any] = {"sex": letter} if letter in ("M", "F") else {}
     return known | ({"age": int(years[1])} if years else {})
+
+
+def dicom_case(case: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a scan that stays where it is, and add what its DICOM headers say of sex and age.
+
+    Args:
+        case: entry of a datalist; ``image`` is the folder of one DICOM series.
+
+    Raises:
+        ValueError: names the case when the series does not form a volume or a mask is not on its grid.
+    """
+    if problems := scan_problems(dict(case)):
+        raise ValueError(problems[0])
+    for path in sorted(Path(case["image"]).iterdir()):
+        try:
+            with quiet_pydicom():
+                header = read_dicom(path, stop_before_pixels=True, specific_tags=["PatientSex", "PatientAge"])
+                return {**case, **sex_and_age(header.get("PatientSex"), header.get("PatientAge"))}
+        except Exception:  # pydicom raises many types of errors; other files are tried
+            continue
+    return dict(case)
 
 
 def with_stratified_folds(cases: Sequence[dict[str, Any]], num_folds: int, seed: int) -> list[dict[str, Any]]:

@@ -1,10 +1,11 @@
 """Table of the public data sets with a converter."""
 
-from custom_components.datasets import covid20_volumes, covid_ct_md, lctsc, medseg_volumes, plethora
+from custom_components.datasets import covid20_volumes, covid_ct_md, lctsc, medseg_volumes, plethora, spgc_covid
 from custom_components.datasets.conversion import PublicSet
 
 SETS = (
     covid_ct_md.SET,
+    spgc_covid.SET,
     PublicSet(
         name="SIRM / MedSeg, 100 slices",
         purpose="lesion classes",

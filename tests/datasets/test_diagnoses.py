@@ -27,10 +27,8 @@ def test_an_age_that_is_not_in_years_is_left_out(age):
 
 
 def test_scans_of_one_patient_share_a_fold_and_each_fold_has_both_classes():
-    cases = [
-        {"patient_id": f"{k // 2}", "label": ("covid", "cap")[k // 2 % 2], "group": ("covid_small", "cap_small")[k // 2 % 2]}
-        for k in range(16)
-    ]  # fmt: skip
+    labels = [("covid", "cap")[k // 2 % 2] for k in range(16)]
+    cases = [{"patient_id": f"{k // 2}", "label": labels[k], "group": f"{labels[k]}_small"} for k in range(16)]
     folded = with_stratified_folds(cases, 4, seed=0)
     folds = {case["patient_id"]: set() for case in folded}
     for case in folded:
