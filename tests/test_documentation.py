@@ -38,6 +38,7 @@ SCANS = {"--shape": "[56, 56, 24]", "--spacing_mm": "[6.7, 6.7, 11.7]"}
 TRAINING = {SEG: {**SHORT, **FOLD, "--draws_per_image": "1"}, CAP: {**SHORT, "--batch_size": "4", "--fold": "0"}}
 EVALUATION = {SEG: FOLD, CAP: {"--num_workers": "0", "--fold": "0"}}
 CONVERTERS = (
+    "convert_cc_ccii",
     "convert_covid20_slices",
     "convert_covid20_volumes",
     "convert_ct_excerpts",

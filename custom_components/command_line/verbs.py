@@ -23,6 +23,7 @@ from custom_components.command_line.typed_words import (
 VERBS = {
     "build_datalist": "datasets.datalist.build_datalist",
     "check_datalist": "datasets.datalist.check_datalist",
+    "convert_cc_ccii": "datasets.cc_ccii.convert_cc_ccii",
     "convert_covid20_slices": "datasets.covid20_slices.convert_covid20_slices",
     "convert_covid20_volumes": "datasets.covid20_volumes.convert_covid20_volumes",
     "convert_covid_ct_md": "datasets.covid_ct_md.convert_covid_ct_md",

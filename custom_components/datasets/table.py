@@ -1,11 +1,20 @@
 """Table of the public data sets with a converter."""
 
-from custom_components.datasets import covid20_volumes, covid_ct_md, lctsc, medseg_volumes, plethora, spgc_covid
+from custom_components.datasets import (
+    cc_ccii,
+    covid20_volumes,
+    covid_ct_md,
+    lctsc,
+    medseg_volumes,
+    plethora,
+    spgc_covid,
+)
 from custom_components.datasets.conversion import PublicSet
 
 SETS = (
     covid_ct_md.SET,
     spgc_covid.SET,
+    cc_ccii.SET,
     PublicSet(
         name="SIRM / MedSeg, 100 slices",
         purpose="lesion classes",
