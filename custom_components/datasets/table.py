@@ -2,12 +2,15 @@
 
 from custom_components.datasets import (
     cc_ccii,
+    covid19_20,
     covid20_volumes,
     covid_ct_md,
     lctsc,
     medseg_volumes,
+    mosmed,
     plethora,
     spgc_covid,
+    stoic2021,
 )
 from custom_components.datasets.conversion import PublicSet
 
@@ -30,6 +33,9 @@ SETS = (
     covid20_volumes.SET,
     plethora.SET,
     lctsc.SET,
+    covid19_20.SET,
+    mosmed.SET,
+    stoic2021.SET,
 )
 
 
