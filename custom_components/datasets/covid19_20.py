@@ -15,7 +15,7 @@ from pathlib import Path
 
 from custom_components.datalists.case_files import existing_root
 from custom_components.datasets.conversion import Case, PublicSet, convert_cases, nifti_files, write_case
-from custom_components.datasets.infection_masks import read_image, with_infection
+from custom_components.datasets.infection_masks import load_ct, with_infection
 from custom_components.images.ct_reader import case_name
 from custom_components.infection_size import CLASS_NAMES, COVID
 
@@ -63,7 +63,7 @@ def _convert(name: str, files: Mapping[str, list[Path]], folder: Path, without_m
         raise ValueError(f"Case {name}: {len(volumes)} volumes and {len(masks)} masks. Expected one of each.")
     if not masks and not without_masks:
         raise ValueError(f"Case {name}: there is no mask. Set --without_masks to write the volume alone.")
-    image = read_image(volumes[0])
+    image = load_ct(volumes[0])
     paths = write_case(folder, name, with_infection(image, masks, name), image.affine.numpy())
     patient = (VOLUME.fullmatch(f"{name}_ct") or [name, name])[1]
     return {"case_id": name, "patient_id": patient, **paths, "label": CLASS_NAMES[COVID]}

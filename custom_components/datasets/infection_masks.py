@@ -16,7 +16,7 @@ from nibabel.affines import voxel_sizes
 LEAST_INSIDE = 0.5
 
 
-def read_image(path: Path) -> MetaTensor:
+def load_ct(path: Path) -> MetaTensor:
     """CT in HU, (1, X, Y, Z)."""
     return LoadImage(reader=CTReader(), ensure_channel_first=True)(path)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from custom_components.datalists.case_files import existing_root
 from custom_components.datasets.conversion import Case, PublicSet, convert_cases, nifti_files, write_case
 from custom_components.datasets.diagnoses import normals_left_out
-from custom_components.datasets.infection_masks import read_image, with_infection
+from custom_components.datasets.infection_masks import load_ct, with_infection
 from custom_components.images.ct_reader import case_name
 from custom_components.infection_size import CLASS_NAMES, COVID, NORMAL
 
@@ -73,7 +73,7 @@ def _convert(name: str, source: Source, folder: Path) -> Case:
     if len(scans) != 1 or len(masks) > 1 or not grade:
         found = f"{len(scans)} scans, {len(masks)} masks and the grade {grade or 'unknown'}"
         raise ValueError(f"Case {name}: there are {found}. Expected one scan in CT-0 to CT-4, and at most one mask.")
-    image = read_image(scans[0])
+    image = load_ct(scans[0])
     paths = write_case(folder, name, with_infection(image, masks, name), image.affine.numpy())
     label = NORMAL if grade == "0" else CLASS_NAMES[COVID]
     return {"case_id": name, "patient_id": name, **paths, "label": label, "grade": f"CT-{grade}"}

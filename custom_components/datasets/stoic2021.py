@@ -38,7 +38,7 @@ FACTS = ("PatientSex", "PatientAge")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StoicLabels:
     """Labels of a patient as published: ``0`` or ``1``; empty when the patient is not listed."""
 
     covid: str = ""
@@ -70,20 +70,20 @@ def convert_stoic2021(source: str | Path, target: str | Path) -> Path:
             f"and metadata/{REFERENCE}: give the folder that contains both."
         )
     outcomes = _outcomes(tables[0])
-    sources = {f"stoic_{path.stem}": (path, outcomes.get(path.stem, Outcome())) for path in files}
+    sources = {f"stoic_{path.stem}": (path, outcomes.get(path.stem, StoicLabels())) for path in files}
     return convert_cases(root, target, sources, _convert)
 
 
-def _outcomes(path: Path) -> Mapping[str, Outcome]:
+def _outcomes(path: Path) -> Mapping[str, StoicLabels]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [[row[name].strip().removesuffix(".0") for name in COLUMNS] for row in csv.DictReader(file)]
     except (OSError, KeyError, AttributeError, ValueError, csv.Error) as error:
         raise ValueError(f"Table {path} cannot be read: {error!r}. Expected {', '.join(COLUMNS)}.") from error
-    return {patient: Outcome(covid, severe) for patient, covid, severe in rows}
+    return {patient: StoicLabels(covid, severe) for patient, covid, severe in rows}
 
 
-def _convert(name: str, source: tuple[Path, Outcome], folder: Path) -> Case:
+def _convert(name: str, source: tuple[Path, StoicLabels], folder: Path) -> Case:
     path, outcome = source
     if outcome.covid != "1" or outcome.severe not in ("0", "1"):
         reasons = {"": f"it is not in {REFERENCE}", "0": "its RT-PCR test was negative: neither COVID-19 nor CAP"}
