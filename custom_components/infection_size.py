@@ -6,6 +6,8 @@ import math
 COVID, CAP = 1, 0
 
 CLASS_NAMES = {COVID: "covid", CAP: "cap"}
+# Label of scans without pneumonia, which data sets may list; the classifier has no such class.
+NORMAL = "normal"
 
 COVID_SMALL_BELOW = 0.030
 # Thresholds on the ratio (Sec. III-C): COVID-19 below 0.030 is small, CAP above 0.001 is large.

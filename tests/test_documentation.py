@@ -38,6 +38,8 @@ SCANS = {"--shape": "[56, 56, 24]", "--spacing_mm": "[6.7, 6.7, 11.7]"}
 TRAINING = {SEG: {**SHORT, **FOLD, "--draws_per_image": "1"}, CAP: {**SHORT, "--batch_size": "4", "--fold": "0"}}
 EVALUATION = {SEG: FOLD, CAP: {"--num_workers": "0", "--fold": "0"}}
 CONVERTERS = (
+    "convert_cc_ccii",
+    "convert_covid19_20",
     "convert_covid20_slices",
     "convert_covid20_volumes",
     "convert_ct_excerpts",
@@ -45,7 +47,10 @@ CONVERTERS = (
     "convert_lctsc",
     "convert_medseg",
     "convert_medseg_volumes",
+    "convert_mosmed",
     "convert_plethora",
+    "convert_spgc_covid",
+    "convert_stoic2021",
 )
 """Verbs that read published files, which are not here; tests/data and tests/datasets run them on files of that form."""
 

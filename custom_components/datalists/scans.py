@@ -19,7 +19,7 @@ from custom_components.datalists.datalist_file import datalist_content, datalist
 from custom_components.datalists.folds import patient_problems
 from custom_components.dicom.series import holds_dicom
 from custom_components.images.ct_reader import case_name
-from custom_components.infection_size import CLASS_NAMES, check_ratio, size_group
+from custom_components.infection_size import CLASS_NAMES, NORMAL, check_ratio, size_group
 
 # ``case_id``, ``image`` and, if required or available, the other keys of ``list_scans``.
 Scan = dict[str, Any]
@@ -208,7 +208,7 @@ def _from_entry(entry: Any, folder: Path, labelled: bool) -> Scan:
         raise ValueError(f"has no {' and no '.join(repr(key) for key in missing)}{hint}")
     paths = {key: str(path_inside(folder, entry[key])) for key in PATH_KEYS if entry.get(key) not in (None, "")}
     case_id = case_name(paths["image"]) if entry.get("case_id") is None else str(entry["case_id"])
-    known = _known(entry)
+    known = _known(entry, labelled)
     if not labelled:
         return {"case_id": case_id, **paths, **known}
     return {
@@ -221,10 +221,13 @@ def _from_entry(entry: Any, folder: Path, labelled: bool) -> Scan:
     }
 
 
-def _known(entry: dict[str, Any]) -> Scan:
-    """Label and ratio of an entry, if available, and whether it is synthetic."""
+def _known(entry: dict[str, Any], labelled: bool) -> Scan:
+    """Label and ratio of an entry, if available, and whether it is synthetic.
+
+    A normal scan has no label, and is an error where one is required.
+    """
     known: Scan = synthetic_mark(entry)
-    if entry.get("label") not in (None, ""):
+    if entry.get("label") not in (None, "") and (labelled or entry["label"] != NORMAL):
         known["label"] = class_label(entry["label"])
     ratio = entry.get("ratio")
     if ratio is not None:
