@@ -46,6 +46,7 @@ VERBS = {
     "phantom_slices": "phantom.dataset.write_slice_dataset",
     "phantom_volumes": "phantom.dataset.write_volume_dataset",
     "score_table": "reports.score_tables.score_table",
+    "segment_masks": "masks.command.segment_masks",
     "study": "study.command.study",
 }
 # Option type -> Python types, name in messages, placeholder in the help.

@@ -102,6 +102,7 @@ def test_the_rebuilt_datalist_of_a_phantom_equals_the_written_one(tmp_path):
     (root / "labels.csv").write_text("\n".join(["case_id,label,fold", *rows]))
     again = list_scans(build_datalist(root, root / "again.json"))
     known = sorted(list_scans(root), key=lambda scan: scan["case_id"])
+    assert all(scan.pop("synthetic") for scan in known)  # labels.csv does not say so
     assert again == [{**scan, "patient_id": scan["case_id"]} for scan in known]
 
 
