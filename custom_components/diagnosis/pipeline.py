@@ -137,7 +137,7 @@ class Diagnosis:
         self._looked_for = [
             f"{default} of {name} ({found or 'not found next to the package'})" for name, found, default in places
         ]
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "version": __version__,
             "precision": precision,
             "configs": {bundle.name: file_digest(bundle / INFERENCE) for bundle in (cap, seg) if bundle is not None},
