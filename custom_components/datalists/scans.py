@@ -92,8 +92,8 @@ def list_images(dataset_dir: str | Path) -> list[Scan]:
         dataset_dir: a datalist JSON, or its folder.
 
     Returns:
-        The entries with all their columns: ``case_id``, ``patient_id`` and ``image`` always, paths absolute, and
-        ``label`` 1 (COVID-19) or 0 (CAP), or as it stands if it is another one.
+        The entries with all their columns: ``case_id``, ``patient_id`` and ``image`` always, paths of files absolute,
+        and ``label`` 1 (COVID-19) or 0 (CAP), or as it stands if it is another one.
 
     Raises:
         ValueError: lists up to ten problems: entries without image, invalid folds, patients in two folds, duplicate
@@ -236,13 +236,19 @@ def _entries(path: Path) -> list[Any]:
 
 def _image_of(entry: Any, folder: Path) -> Scan:
     names = _named(entry, folder, ("image",))
-    given = {key: value for key, value in entry.items() if value not in (None, "")}
+    given = {key: _absolute_file(value, folder) for key, value in entry.items() if value not in (None, "")}
     case = {**given, **names, "patient_id": str(given.get("patient_id", names["case_id"])), **synthetic_mark(entry)}
     if "fold" in given:
         fold_number(given["fold"])
     with suppress(ValueError):  # a label of another class
         case["label"] = class_label(given.get("label"))
     return case
+
+
+def _absolute_file(value: Any, folder: Path) -> Any:
+    """A value of another column; absolute if it is the relative path of a file, which a new datalist would lose."""
+    is_file = isinstance(value, str) and "/" in value and path_inside(folder, value).is_file()
+    return str(folder / value) if is_file else value
 
 
 def _named(entry: Any, folder: Path, required: Sequence[str], hint: str = "") -> Scan:

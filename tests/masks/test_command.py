@@ -2,7 +2,11 @@
 
 import csv
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -14,9 +18,11 @@ from custom_components.phantom.nifti import phantom_hu
 from PIL import Image
 
 from tests.bundles.cap.conftest import SMALL
+from tests.bundles.conftest import ROOT
 from tests.diagnosis.conftest import PATIENT_NAME, set_knobs, write_nifti, write_series
 from tests.full_disk import fill_disk, left
 from tests.masks.conftest import case, two_of_each
+from tests.real_data import real_data
 
 
 def suspicious(out) -> dict[str, dict[str, str]]:
@@ -151,6 +157,27 @@ def test_after_ctrl_c_the_same_command_continues_and_repeats_nothing(masked, mon
     assert masked.calls == {"find_lungs": 1}  # of cap002; the lungs of cap001 were written before
     assert masked.files().items() >= {path: time for path, time in kept.items() if path[0] == "P"}.items()
     assert list(masked.listed()) == ["P001", "P002", "cap001", "cap002"]
+
+
+KILLED = {
+    "the report": ("custom_components.masks.case_masks:write_json", {"P001.incomplete"}, 3),
+    "a contact sheet": ("custom_components.masks.overview:draw_contact_sheet", {"P001", "P002", "cap001", "cap002"}, 0),
+}
+
+
+@pytest.mark.parametrize("kind", KILLED)
+def test_after_a_kill_the_same_command_continues_and_repeats_nothing(masked, kind):
+    function, kept, again = KILLED[kind]
+    words = [masked.write(*two_of_each()), masked.out, masked.bundles, function]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-m", "tests.masks.killed_masks", *map(str, words)]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert {path.split("/")[0] for path in masked.files() if path[0] != "."} == kept
+    assert masked.run("--num_folds", "2") == 0
+    assert masked.calls == ({"find_lungs": again} if again else {})
+    assert list(masked.listed()) == ["P001", "P002", "cap001", "cap002"]
+    assert not [path for path in left(masked.out) if ".partial" in path or ".lock" in path or ".incomplete" in path]
 
 
 def test_if_a_mask_cannot_be_written_the_case_fails_and_the_next_run_adds_it(masked, monkeypatch, caplog):
@@ -357,3 +384,21 @@ def test_what_would_fail_later_is_refused_before_any_scan_is_read(masked, caplog
     assert REFUSED[kind] in caplog.text
     assert (left(masked.out) if masked.out.exists() else None) == before
     assert not masked.calls
+
+
+@pytest.mark.real_data
+def test_vbnet_makes_plausible_masks_of_a_patient_with_covid(command_line, tmp_path):
+    """The scan reaches the bases of the lungs, but a part of 9 cm2."""
+    entry = {"case_id": "P001", "image": str(real_data("covid_ct_md", "P001")), "label": "covid"}
+    (tmp_path / "list.json").write_text(json.dumps({"cases": [entry]}))
+    words = ("--infection_by", "vbnet", "--num_folds", "1")
+    assert command_line("segment_masks", tmp_path / "list.json", tmp_path / "out", *words) == 0
+    (scan,) = list_scans(tmp_path / "out")
+    assert 0.005 < scan["ratio"] < 0.05
+    lungs = nib.load(scan["lung"])
+    sides_ml = [
+        np.count_nonzero(np.asarray(lungs.dataobj) == side) * np.prod(lungs.header.get_zooms()) / 1000
+        for side in (1, 2)
+    ]
+    assert all(2000 < volume < 4000 for volume in sides_ml)
+    assert suspicious(tmp_path / "out") == {}
