@@ -93,7 +93,7 @@ def list_images(dataset_dir: str | Path) -> list[Scan]:
 
     Returns:
         The entries with all their columns: ``case_id``, ``patient_id`` and ``image`` always, paths of files absolute,
-        and ``label`` 1 (COVID-19) or 0 (CAP), or as it stands if it is another one.
+        and ``label`` 1 (COVID-19) or 0 (CAP), or the text of another label.
 
     Raises:
         ValueError: lists up to ten problems: entries without image, invalid folds, patients in two folds, duplicate
@@ -240,8 +240,10 @@ def _image_of(entry: Any, folder: Path) -> Scan:
     case = {**given, **names, "patient_id": str(given.get("patient_id", names["case_id"])), **synthetic_mark(entry)}
     if "fold" in given:
         fold_number(given["fold"])
-    with suppress(ValueError):  # a label of another class
-        case["label"] = class_label(given.get("label"))
+    if "label" in given:
+        case["label"] = str(given["label"])  # a number would count as one of the two classes
+        with suppress(ValueError):
+            case["label"] = class_label(given["label"])
     return case
 
 

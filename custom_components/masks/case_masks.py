@@ -15,8 +15,9 @@ from custom_components.diagnosis.pipeline import Diagnosis, read_image
 from custom_components.diagnosis.scan_files import volume_path
 from custom_components.diagnosis.scan_run import check_free_space
 from custom_components.diagnosis.scan_source import ScanSource
+from custom_components.dicom.series import check_dicom_series
 from custom_components.files.report_files import write_json, write_png
-from custom_components.images.ct_reader import NOTES, ImageHeader, image_header
+from custom_components.images.ct_reader import NOTES, ImageHeader
 from custom_components.images.geometry import mask_mismatch
 from custom_components.masks.suspicious import suspicious_masks
 from custom_components.pictures.contact_sheet import draw_thumbnail
@@ -53,10 +54,21 @@ class CaseMasks:
 
     @classmethod
     def read(cls, folder: Path) -> "CaseMasks":
-        """Read the case of a finished folder."""
+        """Read the case of a finished folder.
+
+        Raises:
+            ValueError: naming the case, when files of it were removed.
+        """
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
         known = {key: report[key] for key in cls.__dataclass_fields__}
-        return cls(**{**known, "why": tuple(known["why"])})
+        case = cls(**{**known, "why": tuple(known["why"])})
+        missing = [path.name for path in (*case.paths(folder).values(), folder / THUMBNAIL) if not path.is_file()]
+        if missing:
+            raise ValueError(
+                f"Case {case.case_id}: {' and '.join(missing)} was removed from {folder}. Remove this folder and run "
+                "the same command again."
+            )
+        return case
 
     def paths(self, folder: Path) -> dict[str, Path]:
         """The masks in the folder of the case, by their names in a datalist."""
@@ -92,7 +104,7 @@ def segment_case(source: ScanSource, folder: Path, diagnosis: Diagnosis) -> Case
         raise ValueError(f"Case {source.case_id}: {' '.join(masks.not_done)} Draw its masks, or leave it out.")
     affine = image.affine.numpy()
     ratio = infection_ratio(infection, masks.lungs, source.case_id)
-    notes = [note.removesuffix(" Check it.") for note in (image.meta.get(NOTES), *masks.warnings) if note]
+    notes = [note.removesuffix(". Check it.") for note in (image.meta.get(NOTES), *masks.warnings) if note]
     found = CaseMasks(
         case_id=source.case_id,
         lung_ml=float(np.count_nonzero(masks.lungs)) * Display(affine).voxel_ml,
@@ -107,24 +119,23 @@ def segment_case(source: ScanSource, folder: Path, diagnosis: Diagnosis) -> Case
 
 
 def _place(source: ScanSource, image: MetaTensor) -> str:
-    """The scan relative to the given path; an error if a training would not read the same volume there."""
-    place = source.path
-    if source.series is not None:
-        parents = {file.parent for file in source.series.files}
-        place = parents.pop() if len(parents) == 1 else source.path
-    x, y, z = image.shape[1:]
-    own = ImageHeader((x, y, z), image.affine.numpy())
-    try:
-        different = mask_mismatch(image_header(place), own)
+    """Folder of the series relative to the given path; an error if a training would read another volume there."""
+    if source.series is None:
+        return "."
+    folders = {file.parent for file in source.series.files}
+    folder = folders.pop() if len(folders) == 1 else source.path
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
+    try:  # without file names, which may be the patient's
+        series = check_dicom_series(files, source.case_id, [f"file {number}" for number in range(len(files))])
     except ValueError as error:
-        reason = str(error).replace(str(place), "the folder")
-        raise ValueError(f"Case {source.case_id}: a training could not read it. {reason}") from error
-    if different:
+        raise ValueError(f"{error} A training reads one folder of one series: move its files to a folder.") from error
+    x, y, z = image.shape[1:]
+    if mask_mismatch(ImageHeader(series.shape, series.affine), ImageHeader((x, y, z), image.affine.numpy())):
         raise ValueError(
-            f"Case {source.case_id}: a training would read another volume than the selected chest series. Give the "
-            "folder of one series."
+            f"Case {source.case_id}: its folder has more images than the selected chest series. Move the files of this "
+            "series to a folder of its own."
         )
-    return place.relative_to(source.path).as_posix()
+    return folder.relative_to(source.path).as_posix()
 
 
 def _write_files(

@@ -1,6 +1,7 @@
 """The scans of a data set with what is known of them, and the datalists of those that have masks."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,8 +155,9 @@ def _write_others(path: Path, entries: Sequence[Scan]) -> Path | None:
         path.unlink(missing_ok=True)
         return None
     write_datalist(entries, path, PATH_KEYS)
+    labels = Counter(entry.get("label", "none") for entry in entries)
     _logger.info(
-        "Wrote %s: %d cases whose label is neither covid nor cap: %s. They are left out of the training's datalist.",
-        path, len(entries), shorten([entry["case_id"] for entry in entries]),
+        "Wrote %s: %d cases whose label is neither covid nor cap (%s): %s. A training's datalist leaves them out.",
+        path, len(entries), ", ".join(labels), shorten([entry["case_id"] for entry in entries]),
     )  # fmt: skip
     return path

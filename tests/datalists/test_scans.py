@@ -178,7 +178,7 @@ def test_a_volume_of_one_slice_is_an_error(tmp_path, write_nifti, shape):
 def test_images_are_listed_with_all_columns_and_any_label(write_list):
     entries = [
         {"case_id": "covid_2", "image": "images/covid_2.nii.gz", "label": "COVID", "fold": 3, "age": 41, "lung": ""},
-        {"image": "images/cap_1.nii.gz", "label": "normal", "patient_id": 7},
+        {"image": "images/cap_1.nii.gz", "label": 1, "patient_id": 7},
         {
             "case_id": "x",
             "image": "/elsewhere/x.nii.gz",
@@ -191,7 +191,7 @@ def test_images_are_listed_with_all_columns_and_any_label(write_list):
     first = {"case_id": "covid_2", "patient_id": "covid_2", "image": str(root / "images/covid_2.nii.gz")}
     assert list_images(root) == [
         {**first, "label": 1, "fold": 3, "age": 41},
-        {"case_id": "cap_1", "patient_id": "7", "image": str(root / "images/cap_1.nii.gz"), "label": "normal"},
+        {"case_id": "cap_1", "patient_id": "7", "image": str(root / "images/cap_1.nii.gz"), "label": "1"},
         {
             **{"case_id": "x", "patient_id": "x", "image": "/elsewhere/x.nii.gz"},
             **{"table": str(root / "lungs/cap_1.nii.gz"), "note": "left/right", "site": "lungs"},

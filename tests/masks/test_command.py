@@ -11,10 +11,12 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from custom_components.datalists.scans import list_scans
 from custom_components.datasets.datalist import check_datalist
 from custom_components.diagnosis import pipeline
-from custom_components.phantom.nifti import phantom_hu
+from custom_components.transforms.lungs.left_right import left_right_lungs
+from monai.data import MetaTensor
 from PIL import Image
 
 from tests.bundles.cap.conftest import SMALL
@@ -83,7 +85,7 @@ def test_cases_of_another_label_get_masks_and_are_left_out_of_the_training(maske
     assert others["normal001"]["label"] == "normal"
     assert "label" not in others["x1"]
     assert all((masked.out / entry["infection"]).is_file() for entry in others.values())
-    assert "2 cases whose label is neither covid nor cap: normal001, x1. They are left out" in caplog.text
+    assert "2 cases whose label is neither covid nor cap (normal, none): normal001, x1. A training" in caplog.text
     with pytest.raises(ValueError, match="Case x1: has no 'label'"):
         list_scans(masked.out / "other_cases.json")
 
@@ -282,12 +284,13 @@ def test_a_dicom_study_is_listed_with_the_folder_of_its_series_and_no_name_is_lo
 
 def test_a_folder_that_a_training_could_not_read_fails_before_any_network(masked, caplog):
     write_series(masked.phantom, masked.root / "in")
-    other = write_series(masked.phantom, masked.root / "other", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    write_series(masked.phantom, masked.root / "other", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     for path in (masked.root / "other").glob("*.dcm"):
-        path.rename(masked.root / "in" / f"scout_{path.name}")
-    assert other
+        path.rename(masked.root / "in" / f"{PATIENT_NAME}_{path.name}")
     assert masked.run(data=masked.root / "in") == 1
-    assert "a training could not read it" in caplog.text
+    assert "2 series" in caplog.text
+    assert "A training reads one folder of one series: move its files to a folder" in caplog.text
+    assert PATIENT_NAME not in caplog.text
     assert not masked.calls
 
 
@@ -312,19 +315,21 @@ def test_a_scan_without_plausible_lungs_of_vbnet_fails_and_says_so(masked, monke
     assert len(masked.listed()) == 4
 
 
+def plant_lungs(masked, monkeypatch, where) -> None:
+    """Let VB-Net find the phantom's lungs in a part of the scan, and no infection."""
+
+    def segment(image, *_):
+        sides = left_right_lungs(masked.phantom.lung * where, masked.phantom.affine)[..., : image.shape[-1]]
+        return tuple(MetaTensor(torch.from_numpy(mask)[None]).copy_meta_from(image) for mask in (sides, sides * 0))
+
+    monkeypatch.setattr("custom_components.transforms.lungs.segment_lungs.segment_lungs_and_infection", segment)
+
+
 def test_cut_lungs_and_empty_infection_are_suspicious(masked, monkeypatch):
     masked.write(*two_of_each())
-    hu, upper = phantom_hu(masked.phantom), masked.phantom.image_hu.shape[2] // 2
-    assert hu.shape == masked.phantom.image_hu.shape
-
-    def of_half(image, *_):
-        sides = (masked.phantom.lung > 0).astype(np.uint8)[None]
-        lungs = image.clone().new_tensor(sides[..., : image.shape[-1]])
-        return lungs.to(dtype=lungs.dtype), lungs * 0
-
-    monkeypatch.setattr("custom_components.transforms.lungs.segment_lungs.segment_lungs_and_infection", of_half)
+    plant_lungs(masked, monkeypatch, 1)
     image = nib.load(masked.root / "scans" / "P002.nii.gz")
-    nib.save(image.slicer[..., :upper], masked.root / "scans" / "P002.nii.gz")
+    nib.save(image.slicer[..., : image.shape[2] // 2], masked.root / "scans" / "P002.nii.gz")
     assert masked.run("--num_folds", "2") == 0
     rows = suspicious(masked.out)
     assert next(iter(rows)) == "P002"
@@ -334,9 +339,24 @@ def test_cut_lungs_and_empty_infection_are_suspicious(masked, monkeypatch):
     assert rows["P001"]["infection_percent"] == "0.0"
 
 
+def test_a_single_lung_is_suspicious(masked, monkeypatch):
+    masked.write(case("P001"))
+    plant_lungs(masked, monkeypatch, left_right_lungs(masked.phantom.lung, masked.phantom.affine) == 2)
+    assert masked.run("--num_folds", "1") == 0
+    assert "100 % of it lies in the right half of the body; " in suspicious(masked.out)["P001"]["why"]
+
+
+def test_a_finished_case_without_its_masks_is_named(masked, caplog):
+    masked.write(*two_of_each())
+    masked.run("--num_folds", "2")
+    (masked.out / "masks" / "P002" / "P002_lungs.nii.gz").unlink()
+    assert masked.run("--num_folds", "2") == 1
+    folder = masked.out / "masks" / "P002"
+    assert f"Case P002: P002_lungs.nii.gz was removed from {folder}. Remove this folder" in caplog.messages[-1]
+
+
 def test_a_sheet_has_a_thumbnail_for_each_case_and_old_sheets_are_removed(masked):
     masked.write(*two_of_each())
-    (masked.root / "old").mkdir()
     masked.run("--num_folds", "2")
     (masked.out / "contact_sheet_02.png").write_bytes(b"of an earlier run")
     masked.run("--num_folds", "2")
