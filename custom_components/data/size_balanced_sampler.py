@@ -139,7 +139,7 @@ def _group_weights(counts: dict[str, int]) -> dict[str, float]:
             message = (
                 f"Size-balanced sampling: {rare} is not rare ({counts[rare]} scans; {common}: {counts[common]}). Its "
                 f"weight is {weights[rare]:.3g} (in the paper about 1.5), so its scans are drawn less often. Choose "
-                "other thresholds with --covid_small_below and --cap_large_above."
+                "other thresholds with --train#sampler#covid_small_below, ...#cap_large_above."
             )
             warnings.warn(message, stacklevel=3)
     return {name: weights[name] for name in SIZE_GROUPS}

@@ -102,7 +102,9 @@ def test_other_thresholds_give_other_groups():
 
 
 def test_a_rare_group_that_is_not_rare_is_named_in_a_warning():
-    with pytest.warns(UserWarning, match=r"covid_small is not rare \(9 scans; covid_large: 6\).* is 0.667 .*--covid_s"):
+    with pytest.warns(
+        UserWarning, match=r"covid_small is not rare \(9 scans; covid_large: 6\).* is 0.667 .*--train#sampler#covid_s"
+    ):
         SizeBalancedSampler(*data_set({**COUNTS, "covid_small": 9, "covid_large": 6}))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

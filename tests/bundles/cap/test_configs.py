@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from custom_components.infection_size import CAP_LARGE_ABOVE, COVID, COVID_SMALL_BELOW
 from custom_components.transforms.attention_levels import LEVELS_FROM
 from custom_components.weights.model_card import write_card
 from ignite.engine import Events
@@ -243,14 +242,6 @@ def test_size_balanced_sampling_knows_the_training_side_alone(training, scans, c
     assert len(sampler) == len(groups) == len(get("train#dataset"))
     each = [sampler.group_probabilities[group] / sampler.group_counts[group] for group in groups]
     assert sampler.weights.tolist() == pytest.approx(each)
-
-
-def test_the_size_groups_have_the_thresholds_of_the_paper_or_those_given(training):
-    for given, expected in (({}, [COVID_SMALL_BELOW, CAP_LARGE_ABOVE]), ({"covid_small_below": 0.5}, [0.5, 0.001])):
-        _, get = training("train.yaml", "size_balanced.yaml", **given)
-        assert [get("covid_small_below"), get("cap_large_above")] == expected
-        ratios = [scan["ratio"] for scan in get("split")["training"] if scan["label"] == COVID]
-        assert get("train#sampler").group_counts["covid_small"] == sum(ratio < expected[0] for ratio in ratios)
 
 
 def epochs_of(training, *names: str) -> list[list[str]]:
