@@ -163,8 +163,8 @@ def convert_cc_ccii(
     assumed = Assumptions(window_hu, field_of_view_mm, height_mm, first, sizes)
     clean = read_cleaned(_path(cleaned)) if cleaned else None
     folders = list(_class_folders(root))
-    scans = _scans(root, folders)
     places = list(dict.fromkeys([root, *(folder.parent for folder in folders)]))
+    scans = _scans(root, folders, places)
     table = _published(places, METADATA)
     patients = read_patients(table) if table else {}
     left_out = normals_left_out({name: diagnosis(scan.key[0]) for name, scan in scans.items()}, normals)
@@ -185,9 +185,8 @@ def _class_folders(folder: Path, levels: int = MOST_LEVELS) -> Iterator[Path]:
         yield from _class_folders(one, levels - 1)
 
 
-def _scans(root: Path, folders: Sequence[Path]) -> dict[str, Scan]:
+def _scans(root: Path, folders: Sequence[Path], places: Sequence[Path]) -> dict[str, Scan]:
     """Scans by case id, such as NCP_16_1164, in natural order; those that are listed but not there included."""
-    places = list(dict.fromkeys([root, *(folder.parent for folder in folders)]))
     table = _published(places, UNZIPPED)
     listed = read_unzipped(table) if table else {}
     found: dict[Key, Scan] = {key: Scan(key, None, archive) for key, archive in listed.items()}

@@ -1,12 +1,12 @@
 """Tables of CC-CCII: the published lists of scans and patients, and the list of clean scans by He et al."""
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from custom_components.datasets.conversion import read_rows
 from custom_components.datasets.diagnoses import sex_and_age
 
 UNZIPPED, METADATA = "unzip_filenames.csv", "metadata.csv"
@@ -123,30 +123,6 @@ def read_spacings(path: Path) -> dict[str, tuple[float, float]]:
     if wrong:
         raise ValueError(f"Table {path}: scan {wrong[0]} has the sizes {sizes[wrong[0]]}. Expected sizes in mm.")
     return sizes
-
-
-def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a CSV without the spaces around names and values.
-
-    Args:
-        path: the file.
-        columns: columns that it must have.
-
-    Raises:
-        ValueError: when it cannot be read or lacks a column.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [
-                {str(name).strip(): str(value or "").strip() for name, value in row.items()}
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, csv.Error) as error:
-        raise ValueError(f"Table {path} cannot be read: {error}. Expected a CSV in UTF-8.") from error
-    missing = [name for name in columns if rows and name not in rows[0]]
-    if missing or not rows:
-        raise ValueError(f"Table {path} has no {', '.join(missing) or 'rows'}. Expected {', '.join(columns)}.")
-    return rows
 
 
 def _spans(text: str, separator: str) -> list[int]:

@@ -119,7 +119,7 @@ def patient_folders(root: Path) -> dict[str, PatientFolder]:
         root: the unpacked data set.
 
     Raises:
-        ValueError: when there are none.
+        ValueError: when no patient is found.
     """
     patients: dict[str, PatientFolder] = {}
     for folder, label in sorted(_folders(root), key=lambda pair: natural_key(str(pair[0]))):

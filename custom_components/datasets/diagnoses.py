@@ -27,8 +27,17 @@ def diagnosis(name: str) -> str:
         >>> diagnosis("COVID-19"), diagnosis("Cap "), diagnosis("Normal"), diagnosis("PCR")
         ('covid', 'cap', 'normal', '')
     """
-    plain = re.sub("[^a-z0-9]", "", name.lower())
-    return next((label for label, names in NAMES.items() if plain in names), "")
+    return next((label for label, names in NAMES.items() if plain_name(name) in names), "")
+
+
+def plain_name(text: str) -> str:
+    """Letters and digits of a published name, in lower case.
+
+    Example:
+        >>> plain_name("Patient ID")
+        'patientid'
+    """
+    return re.sub("[^a-z0-9]", "", text.lower())
 
 
 def normals_left_out(labels: Mapping[str, str], normals: bool) -> dict[str, str]:

@@ -10,15 +10,14 @@ reported for each set (``test_set`` in the datalist); a test scan that is also i
 high, therefore give ``--train``.
 """
 
-import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from custom_components.datalists.case_files import existing_root, natural_key
-from custom_components.datasets.conversion import Case, PublicSet, convert_cases
-from custom_components.datasets.diagnoses import diagnosis, dicom_case, normals_left_out
+from custom_components.datasets.conversion import Case, PublicSet, convert_cases, read_rows
+from custom_components.datasets.diagnoses import diagnosis, dicom_case, normals_left_out, plain_name
 from custom_components.datasets.overlap import check_no_overlap
 from custom_components.dicom.series import holds_dicom
 
@@ -136,8 +135,9 @@ def _series(folder: Path, levels: int = MOST_LEVELS) -> Iterator[Path]:
 
 def _labels(path: Path, patients: Mapping[str, ListedPatient]) -> dict[str, str]:
     """Label of each row by case id; a patient without a folder keeps the name of the table."""
-    rows, columns = _rows(path)
-    names = {_plain(column): column for column in columns}
+    rows = read_rows(path)
+    columns = list(rows[0])
+    names = {plain_name(column): column for column in columns}
     patient, label, test_set = (
         next((names[name] for name in known if name in names), "")
         for known in (PATIENT_COLUMNS, LABEL_COLUMNS, SET_COLUMNS)
@@ -161,19 +161,6 @@ def _labels(path: Path, patients: Mapping[str, ListedPatient]) -> dict[str, str]
 
 def _is(patient: ListedPatient, name: str, test_set: str) -> bool:
     return patient.path is not None and patient.path.name == name and test_set in ("", patient.test_set)
-
-
-def _rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="", restkey="")
-            return list(reader), list(reader.fieldnames or [])
-    except (OSError, ValueError, csv.Error) as error:
-        raise ValueError(f"Table {path} cannot be read: {error}. Expected a CSV in UTF-8.") from error
-
-
-def _plain(name: str) -> str:
-    return re.sub("[^a-z0-9]", "", name.lower())
 
 
 def _case(name: str, patient: ListedPatient, label: str) -> Case:

@@ -7,14 +7,13 @@ Known problems: probCOVID 0 means a negative RT-PCR test of a patient with sympt
 these patients are left out; about 20 hospitals, which are not named; sex or age is missing in some headers.
 """
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from custom_components.datalists.case_files import existing_root, natural_key
-from custom_components.datasets.conversion import Case, PublicSet, convert_cases, write_case
+from custom_components.datasets.conversion import Case, PublicSet, convert_cases, read_rows, write_case
 from custom_components.datasets.diagnoses import sex_and_age
 from custom_components.dicom.header_text import plain_text
 from custom_components.images.nifti import check_extent
@@ -75,11 +74,7 @@ def convert_stoic2021(source: str | Path, target: str | Path) -> Path:
 
 
 def _outcomes(path: Path) -> Mapping[str, StoicLabels]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [[row[name].strip().removesuffix(".0") for name in COLUMNS] for row in csv.DictReader(file)]
-    except (OSError, KeyError, AttributeError, ValueError, csv.Error) as error:
-        raise ValueError(f"Table {path} cannot be read: {error!r}. Expected {', '.join(COLUMNS)}.") from error
+    rows = [[row[name].removesuffix(".0") for name in COLUMNS] for row in read_rows(path, COLUMNS)]
     return {patient: StoicLabels(covid, severe) for patient, covid, severe in rows}
 
 

@@ -24,7 +24,7 @@ CONFIGS = {
 }
 """Bundle of each chapter, and the configs that its options go to."""
 BASES = {"ensemble.yaml": "evaluate.yaml", "size_balanced.yaml": "train.yaml"}
-"""What an overlay goes on top of."""
+"""Base config of each overlay."""
 
 
 def part(reading: str, name: str) -> str:
