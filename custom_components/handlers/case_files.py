@@ -1,6 +1,6 @@
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,11 @@ class CaseFiles(ABC):
 
     Args:
         output_dir: folder for the folders of the cases.
+        notes: sentences on the whole run, for the JSON of each case.
     """
 
-    def __init__(self, output_dir: str | Path) -> None:
-        self.output_dir = Path(output_dir)
+    def __init__(self, output_dir: str | Path, notes: Sequence[str] = ()) -> None:
+        self.output_dir, self.notes = Path(output_dir), tuple(notes)
         self._sources: dict[str, str | None] = {}
         self._unwritten: dict[str, str] = {}
         self._done = 0
@@ -112,7 +113,7 @@ class CaseFiles(ABC):
         with noted_when_unwritten(self._unwritten, target.name, name):
             if self._unwritten:
                 write_json(mark, {"case_id": name, "failed": self._unwritten})
-            write_json(target, {**head, **report, "notes": _reading_notes(item) + report["notes"]})
+            write_json(target, {**head, **report, "notes": [*self.notes, *_reading_notes(item), *report["notes"]]})
             if not self._unwritten:
                 mark.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class DiagnosisCaseFiles(CaseFiles):
         decimals: decimals of the probabilities.
         weights: weights of the uniform branch outside and inside the thresholds, as in the network.
         ratio_thresholds: thresholds of the ratio, as in the network.
+        notes: sentences on the whole run, for the JSON of each case.
     """
 
     def __init__(
@@ -48,10 +49,11 @@ class DiagnosisCaseFiles(CaseFiles):
         decimals: int = 4,
         weights: tuple[float, float] = PAPER_WEIGHTS,
         ratio_thresholds: tuple[float, float] = PAPER_THRESHOLDS,
+        notes: Sequence[str] = (),
     ) -> None:
         if decimals < 1:
             raise ValueError(f"Expected decimals >= 1, got {decimals}. A probability has at least one.")
-        super().__init__(output_dir)
+        super().__init__(output_dir, notes)
         self.decimals, self.weights, self.ratio_thresholds = decimals, weights, ratio_thresholds
 
     def write_case(self, item: Mapping[str, Any], name: str, folder: Path) -> None:

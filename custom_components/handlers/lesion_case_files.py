@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,13 @@ class LesionCaseFiles(CaseFiles):
     Args:
         output_dir: folder for the folders of the cases.
         overlay_slices: maximum number of slices to draw of a volume: those with most lesion, at least 1 cm apart.
+        notes: sentences on the whole run, for the JSON of each case.
     """
 
-    def __init__(self, output_dir: str | Path, overlay_slices: int = 6) -> None:
+    def __init__(self, output_dir: str | Path, overlay_slices: int = 6, notes: Sequence[str] = ()) -> None:
         if overlay_slices < 0:
             raise ValueError(f"Expected overlay_slices >= 0, got {overlay_slices}. Set 0 for no overlays.")
-        super().__init__(output_dir)
+        super().__init__(output_dir, notes)
         self.overlay_slices = overlay_slices
 
     def write_case(self, item: Mapping[str, Any], name: str, folder: Path) -> None:

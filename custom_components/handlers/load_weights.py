@@ -1,11 +1,18 @@
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from custom_components.weights.checkpoints import unreadable
-from custom_components.weights.model_card import SETTINGS, all_synthetic, card_path, network_arguments, read_card
+from custom_components.weights.model_card import (
+    SETTINGS,
+    TrainedWith,
+    all_synthetic,
+    card_path,
+    network_arguments,
+    read_card,
+)
 from custom_components.weights.not_finite import not_finite, some_names
 from ignite.engine import Engine, Events
 from torch import nn
@@ -74,7 +81,10 @@ class LoadWeights:
                 f"Checkpoint {self.path} is of a network that computes something else. {self._remedy(card, others)}"
             )
         self.network.load_state_dict(state)
-        self._log_other_settings(card)
+        of_network = getattr(self.network, "definition", {})  # its arguments were compared above
+        preprocessing = {name: value for name, value in self.settings.items() if name not in of_network}
+        for sentence in TrainedWith(self.path).differences(preprocessing):
+            _logger.warning("%s: %s", self.path.name, sentence)
         synthetic = ", trained on synthetic CT only" if all_synthetic(card) else ""
         _logger.info("Weights loaded from %s%s", self.path, synthetic)
 
@@ -98,17 +108,6 @@ class LoadWeights:
         if not card and not card_path(self.path).exists():
             facts = f"There is no {card_path(self.path).name} next to it that describes its network. "
         return f"{facts}Build the network as in its training (overlay and options), or give another {self.option}."
-
-    def _log_other_settings(self, card: Mapping[str, Any]) -> None:
-        for name, value in self.settings.items():
-            then = card.get(SETTINGS, {}).get(name, value)
-            if name not in getattr(self.network, "definition", {}) and _plain(value) != _plain(then):
-                _logger.warning("%s is %s; %s was trained with %s.", name, value, self.path.name, then)
-
-
-def _plain(value: Any) -> Any:
-    """A sequence as a list, as in JSON."""
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def _part_or_whole(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> str:

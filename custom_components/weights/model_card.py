@@ -116,6 +116,18 @@ class TrainedWith:
         """
         return next((card[SETTINGS][name] for card in self.cards if name in card.get(SETTINGS, {})), default)
 
+    def differences(self, settings: Mapping[str, Any]) -> list[str]:
+        """Sentences on settings that differ from those of the training; none on settings that no card has.
+
+        Args:
+            settings: settings in use by name.
+        """
+        return [
+            f"{name} is {value}; the weights were trained with {then}."
+            for name, value in settings.items()
+            if _plain(then := self.get(name, value)) != _plain(value)
+        ]
+
     def network(self, name: str, default: Any) -> Any:
         """An argument of the network, such as ``features``.
 
@@ -175,6 +187,11 @@ class TrainedWith:
                         f"{file} was trained with {name} {value}, {first} with {other}. "
                         "Train both with the same settings to use them together."
                     )
+
+
+def _plain(value: Any) -> Any:
+    """A sequence as a list, as in JSON."""
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def network_as_trained(network: Callable[..., T], trained: TrainedWith, **arguments: Any) -> T:

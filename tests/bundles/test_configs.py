@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from custom_components.weights.model_card import write_card
 from monai.bundle import ConfigParser
 
 from tests.bundles.cap.conftest import BUNDLE as CAP
@@ -102,6 +103,23 @@ def test_an_evaluation_or_inference_is_made_and_has_all_properties(data, tmp_pat
     workflow.initialize()
     assert workflow.check_properties() == []
     assert workflow.evaluator.network is workflow.parser.get_parsed_content("network")
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_settings_unlike_those_of_the_training_are_in_the_json_of_each_case(data, tmp_path, name):
+    weights = tmp_path / "model.pt"
+    weights.write_bytes(b"weights")
+    write_card(weights, {"settings": {"window_hu": [-1000, 0]}})
+    given = {"dataset_dir": data[name], "output_dir": tmp_path / "out", "ckpt_path": weights}
+    for window_hu, notes in (
+        ([-1000, 0], ()),
+        ([-900, 0], ("window_hu is [-900, 0]; the weights were trained with [-1000, 0].",)),
+    ):
+        bundle = SUBJECTS[name].bundle
+        workflow = bundle.workflow("inference.json", workflow_type="infer", window_hu=window_hu, **given)
+        workflow.initialize()
+        files = workflow.parser.get_parsed_content("handlers")[-1]
+        assert (type(files).__name__.endswith("CaseFiles"), files.notes) == (True, notes)
 
 
 def test_a_property_of_another_name_would_be_noticed(data, tmp_path):

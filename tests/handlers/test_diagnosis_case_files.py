@@ -128,6 +128,11 @@ def test_without_infection_mask_there_is_no_final_probability_and_a_note_says_wh
     assert "without an infection mask: P_final is not given, since Eq. 5" in report["notes"][0]
 
 
+def test_notes_of_the_run_are_in_the_json_of_each_case(tmp_path):
+    note = "grid is [40, 80, 80]; the weights were trained with [48, 96, 96]."
+    assert report_on([item_of()], tmp_path, notes=[note])["notes"] == [note]
+
+
 def test_a_computed_lung_mask_is_noted(tmp_path):
     report = report_on([item_of(lung_source="threshold and morphology (no model)")], tmp_path)
     assert report["lung_source"] == "threshold and morphology (no model)"

@@ -162,7 +162,7 @@ def test_other_preprocessing_settings_are_logged(tmp_path, caplog):
     write_card(path, {"settings": {"grid": [40, 80, 80], "window_hu": [-1350, 150]}})
     LoadWeights(path, network(), settings={"grid": (48, 96, 96), "window_hu": (-1350, 150), "new": 1})()
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert warnings == ["grid is (48, 96, 96); model.pt was trained with [40, 80, 80]."]
+    assert warnings == ["model.pt: grid is (48, 96, 96); the weights were trained with [40, 80, 80]."]
 
 
 @pytest.mark.parametrize("content", [b"", b"half a file", b"PK\x03\x04 half a zip", "truncated", "pickled"])
