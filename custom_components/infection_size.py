@@ -6,6 +6,8 @@ import math
 COVID, CAP = 1, 0
 
 CLASS_NAMES = {COVID: "covid", CAP: "cap"}
+# Label of scans without pneumonia, which data sets may list; the classifier has no such class.
+NORMAL = "normal"
 
 COVID_SMALL_BELOW = 0.030
 # Thresholds on the ratio (Sec. III-C): COVID-19 below 0.030 is small, CAP above 0.001 is large.
@@ -21,12 +23,16 @@ BAND_BORDERS = (0.005, 0.030)
 RATIO_BANDS = ("< 0.005", "0.005 - 0.030", "> 0.030")
 
 
-def size_group(label: int, ratio: float) -> str:
+def size_group(
+    label: int, ratio: float, covid_small_below: float = COVID_SMALL_BELOW, cap_large_above: float = CAP_LARGE_ABOVE
+) -> str:
     """Group of a scan in size-balanced sampling (Ouyang et al. 2020, Sec. III-C).
 
     Args:
         label: 1 for COVID-19, 0 for CAP.
         ratio: infection volume / lung volume, 0 to 1.
+        covid_small_below: COVID-19 with a smaller ratio is small.
+        cap_large_above: CAP with a greater ratio is large.
 
     Returns:
         One of ``SIZE_GROUPS``.
@@ -42,8 +48,8 @@ def size_group(label: int, ratio: float) -> str:
         raise ValueError(f"label is {label!r}. Expected 1 (COVID-19) or 0 (CAP).")
     check_ratio(ratio)
     if label == COVID:
-        return "covid_small" if ratio < COVID_SMALL_BELOW else "covid_large"
-    return "cap_large" if ratio > CAP_LARGE_ABOVE else "cap_small"
+        return "covid_small" if ratio < covid_small_below else "covid_large"
+    return "cap_large" if ratio > cap_large_above else "cap_small"
 
 
 def ratio_band(ratio: float) -> str:

@@ -38,6 +38,8 @@ SCANS = {"--shape": "[56, 56, 24]", "--spacing_mm": "[6.7, 6.7, 11.7]"}
 TRAINING = {SEG: {**SHORT, **FOLD, "--draws_per_image": "1"}, CAP: {**SHORT, "--batch_size": "4", "--fold": "0"}}
 EVALUATION = {SEG: FOLD, CAP: {"--num_workers": "0", "--fold": "0"}}
 CONVERTERS = (
+    "convert_cc_ccii",
+    "convert_covid19_20",
     "convert_covid20_slices",
     "convert_covid20_volumes",
     "convert_ct_excerpts",
@@ -45,7 +47,10 @@ CONVERTERS = (
     "convert_lctsc",
     "convert_medseg",
     "convert_medseg_volumes",
+    "convert_mosmed",
     "convert_plethora",
+    "convert_spgc_covid",
+    "convert_stoic2021",
 )
 """Verbs that read published files, which are not here; tests/data and tests/datasets run them on files of that form."""
 
@@ -210,6 +215,10 @@ def test_a_command_of_the_package_in_the_readmes_runs_as_written(bundle, line, r
         words = with_options(here, {"--num_folds": "2"})
     elif words[0] == "check_datalist":
         words = [str(root / CAP / "data") if word == "/path/to/data" else word for word in words]
+    elif words[0] == "segment_masks":
+        phantom.write_scan_dataset(tmp_path / "data", 4, (56, 56, 24), (6.7, 6.7, 11.7), num_folds=2)
+        here = {"/path/to/data": str(tmp_path / "data"), "/path/to/results": str(tmp_path / "out")}
+        words = with_options([here.get(word, word) for word in words], {"--infection_by": "vbnet"})
     elif words[0] == "phantom_scans":
         here = [str(tmp_path / "new") if word.startswith("/path/to/") else word for word in words]
         words = with_options(here, {"--num_scans": "4", "--num_folds": "2", **SCANS})

@@ -23,6 +23,8 @@ from custom_components.command_line.typed_words import (
 VERBS = {
     "build_datalist": "datasets.datalist.build_datalist",
     "check_datalist": "datasets.datalist.check_datalist",
+    "convert_cc_ccii": "datasets.cc_ccii.convert_cc_ccii",
+    "convert_covid19_20": "datasets.covid19_20.convert_covid19_20",
     "convert_covid20_slices": "datasets.covid20_slices.convert_covid20_slices",
     "convert_covid20_volumes": "datasets.covid20_volumes.convert_covid20_volumes",
     "convert_covid_ct_md": "datasets.covid_ct_md.convert_covid_ct_md",
@@ -31,7 +33,10 @@ VERBS = {
     "convert_lctsc": "datasets.lctsc.convert_lctsc",
     "convert_medseg": "datasets.medseg.convert_medseg",
     "convert_medseg_volumes": "datasets.medseg_volumes.convert_medseg_volumes",
+    "convert_mosmed": "datasets.mosmed.convert_mosmed",
     "convert_plethora": "datasets.plethora.convert_plethora",
+    "convert_spgc_covid": "datasets.spgc_covid.convert_spgc_covid",
+    "convert_stoic2021": "datasets.stoic2021.convert_stoic2021",
     "datasets": "datasets.table.datasets",
     "diagnose": "diagnosis.command.diagnose",
     "diagnosis_table": "reports.score_tables.diagnosis_table",
@@ -41,6 +46,7 @@ VERBS = {
     "phantom_slices": "phantom.dataset.write_slice_dataset",
     "phantom_volumes": "phantom.dataset.write_volume_dataset",
     "score_table": "reports.score_tables.score_table",
+    "segment_masks": "masks.command.segment_masks",
     "study": "study.command.study",
 }
 # Option type -> Python types, name in messages, placeholder in the help.

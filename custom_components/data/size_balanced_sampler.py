@@ -5,7 +5,14 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.distributed as dist
 from custom_components.data.random_stream import stream_seed
-from custom_components.infection_size import CLASS_NAMES, SIZE_GROUPS, size_group
+from custom_components.infection_size import (
+    CAP_LARGE_ABOVE,
+    CLASS_NAMES,
+    COVID_SMALL_BELOW,
+    SIZE_GROUPS,
+    check_ratio,
+    size_group,
+)
 from torch.utils.data import DistributedSampler, WeightedRandomSampler
 
 _logger = logging.getLogger(__name__)
@@ -26,7 +33,9 @@ class SizeBalancedSampler(DistributedSampler[int]):
     The first process logs the table of groups when the sampler is created, at the start of a training.
 
     The paper does not cover empty groups: here they are skipped with a warning, the other group of the class gets
-    weight 1, and the probabilities are normalised over the other groups.
+    weight 1, and the probabilities are normalised over the other groups. In its data, small COVID-19 and large CAP are
+    the rare groups, with weights of about 1.5. In other data they may not be rare: a weight below 1 is a warning,
+    because these scans are then drawn less often, not more.
 
     Args:
         labels: label of each scan, 1 for COVID-19, 0 for CAP.
@@ -34,6 +43,8 @@ class SizeBalancedSampler(DistributedSampler[int]):
         seed: random seed.
         num_replicas: number of processes; default: that of the process group, or 1 without one.
         rank: rank of this process.
+        covid_small_below: COVID-19 with a smaller ratio is small.
+        cap_large_above: CAP with a greater ratio is large.
 
     Attributes:
         group_counts: scans of each group.
@@ -58,14 +69,20 @@ class SizeBalancedSampler(DistributedSampler[int]):
         seed: int = 0,
         num_replicas: int | None = None,
         rank: int | None = None,
+        covid_small_below: float = COVID_SMALL_BELOW,
+        cap_large_above: float = CAP_LARGE_ABOVE,
     ) -> None:
-        groups = _groups(labels, ratios)
+        for threshold in (covid_small_below, cap_large_above):
+            check_ratio(threshold)
+        groups = _groups(labels, ratios, covid_small_below, cap_large_above)
         self.group_counts = {name: groups.count(name) for name in SIZE_GROUPS}
         self.group_weights = _group_weights(self.group_counts)
         total = sum(self.group_weights.values())
         self.group_probabilities = {name: weight / total for name, weight in self.group_weights.items()}
         self.weights = torch.tensor(
-            [self.group_probabilities[name] / self.group_counts[name] for name in groups], dtype=torch.float64
+            [self.group_probabilities[name] / self.group_counts[name] for name in groups],
+            dtype=torch.float64,
+            device="cpu",
         )
         replicas, own = _process(num_replicas, rank)
         super().__init__(range(len(groups)), num_replicas=replicas, rank=own, shuffle=True, seed=seed)  # type: ignore[arg-type]
@@ -74,7 +91,7 @@ class SizeBalancedSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """This process's part of the epoch's draws."""
-        generator = torch.Generator().manual_seed(stream_seed(self.seed, self.epoch))
+        generator = torch.Generator("cpu").manual_seed(stream_seed(self.seed, self.epoch))
         draw = list(WeightedRandomSampler(self.weights, self.total_size, replacement=True, generator=generator))  # type: ignore[arg-type]
         return iter(draw[self.rank : self.total_size : self.num_replicas])
 
@@ -88,7 +105,7 @@ class SizeBalancedSampler(DistributedSampler[int]):
         return "\n".join(["| group | scans | weight | probability |", "|---|---|---|---|", *rows])
 
 
-def _groups(labels: Sequence[int], ratios: Sequence[float]) -> list[str]:
+def _groups(labels: Sequence[int], ratios: Sequence[float], *thresholds: float) -> list[str]:
     if len(labels) != len(ratios):
         raise ValueError(
             f"Got {len(labels)} labels and {len(ratios)} ratios. Expected one label and one ratio per scan."
@@ -96,7 +113,7 @@ def _groups(labels: Sequence[int], ratios: Sequence[float]) -> list[str]:
     groups = []
     for place, (label, ratio) in enumerate(zip(labels, ratios, strict=True)):
         try:
-            groups.append(size_group(int(label) if label == int(label) else label, float(ratio)))
+            groups.append(size_group(int(label) if label == int(label) else label, float(ratio), *thresholds))
         except (ValueError, TypeError) as error:
             raise ValueError(f"Scan {place} of {len(labels)}: {error}") from error
     for label, name in CLASS_NAMES.items():
@@ -118,6 +135,13 @@ def _group_weights(counts: dict[str, int]) -> dict[str, float]:
                 warnings.warn(message, stacklevel=3)
         weights[rare] = counts[common] / counts[rare] if counts[rare] and counts[common] else float(counts[rare] > 0)
         weights[common] = float(counts[common] > 0)
+        if 0 < weights[rare] < 1:
+            message = (
+                f"Size-balanced sampling: {rare} is not rare ({counts[rare]} scans; {common}: {counts[common]}). Its "
+                f"weight is {weights[rare]:.3g} (in the paper about 1.5), so its scans are drawn less often. Choose "
+                "other thresholds with --train#sampler#covid_small_below, ...#cap_large_above."
+            )
+            warnings.warn(message, stacklevel=3)
     return {name: weights[name] for name in SIZE_GROUPS}
 
 

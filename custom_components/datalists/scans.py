@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from custom_components.datalists.datalist_file import datalist_content, datalist
 from custom_components.datalists.folds import patient_problems
 from custom_components.dicom.series import holds_dicom
 from custom_components.images.ct_reader import case_name
-from custom_components.infection_size import CLASS_NAMES, check_ratio, size_group
+from custom_components.infection_size import CLASS_NAMES, NORMAL, check_ratio, size_group
 
 # ``case_id``, ``image`` and, if required or available, the other keys of ``list_scans``.
 Scan = dict[str, Any]
@@ -80,6 +83,33 @@ def list_scans(dataset_dir: str | Path | None, labelled: bool = True, check_file
     if not scans:
         raise ValueError(f"Data set {root} has no scans. {UNLABELLED_LAYOUTS}.")
     return scans
+
+
+def list_images(dataset_dir: str | Path) -> list[Scan]:
+    """List the cases of a datalist that need no masks, labels or folds yet; its images are not read.
+
+    Args:
+        dataset_dir: a datalist JSON, or its folder.
+
+    Returns:
+        The entries with all their columns: ``case_id``, ``patient_id`` and ``image`` always, paths of files absolute,
+        and ``label`` 1 (COVID-19) or 0 (CAP), or the text of another label.
+
+    Raises:
+        ValueError: lists up to ten problems: entries without image, invalid folds, patients in two folds, duplicate
+            case ids or images; or when there is no datalist or no case.
+    """
+    root = existing_root(dataset_dir)
+    path = datalist_file(root)
+    if path is None:
+        raise ValueError(f"{root} is not a datalist. Give a JSON file, or the folder of a datalist.json.")
+    problems: list[str] = []
+    cases = _entries_by(_image_of, path, problems)
+    problems += id_problems(case["case_id"] for case in cases) + shared_image_problems(cases)
+    problems += patient_problems([case for case in cases if "fold" in case])
+    if problems or not cases:
+        raise ValueError(problem_report(root, problems or ["it has no cases"]))
+    return cases
 
 
 def scan_problems(scan: Scan, check_files: bool = True) -> list[str]:
@@ -179,10 +209,15 @@ def _find(root: Path, labelled: bool, problems: list[str]) -> list[Scan]:
 
 
 def _from_datalist(path: Path, labelled: bool, problems: list[str]) -> list[Scan]:
+    return _entries_by(partial(_from_entry, labelled=labelled), path, problems)
+
+
+def _entries_by(read: Callable[[Any, Path], Scan], path: Path, problems: list[str]) -> list[Scan]:
+    """What ``read`` makes of each entry of a datalist and its folder; bad entries become problems."""
     scans = []
     for number, entry in enumerate(_entries(path), start=1):
         try:
-            scans.append(_from_entry(entry, path.parent, labelled))
+            scans.append(read(entry, path.parent))
         except ValueError as error:
             named = isinstance(entry, dict) and entry.get("case_id")
             problems.append(f"Case {entry['case_id']}: {error}" if named else f"entry {number}: {error}")
@@ -199,32 +234,59 @@ def _entries(path: Path) -> list[Any]:
     return entries
 
 
-def _from_entry(entry: Any, folder: Path, labelled: bool) -> Scan:
+def _image_of(entry: Any, folder: Path) -> Scan:
+    names = _named(entry, folder, ("image",))
+    given = {key: _absolute_file(value, folder) for key, value in entry.items() if value not in (None, "")}
+    case = {**given, **names, "patient_id": str(given.get("patient_id", names["case_id"])), **synthetic_mark(entry)}
+    if "fold" in given:
+        fold_number(given["fold"])
+    if "label" in given:
+        case["label"] = str(given["label"])  # a number would count as one of the two classes
+        with suppress(ValueError):
+            case["label"] = class_label(given["label"])
+    return case
+
+
+def _absolute_file(value: Any, folder: Path) -> Any:
+    """A value of another column; absolute if it is the relative path of a file, which a new datalist would lose."""
+    is_file = isinstance(value, str) and "/" in value and path_inside(folder, value).is_file()
+    return str(folder / value) if is_file else value
+
+
+def _named(entry: Any, folder: Path, required: Sequence[str], hint: str = "") -> Scan:
+    """Case id and absolute paths of an entry, after a check that it has the required keys."""
     if not isinstance(entry, dict):
         raise ValueError(f"is {json.dumps(entry)[:40]}. Expected an object with 'image', masks and 'label'")
-    missing = [key for key in (REQUIRED if labelled else ("image",)) if entry.get(key) in (None, "")]
+    missing = [key for key in required if entry.get(key) in (None, "")]
     if missing:
-        hint = f". Create the datalist with: {BUILD} ..." if labelled else ""
         raise ValueError(f"has no {' and no '.join(repr(key) for key in missing)}{hint}")
     paths = {key: str(path_inside(folder, entry[key])) for key in PATH_KEYS if entry.get(key) not in (None, "")}
     case_id = case_name(paths["image"]) if entry.get("case_id") is None else str(entry["case_id"])
-    known = _known(entry)
+    return {"case_id": case_id, **paths}
+
+
+def _from_entry(entry: Any, folder: Path, labelled: bool) -> Scan:
+    hint = f". Create the datalist with: {BUILD} ..." if labelled else ""
+    names = _named(entry, folder, REQUIRED if labelled else ("image",), hint)
+    known = _known(entry, labelled)
     if not labelled:
-        return {"case_id": case_id, **paths, **known}
+        return {**names, **known}
     return {
-        "case_id": case_id,
-        "patient_id": case_id if entry.get("patient_id") in (None, "") else str(entry["patient_id"]),
-        **paths,
+        "patient_id": names["case_id"] if entry.get("patient_id") in (None, "") else str(entry["patient_id"]),
+        **names,
         **known,
         "fold": fold_number(entry["fold"]),
         "group": _group(entry, known["label"], known["ratio"]),
     }
 
 
-def _known(entry: dict[str, Any]) -> Scan:
-    """Label and ratio of an entry, if available, and whether it is synthetic."""
+def _known(entry: dict[str, Any], labelled: bool) -> Scan:
+    """Label and ratio of an entry, if available, and whether it is synthetic.
+
+    A normal scan has no label, and is an error where one is required.
+    """
     known: Scan = synthetic_mark(entry)
-    if entry.get("label") not in (None, ""):
+    if entry.get("label") not in (None, "") and (labelled or entry["label"] != NORMAL):
         known["label"] = class_label(entry["label"])
     ratio = entry.get("ratio")
     if ratio is not None:

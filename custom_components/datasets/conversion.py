@@ -1,5 +1,6 @@
-"""Shared parts of the converters: finding files, writing the folder, listing skipped scans."""
+"""Shared parts of the converters: finding files, reading tables, writing the folder, listing skipped scans."""
 
+import csv
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,31 @@ def write_case(folder: Path, name: str, arrays: Mapping[str, np.ndarray], affine
         stored = np.rint(array).clip(*INT16).astype(np.int16) if key == "image" else array.astype(np.uint8)
         save_volume(stored, affine, folder / paths[key])
     return paths
+
+
+def read_rows(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Rows of a CSV without the spaces around names and values.
+
+    Args:
+        path: the file.
+        columns: columns that it must have.
+
+    Raises:
+        ValueError: when it cannot be read or lacks a column.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [
+                {str(name).strip(): str(value or "").strip() for name, value in row.items()}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"Table {path} cannot be read: {error}. Expected a CSV in UTF-8.") from error
+    missing = [name for name in columns if rows and name not in rows[0]]
+    if missing or not rows:
+        expected = f" Expected {', '.join(columns)}." if columns else ""
+        raise ValueError(f"Table {path} has no {', '.join(missing) or 'rows'}.{expected}")
+    return rows
 
 
 def convert_cases(

@@ -93,15 +93,56 @@ def complete_datalist(
     found = [*problems, *id_problems(case["case_id"] for case in ordered), *shared_image_problems(ordered)]
     found += patient_problems(ordered) if given else []
     if ordered and not found:  # before the scans are read, which may take hours
-        check_folds(ordered, [case["fold"] for case in ordered]) if given else check_patients(ordered, num_folds)
+        check_labelled(ordered, num_folds)
     progress = tqdm(ordered, "scans", disable=True if len(ordered) < PROGRESS_FROM else None, unit="case")
     measured = [_measured(case, found) for case in progress]
     if found:
         raise ValueError(problem_report(root, found))
     if not measured:
         raise ValueError(f"Data set {root} has no cases. {LAYOUTS}.")
-    folds = [case["fold"] for case in measured] if given else assign_folds(measured, num_folds, seed)
-    entries = [{**case, "fold": fold} for case, fold in zip(measured, folds, strict=True)]
+    return write_measured(measured, target, num_folds, seed)
+
+
+def check_labelled(cases: Sequence[Scan], num_folds: int) -> None:
+    """Check, before scans are read, that labelled cases can be split into folds.
+
+    Args:
+        cases: ``patient_id``, ``label`` (1 or 0) and, if given, ``fold`` of each case.
+        num_folds: number of folds, unless given.
+
+    Raises:
+        ValueError: when a class has too few patients, a fold would have only one class, or some cases have no fold.
+    """
+    without = [case["case_id"] for case in cases if "fold" not in case]
+    if not without:
+        check_folds(cases, [case["fold"] for case in cases])
+        return
+    if len(without) < len(cases):
+        raise ValueError(
+            f"{len(without)} of {len(cases)} labelled cases have no fold: {shorten(without)}. Give all a fold, or none."
+        )
+    check_patients(cases, num_folds)
+
+
+def write_measured(cases: Sequence[Scan], target: Path, num_folds: int, seed: int) -> Path:
+    """Assign folds unless given, and write the datalist of measured cases.
+
+    Args:
+        cases: as for :func:`complete_datalist`, with ``ratio`` and ``group``; all or none with ``fold``.
+        target: file to write.
+        num_folds: number of folds.
+        seed: random seed of the folds.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        ValueError: when a class has too few patients, or a fold would have only one class.
+    """
+    check_labelled(cases, num_folds)
+    given = all("fold" in case for case in cases)
+    folds = [case["fold"] for case in cases] if given else assign_folds(cases, num_folds, seed)
+    entries = [{**case, "fold": fold} for case, fold in zip(cases, folds, strict=True)]
     write_datalist([_entry(case) for case in entries], target, PATH_KEYS)
     _log(entries, target)
     return target

@@ -1,20 +1,23 @@
 """Table of the public data sets with a converter."""
 
-from custom_components.datasets import covid20_volumes, lctsc, medseg_volumes, plethora
+from custom_components.datasets import (
+    cc_ccii,
+    covid19_20,
+    covid20_volumes,
+    covid_ct_md,
+    lctsc,
+    medseg_volumes,
+    mosmed,
+    plethora,
+    spgc_covid,
+    stoic2021,
+)
 from custom_components.datasets.conversion import PublicSet
 
 SETS = (
-    PublicSet(
-        name="COVID-CT-MD",
-        purpose="COVID-19 or CAP",
-        patients="169 COVID-19, 60 CAP, 76 normal",
-        labels="diagnosis; slices and lobes for some",
-        licence="none stated",
-        size="not stated",
-        page="https://github.com/ShahinSHH/COVID-CT-MD",
-        citation="Afshar et al. 2021, doi:10.1038/s41597-021-00900-3",
-        command="convert_covid_ct_md SOURCE LIST",
-    ),
+    covid_ct_md.SET,
+    spgc_covid.SET,
+    cc_ccii.SET,
     PublicSet(
         name="SIRM / MedSeg, 100 slices",
         purpose="lesion classes",
@@ -30,6 +33,9 @@ SETS = (
     covid20_volumes.SET,
     plethora.SET,
     lctsc.SET,
+    covid19_20.SET,
+    mosmed.SET,
+    stoic2021.SET,
 )
 
 

@@ -12,6 +12,8 @@ from custom_components.files.lock import held_alone
 
 # A finished case has this file. An unfinished folder with it, but without ``MANIFEST``, is complete.
 REPORT = "report.json"
+# What a person opens first, if the case has it.
+PAGE = "report.html"
 # List of the results and failures of an unfinished case.
 MANIFEST = "incomplete.json"
 # Entry of both files: SHA-256 that distinguishes scans of the same name.

@@ -90,13 +90,7 @@ def diagnose(
 
 
 def _conclude(result: QueueResult, count: int, why: str) -> None:
-    before = f", {len(result.skipped)} of them in an earlier run" if result.skipped else ""
-    _logger.info("%d of %d scans finished%s", len(result.done) + len(result.skipped), count, before)
-    if result.done:
-        _logger.info("%.0f s in all, %.0f scans an hour", result.seconds, result.scans_an_hour)
-    if result.failed:
-        reasons = "".join(f"\n  {name}: {reason}" for name, reason in result.failed.items())
-        _logger.error("%d of %d scans failed:%s", len(result.failed), count, reasons)
+    result.log(count)
     if why:
         _logger.error("%s", why)
     if result.failed or why:

@@ -97,6 +97,7 @@ class Diagnosis:
         precision: ``auto`` (bfloat16 if the CPU supports it), ``fp32`` or ``bf16``.
         include_patient_id: whether the findings contain the PatientID.
         infection_by: ``either`` (VB-Net or, with lesion classes, the lesion network) or ``vbnet``.
+        classify: whether to load the classifier, if it has weights.
 
     Raises:
         ValueError: when given weights or the bundle for them are missing or do not fit.
@@ -110,6 +111,7 @@ class Diagnosis:
         precision: str = "auto",
         include_patient_id: bool = False,
         infection_by: str = EITHER,
+        classify: bool = True,
     ) -> None:
         weights = weights or Weights()
         weights.check()
@@ -121,7 +123,7 @@ class Diagnosis:
             )
         cap = _bundle(CAP_BUNDLE, bundles_dir, weights.cap or weights.segment)
         seg = _bundle(SEG_BUNDLE, bundles_dir, weights.seg)
-        cap_weights = _weights(cap, weights.cap, CAP_WEIGHTS)
+        cap_weights = _weights(cap, weights.cap, CAP_WEIGHTS) if classify else None
         segment_weights = _weights(cap, weights.segment, SEGMENT_WEIGHTS)
         seg_weights = _weights(seg, weights.seg, SEG_WEIGHTS) if lesion_classes else None
         self.lesion_classes, self.include_patient_id = lesion_classes, include_patient_id
@@ -135,7 +137,7 @@ class Diagnosis:
         self._looked_for = [
             f"{default} of {name} ({found or 'not found next to the package'})" for name, found, default in places
         ]
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "version": __version__,
             "precision": precision,
             "configs": {bundle.name: file_digest(bundle / INFERENCE) for bundle in (cap, seg) if bundle is not None},
@@ -176,18 +178,8 @@ class Diagnosis:
         Raises:
             ValueError: naming the case, when no plausible lungs are found.
         """
+        masks, lesions, infected = self.segment(source, image, stage)
         case, clock = source.case_id, source.clock
-        made_from = {"image": volume_digest(np.asarray(image[0]), image.affine.numpy()), **self._settings}
-        made_from |= _network_settings(self.segmenter)
-        masks: LungMasks = stage("masks", made_from, (), lambda: self._masks(image, case, clock), LungMasks)
-        lesions = LesionMap()
-        if self.lesions is not None:
-            search = partial(_lesions, image, masks, self.lesions, case, clock)
-            lesions = stage("lesions", _network_settings(self.lesions), ("masks",), search, LesionMap)
-        joined = self.lesions is not None and self.infection_by == EITHER
-        join = partial(find_infection, masks, lesions, self.infection_by)
-        before = ("masks", "lesions") if joined else ("masks",)
-        infected: Infection = stage("infection", {"by": self.infection_by}, before, join, Infection)
         found = None
         if self.classifier is not None:
             predict = partial(_classification, image, masks, infected, self.classifier, case, clock)
@@ -218,6 +210,32 @@ class Diagnosis:
             patient_id=(source.chest.patient_id or None) if self.include_patient_id and source.chest else None,
             **({} if found is None else vars(found)),  # scores and attention
         )
+
+    def segment(
+        self, source: ScanSource | GivenVolume, image: MetaTensor, stage: Stage = computed
+    ) -> tuple[LungMasks, LesionMap, Infection]:
+        """Lungs, lesion classes and infection of a CT that is already read; arguments and errors as :meth:`find`."""
+        case, clock = source.case_id, source.clock
+        made_from = {"image": volume_digest(np.asarray(image[0]), image.affine.numpy()), **self._settings}
+        made_from |= _network_settings(self.segmenter)
+        masks: LungMasks = stage("masks", made_from, (), lambda: self._masks(image, case, clock), LungMasks)
+        lesions = LesionMap()
+        if self.lesions is not None:
+            search = partial(_lesions, image, masks, self.lesions, case, clock)
+            lesions = stage("lesions", _network_settings(self.lesions), ("masks",), search, LesionMap)
+        joined = self.lesions is not None and self.infection_by == EITHER
+        join = partial(find_infection, masks, lesions, self.infection_by)
+        before = ("masks", "lesions") if joined else ("masks",)
+        infected: Infection = stage("infection", {"by": self.infection_by}, before, join, Infection)
+        return masks, lesions, infected
+
+    def mask_settings(self) -> dict[str, Any]:
+        """What the masks of a scan depend on besides the scan itself, by name; plain values."""
+        networks = {"VB-Net": self.segmenter, "lesion network": self.lesions}
+        digests = {name: network.model.sha256 if network else None for name, network in networks.items()}
+        configs = {f"{Path(INFERENCE).name} of {name}": digest for name, digest in self._settings["configs"].items()}
+        settings = {key: self._settings[key] for key in ("precision", "lungmask")}
+        return {"infection_by": self.infection_by, **settings, **digests, **configs}
 
     def why_no_network(self) -> str:
         """Where weights were searched, if no network has any; otherwise empty."""
@@ -292,7 +310,7 @@ def read_image(source: ScanSource) -> MetaTensor:
     Raises:
         ValueError: naming the case, when it is not a readable CT volume.
     """
-    source.case_id  # noqa: B018 (finding the series is a stage of its own)
+    source.chest  # noqa: B018 (finding the series is a stage of its own)
     with source.clock.stage("read"):
         return source.image()
 

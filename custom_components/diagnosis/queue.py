@@ -8,7 +8,7 @@ from pathlib import Path
 
 from custom_components.datalists.case_files import natural_key
 from custom_components.datalists.case_problems import can_be_file_name
-from custom_components.diagnosis.case_folder import case_folder, is_finished, scan_of, unfinished
+from custom_components.diagnosis.case_folder import PAGE, case_folder, is_finished, scan_of, unfinished
 from custom_components.diagnosis.scan_source import EXPECTED, NOT_ALONE, ScanSource, is_nifti
 from custom_components.dicom.identifiers import raw_uid
 from custom_components.dicom.series import holds_dicom
@@ -28,18 +28,30 @@ class QueueResult:
         done: cases finished in this run.
         skipped: cases finished in an earlier run.
         failed: reason by case; a scan without a name is listed by its position in the queue.
+        paths: file or folder of each scan by case.
         seconds: duration of the run.
     """
 
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, Path] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
     def scans_an_hour(self) -> float:
         """Scans per hour, from those finished in this run; skipped scans take no time."""
         return 3600 * len(self.done) / self.seconds if self.seconds else 0.0
+
+    def log(self, count: int) -> None:
+        """Log how many of ``count`` scans are finished, how long this took, and why the others failed."""
+        before = f", {len(self.skipped)} of them in an earlier run" if self.skipped else ""
+        _logger.info("%d of %d scans finished%s", len(self.done) + len(self.skipped), count, before)
+        if self.done:
+            _logger.info("%.0f s in all, %.0f scans an hour", self.seconds, self.scans_an_hour)
+        if self.failed:
+            reasons = "".join(f"\n  {name}: {reason}" for name, reason in self.failed.items())
+            _logger.error("%d of %d scans failed:%s", len(self.failed), count, reasons)
 
 
 def scan_sources(path: str | Path) -> list[ScanSource]:
@@ -76,7 +88,8 @@ def run_queue(
 
     The files of a case are written to ``<case>.incomplete``, which becomes ``<case>`` when ``process`` ends without
     an error, and is kept for the next run otherwise. A case with a report is skipped. If two scans have the same name,
-    such as two series with one SeriesInstanceUID, one of them gets another name.
+    such as two series with one SeriesInstanceUID, one of them gets another name. A scan that was given its name fails
+    instead, if the finished case of this name has another scan.
 
     Args:
         sources: the scans.
@@ -91,12 +104,11 @@ def run_queue(
         ValueError: when ``output_dir`` cannot be written to.
     """
     target, result = writable_folder(output_dir), QueueResult()
-    named: dict[str, Path] = {}
     started = time.monotonic()
     for number, given in enumerate(sources, start=1):
         place, source = f"{number} of {len(sources)}", replace(given)  # a copy, so that what it reads can be freed
         try:
-            source = _with_unique_name(source, target, named)
+            source = _with_unique_name(source, target, result.paths)
             _process_one(source, target, process, result, place)
         except Exception as error:
             raise_out_of_memory(error)
@@ -116,7 +128,10 @@ def _with_unique_name(source: ScanSource, target: Path, named: dict[str, Path]) 
     """The scan with a name that no other scan has, in this run (``named``) or an earlier one."""
     case = source.case_id
     other = ScanSource(named[case]).sha256 if case in named else scan_of(target / case)
-    if other and other != source.sha256:
+    if other and other != source.sha256 and source.name:
+        if is_finished(target / case):
+            raise ValueError("The results in the output folder are of another scan. Remove its folder to repeat it.")
+    elif other and other != source.sha256:
         source = replace(source, suffix=f"_{source.sha256[:12]}")
         _logger.warning("Case %s: %s. Its name in the results is %s", case, NOT_ALONE, source.case_id)
     named[source.case_id] = source.path
@@ -137,7 +152,8 @@ def _process_one(
         if folder is not None:
             process(source, folder)
     result.done.append(case)
-    _logger.info("Case %s (%s) is finished: %s", case, place, target / case / "report.html")
+    page = target / case / PAGE
+    _logger.info("Case %s (%s) is finished: %s", case, place, page if page.is_file() else page.parent)
 
 
 def _name(source: ScanSource, place: str) -> str:

@@ -25,11 +25,13 @@ class ScanSource:
     Args:
         path: NIfTI file, or the folder of one DICOM study.
         suffix: end of the case's name if another scan has the same name.
+        name: name of the case in a datalist; empty: its SeriesInstanceUID, or the name of the NIfTI file.
         clock: measures the stages of the scan.
     """
 
     path: Path
     suffix: str = ""
+    name: str = ""
     clock: StageClock = field(default_factory=StageClock, compare=False, repr=False)
 
     @cached_property
@@ -49,7 +51,9 @@ class ScanSource:
 
     @property
     def case_id(self) -> str:
-        """SeriesInstanceUID, since folders may have the names of patients, or name of the NIfTI file."""
+        """The given name; otherwise SeriesInstanceUID, since folders may have the names of patients, or file name."""
+        if self.name:
+            return self.name + self.suffix
         return (case_name(self.path) if self.chest is None else self.chest.series.uid) + self.suffix
 
     @cached_property

@@ -50,7 +50,7 @@ def draw_sheet(
     """
     font, line = ImageFont.load_default(FONT_PX), FONT_PX + MARGIN_PX
     pictures = [[as_picture(rgb) for rgb in panels.values()] for panels in rows.values()]
-    key, names = _legend(legend, font), next(iter(rows.values()))
+    key, names = draw_legend(legend, font), next(iter(rows.values()))
     step = pictures[0][0].width + MARGIN_PX
     texts_px = math.ceil(max(font.getlength(title), key.width + font.getlength(FOOTER))) + MARGIN_PX
     height = sum(row[0].height + MARGIN_PX for row in pictures) + 3 * line + MARGIN_PX
@@ -70,8 +70,13 @@ def draw_sheet(
     return sheet
 
 
-def _legend(samples: Mapping[str, np.ndarray], font: Any) -> Image.Image:
-    """Draw samples and texts of the legend on one line."""
+def draw_legend(samples: Mapping[str, np.ndarray], font: Any) -> Image.Image:
+    """Draw samples and texts of a legend on one line.
+
+    Args:
+        samples: text to its sample, RGB in [0, 1], shape (H, W, 3).
+        font: font of the texts.
+    """
     lefts = [0]
     for text, sample in samples.items():
         lefts.append(lefts[-1] + sample.shape[1] + 5 + math.ceil(font.getlength(text)) + 2 * MARGIN_PX)

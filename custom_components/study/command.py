@@ -32,6 +32,7 @@ def study(
     augmentation: str | None = None,
     workers: int | None = None,
     num_panels: int | None = None,
+    search_thresholds: bool = False,
     resume_runs: bool = False,
     keep_checkpoints: bool = False,
     dry_run: bool = False,
@@ -54,11 +55,14 @@ def study(
         augmentation: train with augmentation, without, or both (default) (covid_seg_bundle).
         workers: number of parallel runs; by default one per GPU, or one on the CPU.
         num_panels: maximum number of scans whose attention is drawn; 6 by default (covid_cap_bundle).
+        search_thresholds: search the ratio thresholds of the ensemble too, not only its weights (covid_cap_bundle).
         resume_runs: resume an interrupted training from its checkpoint instead of restarting it.
         keep_checkpoints: keep checkpoints that no run needs any more.
         dry_run: only list the runs and the estimated time.
     """
-    check_flags(resume_runs=resume_runs, keep_checkpoints=keep_checkpoints, dry_run=dry_run)
+    check_flags(
+        search_thresholds=search_thresholds, resume_runs=resume_runs, keep_checkpoints=keep_checkpoints, dry_run=dry_run
+    )
     folder = Path(output_dir).expanduser().absolute()
     environments = worker_environments(workers)
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every font of every PDF
@@ -66,7 +70,7 @@ def study(
         plan = plan_study(
             bundle, folder, dataset_dir, keep_hashes=not dry_run, test_dir=test_dir, protocol=protocol,
             num_folds=num_folds, systems=systems, networks=networks, overrides=overrides, recipe=recipe,
-            augmentation=augmentation, num_panels=num_panels,
+            augmentation=augmentation, num_panels=num_panels, search_thresholds=search_thresholds or None,
         )  # fmt: skip
         check_study_folder(folder, plan.bundle.name)
         if dry_run:

@@ -1,4 +1,5 @@
 import logging
+import warnings
 from collections import Counter
 
 import numpy as np
@@ -89,6 +90,25 @@ def test_processes_share_one_sequence_of_draws(replicas, epoch):
     together = [index for place in zip(*shares, strict=True) for index in place]
     assert len(together) == -(-45 // replicas) * replicas  # every process has as many, so the last places are extra
     assert together[:45] == list(whole)
+
+
+def test_other_thresholds_give_other_groups():
+    labels, ratios = [1, 1, 1, 0, 0, 0], [0.01, 0.04, 0.2, 0.0005, 0.004, 0.02]
+    assert SizeBalancedSampler(labels, ratios).group_counts == dict(zip(SIZE_GROUPS, (1, 2, 1, 2), strict=True))
+    others = SizeBalancedSampler(labels, ratios, covid_small_below=0.1, cap_large_above=0.01)
+    assert others.group_counts == dict(zip(SIZE_GROUPS, (2, 1, 2, 1), strict=True))
+    with pytest.raises(ValueError, match=r"infection ratio is 3\. Expected"):
+        SizeBalancedSampler(labels, ratios, covid_small_below=3)
+
+
+def test_a_rare_group_that_is_not_rare_is_named_in_a_warning():
+    with pytest.warns(
+        UserWarning, match=r"covid_small is not rare \(9 scans; covid_large: 6\).* is 0.667 .*--train#sampler#covid_s"
+    ):
+        SizeBalancedSampler(*data_set({**COUNTS, "covid_small": 9, "covid_large": 6}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SizeBalancedSampler(*data_set())
 
 
 def test_an_empty_group_is_skipped_with_a_warning():

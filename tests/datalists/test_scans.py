@@ -1,8 +1,9 @@
 import json
+import re
 
 import numpy as np
 import pytest
-from custom_components.datalists.scans import list_scans
+from custom_components.datalists.scans import list_images, list_scans
 
 FOLDERS = {"image": "images", "lung": "lungs", "infection": "infections"}
 
@@ -172,3 +173,53 @@ def test_a_volume_of_one_slice_is_an_error(tmp_path, write_nifti, shape):
     path = write_nifti(tmp_path / "012.nii", np.zeros(shape, dtype=np.int16))
     with pytest.raises(ValueError, match=r"Case 012: 012.nii is one slice \(6 x .*\). Expected a CT volume"):
         list_scans(path, labelled=False)
+
+
+def test_images_are_listed_with_all_columns_and_any_label(write_list):
+    entries = [
+        {"case_id": "covid_2", "image": "images/covid_2.nii.gz", "label": "COVID", "fold": 3, "age": 41, "lung": ""},
+        {"image": "images/cap_1.nii.gz", "label": 1, "patient_id": 7},
+        {
+            "case_id": "x",
+            "image": "/elsewhere/x.nii.gz",
+            "table": "lungs/cap_1.nii.gz",
+            "note": "left/right",
+            "site": "lungs",
+        },
+    ]
+    root = write_list(*entries)
+    first = {"case_id": "covid_2", "patient_id": "covid_2", "image": str(root / "images/covid_2.nii.gz")}
+    assert list_images(root) == [
+        {**first, "label": 1, "fold": 3, "age": 41},
+        {"case_id": "cap_1", "patient_id": "7", "image": str(root / "images/cap_1.nii.gz"), "label": "1"},
+        {
+            **{"case_id": "x", "patient_id": "x", "image": "/elsewhere/x.nii.gz"},
+            **{"table": str(root / "lungs/cap_1.nii.gz"), "note": "left/right", "site": "lungs"},
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([{"case_id": "a"}], "Case a: has no 'image'"),
+        ([{"case_id": "a", "image": "1.nii", "fold": "x"}], "Case a: fold is 'x'. Expected a whole number"),
+        ([{"case_id": "a", "image": f"{k}.nii"} for k in range(2)], "1 case ids occur more than once: a"),
+        ([{"case_id": f"{k}", "image": "1.nii"} for k in range(2)], "2 cases share an image: 0, 1"),
+        (
+            [{"case_id": f"{k}", "image": f"{k}.nii", "patient_id": "p", "fold": k} for k in range(2)],
+            "2 cases of one patient are in different folds: 0 in 0, 1 in 1",
+        ),
+    ],
+)
+def test_problems_of_listed_images_name_the_case(write_list, entries, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        list_images(write_list(*entries))
+
+
+def test_images_are_listed_from_datalists_with_cases_only(tmp_path):
+    with pytest.raises(ValueError, match=r"is not a datalist. Give a JSON file"):
+        list_images(tmp_path)
+    (tmp_path / "datalist.json").write_text('{"cases": []}')
+    with pytest.raises(ValueError, match="it has no cases"):
+        list_images(tmp_path)

@@ -1,5 +1,7 @@
 """Synthetic chests in the published layouts of the data sets, with their traps."""
 
+import csv
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +17,17 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 GRID = {"shape": (64, 56, 26), "spacing_mm": (5.9, 6.6, 11.5)}
 LESIONS = {"ground_glass": 90.0, "consolidation": 60.0, "pleural_effusion": 120.0}
+
+
+def cases_of(datalist: Path) -> dict[str, dict]:
+    """Entries of a datalist by case id."""
+    return {case["case_id"]: case for case in json.loads(datalist.read_text(encoding="utf-8"))["cases"]}
+
+
+def reasons_of(datalist: Path) -> dict[str, str]:
+    """Reasons for skipped scans by case id."""
+    with (datalist.parent / "left_out.csv").open(encoding="utf-8", newline="") as file:
+        return {row["case_id"]: row["reason"] for row in csv.DictReader(file)}
 
 
 def chest(seed: int) -> Phantom:

@@ -4,7 +4,7 @@ import logging
 import numpy as np
 import pytest
 from custom_components.datalists.scans import list_scans
-from custom_components.datasets.datalist import build_datalist
+from custom_components.datasets.datalist import build_datalist, check_labelled
 from custom_components.phantom import write_scan_dataset
 
 AFFINE = np.diag([-0.5, -0.75, 2.0, 1.0])
@@ -102,6 +102,7 @@ def test_the_rebuilt_datalist_of_a_phantom_equals_the_written_one(tmp_path):
     (root / "labels.csv").write_text("\n".join(["case_id,label,fold", *rows]))
     again = list_scans(build_datalist(root, root / "again.json"))
     known = sorted(list_scans(root), key=lambda scan: scan["case_id"])
+    assert all(scan.pop("synthetic") for scan in known)  # labels.csv does not say so
     assert again == [{**scan, "patient_id": scan["case_id"]} for scan in known]
 
 
@@ -237,3 +238,16 @@ def test_folds_are_logged_without_patients_and_empty_masks_cause_a_warning(write
     assert "   0         4      6            2            1          2          1\n" in caplog.text
     assert " all         4      6            2            1          2          1" in caplog.text
     assert "1 COVID-19 cases have an empty infection mask: covid_2" in caplog.text
+
+
+def test_folds_of_some_cases_only_are_refused():
+    cases = [{"case_id": f"{k}", "patient_id": f"{k}", "label": k % 2, "fold": k // 2} for k in range(4)]
+    check_labelled(cases, num_folds=5)  # the given folds count
+    del cases[2]["fold"]
+    with pytest.raises(ValueError, match=r"1 of 4 labelled cases have no fold: 2\. Give all a fold, or none"):
+        check_labelled(cases, num_folds=2)
+    for case in cases:
+        case.pop("fold", None)
+    check_labelled(cases, num_folds=2)
+    with pytest.raises(ValueError, match="2 COVID-19 and 2 CAP patients cannot make 3 folds"):
+        check_labelled(cases, num_folds=3)

@@ -1,7 +1,5 @@
 """Each converter on an imitation of the published set, and the trainings on its output."""
 
-import csv
-import json
 import shutil
 
 import nibabel
@@ -18,10 +16,12 @@ from custom_components.phantom.dicom import phantom_uid
 from nibabel.orientations import aff2axcodes, axcodes2ornt, io_orientation, ornt_transform
 
 from tests.datasets.published import (
+    cases_of,
     chest,
     contours_of,
     grey,
     lungs_of,
+    reasons_of,
     reviewers,
     save,
     whole_lung,
@@ -35,15 +35,6 @@ from tools.seg_mixed import load_slices, partial_cases
 from tools.vbnet_mixed import load_scans
 
 ONE, TWO = chest(1), chest(2)
-
-
-def cases_of(datalist):
-    return {case["case_id"]: case for case in json.loads(datalist.read_text(encoding="utf-8"))["cases"]}
-
-
-def reasons_of(datalist):
-    with (datalist.parent / "left_out.csv").open(encoding="utf-8", newline="") as file:
-        return {row["case_id"]: row["reason"] for row in csv.DictReader(file)}
 
 
 def upright(datalist, case, key):

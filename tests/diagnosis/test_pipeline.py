@@ -385,3 +385,29 @@ def test_a_path_and_a_volume_in_memory_give_the_findings_of_the_file(scan, bundl
 def test_an_invalid_volume_in_memory_is_an_error_that_names_the_case(hu, words, bare_bundles):
     with pytest.raises(ValueError, match=f"Case b: the CT has .*{words}"):
         Diagnosis(bundles_dir=bare_bundles)(MetaTensor(hu), case_id="b")
+
+
+def test_masks_alone_are_those_of_the_findings_and_need_no_classifier(study, scan, planted):
+    folder = planted(scan)
+    whole, alone = Diagnosis(bundles_dir=folder), Diagnosis(bundles_dir=folder, classify=False)
+    assert (whole.classifier is None, alone.classifier is None) == (False, True)
+    source = ScanSource(study)
+    findings = whole(source)
+    masks, lesions, infected = alone.segment(source, read_image(source))
+    assert np.array_equal(masks.lungs, findings.lungs)
+    assert np.array_equal(lesions.lesions, findings.lesions)
+    assert np.array_equal(infected.infection, findings.infection)
+    assert (alone(source).scores, alone.volumes()) == (None, ("lungs", "infection", "lesions"))
+
+
+def test_the_settings_of_masks_change_with_what_changes_masks(scan, planted):
+    folder = planted(scan)
+    settings = Diagnosis(bundles_dir=folder, classify=False).mask_settings()
+    assert json.loads(json.dumps(settings)) == settings
+    other = Diagnosis(bundles_dir=folder, precision="fp32", infection_by="vbnet", lesion_classes=False).mask_settings()
+    changed = {name for name in settings if settings[name] != other[name]}
+    assert changed == {"infection_by", "precision", "lesion network"}
+    weights = folder / "covid_cap_bundle" / "models" / "vbnet.pt"
+    torch.save({name: value + 1 for name, value in torch.load(weights, weights_only=True).items()}, weights)
+    again = Diagnosis(bundles_dir=folder).mask_settings()
+    assert {name for name in settings if settings[name] != again[name]} == {"VB-Net"}

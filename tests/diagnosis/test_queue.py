@@ -333,3 +333,38 @@ def test_different_patients_are_different_scans_even_with_the_same_or_no_study_u
     for name in ("P1", "P2"):
         write_series(phantom, tmp_path / "all" / name, study=study, PatientID=name)
     assert names(scan_sources(tmp_path / "all")) == ["P1", "P2"]
+
+
+def test_a_scan_keeps_the_name_that_it_was_given(phantom, tmp_path):
+    image, series = write_nifti(phantom, tmp_path / "a.nii.gz"), tmp_path / PATIENT_NAME
+    write_series(phantom, series)
+    sources = [ScanSource(image, name="P001"), ScanSource(series, name="P002")]
+    assert [source.case_id for source in sources] == ["P001", "P002"]
+    result = run_queue(sources, tmp_path / "out", finish)
+    assert folders(tmp_path / "out") == result.done == ["P001", "P002"]
+    assert result.paths == {"P001": image, "P002": series}
+
+
+def test_a_given_name_is_not_changed_for_another_scan(phantom, tmp_path):
+    """Without the results of the first scan, the second one is processed under its name."""
+    first, second = (write_nifti(thin_phantom(seed), tmp_path / f"{seed}.nii.gz") for seed in (0, 1))
+    run_queue([ScanSource(first, name="P001")], tmp_path / "out", finish)
+    source = ScanSource(second, name="P001")
+    result = run_queue([source], tmp_path / "out", finish)
+    assert result.failed.keys() == {"P001"}
+    assert "of another scan. Remove its folder to repeat it" in result.failed["P001"]
+    shutil.rmtree(tmp_path / "out" / "P001")
+    assert run_queue([source], tmp_path / "out", finish).done == ["P001"]
+
+
+def test_an_unfinished_case_of_a_given_name_is_processed_with_the_new_scan(phantom, tmp_path):
+    first, second = (write_nifti(thin_phantom(seed), tmp_path / f"{seed}.nii.gz") for seed in (0, 1))
+
+    def interrupted(source, folder):
+        write_json(folder / MANIFEST, {SCAN: source.sha256, "stages": {}})
+        (folder / "lungs.nii.gz").write_text("half")
+        raise ValueError("disk full")
+
+    run_queue([ScanSource(first, name="P001")], tmp_path / "out", interrupted)
+    assert folders(tmp_path / "out") == ["P001.incomplete"]
+    assert run_queue([ScanSource(second, name="P001")], tmp_path / "out", finish).done == ["P001"]

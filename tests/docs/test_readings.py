@@ -19,10 +19,12 @@ READINGS = [
 ]
 CONFIGS = {
     "The segmentation network": ("covid_seg_bundle", ["train.yaml"]),
-    "The classifier": ("covid_cap_bundle", ["train.yaml", "inference.json", "ensemble.yaml"]),
+    "The classifier": ("covid_cap_bundle", ["train.yaml", "inference.json", "ensemble.yaml", "size_balanced.yaml"]),
     "VB-Net": ("covid_cap_bundle", ["segment_train.yaml"]),
 }
 """Bundle of each chapter, and the configs that its options go to."""
+BASES = {"ensemble.yaml": "evaluate.yaml", "size_balanced.yaml": "train.yaml"}
+"""Base config of each overlay."""
 
 
 def part(reading: str, name: str) -> str:
@@ -36,8 +38,8 @@ def quoted(text: str) -> list[str]:
 def is_accepted(option: str, bundle: str, config: str) -> bool:
     configs = ROOT / bundle / "configs"
     files = [str(configs / config)]
-    if config == "ensemble.yaml":
-        files.insert(0, str(configs / "evaluate.yaml"))
+    if config in BASES:
+        files = [str(configs / BASES[config]), str(next(configs.glob(f"*/{config}"), configs / config))]
     try:
         BundleCommand.read(["--config_file", str(files), "--dataset_dir", "/data", *shlex.split(option)]).check()
     except OptionError:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from custom_components.handlers.diagnosis_case_files import DiagnosisCaseFiles
+from custom_components.pictures.overlay import INFECTION_COLOUR
 from monai.data import MetaTensor, list_data_collate
 from monai.transforms import Orientation
 from PIL import Image
@@ -99,7 +100,7 @@ def test_report_and_picture_do_not_depend_on_the_storage_orientation(tmp_path, o
 def test_a_lesion_on_the_patients_left_is_drawn_on_the_right_of_each_panel(tmp_path):
     report_on([item_of(orientation="RAS")], tmp_path)
     pixels = np.asarray(Image.open(tmp_path / "012" / "012_attention.png")).astype(int)
-    _, columns = np.nonzero((np.abs(pixels - (255, 235, 51)).max(axis=2) <= 1)[46:-40])
+    _, columns = np.nonzero((np.abs(pixels - INFECTION_COLOUR).max(axis=2) <= 1)[46:-40])
     panel_width = (pixels.shape[1] - 8) // 3 - 8
     assert columns.min() - 8 == pytest.approx(8 / 12 * panel_width, abs=3)
     assert columns.max() - 8 == pytest.approx(11 / 12 * panel_width, abs=3)

@@ -60,8 +60,8 @@ SIZES = (
     mutations_of(
         "infection_size.py",
         "test_infection_size.py",
-        ("3.0 % of COVID-19 is small", "ratio < COVID_SMALL_BELOW", "ratio <= COVID_SMALL_BELOW"),
-        ("0.1 % of CAP is large", "ratio > CAP_LARGE_ABOVE", "ratio >= CAP_LARGE_ABOVE"),
+        ("3.0 % of COVID-19 is small", "ratio < covid_small_below", "ratio <= covid_small_below"),
+        ("0.1 % of CAP is large", "ratio > cap_large_above", "ratio >= cap_large_above"),
         ("0.5 % is in the lower band", "if ratio < low else", "if ratio <= low else"),
         ("3.0 % is in the upper band", "if ratio <= high else", "if ratio < high else"),
         ("bands of the groups", "BAND_BORDERS = (0.005, 0.030)", "BAND_BORDERS = (0.001, 0.030)"),

@@ -16,7 +16,7 @@ from custom_components.study.plans.study import EVALUATE, LAST_WEIGHTS, PER_CASE
 from custom_components.study.plans.study_data import StudyData
 from custom_components.study.report.cap_report import cap_report
 from custom_components.study.report.study_report import RESAMPLES, Report
-from custom_components.study.results.ensemble_search import SearchProtocol, nested_ensemble
+from custom_components.study.results.ensemble_search import SearchProtocol, nested_ensemble, paper_ensemble
 from custom_components.study.results.study_results import PAPER, TEST, TV, ClassificationResults, read_case_table
 from custom_components.study.runs.run import EVALUATING, INFERENCE, TRAINING, Run
 from custom_components.study.runs.runner import Outcome
@@ -32,6 +32,7 @@ SYSTEMS = {
     SIZE_BALANCED: ("Attention RN34 + SS", ("recipes/size_balanced.yaml",)),
 }
 ENSEMBLE_TITLE = "Attention RN34 + DS"
+PAPER_WEIGHTS_TITLE = "Attention RN34 + DS, w of the paper"
 
 PREDICTION_COLUMNS = {
     **{"system": "object", "set": "object", "fold": "int64", "case_id": "object"},
@@ -52,6 +53,7 @@ class CapStudy(Study):
         protocol: ``nested`` (nothing is selected on the reported scores) or ``paper``.
         systems: subset of ``SYSTEMS``.
         num_panels: maximum number of scans whose attention is drawn.
+        search_thresholds: whether the ensemble's thresholds are searched too, not only its weights.
 
     Raises:
         ValueError: if a fold is not usable, a patient is in both sets, or an override is not valid.
@@ -61,6 +63,7 @@ class CapStudy(Study):
     protocol: SearchProtocol = NESTED
     systems: tuple[str, ...] = tuple(SYSTEMS)
     num_panels: int = 6
+    search_thresholds: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,13 +100,13 @@ class CapStudy(Study):
 
     def words(self) -> dict[str, str]:
         """Description of the protocol, by name."""
-        count = len(self.folds)
+        count, found = len(self.folds), "weights and thresholds" if self.search_thresholds else "weights"
         folds = f"{count} folds by patient, from the datalist. Each scan is scored by a model not trained on it."
         how = {
             PAPER: "As in the paper, each model is the epoch with the best AUC on the fold it is scored on, and the "
-            "ensemble's weights and thresholds were searched on the reported predictions: these scores are optimistic.",
+            f"ensemble's {found} were searched on the reported predictions: these scores are optimistic.",
             NESTED: "Each model is the last epoch: nothing was selected on the fold it is scored on. "
-            "The ensemble's weights and thresholds for a fold were searched on the predictions of the other folds; "
+            f"The ensemble's {found} for a fold were searched on the predictions of the other folds; "
             "those for the test set, on the predictions of all folds.",
         }
         return {self.protocol: f"{folds} {how[self.protocol]}"}
@@ -144,15 +147,17 @@ class CapStudy(Study):
         branches = long_table(self._predictions(outcome), PREDICTION_COLUMNS)
         titles = [SYSTEMS[system][0] for system in self.systems]
         pair = (SYSTEMS[UNIFORM][0], SYSTEMS[SIZE_BALANCED][0])
-        found = nested_ensemble(cases, branches, *pair, ENSEMBLE_TITLE, self.protocol)
+        found = nested_ensemble(cases, branches, *pair, ENSEMBLE_TITLE, self.protocol, self.search_thresholds)
+        stated = paper_ensemble(cases, branches, *pair, PAPER_WEIGHTS_TITLE)
         results = ClassificationResults(
             protocols=self.words(),
             cases=cases,
-            predictions=long_table([branches, found.predictions], PREDICTION_COLUMNS),
-            systems=(*titles, ENSEMBLE_TITLE) if self.has_ensemble else tuple(titles),
+            predictions=long_table([branches, stated, found.predictions], PREDICTION_COLUMNS),
+            systems=(*titles, PAPER_WEIGHTS_TITLE, ENSEMBLE_TITLE) if self.has_ensemble else tuple(titles),
             ensemble=found.ensemble,
             panels={},
             failed=tuple(outcome.failed),
+            variants=(PAPER_WEIGHTS_TITLE,),
         )
         return replace(results, panels=self.panels(results))
 

@@ -30,6 +30,7 @@ def plan_cap_study(
     systems: Sequence[str] | str = tuple(cap_study.SYSTEMS),
     overrides: Mapping[str, Any] | None = None,
     num_panels: int = 6,
+    search_thresholds: bool = False,
 ) -> CapStudy:
     """Read the scans and plan a study of covid_cap_bundle; see :class:`CapStudy` and ``study`` for the options.
 
@@ -60,6 +61,7 @@ def plan_cap_study(
         systems=_chosen("systems", systems, tuple(cap_study.SYSTEMS)),
         overrides=dict(overrides or {}),
         num_panels=num_panels,
+        search_thresholds=search_thresholds,
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -54,6 +55,8 @@ class ClassificationResults:
             ``w_outside``, ``w_inside``, ``low``, ``high`` (Eq. 5 and Sec. III-E), ``auc`` (on the search data).
         panels: attention figures (PNG) by case id, correct scans and failures.
         failed: runs that did not finish.
+        variants: those of ``systems`` that are shown but not tested in pairs, so that they do not add to the number of
+            tests: the ensemble with the weights of the paper.
     """
 
     protocols: dict[str, str]
@@ -63,6 +66,12 @@ class ClassificationResults:
     ensemble: pd.DataFrame
     panels: dict[str, Path]
     failed: tuple[FailedRun, ...] = ()
+    variants: tuple[str, ...] = ()
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Pairs of systems to compare."""
+        return list(combinations([system for system in self.systems if system not in self.variants], 2))
 
     @cached_property
     def scans(self) -> pd.DataFrame:

@@ -1,9 +1,10 @@
 """Pairwise comparison of the systems of a study."""
 
-from itertools import combinations
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from custom_components.infection_size import RATIO_BANDS
 from custom_components.study.results.study_results import TV, ClassificationResults
 from custom_components.study.statistics.bootstrap import bootstrap_difference
 from custom_components.study.statistics.case_statistics import CASE_STATISTICS
@@ -43,7 +44,7 @@ def comparison_table(results: ClassificationResults, resamples: int) -> Table:
     """
     rows: dict[tuple[str, str, str], dict[str, object]] = {}
     for name in results.sets:
-        rows |= _set_rows(name, results.scans[results.scans["set"] == name], results.systems, resamples)
+        rows |= _set_rows(name, results.scans[results.scans["set"] == name], results.pairs, resamples)
     frame = _with_holm(rows)
     note = joined_notes(
         "Scans for which both systems have a probability, classified at 0.5. 95 % interval of the AUC difference: "
@@ -57,27 +58,29 @@ def comparison_table(results: ClassificationResults, resamples: int) -> Table:
 
 
 def t_test_table(results: ClassificationResults) -> Table:
-    """P of the paper's paired t-test over folds: one row per set and pair, one column per score."""
+    """P of the paper's paired t-test over folds: one row per set, ratio band and pair, one column per score.
+
+    The bands are those of Sec. IV-E, small and large infections, after all scans.
+    """
     rows = {
-        (SET_TITLES[name], f"{pair[0]} (A), {pair[1]} (B)"): {
-            title: _t_test(*(fold_scores(results, name, system, metric) for system in pair))
+        (SET_TITLES[name], band or "all", f"{pair[0]} (A), {pair[1]} (B)"): {
+            title: _t_test(*(fold_scores(results, name, system, metric, band) for system in pair))
             for metric, title in METRICS.items()
         }
         for name in results.sets
-        for pair in combinations(results.systems, 2)
+        for band in ("", RATIO_BANDS[0], RATIO_BANDS[2])
+        for pair in results.pairs
     }
     note = joined_notes(T_TEST_NOTE, _SAME, missing_note(results))
-    return Table("paired_t_test", "Paired t-test over the folds (p)", note, table_frame(rows, ["set", "pair"]))
+    return Table("paired_t_test", "Paired t-test over the folds (p)", note, table_frame(rows, ["set", "ratio", "pair"]))
 
 
 def _set_rows(
-    name: str, scans: pd.DataFrame, systems: tuple[str, ...], resamples: int
+    name: str, scans: pd.DataFrame, compared: Sequence[tuple[str, str]], resamples: int
 ) -> dict[tuple[str, str, str], dict[str, object]]:
     """A block of rows per model, and one for their mean, with only the difference by patient."""
-    tables = {system: by_model(scans[scans["system"] == system]) for system in systems}
-    pairs = {
-        f"{one} (A), {other} (B)": _same_scans(tables[one], tables[other]) for one, other in combinations(systems, 2)
-    }
+    tables = {system: by_model(scans[scans["system"] == system]) for pair in compared for system in pair}
+    pairs = {f"{one} (A), {other} (B)": _same_scans(tables[one], tables[other]) for one, other in compared}
     models = dict.fromkeys(model for *_, shared in pairs.values() for model in shared)
     rows: dict[tuple[str, str, str], dict[str, object]] = {
         (SET_TITLES[name], model.removeprefix("model "), title): _tested(first, second, model)

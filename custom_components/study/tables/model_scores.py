@@ -37,9 +37,13 @@ def score_cell(scans: pd.DataFrame, metric: str, mark: str = "") -> Cell:
     return mean_cell_of([statistic(rows) for _, rows in known.groupby("fold")], count, mark)
 
 
-def fold_scores(results: ClassificationResults, name: str, system: str, metric: str) -> pd.Series:
-    """Score of each fold model alone, by fold; NaN if it is undefined or the fold has no predictions."""
+def fold_scores(results: ClassificationResults, name: str, system: str, metric: str, band: str = "") -> pd.Series:
+    """Score of each fold model alone, by fold; NaN if it is undefined or the fold has no predictions.
+
+    ``band`` selects the scans of a ratio band; all scans if empty.
+    """
     known = results.of_system(name, system).dropna(subset="probability")
+    known = known[known["ratio_band"] == band] if band else known
     scores = {fold: CASE_STATISTICS[metric](known[known["fold"] == fold]) for fold in results.folds}
     return pd.Series(scores, dtype=float)
 

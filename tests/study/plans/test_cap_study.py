@@ -225,7 +225,10 @@ def test_the_ensemble_combines_both_branches_as_the_network_does(results):
 
 
 def test_systems_are_titled_in_the_order_of_table_2(results, scored, outcome):
-    assert results.systems == ("RN34 + US", "Attention RN34 + US", "Attention RN34 + SS", "Attention RN34 + DS")
+    ensembles = ("Attention RN34 + DS, w of the paper", "Attention RN34 + DS")
+    assert results.systems == ("RN34 + US", "Attention RN34 + US", "Attention RN34 + SS", *ensembles)
+    assert len(results.pairs) == 6
+    assert not any(ensembles[0] in pair for pair in results.pairs)
     alone = replace(scored, systems=("attention_us",), test=None).collect(outcome)
     assert alone.systems == ("Attention RN34 + US",)
     assert set(alone.predictions["system"]) == set(alone.systems)

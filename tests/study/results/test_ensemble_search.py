@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from custom_components.study.results.ensemble_search import nested_ensemble
+from custom_components.study.results.ensemble_search import nested_ensemble, paper_ensemble
 from custom_components.study.statistics.ensemble_rule import EnsembleRule, search_ensemble
 from sklearn.metrics import roc_auc_score
 
@@ -50,12 +50,18 @@ def pairs(cases, predictions):
     return both[["fold", "label", "probability", "probability_ss", "ratio"]]
 
 
+def found_on(table, search_thresholds=False):
+    """Rule of a table of :func:`pairs`; by default for the thresholds of the paper, which states no search for them."""
+    candidates = {} if search_thresholds else {"low_thresholds": [0.001], "high_thresholds": [0.030]}
+    return search_ensemble(*(table[name] for name in table.columns[1:]), **candidates)
+
+
+@pytest.mark.parametrize("search_thresholds", [False, True])
 @pytest.mark.parametrize("fold", range(FOLDS))
-def test_a_folds_rule_is_searched_on_the_other_folds(fold):
+def test_a_folds_rule_is_searched_on_the_other_folds(fold, search_thresholds):
     cases, predictions = study()
-    outcome = nested_ensemble(cases, predictions, US, SS, DS)
-    others = pairs(cases, predictions).query("fold != @fold")
-    expected = search_ensemble(*(others[name] for name in others.columns[1:]))
+    outcome = nested_ensemble(cases, predictions, US, SS, DS, search_thresholds=search_thresholds)
+    expected = found_on(pairs(cases, predictions).query("fold != @fold"), search_thresholds)
     row = outcome.ensemble[(outcome.ensemble["set"] == "tv") & (outcome.ensemble["fold"] == fold)].iloc[0]
     assert EnsembleRule(**row[list(EnsembleRule.__dataclass_fields__)]) == expected
     assert row["n"] == 40
@@ -65,7 +71,7 @@ def test_the_papers_protocol_searches_on_the_reported_fold():
     cases, predictions = study()
     outcome = nested_ensemble(cases, predictions, US, SS, DS, protocol="paper")
     everything = pairs(cases, predictions)
-    expected = search_ensemble(*(everything[name] for name in everything.columns[1:]))
+    expected = found_on(everything)
     assert len(rules(outcome, "tv")) == FOLDS
     assert (rules(outcome, "tv") == [getattr(expected, name) for name in RULE]).all(axis=None)
     ensemble = joined(cases, outcome.predictions, DS)
@@ -77,7 +83,7 @@ def test_on_the_test_set_each_pair_of_models_has_the_rule_of_all_folds(protocol)
     cases, predictions = study()
     outcome = nested_ensemble(cases, predictions, US, SS, DS, protocol)
     everything = pairs(cases, predictions)
-    rule = search_ensemble(*(everything[name] for name in everything.columns[1:]))
+    rule = found_on(everything)
     assert (rules(outcome, "test") == [getattr(rule, name) for name in RULE]).all(axis=None)
     both = joined(cases, predictions, US, "test").merge(
         joined(cases, predictions, SS, "test")[["fold", "case_id", "probability"]],
@@ -88,6 +94,32 @@ def test_on_the_test_set_each_pair_of_models_has_the_rule_of_all_folds(protocol)
     found = joined(cases, outcome.predictions, DS, "test").merge(expected, on=["fold", "case_id"])
     assert len(found) == FOLDS * 25
     assert found["probability_x"].tolist() == found["final"].tolist()
+
+
+def test_the_search_of_the_thresholds_changes_them_only_if_asked_for():
+    cases, predictions = study()
+    thresholds = {}
+    for asked in (False, True):
+        found = nested_ensemble(cases, predictions, US, SS, DS, search_thresholds=asked).ensemble
+        thresholds[asked] = set(map(tuple, found[["low", "high"]].to_numpy()))
+    assert thresholds[False] == {(0.001, 0.030)}
+    assert thresholds[True] - thresholds[False]
+
+
+def test_the_weights_of_the_paper_give_eq_5():
+    cases, predictions = study()
+    found = paper_ensemble(cases, predictions, US, SS, DS)
+    both = joined(cases, predictions, US).merge(joined(cases, predictions, SS), on="case_id", suffixes=("", "_ss"))
+    outside = (both["ratio"] < 0.001) | (both["ratio"] > 0.030)
+    weight = np.where(outside, 0.35, 0.96)
+    expected = dict(
+        zip(both["case_id"], weight * both["probability"] + (1 - weight) * both["probability_ss"], strict=True)
+    )
+    own = found[found["set"] == "tv"]
+    assert 5 < outside.sum() < 55
+    assert own["probability"].tolist() == pytest.approx([expected[case] for case in own["case_id"]])
+    assert found["system"].unique().tolist() == [DS]
+    assert len(found) == 60 + 25 * FOLDS
 
 
 def test_each_scan_and_model_has_one_prediction():

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+from custom_components.study.statistics.case_statistics import CASE_STATISTICS
 from custom_components.study.statistics.delong import delong_test
 from custom_components.study.statistics.mcnemar import mcnemar_test
 from custom_components.study.statistics.paired_t_test import T_TEST_NOTE, t_test_over_folds
@@ -75,5 +76,18 @@ def test_the_papers_test_is_printed_with_the_reason_why_it_is_not_valid(diagnose
     assert table.note.startswith(T_TEST_NOTE)
     folds = [diagnoses.of_system("test", system).groupby("fold") for system in (SYSTEMS[0], SYSTEMS[2])]
     aucs = [[roc_auc_score(rows["label"], rows["probability"]) for _, rows in own] for own in folds]
-    found = table.frame.loc[("Test set", PAIR), "AUC"].value
+    found = table.frame.loc[("Test set", "all", PAIR), "AUC"].value
     assert found == pytest.approx(t_test_over_folds(*aucs).p_value)
+
+
+@pytest.mark.parametrize("band", ["< 0.005", "> 0.030"])
+def test_the_papers_test_is_also_done_for_small_and_for_large_infections(diagnoses, band):
+    metric = CASE_STATISTICS["accuracy"]
+    own = diagnoses.scans[diagnoses.scans["ratio_band"] == band]
+    groups = [
+        own[(own["set"] == "test") & (own["system"] == system)].groupby("fold") for system in (SYSTEMS[0], SYSTEMS[2])
+    ]
+    scores = [[metric(rows) for _, rows in group] for group in groups]
+    found = t_test_table(diagnoses).frame.loc[("Test set", band, PAIR), "Accuracy"]
+    assert len(scores[0]) == len(scores[1]) > 1
+    assert found.value == pytest.approx(t_test_over_folds(*scores).p_value, nan_ok=True)

@@ -1,0 +1,1 @@
+"""Lung and infection masks for a whole data set: segment all scans, point out bad masks, list the cases."""
