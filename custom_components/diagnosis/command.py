@@ -27,6 +27,7 @@ def diagnose(
     include_patient_id: bool = False,
     no_lesion_classes: bool = False,
     dicom: bool = True,
+    viewer: bool = True,
     profile: bool = False,
     precision: str = "auto",
     infection_by: str = "either",
@@ -38,9 +39,9 @@ def diagnose(
 ) -> None:
     """Segment, classify and report chest CT without masks. Research use only.
 
-    Each scan gets a folder <output_dir>/<case> with report.json, report.html, masks and maps as NIfTI and, for a DICOM
-    series, DICOM objects. Files are written to <case>.incomplete as soon as they are ready; this folder becomes <case>
-    when all are written. The same command skips finished scans and continues unfinished ones.
+    Each scan gets a folder <output_dir>/<case> with report.json, report.html, viewer.html, masks and maps as NIfTI
+    and, for a DICOM series, DICOM objects. Files are written to <case>.incomplete as soon as they are ready, and this
+    folder becomes <case> when all are written. The same command skips finished scans and continues unfinished ones.
 
     Args:
         scan: NIfTI file, folder of a DICOM study or series, or a folder of these.
@@ -48,6 +49,7 @@ def diagnose(
         include_patient_id: write the PatientID in the reports.
         no_lesion_classes: do not segment ground-glass, consolidation and effusion.
         dicom: write DICOM SEG, attention and measurements for a DICOM series.
+        viewer: write viewer.html, in which one scrolls through the CT with masks and maps.
         profile: log the seconds of each stage.
         precision: auto (bf16 if the CPU supports it), fp32 or bf16.
         infection_by: either (VB-Net or, with lesion classes, the lesion network) or vbnet.
@@ -58,7 +60,11 @@ def diagnose(
         bundles_dir: folder that contains both bundles; default next to the package.
     """
     check_flags(
-        include_patient_id=include_patient_id, no_lesion_classes=no_lesion_classes, dicom=dicom, profile=profile
+        include_patient_id=include_patient_id,
+        no_lesion_classes=no_lesion_classes,
+        dicom=dicom,
+        viewer=viewer,
+        profile=profile,
     )
     if Path(scan).is_dir() and Path(output_dir).resolve().is_relative_to(Path(scan).resolve()):
         raise ValueError("output_dir is inside the folder of the scans. Choose a folder outside it.")
@@ -72,7 +78,7 @@ def diagnose(
     diagnosis = Diagnosis(weights, bundles_dir, not no_lesion_classes, precision, include_patient_id, infection_by)
 
     def process(source: ScanSource, folder: Path) -> None:
-        diagnose_scan(source, folder, diagnosis, dicom)
+        diagnose_scan(source, folder, diagnosis, dicom, viewer)
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
         _logger.info("Case %s: %s", source.case_id, findings_line(report))
         if profile:

@@ -20,14 +20,16 @@ from monai.data import MetaTensor
 
 DICOM_FOLDER = "dicom"
 NO_DICOM = "DICOM objects: not written."
-# Least size of the results in bytes per voxel of the CT, compressed, as measured; plus the bytes of the report.
+# Least size of the results in bytes per voxel of the CT, compressed, as measured; plus the bytes of the report and of
+# the viewer.
 MASK_BYTES, MAP_BYTES, REPORT_BYTES = 0.004, 0.05, 1_000_000
+VIEWER_BYTES = 3_000_000
 DICOM_MASK_BYTES, DICOM_MAP_BYTES = 0.04, 0.05
 
 _logger = logging.getLogger(__name__)
 
 
-def diagnose_scan(source: ScanSource, folder: Path, diagnosis: Diagnosis, dicom: bool) -> None:
+def diagnose_scan(source: ScanSource, folder: Path, diagnosis: Diagnosis, dicom: bool, viewer: bool = True) -> None:
     """Diagnose a scan and write its files.
 
     Args:
@@ -35,6 +37,7 @@ def diagnose_scan(source: ScanSource, folder: Path, diagnosis: Diagnosis, dicom:
         folder: unfinished folder of the case; results of an earlier run in it are reused.
         diagnosis: the networks.
         dicom: whether to write DICOM objects for a DICOM series.
+        viewer: whether to write ``viewer.html``.
 
     Raises:
         ValueError: naming the case, when it is not a readable chest CT, no plausible lungs are found, the disk has too
@@ -43,16 +46,18 @@ def diagnose_scan(source: ScanSource, folder: Path, diagnosis: Diagnosis, dicom:
     image = read_image(source)
     results = KeptResults(folder, source.case_id, image.affine.numpy(), source.clock, source.sha256)
     has_objects = dicom and source.series is not None
-    check_free_space(folder, source.case_id, math.prod(image.shape), diagnosis.volumes(), has_objects)
+    check_free_space(folder, source.case_id, math.prod(image.shape), diagnosis.volumes(), has_objects, viewer)
     why_not = _why_no_objects(source, image, folder) if has_objects else None
     findings = diagnosis.find(source, image, results.stage)
     if why_not is not None:
         findings = replace(findings, not_done=(*findings.not_done, why_not))
-    _write_files(results, findings, has_objects and why_not is None)
+    _write_files(results, findings, has_objects and why_not is None, viewer)
     results.finish()
 
 
-def check_free_space(folder: Path, case_id: str, voxels: int, volumes: Sequence[str], has_objects: bool) -> None:
+def check_free_space(
+    folder: Path, case_id: str, voxels: int, volumes: Sequence[str], has_objects: bool, has_viewer: bool = False
+) -> None:
     """Check that the disk has space for the results of a scan.
 
     Args:
@@ -61,12 +66,15 @@ def check_free_space(folder: Path, case_id: str, voxels: int, volumes: Sequence[
         voxels: number of voxels of the CT.
         volumes: names of the masks and maps to write.
         has_objects: whether DICOM objects are written.
+        has_viewer: whether the viewer is written.
 
     Raises:
         ValueError: naming the case, with the free and the needed space.
     """
     each = [(MAP_BYTES, DICOM_MAP_BYTES) if name in MAPS else (MASK_BYTES, DICOM_MASK_BYTES) for name in volumes]
-    needed = REPORT_BYTES + voxels * sum(nifti + dicom * has_objects for nifti, dicom in each)
+    needed = (
+        REPORT_BYTES + VIEWER_BYTES * has_viewer + voxels * sum(nifti + dicom * has_objects for nifti, dicom in each)
+    )
     used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     free = shutil.disk_usage(folder).free
     if free + used < needed:
@@ -105,17 +113,22 @@ def _safe_message(error: Exception, case_id: str, files: Sequence[Path]) -> str:
     return reason[:1].upper() + reason[1:]
 
 
-def _write_files(results: KeptResults, findings: ScanFindings, has_objects: bool) -> None:
+def _write_files(results: KeptResults, findings: ScanFindings, has_objects: bool, has_viewer: bool) -> None:
     from custom_components.reports.scan.report import write_report
+    from custom_components.reports.scan.viewer import write_viewer
 
     stages, series = results.stages, findings.series
     shown = {
         "series": None if series is None else dataclasses.asdict(replace(series, files=())),
         "not done": findings.not_done,
         "patient": findings.patient_id is not None,
+        "viewer": has_viewer,
     }
     with results.clock.stage("write report"):
-        results.files("report", shown, stages, lambda: write_report(findings, results.folder))
+        results.files("report", shown, stages, lambda: write_report(findings, results.folder, has_viewer))
+    if has_viewer:
+        with results.clock.stage("write viewer"):
+            results.files("viewer", {}, stages, lambda: [write_viewer(findings, results.folder)])
     if has_objects and series is not None:
         from custom_components.reports.dicom.objects import dicom_writers
 

@@ -35,7 +35,7 @@ def test_a_study_gets_all_files_of_a_case(run, study, planted, scan, tmp_path):
     assert run(study, "--output_dir", tmp_path / "out", "--bundles_dir", planted(scan)) == 0
     folder = case_folder(tmp_path / "out")
     ends = ("lungs", "infection", "lesions", "attention_us", "attention_ss")
-    expected = {"report.json", "report.html", *(f"{folder.name}_{end}.nii.gz" for end in ends)}
+    expected = {"report.json", "report.html", "viewer.html", *(f"{folder.name}_{end}.nii.gz" for end in ends)}
     assert {path.name for path in folder.iterdir() if path.is_file()} == expected
     objects = {path.name for path in (folder / "dicom").iterdir()}
     assert {"segmentation.dcm", "measurements.dcm"} <= objects
@@ -51,7 +51,7 @@ def test_only_dicom_files_contain_the_name_of_the_patient(run, study, planted, s
     folder = case_folder(tmp_path / "out")
     assert "QUIRREL" in str(study)
     files = texts(folder)
-    assert len(files) == 7
+    assert len(files) == 8
     output = capfd.readouterr()
     shown = {**files, "log": caplog.text.encode(), "output": (output.out + output.err).encode()}
     for name, content in shown.items():
@@ -67,6 +67,7 @@ def test_the_patient_id_is_in_the_reports_if_requested(run, study, bare_bundles,
     run(study, "--output_dir", tmp_path, "--bundles_dir", bare_bundles, "--dicom", "False", "--include_patient_id")
     files = texts(case_folder(tmp_path))
     assert all(PATIENT_ID.encode() in files[name] for name in ("report.json", "report.html"))
+    assert PATIENT_ID.encode() not in files["viewer.html"]
     assert all(part.encode() not in content for part in IDENTITY[1:] for content in files.values())
 
 
@@ -79,7 +80,8 @@ def test_without_weights_the_report_has_a_reason_and_no_probability(run, study, 
     assert report["scores"] is None
     assert report["lungs"]["source"] == "threshold and morphology (no model)"
     assert report["not_done"][1:] == [NO_CLASSIFIER, NO_LESIONS]
-    assert {path.name for path in folder.iterdir()} == {"report.json", "report.html", f"{folder.name}_lungs.nii.gz"}
+    files = {"report.json", "report.html", "viewer.html", f"{folder.name}_lungs.nii.gz"}
+    assert {path.name for path in folder.iterdir()} == files
 
 
 def test_log_and_report_warn_about_a_nifti_without_orientation_codes(run, scan, bare_bundles, tmp_path, caplog):

@@ -32,7 +32,7 @@ from tests.full_disk import fill_disk
 NETWORKS = {"find_lungs": "masks", "classify": "classification", "find_lesions": "lesions"}
 FOUND, MASKS = {"lungs", "vbnet_infection"}, {"lungs", "infection"}  # of the first stage; of a finished case
 MAPS, LESIONS = {"attention_us", "attention_ss"}, {"lesions"}
-REPORT = {"report.html", "report.json"}
+REPORT, VIEWER = {"report.html", "report.json"}, {"viewer.html"}
 OBJECTS = {f"dicom/{name}.dcm" for name in ("segmentation", "measurements", *MAPS)}
 
 
@@ -127,9 +127,10 @@ KILLED = {
     "the lesion classes": ("custom_components.diagnosis.pipeline:find_lesions", FOUND, ["lesions", "classification"]),
     "the classifier": ("custom_components.diagnosis.pipeline:classify", FOUND | LESIONS | MASKS, ["classification"]),
     "the report": ("custom_components.reports.scan.report:render_page", FOUND | LESIONS | MASKS | MAPS, []),
+    "the viewer": ("custom_components.reports.scan.viewer:render_viewer", FOUND | LESIONS | MASKS | MAPS | REPORT, []),
     "a DICOM object": (
         "custom_components.reports.dicom.objects:make_attention_map",
-        FOUND | LESIONS | MASKS | MAPS | REPORT | {"dicom/segmentation.dcm", "dicom/measurements.dcm"},
+        FOUND | LESIONS | MASKS | MAPS | REPORT | VIEWER | {"dicom/segmentation.dcm", "dicom/measurements.dcm"},
         [],
     ),
 }
@@ -158,6 +159,7 @@ FULL = {
     "*_lesions.nii.gz": (LESIONS, ["lesions"]),
     "report.html": (REPORT, []),
     "report.json": ({"report.json"}, []),
+    "viewer.html": (VIEWER, []),
     "attention_us.dcm": ({"dicom/attention_us.dcm"}, []),
 }
 
@@ -173,7 +175,10 @@ def test_if_one_file_cannot_be_written_the_others_are_and_the_next_run_adds_it(
         assert run(tmp_path / "out") == 1
     name = case_of(tmp_path / "out")
     assert name.endswith(".incomplete")
-    assert files_of(tmp_path / "out") == (FOUND | MASKS | MAPS | LESIONS | REPORT | OBJECTS | {MANIFEST}) - missing
+    assert (
+        files_of(tmp_path / "out")
+        == (FOUND | MASKS | MAPS | LESIONS | REPORT | VIEWER | OBJECTS | {MANIFEST}) - missing
+    )
     expected = rf"{pattern.replace('*', '.*', 1)} could not be written: No space left on device"
     assert re.search(expected, caplog.records[-1].getMessage())
     failed = json.loads((tmp_path / "out" / name / MANIFEST).read_text(encoding="utf-8"))["failed"]
@@ -206,7 +211,7 @@ def test_if_dicom_objects_fail_the_report_is_complete_and_the_next_run_writes_on
         assert run(tmp_path / "out") == 1
     assert "DICOM segmentation and measurements: a fault of the writer" in caplog.records[-1].getMessage()
     maps = {f"dicom/{name}.dcm" for name in MAPS}
-    assert maps | REPORT | MASKS | MAPS | LESIONS < files_of(tmp_path / "out")
+    assert maps | REPORT | VIEWER | MASKS | MAPS | LESIONS < files_of(tmp_path / "out")
     name = case_of(tmp_path / "out")
     folder = tmp_path / "out" / name
     passing = (MANIFEST, f"{name.removesuffix('.incomplete')}_vbnet_infection.nii.gz")
@@ -308,7 +313,21 @@ def test_results_that_are_no_longer_requested_are_removed(interrupted_run, calls
     (tmp_path / "planted_bundles" / "covid_cap_bundle" / "models" / "model.pt").unlink()
     assert interrupted_run("--no-lesion_classes") == 0
     assert not calls
-    assert files_of(tmp_path / "out") == MASKS | REPORT
+    assert files_of(tmp_path / "out") == MASKS | REPORT | VIEWER
+
+
+@pytest.mark.parametrize("viewer", [True, False])
+def test_the_viewer_can_be_left_out_with_the_link_to_it(run_nifti, calls, tmp_path, monkeypatch, viewer):
+    with monkeypatch.context() as patch:
+        fill_disk(patch, "report.json")
+        assert run_nifti() == 1
+    assert files_of(tmp_path / "out") > VIEWER
+    calls.clear()
+    assert run_nifti("--viewer", str(viewer)) == 0
+    assert not calls
+    assert files_of(tmp_path / "out") == MASKS | MAPS | LESIONS | REPORT | (VIEWER if viewer else set())
+    page = (tmp_path / "out" / "a" / "report.html").read_text(encoding="utf-8")
+    assert ('href="viewer.html"' in page) is viewer
 
 
 SCAN_RUN = logging.getLogger("custom_components.diagnosis.scan_run")
@@ -348,7 +367,7 @@ def test_a_problem_of_the_dicom_objects_is_logged_before_the_networks_run_and_af
     warning, last = (record.getMessage() for record in caplog.records if record.name == SCAN_RUN.name)
     assert reason in warning
     assert last == "networks"
-    assert files_of(tmp_path / "out") == {"lungs", *MAPS, *REPORT}
+    assert files_of(tmp_path / "out") == {"lungs", *MAPS, *REPORT, *VIEWER}
     (folder,) = (tmp_path / "out").iterdir()
     not_done = json.loads((folder / "report.json").read_text(encoding="utf-8"))["not_done"]
     assert [line for line in not_done if line.startswith("DICOM objects: not written.") and reason in line]
@@ -367,19 +386,24 @@ def test_too_little_disk_space_is_an_error_before_the_networks_run(run_nifti, ca
     monkeypatch.setattr("custom_components.diagnosis.scan_run.shutil.disk_usage", lambda _: free)
     assert run_nifti() == 1
     assert not calls
-    assert "a: the disk of the output folder has 0.9 MB free, but the results need at least 1." in caplog.text
+    assert "a: the disk of the output folder has 0.9 MB free, but the results need at least 4." in caplog.text
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize(("has_objects", "needed"), [(False, 6_400_000), (True, 15_400_000)])
+@pytest.mark.parametrize(
+    ("has_objects", "has_viewer", "needed"),
+    [(False, False, 6_400_000), (True, False, 15_400_000), (False, True, 9_400_000)],
+)
 @pytest.mark.parametrize(("more", "used", "fits"), [(1, 0, True), (-1, 0, False), (-9, 10, True)])
-def test_needed_disk_space_grows_with_the_voxels(tmp_path, monkeypatch, has_objects, needed, more, used, fits):
-    """100 million voxels: 1 MB + lungs 0.4 MB + a map 5 MB; DICOM objects add 4 and 5 MB. Existing files count."""
+def test_needed_disk_space_grows_with_the_voxels(
+    tmp_path, monkeypatch, has_objects, has_viewer, needed, more, used, fits
+):
+    """100 million voxels: 1 MB + lungs 0.4 + a map 5; DICOM objects add 4 and 5, the viewer 3. Existing files count."""
     (tmp_path / "a_lungs.nii.gz").write_bytes(b"0" * used)
     usage = shutil.disk_usage(tmp_path)._replace(free=needed + more)
     monkeypatch.setattr("custom_components.diagnosis.scan_run.shutil.disk_usage", lambda _: usage)
     with nullcontext() if fits else pytest.raises(ValueError, match="Case a: the disk of the output folder"):
-        check_free_space(tmp_path, "a", 10**8, ("lungs", "attention_us"), has_objects)
+        check_free_space(tmp_path, "a", 10**8, ("lungs", "attention_us"), has_objects, has_viewer)
 
 
 def test_contradictory_options_are_an_error_before_a_scan_is_read(run_nifti, tmp_path, monkeypatch, caplog):

@@ -9,6 +9,7 @@ import jinja2
 import pytest
 from custom_components.reports import html_page
 from custom_components.reports.scan.report import write_report
+from custom_components.reports.scan.viewer import render_viewer
 from custom_components.study.report.seg_report import seg_report
 from custom_components.study.report.study_report import write_study
 
@@ -66,6 +67,11 @@ def hostile_study(folder: Path) -> str:
     return write_study(seg_report(results, 10), provenance, folder).read_text(encoding="utf-8")
 
 
+def hostile_viewer(findings) -> list[str]:
+    """Viewers of cases named after scripts, which would end a tag or an element."""
+    return [render_viewer(replace(findings, case_id=text)) for text in (*HOSTILE, f"</script><script>{SET}</script>")]
+
+
 def without_policy(page: str) -> str:
     """The page as it would be without its second guard."""
     lines = page.splitlines(keepends=True)
@@ -90,6 +96,18 @@ def test_escaping_alone_keeps_scripts_from_running(findings, tmp_path, shown):
         found = shown(without_policy(page))
         assert "&lt;script&gt;" in found
         assert RAN not in found
+
+
+def test_the_viewer_runs_no_script_of_a_name_with_either_guard(findings, shown):
+    for page in hostile_viewer(findings):
+        assert RAN not in shown(page)
+        assert RAN not in shown(without_policy(page))
+
+
+def test_the_policy_alone_keeps_the_viewer_from_running_others(findings, shown, unescaped):
+    pages = hostile_viewer(findings)
+    assert not any(RAN in shown(page) for page in pages)
+    assert any(RAN in shown(without_policy(page)) for page in pages)
 
 
 def test_the_policy_alone_keeps_scripts_from_running(findings, tmp_path, shown, unescaped):

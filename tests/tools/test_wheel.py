@@ -41,6 +41,8 @@ def test_the_wheel_contains_package_configs_and_weights_once_each(installed):
     files = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()}
     assert files >= WEIGHTS
     assert {"covid_cap_bundle/configs/inference.json", "custom_components/reports/scan/report.html.j2"} <= files
+    viewer = ("viewer.html.j2", "viewer.js", "niivue/niivue.umd.js.gz", "niivue/LICENSE")
+    assert {f"custom_components/reports/scan/{name}" for name in viewer} <= files
     assert not any("bundle/custom_components" in name or name.endswith("cap_bundle/models/model.pt") for name in files)
 
 

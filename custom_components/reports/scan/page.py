@@ -16,12 +16,14 @@ from PIL import Image
 # Printed size available for pictures.
 OVERVIEW_MM, SLICES_MM = (181.0, 100.0), (182.0, 38.0)
 SLICE_COLUMNS = 3
+# The viewer of the same scan, see :mod:`custom_components.reports.scan.viewer`.
+VIEWER_NAME = "viewer.html"
 
 # Maximum text lengths on the two pages; report.json has the full texts.
 MAX_LETTERS = 160
 
 
-def render_page(report: Mapping[str, Any], scan: DisplayedScan) -> str:
+def render_page(report: Mapping[str, Any], scan: DisplayedScan, has_viewer: bool = False) -> str:
     """Render the report page of a scan with its pictures.
 
     Texts and lists that do not fit on two pages are shortened and marked.
@@ -29,6 +31,7 @@ def render_page(report: Mapping[str, Any], scan: DisplayedScan) -> str:
     Args:
         report: result of :func:`custom_components.reports.scan.description.describe_scan`.
         scan: the same scan.
+        has_viewer: whether to link to the viewer in the same folder; the link is not printed.
 
     Returns:
         HTML without scripts and external resources; report texts are escaped.
@@ -37,13 +40,14 @@ def render_page(report: Mapping[str, Any], scan: DisplayedScan) -> str:
     filters = {"amount": _amount, "shortened": shortened, "fitting": fitting, "data_uri": _data_uri}
     return page_template("reports/scan", "report.html.j2", filters).render(
         report=report,
+        viewer=VIEWER_NAME if has_viewer else None,
         overview=draw_overview(scan, box, *OVERVIEW_MM),
         slices=draw_slices(scan, box, SLICE_COLUMNS, *SLICES_MM),
         profile=draw_profile(scan, chosen_slices(scan)) if scan.has_infection else None,
         has_attention=bool(scan.attention),
-        colours={name: _css(colour) for name, colour in LESION_COLOURS.items()},
-        infection_colour=_css(INFECTION_COLOUR),
-        lungs_colour=_css(LUNG_COLOUR),
+        colours={name: css_colour(colour) for name, colour in LESION_COLOURS.items()},
+        infection_colour=css_colour(INFECTION_COLOUR),
+        lungs_colour=css_colour(LUNG_COLOUR),
         lesion_names=LESION_NAMES,
         no_scores=NO_SCORES,
         heat_scale=as_picture(heat_scale(112, 20)),
@@ -103,5 +107,11 @@ def _data_uri(picture: Image.Image) -> str:
     return png_data_uri(png.getvalue())
 
 
-def _css(colour: tuple[int, int, int]) -> str:
+def css_colour(colour: tuple[int, int, int]) -> str:
+    """Colour as CSS has it.
+
+    Example:
+        >>> css_colour((255, 135, 60))
+        '#ff873c'
+    """
     return "#{:02x}{:02x}{:02x}".format(*colour)

@@ -13,7 +13,7 @@ from custom_components.reports.scan.page import render_page
 JSON_NAME, HTML_NAME = "report.json", "report.html"
 
 
-def write_report(findings: ScanFindings, folder: str | Path) -> tuple[Path, Path]:
+def write_report(findings: ScanFindings, folder: str | Path, has_viewer: bool = False) -> tuple[Path, Path]:
     """Write the report of a scan; the JSON is written last and marks a complete report.
 
     Neither file names the patient, unless ``findings.patient_id`` is set.
@@ -21,6 +21,7 @@ def write_report(findings: ScanFindings, folder: str | Path) -> tuple[Path, Path
     Args:
         findings: findings of the scan.
         folder: output folder of the case.
+        has_viewer: whether the page links to ``viewer.html``.
 
     Returns:
         Paths of ``report.json`` and ``report.html``.
@@ -37,7 +38,7 @@ def write_report(findings: ScanFindings, folder: str | Path) -> tuple[Path, Path
         raise ValueError(
             f"Case {name}: the report is not valid JSON ({error}). Expected only finite numbers."
         ) from error
-    page = render_page(report, scan)
+    page = render_page(report, scan, has_viewer)
     target = writable_folder(folder)
     with atomic_path(target / HTML_NAME) as path:
         path.write_text(page, encoding="utf-8", errors="replace")  # a file name may contain invalid Unicode

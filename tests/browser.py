@@ -1,0 +1,137 @@
+"""A page in Chromium, used as a person would: the DevTools protocol through a pipe needs no further library."""
+
+import json
+import os
+import subprocess
+import time
+from base64 import b64decode
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+# WebGL 2 without a graphics card.
+SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
+OPTIONS = (
+    *("--headless=new", "--no-sandbox", "--no-first-run", "--disable-background-networking", "--disable-sync"),
+    *("--disable-component-update", "--remote-debugging-pipe", "--hide-scrollbars", *SOFTWARE_GL),
+)
+
+
+class Browser:
+    """One page. Errors and refused loads of the page are in ``complaints``; requests are in ``requests``."""
+
+    def __init__(self, chromium: str, profile: Path, size: tuple[int, int] = (1280, 800), *options: str) -> None:
+        to_browser, self._write = os.pipe()
+        self._read, from_browser = os.pipe()
+        command = [chromium, *OPTIONS, *options, f"--window-size={size[0]},{size[1]}", f"--user-data-dir={profile}"]
+        shell = ["bash", "-c", f'exec "$@" 3<&{to_browser} 4>&{from_browser}', "bash", *command, "about:blank"]
+        self._process = subprocess.Popen(shell, pass_fds=(to_browser, from_browser), stderr=subprocess.DEVNULL)
+        os.close(to_browser)
+        os.close(from_browser)
+        self._buffer, self._id, self._session = b"", 0, ""
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        page = next(one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page")
+        self._session = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        os.close(self._write)
+        self._process.kill()
+        self._process.wait()
+        os.close(self._read)
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Result of a command of the protocol."""
+        self._id += 1
+        message = {"id": self._id, "method": method, "params": parameters}
+        message |= {"sessionId": self._session} if self._session else {}
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._id:
+                assert "error" not in answer, answer["error"]
+                return answer["result"]
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            part = os.read(self._read, 1 << 20)
+            assert part, "the browser has ended"
+            self._buffer += part
+        message, self._buffer = self._buffer.split(b"\0", 1)
+        answer = json.loads(message)
+        match answer.get("method"):
+            case "Log.entryAdded" if answer["params"]["entry"]["level"] == "error":
+                self.complaints.append(answer["params"]["entry"]["text"])
+            case "Runtime.exceptionThrown":
+                self.complaints.append(json.dumps(answer["params"]["exceptionDetails"]))
+            case "Network.requestWillBeSent":
+                self.requests.append(answer["params"]["request"]["url"])
+        return answer
+
+    def open(self, path: Path, until: str) -> float:
+        """Open a file, as a double click does, and wait; seconds until a condition in JavaScript holds."""
+        started = time.monotonic()
+        self.call("Page.navigate", url=path.as_uri())
+        self.wait(until)
+        return time.monotonic() - started
+
+    def wait(self, until: str, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while not self.value(until):
+            assert time.monotonic() < end, f"not within {seconds} s: {until}; {self.complaints}"
+            time.sleep(0.05)
+
+    def value(self, expression: str) -> Any:
+        """Value of an expression in the page."""
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def text(self, selector: str) -> str:
+        return str(self.value(f"document.querySelector({json.dumps(selector)}).textContent"))
+
+    def middle(self, selector: str, x: float = 0.5, y: float = 0.5) -> tuple[float, float]:
+        """A place within an element, in pixels; it is scrolled into view."""
+        box = self.value(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoViewIfNeeded();"
+            "const b = e.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; })()"
+        )
+        return box[0] + x * box[2], box[1] + y * box[3]
+
+    def click(self, selector: str, x: float = 0.5, y: float = 0.5) -> None:
+        place = self.middle(selector, x, y)
+        self.drag(place, place)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self._mouse("mouseMoved", start)
+        self._mouse("mousePressed", start)
+        for share in (0.25, 0.5, 0.75, 1.0):
+            self._mouse("mouseMoved", (start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])))
+        self._mouse("mouseReleased", end)
+
+    def _mouse(self, kind: str, place: tuple[float, float]) -> None:
+        held = {
+            "button": "none" if kind == "mouseMoved" else "left",
+            "clickCount": 1,
+            "buttons": kind != "mouseReleased",
+        }
+        self.call(
+            "Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], **held | {"buttons": int(held["buttons"])}
+        )
+
+    def key(self, key: str, code: str = "") -> None:
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=code or key)
+
+    def picture(self, selector: str = "") -> bytes:
+        """PNG of an element, or of the page."""
+        options: dict[str, Any] = {}
+        if selector:
+            (left, top), (right, bottom) = self.middle(selector, 0, 0), self.middle(selector, 1, 1)
+            options["clip"] = {"x": left, "y": top, "width": right - left, "height": bottom - top, "scale": 1}
+        return b64decode(self.call("Page.captureScreenshot", format="png", **options)["data"])
