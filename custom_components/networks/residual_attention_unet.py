@@ -30,13 +30,14 @@ from torch import nn
 
 
 def _convolution(
-    spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int, act: str | None = "relu", groups: int = 1
+    spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int, relu: bool = True, groups: int = 1
 ) -> Convolution:
-    """Convolution, instance normalisation as group norm (keeps channels last on a CPU), activation.
+    """Convolution, instance normalisation as group norm (keeps channels last on a CPU), ReLU in place.
 
     No bias: the normalisation removes it, and on a constant image it would amplify the rounding error.
     """
     norm = ("group", {"num_groups": out_channels})
+    act = ("relu", {"inplace": True}) if relu else None
     return Convolution(
         spatial_dims, in_channels, out_channels, kernel_size=kernel_size, norm=norm, act=act, groups=groups, bias=False
     )
@@ -59,14 +60,14 @@ class ResNeXtBlock(nn.Module):
         super().__init__()
         self.reduce = _convolution(spatial_dims, in_channels, out_channels, 1)
         self.grouped = _convolution(spatial_dims, out_channels, out_channels, 3, groups=cardinality)
-        self.restore = _convolution(spatial_dims, out_channels, out_channels, 1, act=None)
+        self.restore = _convolution(spatial_dims, out_channels, out_channels, 1, relu=False)
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels:
-            self.shortcut = _convolution(spatial_dims, in_channels, out_channels, 1, act=None)
+            self.shortcut = _convolution(spatial_dims, in_channels, out_channels, 1, relu=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, in_channels, *spatial) to (B, out_channels, *spatial)."""
-        return torch.relu(self.restore(self.grouped(self.reduce(x))) + self.shortcut(x))
+        return (self.restore(self.grouped(self.reduce(x))) + self.shortcut(x)).relu_()
 
 
 class DoubleConvolution(nn.Sequential):

@@ -81,7 +81,7 @@ class VBNet(nn.Module):
         def ratio(taken: int, given: int) -> int:
             return bottleneck_ratio if min(taken, given) >= bottleneck_from else 1
 
-        self.stem = _convolution(spatial_dims, in_channels, features[0], 3, norm, act="relu")
+        self.stem = _convolution(spatial_dims, in_channels, features[0], 3, norm, relu=True)
         self.down = nn.ModuleList(
             DownStage(spatial_dims, channels, count, ratio(channels, 2 * channels), norm)
             for channels, count in zip(skips, convolutions, strict=True)
@@ -141,7 +141,7 @@ class DownStage(nn.Module):
 
     def __init__(self, spatial_dims: int, in_channels: int, count: int, ratio: int, norm: str) -> None:
         super().__init__()
-        self.down = _convolution(spatial_dims, in_channels, 2 * in_channels, 2, norm, act="relu", strides=2, padding=0)
+        self.down = _convolution(spatial_dims, in_channels, 2 * in_channels, 2, norm, relu=True, strides=2, padding=0)
         self.block = ResidualBlock(spatial_dims, 2 * in_channels, count, ratio, norm)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -166,7 +166,7 @@ class UpStage(nn.Module):
     ) -> None:
         super().__init__()
         stride = {"strides": 2, "padding": 0, "output_padding": 0, "is_transposed": True}
-        self.up = _convolution(spatial_dims, in_channels, skip_channels, 2, norm, act="relu", **stride)
+        self.up = _convolution(spatial_dims, in_channels, skip_channels, 2, norm, relu=True, **stride)
         self.block = ResidualBlock(spatial_dims, 2 * skip_channels, count, ratio, norm)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
@@ -189,12 +189,12 @@ class ResidualBlock(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for _ in range(count):
-            layers += [_layer(spatial_dims, channels, ratio, norm), nn.ReLU()]
+            layers += [_layer(spatial_dims, channels, ratio, norm), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, channels, *size) to the same shape."""
-        return torch.relu(x + self.layers(x))
+        return (x + self.layers(x)).relu_()
 
 
 class Bottleneck(nn.Sequential):
@@ -210,8 +210,8 @@ class Bottleneck(nn.Sequential):
     def __init__(self, spatial_dims: int, channels: int, ratio: int, norm: str) -> None:
         few = channels // ratio
         super().__init__(
-            _convolution(spatial_dims, channels, few, 1, norm, act="relu"),
-            _convolution(spatial_dims, few, few, 3, norm, act="relu"),
+            _convolution(spatial_dims, channels, few, 1, norm, relu=True),
+            _convolution(spatial_dims, few, few, 3, norm, relu=True),
             _convolution(spatial_dims, few, channels, 1, norm),
         )
 
@@ -223,16 +223,16 @@ def _layer(spatial_dims: int, channels: int, ratio: int, norm: str) -> nn.Module
 
 
 def _convolution(
-    spatial_dims: int, in_channels: int, out_channels: int, kernel: int, norm: str, act: str | None = None, **more: Any
+    spatial_dims: int, in_channels: int, out_channels: int, kernel: int, norm: str, relu: bool = False, **more: Any
 ) -> Convolution:
-    """Convolution, normalisation and optional ReLU; the normalisation has the bias."""
+    """Convolution, normalisation and optional ReLU, in place; the normalisation has the bias."""
     return Convolution(
         spatial_dims,
         in_channels,
         out_channels,
         kernel_size=kernel,
         norm=(norm, {"affine": True}),
-        act=act,
+        act=("relu", {"inplace": True}) if relu else None,
         bias=False,
         **more,
     )

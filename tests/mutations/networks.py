@@ -94,7 +94,7 @@ UNET = mutations_of(
     ("one path", "out_channels, 3, groups=cardinality)", "out_channels, 3, groups=1)"),
     (
         "ReLU before the sum",
-        "self.restore = _convolution(spatial_dims, out_channels, out_channels, 1, act=None)",
+        "self.restore = _convolution(spatial_dims, out_channels, out_channels, 1, relu=False)",
         "self.restore = _convolution(spatial_dims, out_channels, out_channels, 1)",
     ),
     (
@@ -111,7 +111,7 @@ UNET = mutations_of(
 VBNET = mutations_of(
     "networks/vbnet.py",
     "networks/test_vbnet.py",
-    ("no identity", "torch.relu(x + self.layers(x))", "torch.relu(self.layers(x))"),
+    ("no identity", "(x + self.layers(x)).relu_()", "self.layers(x).relu_()"),
     ("the skip first", "torch.cat([self.up(x), skip], dim=1)", "torch.cat([skip, self.up(x)], dim=1)"),
     ("padded in front", "padding += [0, -length % self.stride]", "padding += [-length % self.stride, 0]"),
     (
