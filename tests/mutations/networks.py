@@ -127,7 +127,7 @@ VBNET = mutations_of(
     ),
     (
         "no ReLU in a block",
-        "layers += [_layer(spatial_dims, channels, ratio, norm), nn.ReLU()]",
+        "layers += [_layer(spatial_dims, channels, ratio, norm), nn.ReLU(inplace=True)]",
         "layers += [_layer(spatial_dims, channels, ratio, norm), nn.Identity()]",
     ),
     ("batch normalisation by default", 'norm: str = "instance",', 'norm: str = "batch",'),
