@@ -1,0 +1,13 @@
+"""Old place of `custom_components.dicom.series`: imports from here work until the next release."""
+
+import warnings
+from importlib import import_module
+from typing import Any
+
+NEW = "custom_components.dicom.series"
+
+
+def __getattr__(name: str) -> Any:
+    if not name.startswith("__"):
+        warnings.warn(f"{__name__} has moved to {NEW}: change the import.", DeprecationWarning, stacklevel=2)
+    return getattr(import_module(NEW), name)
