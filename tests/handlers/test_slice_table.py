@@ -146,7 +146,7 @@ def test_a_network_without_attention_and_maps_of_another_grid_are_refused(tmp_pa
     scan = write(tmp_path)
     with pytest.raises(ValueError, match="Case c1: the network has no attention"):
         table_of(tmp_path, scan, lambda item: None)
-    with pytest.raises(ValueError, match="on one grid, got .* Resample"):
+    with pytest.raises(ValueError, match=r"on one grid, got .* Resample"):
         areas_by_slice(np.ones((2, 3, 4)), np.ones((2, 3, 4)), np.ones((2, 3, 3)), np.eye(4), np.zeros(1))
 
 
