@@ -5,7 +5,7 @@ import pandas as pd
 from custom_components.handlers.slice_table import SLICE
 from custom_components.study.results.slice_scores import INFECTED, LOBES
 
-NUM_SLICES = 24
+NUM_SLICES = 18
 
 
 def scan_slices(seed, skill=1.0, lobes=True):

@@ -17,7 +17,7 @@ from custom_components.study.figures.curves import draw_reliability, draw_roc_pa
 from custom_components.study.figures.drawing import WIDTH_MM, Drawing, drawing_files, new_figure, print_style
 from custom_components.study.figures.seg_figures import draw_dice_folds, draw_lesions, draw_overlay_sheets
 from custom_components.study.figures.slice_figures import draw_slice_aucs, draw_slice_profiles
-from custom_components.study.results.slice_scores import MASK, REGIONS, lung_share, slice_scores
+from custom_components.study.results.slice_scores import LUNG_AREA, MASK, REGIONS, lung_share, slice_scores
 from custom_components.study.tables.interval_tables import subgroup_tables
 from custom_components.study.tables.lesion_tables import lesion_fold_table, lesion_table
 from custom_components.study.tables.network_tables import network_tables
@@ -162,11 +162,11 @@ def test_each_region_has_a_line_for_the_mask_and_each_system_and_each_class_a_pa
     name, table = next(slice_tables(labelled, slice_scores(labelled.slices), 20))
     panels = draw_slice_aucs(name, table).figure.axes
     labels = [label.get_text() for label in panels[0].get_yticklabels()]
-    assert labels[:5] == ["Both lungs", MASK, *SYSTEMS[:-1]]
-    assert len(labels) == len(REGIONS) * 5
+    assert labels[:7] == ["Both lungs", LUNG_AREA, MASK, *SYSTEMS[:-1], "Left lung"]
+    assert len(labels) == 1 + len(REGIONS) * 5
     assert [axes.get_title("left") for axes in panels] == ["COVID-19 (up to 5 scans)", "CAP (up to 5 scans)"]
     shown = panels[1].get_lines()[0].get_xdata()
-    assert shown[0] == table.frame.loc[("CAP", "Both lungs"), MASK].value
+    assert shown[0] == table.frame.loc[("CAP", "Both lungs"), LUNG_AREA].value
 
 
 def test_profiles_are_of_the_worst_the_median_and_the_best_scan_with_marked_slices_shaded(labelled):

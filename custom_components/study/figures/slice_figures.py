@@ -1,6 +1,7 @@
 """Figures of the slice and lobe labels: AUC by region, and the shares of single scans over their slices."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ from custom_components.handlers.slice_table import SLICE
 from custom_components.pictures.sheet import short_name
 from custom_components.study.figures.drawing import Drawing, look_of, new_figure, print_style
 from custom_components.study.figures.score_plots import draw_forest
-from custom_components.study.results.slice_scores import INFECTED, MASK, REGIONS, lung_share, slice_auc
+from custom_components.study.results.slice_scores import INFECTED, LUNG_AREA, MASK, REGIONS, lung_share, slice_auc
 from custom_components.study.results.study_results import CLASS_TITLES, ClassificationResults
 from custom_components.study.tables.model_scores import SET_TITLES
 from custom_components.study.tables.slice_tables import SCANS, scans_of
@@ -17,6 +18,7 @@ from matplotlib.axes import Axes
 
 _PER_CLASS = 3
 _ROW_MM = 46.0
+_MASK_LOOK: dict[str, Any] = {"color": "0", "linestyle": "-"}
 
 
 def draw_slice_aucs(name: str, table: Table) -> Drawing:
@@ -28,8 +30,9 @@ def draw_slice_aucs(name: str, table: Table) -> Drawing:
         {"heading": region, "group": source, "metric": titles[title], "cell": cell}
         for (title, region), cells in zip(shown.index, shown.to_dict("records"), strict=True)
         for source, cell in cells.items()
+        if source != LUNG_AREA or region == REGIONS[0].title
     ]
-    note = f"Dotted line: infection mask, both lungs. 0.5: no better than chance. {table.note}"
+    note = f"Dotted line: lung area, both lungs; that of single lungs and lobes is in the table. {table.note}"
     axis = "AUC over the slices of a scan"
     return draw_forest(pd.DataFrame(rows), list(titles.values()), f"slices_{name}", table.title, note, axis)
 
@@ -81,12 +84,13 @@ def _draw_scan(axes: Axes, results: ClassificationResults, key: tuple[str, str],
     systems = [system for system in results.systems if system in models.groups]
     slices = models.get_group(systems[0])
     shown = {MASK: (slices, "infection"), **{system: (models.get_group(system), "attention") for system in systems}}
-    for place, (source, (rows, column)) in enumerate(shown.items()):
-        axes.plot(rows[SLICE], 100 * lung_share(rows, column), label=source, **look_of(place))
-    axes.fill_between(
-        slices[SLICE], 0, 1, where=slices[INFECTED].astype(bool), step="mid", color="0.88", linewidth=0,
-        transform=axes.get_xaxis_transform(), label="marked", zorder=0,
-    )  # fmt: skip
+    for source, (rows, column) in shown.items():
+        look = _MASK_LOOK if source == MASK else look_of(results.systems.index(source))
+        axes.plot(rows[SLICE], 100 * lung_share(rows, column), label=source, **look)
+    ends = np.flatnonzero(np.diff(slices[INFECTED].to_numpy(dtype=int), prepend=0, append=0)).reshape(-1, 2)
+    spans = [(start - 0.5, end - start) for start, end in ends]
+    place = axes.get_xaxis_transform()
+    axes.broken_barh(spans, (0, 1), color="0.88", linewidth=0, transform=place, label="marked", zorder=0)
     aucs = ", ".join(f"{slice_auc(rows, REGIONS[0], column):.2f}" for rows, column in shown.values())
     axes.set_title(f"{title}, {short_name(key[1], 24)} ({aucs})", loc="left")
     axes.set(xlim=(slices[SLICE].min(), slices[SLICE].max()))

@@ -11,7 +11,7 @@ or the attention is in the right slices of the right lung, not whether it is on 
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +22,12 @@ from sklearn.metrics import roc_auc_score
 
 # Columns of the labels: of the slice, and of the lobes.
 INFECTED, *LOBES = COLUMNS[1:]
-# Source of the predictor, next to the titles of the systems.
-MASK = "Infection mask"
+# Sources of the predictor, next to the titles of the systems. The area of the lung is the trivial one: most marked
+# slices are in the middle of the lungs.
+LUNG_AREA, MASK = "Lung area", "Infection mask"
+
+# The columns of one scan and model: a table, or an array for each name.
+Columns = pd.DataFrame | Mapping[str, np.ndarray]
 
 _logger = logging.getLogger(__name__)
 
@@ -99,51 +103,54 @@ def slice_scores(slices: pd.DataFrame) -> pd.DataFrame:
         slices: ``slices`` of the results.
 
     Returns:
-        ``set``, ``source`` (``Infection mask``, or a system by its attention), ``fold`` (of the model), ``case_id``,
-        ``region`` (title) and ``auc`` (NaN: see :func:`slice_auc`). The mask is that of the scan's first model; the
-        other models have the same.
+        ``set``, ``source`` (``Lung area``, ``Infection mask``, or a system by its attention), ``fold`` (of the model),
+        ``case_id``, ``region`` (title) and ``auc`` (NaN: see :func:`slice_auc`). The masks are those of the scan's
+        first model; the other models have the same.
     """
     rows: list[dict[str, object]] = []
     seen: set[tuple[object, object]] = set()
     keys = ["system", "set", "fold", "case_id"]
     for (system, name, fold, case_id), own in slices.groupby(keys, sort=False) if len(slices) else ():
-        sources = {"attention": system} if (name, case_id) in seen else {"infection": MASK, "attention": system}
+        arrays = {key: own[key].to_numpy(dtype=np.float64) for key in (*AREAS, INFECTED, *LOBES)}
+        masks = {} if (name, case_id) in seen else {"lung": LUNG_AREA, "infection": MASK}
+        sources = {**masks, "attention": system}
         seen.add((name, case_id))
         for column, source in sources.items():
             head = {"set": name, "source": source, "fold": fold, "case_id": case_id}
-            rows += [{**head, "region": title, "auc": auc} for title, auc in _aucs(own, column)]
+            rows += [{**head, "region": title, "auc": auc} for title, auc in _aucs(arrays, column)]
     return pd.DataFrame(rows, columns=["set", "source", "fold", "case_id", "region", "auc"])
 
 
-def slice_auc(slices: pd.DataFrame, region: Region, column: str) -> float:
+def slice_auc(slices: Columns, region: Region, column: str) -> float:
     """AUC of one scan: the probability that a marked slice has a larger share than a slice that is not marked.
 
     Slices without lung say nothing about the predictor and are left out, unless they are marked: then the share is 0.
 
     Args:
-        slices: rows of one scan and model, as from :func:`labelled_slices`.
+        slices: columns of one scan and model, as from :func:`labelled_slices`.
         region: labels and lungs to use.
-        column: ``infection`` or ``attention``.
+        column: ``infection`` or ``attention``; with ``lung``, the predictor is not a share but the area of the lung.
 
     Returns:
         The AUC (ties count half); NaN if the labels are unknown, all slices have the same label, or, for one lung, the
         lungs could not be separated.
     """
-    labels = slices[list(region.lobes + region.others)].to_numpy(dtype=np.float64)
+    labels = _array(slices, region.lobes + region.others)
     lungs = _areas(slices, "lung", tuple(SIDES))
     if np.isnan(labels).any() or (len(region.sides) == 1 and not lungs.any(axis=0).all()):
         return math.nan
     marked = np.any(labels[:, : len(region.lobes)], axis=1)
-    has_lung = _areas(slices, "lung", region.sides).any(axis=1)
-    kept, share = marked | (has_lung & ~labels.any(axis=1)), lung_share(slices, column, region.sides)
+    area = _areas(slices, "lung", region.sides).sum(axis=1)
+    kept = marked | ((area > 0) & ~labels.any(axis=1))
+    share = area if column == "lung" else lung_share(slices, column, region.sides)
     return float(roc_auc_score(marked[kept], share[kept])) if len(set(marked[kept])) == 2 else math.nan
 
 
-def lung_share(slices: pd.DataFrame, column: str, sides: tuple[str, ...] = tuple(SIDES)) -> np.ndarray:
+def lung_share(slices: Columns, column: str, sides: tuple[str, ...] = tuple(SIDES)) -> np.ndarray:
     """Share of the lung that is infected or attended in each slice; 0 without lung.
 
     Args:
-        slices: rows of a slice table.
+        slices: columns of a slice table.
         column: ``infection`` or ``attention``.
         sides: lungs to use.
     """
@@ -152,11 +159,15 @@ def lung_share(slices: pd.DataFrame, column: str, sides: tuple[str, ...] = tuple
     return share
 
 
-def _areas(slices: pd.DataFrame, name: str, sides: tuple[str, ...]) -> np.ndarray:
-    areas: np.ndarray = slices[[f"{name}_{side}_cm2" for side in sides]].to_numpy(dtype=np.float64)
-    return areas
+def _areas(slices: Columns, name: str, sides: tuple[str, ...]) -> np.ndarray:
+    return _array(slices, [f"{name}_{side}_cm2" for side in sides])
 
 
-def _aucs(slices: pd.DataFrame, column: str) -> Iterator[tuple[str, float]]:
+def _array(slices: Columns, names: Sequence[str]) -> np.ndarray:
+    """The columns side by side, (slices, columns)."""
+    return np.column_stack([np.asarray(slices[name], dtype=np.float64) for name in names])
+
+
+def _aucs(slices: Columns, column: str) -> Iterator[tuple[str, float]]:
     for region in REGIONS:
         yield region.title, slice_auc(slices, region, column)

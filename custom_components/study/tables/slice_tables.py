@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pandas as pd
-from custom_components.study.results.slice_scores import MASK, REGIONS
+from custom_components.study.results.slice_scores import LUNG_AREA, MASK, REGIONS
 from custom_components.study.results.study_results import CLASS_TITLES, TEST, ClassificationResults
 from custom_components.study.statistics.bootstrap import bootstrap_interval
 from custom_components.study.statistics.case_statistics import median_of
@@ -17,8 +17,9 @@ _NOTE = (
     "Eq. 2; of Grad-CAM for RN34 + US), against the slices that radiologists marked; ties count half. Slices without "
     "lung are left out, unless marked. Left and right lung: a slice is marked if one of the lung's lobes is. "
     "Approximation: lobes are not segmented, so the share is that of the lobe's whole lung, and slices in which only "
-    "another lobe of this lung is marked are left out. Without both kinds of slices there is no AUC. The attention is "
-    "evidence for COVID-19, in CAP scans too."
+    "another lobe of this lung is marked are left out. Without both kinds of slices there is no AUC. Lung area is the "
+    "trivial predictor: most marked slices are in the middle of the lungs, where a network without any skill often "
+    "looks. The attention is evidence for COVID-19, in CAP scans too."
 )
 
 
@@ -56,9 +57,9 @@ def scans_of(results: ClassificationResults, scores: pd.DataFrame) -> pd.DataFra
 
 
 def sources_of(results: ClassificationResults, scores: pd.DataFrame) -> list[str]:
-    """The infection mask, then the systems with attention, in the order of the results."""
+    """The masks, then the systems with attention, in the order of the results."""
     there = set(scores["source"])
-    return [source for source in (MASK, *results.systems) if source in there]
+    return [source for source in (LUNG_AREA, MASK, *results.systems) if source in there]
 
 
 def _cells(results: ClassificationResults, scores: pd.DataFrame, resamples: int) -> dict[str, object]:

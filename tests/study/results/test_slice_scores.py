@@ -7,6 +7,7 @@ from custom_components.handlers.slice_table import AREAS, SLICE
 from custom_components.study.results.slice_scores import (
     INFECTED,
     LOBES,
+    LUNG_AREA,
     MASK,
     REGIONS,
     labelled_slices,
@@ -39,7 +40,7 @@ def counted_auc(slices, title, column):
         else:
             is_marked, is_any = row[LOBES[TITLES.index(title)]] == 1, any(own)
         lung = sum(row[f"lung_{side}_cm2"] for side in sides)
-        share = sum(row[f"{column}_{side}_cm2"] for side in sides) / lung if lung else 0.0
+        share = sum(row[f"{column}_{side}_cm2"] for side in sides) / (1 if column == "lung" else lung) if lung else 0.0
         if is_marked:
             marked.append(share)
         elif lung and not is_any:
@@ -49,13 +50,13 @@ def counted_auc(slices, title, column):
 
 
 @pytest.mark.parametrize("region", [region.title for region in REGIONS])
-@pytest.mark.parametrize("column", ["infection", "attention"])
+@pytest.mark.parametrize("column", ["lung", "infection", "attention"])
 def test_the_auc_is_that_of_a_count_of_all_pairs_of_slices(region, column):
     for seed in range(6):
         slices = scan_slices(seed, skill=seed / 5)
         found, expected = slice_auc(slices, of(region), column), counted_auc(slices, region, column)
         assert found == pytest.approx(expected, nan_ok=True)
-        assert 0 < expected <= 1
+        assert 0 <= expected <= 1
 
 
 def test_a_marked_slice_without_lung_is_a_miss_and_others_without_lung_say_nothing():
@@ -103,10 +104,10 @@ def test_each_model_has_a_score_and_the_mask_of_a_scan_has_one():
     scores = slice_scores(pd.concat([*parts, scan_slices(6).assign(system="US", set="tv", fold=1, case_id="a")]))
     whole = scores[scores["region"] == "Both lungs"]
     assert sorted(whole[["set", "source", "fold"]].itertuples(index=False, name=None)) == [
-        ("test", MASK, 0), ("test", "SS", 0), ("test", "SS", 1), ("test", "US", 0), ("test", "US", 1),
-        ("tv", MASK, 1), ("tv", "US", 1),
+        ("test", MASK, 0), ("test", LUNG_AREA, 0), ("test", "SS", 0), ("test", "SS", 1), ("test", "US", 0),
+        ("test", "US", 1), ("tv", MASK, 1), ("tv", LUNG_AREA, 1), ("tv", "US", 1),
     ]  # fmt: skip
-    assert len(scores) == 7 * len(REGIONS)
+    assert len(scores) == 9 * len(REGIONS)
     assert slice_scores(pd.DataFrame()).empty
 
 

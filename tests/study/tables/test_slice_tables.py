@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from custom_components.study.figures.slice_figures import draw_slice_profiles
 from custom_components.study.report.cap_report import cap_report
-from custom_components.study.results.slice_scores import MASK, REGIONS, slice_scores
+from custom_components.study.results.slice_scores import LUNG_AREA, MASK, REGIONS, slice_scores
 from custom_components.study.tables.slice_tables import SCANS, slice_tables
 from custom_components.study.tables.table_files import csv_text
 
@@ -25,7 +26,7 @@ def tables(labelled, scores):
 def test_each_set_has_a_row_per_class_and_region_and_a_column_per_source(tables):
     assert list(tables) == ["tv", "test"]
     for table in tables.values():
-        assert list(table.frame.columns) == [MASK, *SYSTEMS[:-1], SCANS]
+        assert list(table.frame.columns) == [LUNG_AREA, MASK, *SYSTEMS[:-1], SCANS]
         titles = [region.title for region in REGIONS]
         assert list(table.frame.index) == [(name, title) for name in ("COVID-19", "CAP") for title in titles]
     assert "Approximation: lobes are not segmented" in tables["tv"].note
@@ -72,7 +73,8 @@ def test_a_set_or_class_without_labels_is_left_out(labelled, scores):
 
 
 def test_the_report_has_the_section_only_with_labels(diagnoses, labelled):
-    assert "slices" not in [section.key for section in cap_report(diagnoses, 20).filled()]
+    scores = slice_scores(diagnoses.slices)
+    assert [*slice_tables(diagnoses, scores, 20), *draw_slice_profiles(diagnoses, scores)] == []
     (section,) = [section for section in cap_report(labelled, 20).filled() if section.key == "slices"]
     names = [block.name for block in section.blocks]
     assert names == ["slices_tv", "slices_tv", "slices_test", "slices_test", "slice_profiles_tv", "slice_profiles_test"]
