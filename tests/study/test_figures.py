@@ -24,6 +24,7 @@ from custom_components.study.tables.network_tables import network_tables
 from custom_components.study.tables.slice_tables import slice_tables
 from PIL import Image
 
+from tests.study.labelled_by_hand import labelled_results
 from tests.study.results_by_hand import NETWORKS, SYSTEMS, classification_results
 
 SETS = {"tv": "TV set", "test": "Test set"}
@@ -167,6 +168,13 @@ def test_each_region_has_a_line_for_the_mask_and_each_system_and_each_class_a_pa
     assert [axes.get_title("left") for axes in panels] == ["COVID-19 (up to 5 scans)", "CAP (up to 5 scans)"]
     shown = panels[1].get_lines()[0].get_xdata()
     assert shown[0] == table.frame.loc[("CAP", "Both lungs"), LUNG_AREA].value
+
+
+def test_regions_without_a_score_have_no_line(labelled):
+    results = replace(labelled, slices=labelled_results(labelled, per_class=1, lobes=False))
+    name, table = next(slice_tables(results, slice_scores(results.slices), 20))
+    labels = [label.get_text() for label in draw_slice_aucs(name, table).figure.axes[0].get_yticklabels()]
+    assert labels == ["Both lungs", LUNG_AREA, MASK, *SYSTEMS[:-1]]
 
 
 def test_profiles_are_of_the_worst_the_median_and_the_best_scan_with_marked_slices_shaded(labelled):

@@ -1,5 +1,6 @@
 """Figures of the slice and lobe labels: AUC by region, and the shares of single scans over their slices."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,10 +23,15 @@ _MASK_LOOK: dict[str, Any] = {"color": "0", "linestyle": "-"}
 
 
 def draw_slice_aucs(name: str, table: Table) -> Drawing:
-    """Draw a table of :func:`~custom_components.study.tables.slice_tables.slice_tables`, one panel per class."""
+    """Draw a table of :func:`~custom_components.study.tables.slice_tables.slice_tables`, one panel per class.
+
+    Regions without any score are left out.
+    """
     counts = table.frame[SCANS].groupby(level=0, sort=False).max()
     titles = {title: f"{title} (up to {count} scans)" for title, count in counts.items()}
     shown = table.frame.drop(columns=SCANS)
+    known = shown.map(lambda cell: not math.isnan(cell.value)).any(axis=1).groupby(level=1).transform("any")
+    shown = shown[known]
     rows = [
         {"heading": region, "group": source, "metric": titles[title], "cell": cell}
         for (title, region), cells in zip(shown.index, shown.to_dict("records"), strict=True)
