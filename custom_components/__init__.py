@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from custom_components.handlers.save_split import SaveSplit
     from custom_components.handlers.save_weights import SaveWeights
     from custom_components.handlers.scan_auc import ScanAUC
+    from custom_components.handlers.slice_table import SliceTable
     from custom_components.handlers.stats_log import StatsLog
     from custom_components.handlers.stop_on_nan import StopOnNaN
     from custom_components.handlers.tensorboard_overlay import TensorBoardOverlay
@@ -146,6 +147,7 @@ __all__ = [
     "SeededDraws",
     "SegmentLungsd",
     "SizeBalancedSampler",
+    "SliceTable",
     "StatsLog",
     "StopOnNaN",
     "TensorBoardOverlay",

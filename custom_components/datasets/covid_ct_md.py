@@ -22,7 +22,7 @@ from custom_components.datalists.scans import MASK_FOLDERS, class_label
 from custom_components.datasets.conversion import Case, PublicSet, convert_cases
 from custom_components.datasets.datalist import checked_ratio
 from custom_components.datasets.diagnoses import diagnosis, dicom_case, normals_left_out, with_stratified_folds
-from custom_components.datasets.slice_labels import TABLE, read_slice_labels, write_slice_labels
+from custom_components.datasets.slice_labels import SLICE_LABELS, TABLE, read_slice_labels, write_slice_labels
 from custom_components.images.ct_reader import case_name, image_header
 from custom_components.infection_size import NORMAL, size_group
 
@@ -42,7 +42,6 @@ PATIENT = re.compile(r"(P|cap|normal)\d+")
 LABELS = {"P": "covid", "cap": "cap", "normal": NORMAL}
 # Folders between the data set and its patients, such as "Sample data" and "Cap subjects".
 MOST_LEVELS = 3
-SLICE_FOLDER = "slice_labels"
 
 _logger = logging.getLogger(__name__)
 
@@ -179,9 +178,9 @@ def _convert(
     own = {key: files[name] for key, files in masks.items() if name in files}
     case = dicom_case({"case_id": name, "patient_id": name, "image": str(patient.path), **own, "label": patient.label})
     if name in labels:
-        place = Path(SLICE_FOLDER) / f"{name}{TABLE}"
+        place = Path(SLICE_LABELS) / f"{name}{TABLE}"
         if write_slice_labels(labels[name], image_header(patient.path).shape[2], folder / place, name):
-            case["slice_labels"] = place.as_posix()
+            case[SLICE_LABELS] = place.as_posix()
     if not training:
         return case
     ratio = checked_ratio(case)

@@ -24,6 +24,8 @@ SLICES, LOBES = "Slice-level-labels", "Lobe-level-labels"
 NUM_LOBES = 5
 TABLE = "_slices.csv"
 COLUMNS = ("slice_index_sorted_by_SliceLocation", "infected", *(f"lobe_{number}" for number in range(1, NUM_LOBES + 1)))
+# Key of a case in the datalist: the table of its labels.
+SLICE_LABELS = "slice_labels"
 
 _logger = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ def read_slice_labels(folders: Sequence[Path]) -> dict[str, np.ndarray]:
     index = next((folder / INDEX for folder in folders if (folder / INDEX).is_file()), None)
     slices, lobes = (_newest(folders, name) for name in (SLICES, LOBES))
     tables = [path for folder in folders for path in sorted(folder.glob(f"*{TABLE}"))]
-    labels = {path.name.removesuffix(TABLE): _from_table(path) for path in tables}
+    labels = {path.name.removesuffix(TABLE): read_slice_table(path) for path in tables}
     if slices is None or index is None:
         return labels
     patients, arrays = _patients(index), [_array(path) for path in (slices, lobes) if path]
@@ -58,6 +60,29 @@ def read_slice_labels(folders: Sequence[Path]) -> dict[str, np.ndarray]:
     _logger.info("Slice labels are read from %s.", ", ".join(path.name for path in (slices, lobes) if path))
     joined = np.concatenate([array.reshape(*array.shape[:2], -1) for array in arrays], axis=2)
     return dict(zip(patients, joined, strict=True)) | labels
+
+
+def read_slice_table(path: Path) -> np.ndarray:
+    """Labels of one scan from a table, as :func:`write_slice_labels` writes it.
+
+    Args:
+        path: CSV with ``COLUMNS``; those of the lobes may be missing.
+
+    Returns:
+        uint8 (slices, 1 + lobes): infected, then the lobes if known; slices from the head.
+
+    Raises:
+        ValueError: when it cannot be read, or has other values than 0 and 1.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = sorted(csv.DictReader(file), key=lambda row: int(row[COLUMNS[0]]))
+        labels = np.array([[row[name] for name in COLUMNS[1:] if name in row] for row in rows], dtype=np.uint8)
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read: {error!r}. Expected a CSV with {', '.join(COLUMNS)}.") from error
+    if labels.ndim != 2 or labels.max(initial=0) > 1:
+        raise ValueError(f"{path} has other values than 0 and 1. Expected labels of slices and lobes.")
+    return labels
 
 
 def write_slice_labels(labels: np.ndarray, slices: int, path: Path, case: str) -> bool:
@@ -111,15 +136,3 @@ def _array(path: Path) -> np.ndarray:
             f"{path} has the shape {array.shape}. Expected labels of 0 and 1, (patients, slices[, lobes])."
         )
     return array.astype(np.uint8)
-
-
-def _from_table(path: Path) -> np.ndarray:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = sorted(csv.DictReader(file), key=lambda row: int(row[COLUMNS[0]]))
-        labels = np.array([[row[name] for name in COLUMNS[1:] if name in row] for row in rows], dtype=np.uint8)
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read: {error!r}. Expected a CSV with {', '.join(COLUMNS)}.") from error
-    if labels.ndim != 2 or labels.max(initial=0) > 1:
-        raise ValueError(f"{path} has other values than 0 and 1. Expected labels of slices and lobes.")
-    return labels

@@ -13,6 +13,7 @@ _MODULES = {
     "expected_calibration_error": "statistics.calibration",
     "mcnemar_test": "statistics.mcnemar",
     "mean_of": "statistics.case_statistics",
+    "median_of": "statistics.case_statistics",
     "nested_ensemble": "results.ensemble_search",
     "reliability_curve": "statistics.calibration",
     "score_statistics": "statistics.case_statistics",

@@ -54,7 +54,7 @@ def study(
         recipe: overlays for every training, such as "[dice_cross_entropy.yaml]"; none by default (covid_seg_bundle).
         augmentation: train with augmentation, without, or both (default) (covid_seg_bundle).
         workers: number of parallel runs; by default one per GPU, or one on the CPU.
-        num_panels: maximum number of scans whose attention is drawn; 6 by default (covid_cap_bundle).
+        num_panels: scans of each set and system whose attention is drawn, at most; 6 by default (covid_cap_bundle).
         search_thresholds: search the ratio thresholds of the ensemble too, not only its weights (covid_cap_bundle).
         resume_runs: resume an interrupted training from its checkpoint instead of restarting it.
         keep_checkpoints: keep checkpoints that no run needs any more.

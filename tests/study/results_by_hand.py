@@ -6,7 +6,13 @@ from custom_components.labels import LESION_CLASSES
 from custom_components.study.report.cap_report import cap_report
 from custom_components.study.report.seg_report import seg_report
 from custom_components.study.report.study_report import Report
-from custom_components.study.results.study_results import TEST, TV, ClassificationResults, SegmentationResults
+from custom_components.study.results.study_results import (
+    TEST,
+    TV,
+    AttentionPanel,
+    ClassificationResults,
+    SegmentationResults,
+)
 from PIL import Image
 
 SYSTEMS = ("RN34 + US", "Attention RN34 + US", "Attention RN34 + SS", "Attention RN34 + DS")
@@ -49,7 +55,7 @@ def classification_results(folder, n_tv=(23, 31), n_test=(19, 13), seed=0):
         predictions=predictions,
         systems=SYSTEMS,
         ensemble=_ensemble(bool(sum(n_test))),
-        panels=_panels(folder, [f"{TV}_covid_02", f"{TV}_covid_03", f"{TV}_cap_04"]),
+        panels=_attention_panels(folder, cases),
     )
 
 
@@ -83,6 +89,16 @@ def _ensemble(has_test):
     folds = [(TV, fold) for fold in range(N_FOLDS)] + ([(TEST, fold) for fold in range(N_FOLDS)] if has_test else [])
     found = {"w_outside": 0.35, "w_inside": 0.96, "low": 0.001, "high": 0.03}
     return pd.DataFrame([{"set": name, "fold": fold, **found, "auc": 0.9 + 0.01 * fold} for name, fold in folds])
+
+
+def _attention_panels(folder, cases):
+    """Three scans of the folds, and one of the test set if there is one."""
+    chosen = cases[cases["case_id"].isin([f"{TV}_covid_02", f"{TV}_covid_03", f"{TV}_cap_04", f"{TEST}_covid_05"])]
+    paths = _panels(folder, chosen["case_id"].tolist())
+    return tuple(
+        AttentionPanel(case.set, max(case.fold, 0), case.case_id, right=SYSTEMS[-1:], path=paths[case.case_id])
+        for case in chosen.itertuples()
+    )
 
 
 def _panels(folder, case_ids):

@@ -16,11 +16,15 @@ from custom_components.study.figures.contact_sheet import Picture, draw_contact_
 from custom_components.study.figures.curves import draw_reliability, draw_roc_panels
 from custom_components.study.figures.drawing import WIDTH_MM, Drawing, drawing_files, new_figure, print_style
 from custom_components.study.figures.seg_figures import draw_dice_folds, draw_lesions, draw_overlay_sheets
+from custom_components.study.figures.slice_figures import draw_slice_aucs, draw_slice_profiles
+from custom_components.study.results.slice_scores import LUNG_AREA, MASK, REGIONS, lung_share, slice_scores
 from custom_components.study.tables.interval_tables import subgroup_tables
 from custom_components.study.tables.lesion_tables import lesion_fold_table, lesion_table
 from custom_components.study.tables.network_tables import network_tables
+from custom_components.study.tables.slice_tables import slice_tables
 from PIL import Image
 
+from tests.study.labelled_by_hand import labelled_results
 from tests.study.results_by_hand import NETWORKS, SYSTEMS, classification_results
 
 SETS = {"tv": "TV set", "test": "Test set"}
@@ -134,12 +138,60 @@ def test_failures_have_their_own_sheet_and_captions_give_class_size_and_probabil
     wrong = (diagnoses.predictions["case_id"] == "tv_covid_03") & (diagnoses.predictions["system"] == SYSTEMS[-1])
     predictions = diagnoses.predictions.assign(probability=diagnoses.predictions["probability"].where(~wrong, 0.125))
     results = replace(diagnoses, predictions=predictions)
-    sheets = {sheet.name: sheet for sheet in draw_attention_sheets(results)}
-    assert list(sheets) == ["attention", "failures"]
-    (caption,) = captions(sheets["failures"])
-    assert caption.startswith("tv_covid_03 (TV set): COVID-19, infection ")
-    assert caption.endswith("Attention RN34 + DS: 0.125, wrong.")
+    panels = tuple(
+        replace(panel, right=SYSTEMS[:1], wrong=SYSTEMS[1:]) if panel.case_id == "tv_covid_03" else panel
+        for panel in diagnoses.panels
+    )
+    sheets = {sheet.name: sheet for sheet in draw_attention_sheets(replace(results, panels=panels))}
+    assert list(sheets) == ["attention_tv", "failures_tv", "attention_test"]
+    (caption,) = captions(sheets["failures_tv"])
+    assert caption.startswith("tv_covid_03: COVID-19, infection ")
+    own = results.of_system("tv", SYSTEMS[0]).set_index("case_id").loc["tv_covid_03"]
+    assert f"Models of fold {own['fold']}: RN34 + US {own['probability']:.3f}, " in caption
+    assert caption.endswith("; Attention RN34 + DS* 0.125, wrong.")
+    assert caption.count("*") == 3
     assert "secret" not in caption
+    shown = [text.split(":")[0] for text in captions(sheets["attention_tv"])]
+    assert shown[-1] == "tv_cap_04"
+    assert sorted(shown[:-1]) == ["tv_covid_02", "tv_covid_03"]
+    (tested,) = captions(sheets["attention_test"])
+    assert tested.startswith("test_covid_05: COVID-19, ")
+    assert "Models of fold 0: " in tested
+
+
+def test_each_region_has_a_line_for_the_mask_and_each_system_and_each_class_a_panel(labelled):
+    name, table = next(slice_tables(labelled, slice_scores(labelled.slices), 20))
+    panels = draw_slice_aucs(name, table).figure.axes
+    labels = [label.get_text() for label in panels[0].get_yticklabels()]
+    assert labels[:7] == ["Both lungs", LUNG_AREA, MASK, *SYSTEMS[:-1], "Left lung"]
+    assert len(labels) == 1 + len(REGIONS) * 5
+    assert [axes.get_title("left") for axes in panels] == ["COVID-19 (up to 5 scans)", "CAP (up to 5 scans)"]
+    shown = panels[1].get_lines()[0].get_xdata()
+    assert shown[0] == table.frame.loc[("CAP", "Both lungs"), LUNG_AREA].value
+
+
+def test_regions_without_a_score_have_no_line(labelled):
+    results = replace(labelled, slices=labelled_results(labelled, per_class=1, lobes=False))
+    name, table = next(slice_tables(results, slice_scores(results.slices), 20))
+    labels = [label.get_text() for label in draw_slice_aucs(name, table).figure.axes[0].get_yticklabels()]
+    assert labels == ["Both lungs", LUNG_AREA, MASK, *SYSTEMS[:-1]]
+
+
+def test_profiles_are_of_the_worst_the_median_and_the_best_scan_with_marked_slices_shaded(labelled):
+    scores = slice_scores(labelled.slices)
+    drawing = next(draw_slice_profiles(labelled, scores))
+    own = scores[(scores["set"] == "tv") & (scores["source"] == MASK) & (scores["region"] == "Both lungs")]
+    ranked = own[own["case_id"].str.startswith("tv_covid")].sort_values("auc")
+    titles = [axes.get_title("left") for axes in drawing.figure.axes[::2]]
+    chosen = ranked.iloc[[0, 2, 4]]
+    assert [title.split()[1] for title in titles] == chosen["case_id"].tolist()
+    assert [title.split("(")[1][:4] for title in titles] == [f"{auc:.2f}" for auc in chosen["auc"]]
+    axes = drawing.figure.axes[0]
+    assert [line.get_label() for line in axes.get_lines()] == [MASK, *SYSTEMS[:-1]]
+    rows = labelled.slices[labelled.slices["case_id"] == chosen["case_id"].iloc[0]]
+    rows = rows[rows["system"] == SYSTEMS[0]].sort_values("slice")
+    assert axes.get_lines()[0].get_ydata() == pytest.approx(100 * lung_share(rows, "infection"))
+    assert axes.collections[0].get_label() == "marked"
 
 
 def test_overlays_show_each_network_of_a_case_in_turn(segmentations):

@@ -9,9 +9,12 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel as nib
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from custom_components.datasets.slice_labels import write_slice_labels
 from custom_components.phantom import write_scan_dataset, write_slice_dataset
 from custom_components.study.plans.options import plan_cap_study, plan_seg_study
 from custom_components.study.runs.fingerprints import code_state, run_hashes
@@ -73,6 +76,19 @@ def test_a_planned_training_and_its_evaluation_are_executed(slices, tmp_path, mo
     assert split["fold"] == 1
 
 
+def label_slices(folder: Path) -> None:
+    """Mark the slices of half of the scans in which the infection is, the lobes by the half of the image."""
+    content = json.loads((folder / "datalist.json").read_text(encoding="utf-8"))
+    for case in content["cases"][::2]:
+        image = nib.as_closest_canonical(nib.load(folder / case["infection"]))  # x to Right, z to Superior
+        infection = np.asarray(image.dataobj)[:, :, ::-1] != 0
+        left, right = (half.any(axis=(0, 1)) for half in np.array_split(infection, 2))
+        labels = np.stack([left | right, left, 0 * left, right, 0 * left, 0 * left], axis=1).astype(np.uint8)
+        case["slice_labels"] = f"slice_labels/{case['case_id']}_slices.csv"
+        write_slice_labels(labels, len(labels), folder / case["slice_labels"], case["case_id"])
+    (folder / "datalist.json").write_text(json.dumps(content), encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def cap(tmp_path_factory) -> SimpleNamespace:
     """A study of all systems on two folds and a test set."""
@@ -83,6 +99,7 @@ def cap(tmp_path_factory) -> SimpleNamespace:
     for case in listed["cases"]:
         case["patient_id"] += "_of_the_test_set"
     (test / "datalist.json").write_text(json.dumps(listed), encoding="utf-8")
+    label_slices(data)
     words = words_of(
         "covid_cap_bundle", data, root / "study", CAP_NUMBERS, "--test_dir", str(test), "--num_panels", "2"
     )
@@ -103,7 +120,20 @@ def test_a_cap_study_writes_a_report(cap):
     assert all(run["seconds"] > 0 for run in made_with["runs"].values())
     assert sum(name.endswith("/train") for name in made_with["runs"]) == 6
     assert sum(name.startswith("panels/") for name in made_with["runs"]) >= 1
-    assert len(list(cap.folder.rglob("*_attention.png"))) == 2
+    drawn = {path.parent.parent.parent.name for path in cap.folder.rglob("*_attention.png")}
+    assert drawn == {"show", "test"}
+    assert {path.name for path in (cap.folder / "figures").glob("*.png")} >= {"slices_tv.png", "slice_profiles_tv.png"}
+    assert not (cap.folder / "figures" / "slices_test.png").exists()
+
+
+@pytest.mark.slow
+def test_the_mask_finds_the_slices_and_lungs_that_were_marked_from_it(cap):
+    table = pd.read_csv(cap.folder / "tables" / "slices_tv.csv").set_index(["labels of", "class", "column"])
+    for region in ("Both lungs", "Left lung", "Right lung", "Left lower lobe", "Right lower lobe"):
+        row = table.loc[(region, "COVID-19", "Infection mask")]
+        assert row["value"] > 0.95
+    assert table.loc[("Left upper lobe", "COVID-19", "Infection mask")]["n"] == 0
+    assert table.loc[("Both lungs", "COVID-19", "Attention RN34 + SS")]["n"] > 2
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Figures of a study of covid_cap_bundle."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,8 @@ from custom_components.infection_size import BAND_BORDERS, COVID
 from custom_components.study.figures.contact_sheet import Picture, draw_contact_sheets
 from custom_components.study.figures.drawing import LOOKS, Drawing, new_figure, print_style
 from custom_components.study.figures.score_plots import draw_fold_dots, draw_forest
-from custom_components.study.results.study_results import CLASS_TITLES, ClassificationResults
+from custom_components.study.results.panel_choice import is_right
+from custom_components.study.results.study_results import CLASS_TITLES, AttentionPanel, ClassificationResults
 from custom_components.study.tables.interval_tables import GROUP_METRICS
 from custom_components.study.tables.model_scores import METRICS, SET_TITLES, fold_scores, missing_note
 from custom_components.study.tables.table import Table, joined_notes
@@ -18,6 +20,13 @@ from matplotlib.ticker import NullFormatter
 # Bin edges, including the limits of the paper's groups; all scans below the first edge share one bar.
 _EDGES = (*(factor * power for power in (1e-4, 1e-3, 1e-2, 1e-1) for factor in (1, 2, 3, 5)), 1.0)
 _HEIGHT_MM = 75.0
+_VIEWS = (
+    "Axial and coronal view: CT, attention of Attention RN34 + US and of Attention RN34 + SS, Grad-CAM of RN34 + US "
+    "if it was trained. Above each: class, size of the infection, and each system's probability of COVID-19, by models "
+    "that were not trained on the scan. "
+)
+_RIGHT = f"{_VIEWS}*: COVID-19 scans that this system classified correctly, from each band of the infection ratio."
+_WRONG = f"{_VIEWS}*: scans that this system misclassified with most confidence, COVID-19 first."
 
 
 @print_style()
@@ -72,38 +81,40 @@ def draw_subgroups(name: str, table: Table) -> Drawing:
 
 
 def draw_attention_sheets(results: ClassificationResults) -> Iterator[Drawing]:
-    """Draw attention figures of correctly classified scans and of failures (Fig. 5 and 6)."""
-    called = [_picture(results, case_id) for case_id in _in_order(results)]
-    rightly = [picture for picture, is_right in called if is_right is not False]
-    wrongly = [picture for picture, is_right in called if is_right is False]
-    note = (
-        "Axial and coronal view. Above each: class, size of the infection and probability of COVID-19 (test set: mean "
-        "over the fold models)."
-    )
-    yield from draw_contact_sheets("attention", "Where the networks looked", note, rightly)
-    yield from draw_contact_sheets("failures", "Failures: misclassified scans", note, wrongly)
+    """Draw attention figures of each set: of correctly classified scans (Fig. 5), then of failures (Fig. 6).
+
+    Each system has its scans; a scan of several systems is drawn once.
+    """
+    for name in results.sets:
+        there = [panel for panel in _in_order(results) if panel.set == name]
+        right = [_picture(results, panel, panel.right) for panel in there if panel.right]
+        wrong = [_picture(results, panel, panel.wrong) for panel in there if panel.wrong]
+        title = SET_TITLES[name]
+        yield from draw_contact_sheets(f"attention_{name}", f"Where the networks looked, {title}", _RIGHT, right)
+        yield from draw_contact_sheets(f"failures_{name}", f"Misclassified scans, {title}", _WRONG, wrong)
 
 
-def _in_order(results: ClassificationResults) -> list[str]:
-    """Scans with a picture: COVID-19 first, then by infection size, ascending."""
-    there = [case_id for case_id, path in results.panels.items() if path.is_file()]
-    shown = results.cases[results.cases["case_id"].isin(there)]
-    order = shown.sort_values(["label", "ratio", "case_id"], ascending=[False, True, True])
-    return list(dict.fromkeys(order["case_id"]))
+def _in_order(results: ClassificationResults) -> list[AttentionPanel]:
+    """Panels with a figure: COVID-19 first, then by infection size, ascending."""
+    there = [panel for panel in results.panels if panel.path is not None and panel.path.is_file()]
+    order = results.cases.sort_values(["label", "ratio", "case_id"], ascending=[False, True, True])
+    places = {key: place for place, key in enumerate(order[["set", "case_id"]].itertuples(index=False, name=None))}
+    return sorted(there, key=lambda panel: places[panel.set, panel.case_id])
 
 
-def _picture(results: ClassificationResults, case_id: str) -> tuple[Picture, bool | None]:
-    """Picture with caption, and whether the last system with a probability classified the scan correctly."""
-    case = results.cases[results.cases["case_id"] == case_id].iloc[0]
-    rows = results.scans[(results.scans["case_id"] == case_id) & (results.scans["set"] == case["set"])]
-    means = rows.groupby("system")["probability"].mean().reindex(results.systems).dropna()
+def _picture(results: ClassificationResults, panel: AttentionPanel, systems: tuple[str, ...]) -> Picture:
+    """Picture with class, size, and the verdict of each system by the models whose attention is drawn."""
+    case = results.cases[(results.cases["set"] == panel.set) & (results.cases["case_id"] == panel.case_id)].iloc[0]
     ratio = "of unknown size" if pd.isna(case["ratio"]) else f"{100 * case['ratio']:.2g} % of the lungs"
-    known = f"{case_id} ({SET_TITLES[case['set']]}): {CLASS_TITLES[case['label']]}, infection {ratio}."
-    if means.empty:
-        return Picture(results.panels[case_id], f"{known} No probability."), None
-    is_right = bool((means.iloc[-1] >= 0.5) == (case["label"] == COVID))
-    text = f"{known} {means.index[-1]}: {means.iloc[-1]:.3f}, {'right' if is_right else 'wrong'}."
-    return Picture(results.panels[case_id], text), is_right
+    rows = results.scans
+    rows = rows[(rows["set"] == panel.set) & (rows["case_id"] == panel.case_id) & (rows["fold"] == panel.fold)]
+    rows = rows[~rows["system"].isin(results.variants)].dropna(subset="probability")
+    verdicts = [
+        f"{system}{'*' if system in systems else ''} {probability:.3f}, {'right' if right else 'wrong'}"
+        for system, probability, right in zip(rows["system"], rows["probability"], is_right(rows), strict=True)
+    ]
+    known = f"{panel.case_id}: {CLASS_TITLES[case['label']]}, infection {ratio}. Models of fold {panel.fold}: "
+    return Picture(panel.path or Path(), f"{known}{'; '.join(verdicts)}.")
 
 
 def _draw_sizes(axes: Axes, cases: pd.DataFrame, title: str) -> None:

@@ -1,11 +1,10 @@
-"""Attention figures of left-out scans, as in Fig. 5 (correct) and Fig. 6 (failures) of Ouyang et al. 2020."""
+"""Inference runs that draw the attention figures of left-out scans (Fig. 5 and 6 of Ouyang et al. 2020)."""
 
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +13,11 @@ import torch
 from custom_components.files.atomic import atomic_path
 from custom_components.files.report_files import write_json
 from custom_components.handlers.load_weights import read_state_dict
-from custom_components.infection_size import COVID, RATIO_BANDS, ratio_band
-from custom_components.study.results.study_results import TV, ClassificationResults
 from custom_components.study.runs.run import Run
 
 PANEL_CONFIG = "inference.json"
 INPUT, DATALIST, WEIGHTS = "input", "datalist.json", "ensemble.pt"
 BRANCHES = ("uniform", "size_balanced")
-THRESHOLD = 0.5
-
-
-def choose_panels(results: ClassificationResults, count: int) -> list[str]:
-    """Case ids of scans to show: half correctly classified COVID-19 scans, then half failures.
-
-    Correct scans are taken from each band of the infection ratio in turn, small to large. Within a band, and among the
-    failures, scans with the most confident probability come first; among the failures, COVID-19 before CAP.
-
-    Args:
-        results: must include predictions of the ensemble, the last system.
-        count: maximum number of scans.
-    """
-    found = results.predictions[results.predictions["set"] == TV].dropna(subset="probability")
-    own = found.loc[found["system"] == results.systems[-1], ["case_id", "probability"]]
-    cases = results.cases[results.cases["set"] == TV]
-    scans = own.merge(cases[["case_id", "label", "ratio"]], on="case_id")
-    is_right = (scans["probability"] >= THRESHOLD) == (scans["label"] == COVID)
-    right = scans[is_right & (scans["label"] == COVID)].sort_values(["probability", "case_id"], ascending=[False, True])
-    wrong = scans[~is_right].assign(distance=lambda frame: (frame["probability"] - THRESHOLD).abs())
-    wrong = wrong.sort_values(["label", "distance", "case_id"], ascending=[False, False, True])
-    failures = wrong["case_id"].tolist()[: count // 2]
-    return _in_turn(right)[: count - len(failures)] + failures
 
 
 def panel_run(run: Run, scans: Mapping[str, Mapping[str, Any]], rule: pd.Series, weights: Mapping[str, Path]) -> Run:
@@ -97,10 +71,3 @@ def _inputs(places: Mapping[str, Path], scans: list[Mapping[str, Any]], weights:
         yield
     finally:
         shutil.rmtree(places["dataset_dir"].parent, ignore_errors=True)
-
-
-def _in_turn(scans: pd.DataFrame) -> list[str]:
-    """Case ids, one from each ratio band in turn."""
-    bands = scans["ratio"].map(ratio_band)
-    columns = [scans.loc[bands == band, "case_id"] for band in RATIO_BANDS]
-    return [case_id for turn in zip_longest(*columns) for case_id in turn if case_id is not None]

@@ -4,20 +4,30 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 from custom_components.datalists.case_problems import shorten
 from custom_components.datalists.folds import select_fold
+from custom_components.handlers.slice_table import SLICE_TABLE
 from custom_components.images.ct_reader import case_name
-from custom_components.study.plans.attention_panels import PANEL_CONFIG, branch_overrides, choose_panels, panel_run
+from custom_components.study.plans.attention_panels import PANEL_CONFIG, branch_overrides, panel_run
 from custom_components.study.plans.study import EVALUATE, LAST_WEIGHTS, PER_CASE, TRAIN, Study, long_table
 from custom_components.study.plans.study_data import StudyData
 from custom_components.study.report.cap_report import cap_report
 from custom_components.study.report.study_report import RESAMPLES, Report
 from custom_components.study.results.ensemble_search import SearchProtocol, nested_ensemble, paper_ensemble
-from custom_components.study.results.study_results import PAPER, TEST, TV, ClassificationResults, read_case_table
+from custom_components.study.results.panel_choice import choose_panels
+from custom_components.study.results.slice_scores import labelled_slices
+from custom_components.study.results.study_results import (
+    PAPER,
+    TEST,
+    TV,
+    AttentionPanel,
+    ClassificationResults,
+    read_case_table,
+)
 from custom_components.study.runs.run import EVALUATING, INFERENCE, TRAINING, Run
 from custom_components.study.runs.runner import Outcome
 from custom_components.study.runs.study_folder import CACHE
@@ -33,6 +43,9 @@ SYSTEMS = {
 }
 ENSEMBLE_TITLE = "Attention RN34 + DS"
 PAPER_WEIGHTS_TITLE = "Attention RN34 + DS, w of the paper"
+
+SLICES = f"eval/{SLICE_TABLE}"
+_MODEL = ["system", "set", "fold"]
 
 PREDICTION_COLUMNS = {
     **{"system": "object", "set": "object", "fold": "int64", "case_id": "object"},
@@ -52,7 +65,7 @@ class CapStudy(Study):
         test: scans of other patients; None without a test set.
         protocol: ``nested`` (nothing is selected on the reported scores) or ``paper``.
         systems: subset of ``SYSTEMS``.
-        num_panels: maximum number of scans whose attention is drawn.
+        num_panels: maximum number of scans whose attention is drawn, for each set and system.
         search_thresholds: whether the ensemble's thresholds are searched too, not only its weights.
 
     Raises:
@@ -129,9 +142,11 @@ class CapStudy(Study):
         """Score a model on its validation fold and on the test set; by set."""
         training, files, runs = self.training(system, fold), (TRAIN, EVALUATE), {}
         for name, data in self.sets.items():
-            what, own = ("evaluate", {"fold": fold}) if name == TV else (name, {})
+            what, own = ("evaluate", {"fold": fold}) if name == TV else (name, dict[str, Any]())
+            own |= {"slice_table": True} if data.slice_labels else {}
             run = self._evaluation(f"{system}/fold_{fold}/{what}", f"{system} {what}", files, training, data, **own)
-            runs[name] = self._cached(run)
+            further = (SLICES,) if data.slice_labels else ()
+            runs[name] = self._cached(replace(run, outputs=(*run.outputs, *further)))
         return runs
 
     def collect(self, outcome: Outcome) -> ClassificationResults:
@@ -155,9 +170,10 @@ class CapStudy(Study):
             predictions=long_table([branches, stated, found.predictions], PREDICTION_COLUMNS),
             systems=(*titles, PAPER_WEIGHTS_TITLE, ENSEMBLE_TITLE) if self.has_ensemble else tuple(titles),
             ensemble=found.ensemble,
-            panels={},
+            panels=(),
             failed=tuple(outcome.failed),
             variants=(PAPER_WEIGHTS_TITLE,),
+            slices=pd.concat([pd.DataFrame(), *self._slices(outcome)], ignore_index=True),
         )
         return replace(results, panels=self.panels(results))
 
@@ -168,7 +184,8 @@ class CapStudy(Study):
     @property
     def later_words(self) -> str:
         """Description of the :meth:`later_runs`; empty if there are none."""
-        shown = f"Then attention figures of up to {self.num_panels} scans, selected by their scores."
+        count = f"up to {self.num_panels} scans for each set and system"
+        shown = f"Then attention figures of {count}, selected by their scores."
         return shown if self.has_ensemble and self.num_panels else ""
 
     def report(self, outcome: Outcome, resamples: int = RESAMPLES) -> Report:
@@ -176,48 +193,63 @@ class CapStudy(Study):
         return cap_report(self.collect(outcome), resamples)
 
     def panel_runs(self, results: ClassificationResults) -> list[Run]:
-        """One inference run per fold with scans to show; none without an ensemble."""
+        """One inference run per set and fold with scans to show; none without an ensemble."""
         systems = {"uniform": UNIFORM, "size_balanced": SIZE_BALANCED, "plain": PLAIN}
+        rules = {(rule["set"], int(rule["fold"])): rule for _, rule in results.ensemble.iterrows()}
         overrides, runs = branch_overrides(self.overrides), []
-        for fold, scans, rule in self._shown(results):
-            trained = {name: self.training(own, fold) for name, own in systems.items() if own in self.systems}
-            run = self._run(
-                f"panels/fold_{fold}/show", "panels show", ((PANEL_CONFIG,), INFERENCE), overrides=overrides
-            )
-            weights = {name: training.folder / training.outputs[0] for name, training in trained.items()}
-            data = json.dumps([run.data, [scan["case_id"] for scan in scans.values()]])
+        for (name, fold), panels in self._shown(results).items():
+            trained = {key: self.training(own, fold) for key, own in systems.items() if own in self.systems}
+            what, config = ("show" if name == TV else name), ((PANEL_CONFIG,), INFERENCE)
+            run = self._run(f"panels/fold_{fold}/{what}", f"panels {what}", config, self.sets[name], overrides)
+            weights = {key: training.folder / training.outputs[0] for key, training in trained.items()}
+            data = json.dumps([run.data, [panel.case_id for panel in panels.values()]])
+            scans = {image: self._scan(panel) for image, panel in panels.items()}
             needs = tuple(training.name for training in trained.values())
-            runs.append(panel_run(replace(run, needs=needs, data=data), scans, rule, weights))
+            runs.append(panel_run(replace(run, needs=needs, data=data), scans, rules[name, fold], weights))
         return runs
 
-    def panels(self, results: ClassificationResults) -> dict[str, Path]:
-        """Attention figures by case id, including those of a run that failed at a later scan."""
-        paths = {
-            scan["case_id"]: run.folder / path
-            for run, (_, scans, _) in zip(self.panel_runs(results), self._shown(results), strict=True)
-            for path, scan in zip(run.outputs, scans.values(), strict=True)
-        }
-        return {case_id: path for case_id, path in paths.items() if path.is_file()}
+    def panels(self, results: ClassificationResults) -> tuple[AttentionPanel, ...]:
+        """Scans with their attention figures, including those of a run that failed at a later scan."""
+        drawn = [
+            replace(panel, path=run.folder / path)
+            for run, panels in zip(self.panel_runs(results), self._shown(results).values(), strict=True)
+            for path, panel in zip(run.outputs, panels.values(), strict=True)
+        ]
+        return tuple(panel for panel in drawn if panel.path is not None and panel.path.is_file())
 
-    def _shown(self, results: ClassificationResults) -> list[tuple[int, dict[str, Mapping[str, Any]], pd.Series]]:
-        """For each fold with scans to show and a rule: the scans by image name, and the rule."""
-        if not self.has_ensemble or results.ensemble.empty:
-            return []
-        chosen, by_fold = set(choose_panels(results, self.num_panels)), defaultdict[int, dict[str, Any]](dict)
-        for scan in self.data.cases:
-            if scan["case_id"] in chosen:
-                by_fold[scan["fold"]].setdefault(case_name(scan["image"]), scan)
-        found = results.ensemble[(results.ensemble["set"] == TV) & results.ensemble["w_inside"].notna()]
-        rules = {int(rule["fold"]): rule for _, rule in found.iterrows()}
-        return [(fold, by_fold[fold], rules[fold]) for fold in sorted(by_fold) if fold in rules]
+    def _shown(self, results: ClassificationResults) -> dict[tuple[str, int], dict[str, AttentionPanel]]:
+        """For each set and fold: the scans to show by image name, of which each run writes only one."""
+        found = defaultdict[tuple[str, int], dict[str, AttentionPanel]](dict)
+        if self.has_ensemble:
+            for panel in choose_panels(results, self.num_panels):
+                found[panel.set, panel.fold].setdefault(case_name(self._scan(panel)["image"]), panel)
+        return {key: found[key] for name in self.sets for key in sorted(found) if key[0] == name}
+
+    def _scan(self, panel: AttentionPanel) -> Mapping[str, Any]:
+        return self._scans[panel.set][panel.case_id]
+
+    @cached_property
+    def _scans(self) -> dict[str, dict[str, Mapping[str, Any]]]:
+        return {name: {scan["case_id"]: scan for scan in data.cases} for name, data in self.sets.items()}
 
     def _predictions(self, outcome: Outcome) -> Iterator[pd.DataFrame]:
+        columns = ["case_id", "probability", "attention_dice"]
+        for table, _ in self._tables(outcome, PER_CASE):
+            yield table[[*columns, *_MODEL]]
+
+    def _slices(self, outcome: Outcome) -> Iterator[pd.DataFrame]:
+        """Slices of the scans with slice labels."""
+        for table, data in self._tables(outcome, SLICES):
+            yield labelled_slices(table, data.slice_labels)
+
+    def _tables(self, outcome: Outcome, output: str) -> Iterator[tuple[pd.DataFrame, StudyData]]:
+        """A table of each finished evaluation that has it, with the columns of ``_MODEL``; and the data."""
         for system in self.systems:
             for fold in self.folds:
                 for name, run in self.evaluations(system, fold).items():
-                    if outcome.has(run):
-                        table = read_case_table(run.folder / PER_CASE)[["case_id", "probability", "attention_dice"]]
-                        yield table.assign(system=SYSTEMS[system][0], set=name, fold=fold)
+                    if outcome.has(run) and output in run.outputs:
+                        table = read_case_table(run.folder / output)
+                        yield table.assign(system=SYSTEMS[system][0], set=name, fold=fold), self.sets[name]
 
     def _training_files(self, system: str) -> tuple[str, ...]:
         last = (LAST_WEIGHTS,) if self.protocol == NESTED else ()

@@ -3,17 +3,19 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from custom_components.datalists.case_files import PHANTOM, existing_root
-from custom_components.datalists.datalist_file import datalist_content, datalist_file
+from custom_components.datalists.datalist_file import datalist_content, datalist_file, path_inside
 from custom_components.datalists.scans import PATH_KEYS as SCAN_PATHS
 from custom_components.datalists.scans import list_scans
 from custom_components.datalists.slices import list_cases
 from custom_components.datalists.split import PATH_KEYS as SLICE_PATHS
+from custom_components.datasets.slice_labels import SLICE_LABELS, read_slice_table
 from custom_components.labels import SYNTHETIC
 from custom_components.phantom import phantom_dataset, phantom_scan_dataset
 from custom_components.study.runs.fingerprints import DataFingerprint, fingerprint
@@ -34,6 +36,8 @@ class StudyData:
         further: other columns of the datalist, one mapping per case.
         path_keys: entries of a case that are files or folders.
         known: file that caches the hashes of the data files; None disables the cache.
+        slice_labels: by case, labels of its slices and lobes, uint8 (slices, 1 + lobes), slices from the head; empty
+            for most data sets. They score finished runs, so that they are not part of the fingerprint.
     """
 
     root: Path
@@ -41,6 +45,7 @@ class StudyData:
     further: Sequence[Mapping[str, Any]]
     path_keys: Sequence[str]
     known: Path | None
+    slice_labels: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> DataFingerprint:
@@ -52,8 +57,8 @@ def scan_data(dataset_dir: str | Path, known: Path | None = None) -> StudyData:
     """The labelled scans of covid_cap_bundle, as ``list_scans`` takes them; ``known`` caches the file hashes."""
     root = Path(phantom_scan_dataset()) if str(dataset_dir) == PHANTOM else existing_root(dataset_dir)
     scans = list_scans(root)
-    further = further_columns(root, scans, (*SCAN_PATHS, "case_id", "label", "fold", "ratio", "group"))
-    return StudyData(root.absolute(), scans, further, SCAN_PATHS, known)
+    further = further_columns(root, scans, (*SCAN_PATHS, "case_id", "label", "fold", "ratio", "group", SLICE_LABELS))
+    return StudyData(root.absolute(), scans, further, SCAN_PATHS, known, _slice_labels(root, scans))
 
 
 def slice_data(dataset_dir: str | Path, known: Path | None = None) -> StudyData:
@@ -78,10 +83,32 @@ def further_columns(root: Path, cases: Sequence[Any], own: Sequence[str]) -> lis
     path = datalist_file(root)
     if path is None:
         return [{} for _ in cases]
-    content = datalist_content(path)
-    entries = content.get("cases", content.get("training"))
+    entries = _entries(path)
     hidden = {_letters(key) for key in (*own, SYNTHETIC)} | IDENTITY
     return [{key: _plain(value) for key, value in entry.items() if _letters(key) not in hidden} for entry in entries]
+
+
+def _slice_labels(root: Path, scans: Sequence[Any]) -> dict[str, np.ndarray]:
+    path = datalist_file(root)
+    if path is None:
+        return {}
+    listed = zip(scans, _entries(path), strict=True)
+    names = {scan["case_id"]: entry[SLICE_LABELS] for scan, entry in listed if entry.get(SLICE_LABELS)}
+    return {case_id: _labels_of(case_id, path.parent, name) for case_id, name in names.items()}
+
+
+def _labels_of(case_id: str, folder: Path, name: Any) -> np.ndarray:
+    try:
+        return read_slice_table(path_inside(folder, name))
+    except ValueError as error:
+        remedy = f"Correct it, or remove {SLICE_LABELS} from the datalist."
+        raise ValueError(f"Case {case_id}: {SLICE_LABELS} {error} {remedy}") from error
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    content = datalist_content(path)
+    found: list[dict[str, Any]] = content.get("cases", content.get("training"))
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Results of a study in long tables: input of its tables, figures and report."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -38,6 +38,27 @@ class FailedRun:
 
 
 @dataclass(frozen=True)
+class AttentionPanel:
+    """A scan whose attention is drawn.
+
+    Args:
+        set: set of the scan.
+        fold: validation fold of the models whose attention is drawn; in ``tv`` the fold of the scan.
+        case_id: the scan.
+        right: systems that classified it correctly, and for which it was chosen as an example of that.
+        wrong: systems that misclassified it, and for which it was chosen as an example of that.
+        path: the figure (PNG); None if it is not drawn yet.
+    """
+
+    set: str
+    fold: int
+    case_id: str
+    right: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
 class ClassificationResults:
     """Results of a study of ``covid_cap_bundle``.
 
@@ -53,10 +74,12 @@ class ClassificationResults:
         systems: titles of the systems in the order of Table II; the ensemble last.
         ensemble: one row per ``set`` and ``fold`` that a searched rule was applied to: ``set``, ``fold``,
             ``w_outside``, ``w_inside``, ``low``, ``high`` (Eq. 5 and Sec. III-E), ``auc`` (on the search data).
-        panels: attention figures (PNG) by case id, correct scans and failures.
+        panels: scans whose attention is drawn.
         failed: runs that did not finish.
         variants: those of ``systems`` that are shown but not tested in pairs, so that they do not add to the number of
             tests: the ensemble with the weights of the paper.
+        slices: one row per slice of each scan with slice labels, and model: ``system``, ``set``, ``fold``, and the
+            columns of :func:`~custom_components.study.results.slice_scores.labelled_slices`; empty without labels.
     """
 
     protocols: dict[str, str]
@@ -64,9 +87,10 @@ class ClassificationResults:
     predictions: pd.DataFrame
     systems: tuple[str, ...]
     ensemble: pd.DataFrame
-    panels: dict[str, Path]
+    panels: tuple[AttentionPanel, ...]
     failed: tuple[FailedRun, ...] = ()
     variants: tuple[str, ...] = ()
+    slices: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:

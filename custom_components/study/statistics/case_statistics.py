@@ -61,6 +61,36 @@ def mean_of(column: str) -> CaseStatistic:
     return CaseStatistic(f"mean of {column}", weighted)
 
 
+def median_of(column: str) -> CaseStatistic:
+    """Median of a column; cases without a value (NaN) are excluded.
+
+    Args:
+        column: column name.
+
+    Returns:
+        The statistic; undefined if no case has a value.
+
+    Example:
+        >>> import pandas as pd
+        >>> cases = pd.DataFrame({"auc": [0.5, np.nan, 0.75, 1.0]})
+        >>> median_of("auc")(cases), median_of("auc").weighted(cases, np.array([[1, 5, 1, 0], [0, 5, 0, 0]])).tolist()
+        (0.75, [0.625, nan])
+    """
+
+    def weighted(cases: "pd.DataFrame", weights: np.ndarray) -> np.ndarray:
+        values = cases[column].to_numpy(dtype=np.float64)
+        order = np.argsort(values, kind="stable")[: int(np.count_nonzero(~np.isnan(values)))]  # NaN is sorted last
+        if not len(order):
+            return np.full(len(weights), np.nan)
+        counts = np.cumsum(weights[:, order], axis=1)
+        total = counts[:, -1:]
+        middle = [values[order][np.argmax(counts > place, axis=1)] for place in ((total - 1) // 2, total // 2)]
+        median: np.ndarray = np.where(total[:, 0] > 0, np.mean(middle, axis=0), np.nan)
+        return median
+
+    return CaseStatistic(f"median of {column}", weighted)
+
+
 def score_statistics(threshold: float = 0.5) -> dict[str, CaseStatistic]:
     """AUC, accuracy, sensitivity, specificity and macro-F1 of a table with ``label`` and ``probability``.
 

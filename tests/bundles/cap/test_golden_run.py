@@ -9,7 +9,7 @@ from custom_components.infection_size import COVID_SMALL_BELOW
 from custom_components.networks.attention_resnet import AttentionResNet
 from sklearn.metrics import roc_auc_score
 
-from tests.bundles.cap.conftest import ENSEMBLE, EVALUATION, GOLDEN, NO_WORKERS, SCANS, SMALL, datalist_of
+from tests.bundles.cap.conftest import ENSEMBLE, EVALUATION, GOLDEN, NO_WORKERS, SCAN_SIZE, SCANS, SMALL, datalist_of
 from tests.bundles.conftest import epochs_kept, rows_of, scalars
 
 BEST_FLOOR, LAST_FLOOR = 0.9, 0.75
@@ -94,7 +94,7 @@ def test_accumulated_batches_are_one_step_of_the_optimizer(
 def evaluated(trained, cache_dir, bundle, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("eval")
     folders = {"dataset_dir": trained.dataset_dir, "cache_dir": cache_dir, "output_dir": out}
-    files = {"ckpt_path": trained.model}
+    files = {"ckpt_path": trained.model, "slice_table": True}
     bundle.run("evaluate.yaml", "evaluating", small=False, **NO_WORKERS | EVALUATION, **folders, **files)
     return out
 
@@ -125,6 +125,21 @@ def test_the_rows_have_ratio_and_attention_of_each_scan(evaluated, scans):
     dice = [float(row["attention_dice"]) for row in rows if row["attention_dice"]]
     assert all(0 <= value <= 1 for value in dice)
     assert max(dice) > 0
+
+
+def test_every_slice_of_each_scan_has_areas_that_add_up_to_its_ratio(evaluated, scans):
+    by_name = {case["case_id"]: case for case in datalist_of(scans)}
+    rows = rows_of(evaluated / "slices.csv")
+    names = [row["case_id"] for row in rows_of(evaluated / "per_case.csv")]
+    assert [(row["case_id"], row["slice"]) for row in rows] == [(n, str(k)) for n in names for k in range(SCAN_SIZE[2])]
+    for name in names:
+        own = [row for row in rows if row["case_id"] == name]
+        areas = {
+            key: sum(float(row[f"{key}_{side}_cm2"]) for row in own for side in ("left", "right"))
+            for key in ("lung", "infection", "attention")
+        }
+        assert areas["infection"] / areas["lung"] == pytest.approx(by_name[name]["ratio"], rel=0.3, abs=0.002)
+        assert 0 < areas["attention"] < areas["lung"]
 
 
 def test_the_summary_and_the_roc_curve_are_those_of_the_rows(evaluated):

@@ -6,10 +6,9 @@ import pytest
 import torch
 from custom_components.networks.attention_resnet import AttentionResNet
 from custom_components.networks.dual_sampling import DualSamplingNet
-from custom_components.study.plans.attention_panels import choose_panels
 from custom_components.study.plans.cap_study import ENSEMBLE_TITLE, CapStudy
 from custom_components.study.plans.study_data import scan_data
-from custom_components.study.results.study_results import TV, ClassificationResults
+from custom_components.study.results.study_results import TV, AttentionPanel, ClassificationResults
 from custom_components.study.runs.overrides import config_content
 from custom_components.study.runs.run import check_plan
 
@@ -19,51 +18,21 @@ from tests.study.small_data import write_scans
 SMALL = {"layers": [1, 1, 1, 1], "block_inplanes": [2, 3, 4, 5], "network_def#alpha": 50, "epochs": 3}
 
 
-def results_of(rows: list[tuple[str, int, float, float]], folds: int = 1) -> ClassificationResults:
-    """Results of scans given as case id, label, ratio and probability."""
-    cases = pd.DataFrame(rows, columns=["case_id", "label", "ratio", "probability"]).assign(set=TV, patient_id="p")
-    cases = cases.assign(fold=[number * folds // len(rows) for number in range(len(rows))])
-    predictions = cases[["set", "fold", "case_id", "probability"]].assign(system=ENSEMBLE_TITLE, attention_dice=0.0)
+def results_of(study, probabilities) -> ClassificationResults:
+    """Results of a study whose systems all give these probabilities, by case id; each fold has a rule."""
     rule = {"w_outside": 0.25, "w_inside": 0.75, "low": 0.002, "high": 0.04, "auc": 0.9}
-    rules = pd.DataFrame([{"set": TV, "fold": fold, **rule} for fold in range(folds)])
-    return ClassificationResults(
-        {"nested": "words"}, cases.drop(columns="probability"), predictions, (ENSEMBLE_TITLE,), rules, {}
-    )
-
-
-SCANS = [
-    ("large_sure", 1, 0.2, 0.99),
-    ("large_unsure", 1, 0.2, 0.51),
-    ("small", 1, 0.001, 0.6),
-    ("medium", 1, 0.02, 0.7),
-    ("missed_little", 1, 0.02, 0.4),
-    ("missed_much", 1, 0.02, 0.1),
-    ("cap_right", 0, 0.02, 0.2),
-    ("cap_wrong", 0, 0.02, 0.95),
-]
-
-
-@pytest.mark.parametrize(
-    ("count", "expected"),
-    [
-        (6, ["small", "medium", "large_sure", "missed_much", "missed_little", "cap_wrong"]),
-        (3, ["small", "medium", "missed_much"]),
-        (8, ["small", "medium", "large_sure", "large_unsure", "missed_much", "missed_little", "cap_wrong"]),
-        (1, ["small"]),
-        (0, []),
-    ],
-)
-def test_correct_scans_go_from_small_to_large_and_failures_from_worst(count, expected):
-    assert choose_panels(results_of(SCANS), count) == expected
-
-
-def test_without_failures_more_correct_scans_are_shown():
-    right = [row for row in SCANS if row[0] in ("small", "medium", "large_sure", "large_unsure")]
-    assert len(choose_panels(results_of(right), 4)) == 4
-
-
-def test_a_scan_without_probability_is_not_shown():
-    assert choose_panels(results_of([("a", 1, 0.2, float("nan")), ("b", 1, 0.2, 0.9)]), 4) == ["b"]
+    rows = []
+    for name, data in study.sets.items():
+        for scan in data.cases:
+            for fold in [scan["fold"]] if name == TV else study.folds:
+                own = {"set": name, "fold": fold, "case_id": scan["case_id"]}
+                rows.append({**own, "probability": probabilities[scan["case_id"]], "attention_dice": 0.0})
+    titles = ("RN34 + US", ENSEMBLE_TITLE)
+    rules = pd.DataFrame([{"set": name, "fold": fold, **rule} for name in study.sets for fold in study.folds])
+    keys = ("case_id", "patient_id", "label", "ratio", "fold")
+    cases = [{"set": name, **{k: scan[k] for k in keys}} for name, data in study.sets.items() for scan in data.cases]
+    predictions = pd.concat([pd.DataFrame(rows).assign(system=title) for title in titles])
+    return ClassificationResults({"nested": "words"}, pd.DataFrame(cases), predictions, titles, rules, ())
 
 
 @pytest.fixture
@@ -73,14 +42,16 @@ def study(tmp_path):
     )
 
 
+def sets_of(study) -> list[dict]:
+    return [scan for data in study.sets.values() for scan in data.cases]
+
+
 @pytest.fixture
 def results(study):
     """COVID-19 scans are right in the folds 0 and 2 and wrong in 1."""
-    rows = [
-        (scan["case_id"], scan["label"], scan["ratio"], 0.1 if scan["fold"] == 1 or not scan["label"] else 0.9)
-        for scan in study.data.cases
-    ]
-    return results_of(rows, folds=3)
+    wrong = {s["case_id"] for s in study.data.cases if s["fold"] == 1}
+    chance = {s["case_id"]: 0.1 if s["case_id"] in wrong or not s["label"] else 0.9 for s in sets_of(study)}
+    return results_of(study, chance)
 
 
 def test_scans_are_shown_by_models_not_trained_on_them(study, results):
@@ -93,6 +64,23 @@ def test_scans_are_shown_by_models_not_trained_on_them(study, results):
     shown = [scan for run in runs for scan in run.outputs]
     assert len(shown) == 5
     assert runs[1].outputs == ("eval/004/004_attention.png", "eval/005/005_attention.png")
+
+
+def test_scans_of_the_test_set_are_shown_by_the_models_of_one_fold(study, tmp_path):
+    test = scan_data(write_scans(tmp_path / "test", folds=1, prefix="t"))
+    study = replace(study, test=test, num_panels=2)
+    results = results_of(study, {scan["case_id"]: 0.9 for scan in sets_of(study)})
+    runs = study.panel_runs(results)
+    check_plan(runs, [run.name for run in study.runs()])
+    assert runs[-1].name == "panels/fold_0/test"
+    assert runs[-1].outputs == ("eval/t000/t000_attention.png", "eval/t002/t002_attention.png")
+    assert runs[-1].needs == tuple(f"{name}/fold_0/train" for name in ("attention_us", "attention_ss", "plain_us"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("custom_components.study.plans.attention_panels.read_state_dict", lambda path: {})
+        with runs[-1].inputs():
+            listed = json.loads(runs[-1].places["dataset_dir"].read_text(encoding="utf-8"))["cases"]
+    assert [case["case_id"] for case in listed] == ["ct000", "ct002"]
+    assert listed[0]["image"] == test.cases[0]["image"]
 
 
 def test_the_network_has_the_searched_rule_and_the_settings_of_the_training(study, results):
@@ -139,4 +127,4 @@ def test_figures_of_a_run_that_failed_at_a_later_scan_are_found(study, results):
     drawn = runs[1].folder / runs[1].outputs[1]
     drawn.parent.mkdir(parents=True)
     drawn.touch()
-    assert study.panels(results) == {"c005": drawn}
+    assert study.panels(results) == (AttentionPanel(TV, 1, "c005", wrong=results.systems, path=drawn),)

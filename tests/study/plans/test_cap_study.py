@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from custom_components.datasets.slice_labels import write_slice_labels
+from custom_components.handlers.slice_table import AREAS, SLICE
 from custom_components.networks.dual_sampling import DualSamplingNet
 from custom_components.study.plans.cap_study import NESTED, CapStudy
 from custom_components.study.plans.study_data import scan_data
@@ -233,6 +235,67 @@ def test_systems_are_titled_in_the_order_of_table_2(results, scored, outcome):
     assert alone.systems == ("Attention RN34 + US",)
     assert set(alone.predictions["system"]) == set(alone.systems)
     assert alone.ensemble.empty
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Two scans of the folds have slice labels, one of them with the wrong number of slices."""
+    folder = write_scans(tmp_path / "labelled")
+    content = json.loads((folder / "datalist.json").read_text(encoding="utf-8"))
+    for number, slices in ((1, 2), (6, 3)):
+        name = f"slice_labels/c{number:03d}_slices.csv"
+        (folder / "slice_labels").mkdir(exist_ok=True)
+        write_slice_labels(np.eye(slices, 6, dtype=np.uint8), slices, folder / name, "c")
+        content["cases"][number]["slice_labels"] = name
+    (folder / "datalist.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def test_only_evaluations_of_a_set_with_slice_labels_write_slices(study, labelled, tmp_path):
+    runs = {run.name: run for run in replace(study(), data=scan_data(labelled)).runs()}
+    own = runs["attention_us/fold_1/evaluate"]
+    assert (own.overrides["slice_table"], own.outputs[-1]) == (True, "eval/slices.csv")
+    assert config_content(own.config_paths, own.overrides)["slice_table"] is True
+    for name in ("attention_us/fold_1/test", "attention_us/fold_1/train"):
+        assert "slice_table" not in runs[name].overrides
+    assert not any("slice_table" in run.overrides for run in study().runs())
+
+
+def test_slice_labels_are_no_column_of_the_tables_and_do_not_change_the_data(data, labelled):
+    found = scan_data(labelled)
+    assert found.further == [{}] * 12
+    assert {name: labels.tolist() for name, labels in found.slice_labels.items()} == {
+        "c001": np.eye(2, 6).tolist(), "c006": np.eye(3, 6).tolist()
+    }  # fmt: skip
+    assert data.slice_labels == {}
+    assert found.fingerprint.sha256 == data.fingerprint.sha256
+
+
+def test_slices_of_labelled_scans_are_collected_from_each_evaluation(study, labelled):
+    planned = replace(study(), data=scan_data(labelled), test=None)
+    made = Outcome(seconds={run.name: 1.0 for run in planned.runs()})
+    for run in planned.runs():
+        if run.name.endswith("evaluate"):
+            fold = run.overrides["fold"]
+            scans = [scan for scan in planned.data.cases if scan["fold"] == fold]
+            write_table(run, scans, fold)
+            rows = [{"case_id": s["case_id"], SLICE: k, **dict.fromkeys(AREAS, 1.0)} for s in scans for k in range(2)]
+            pd.DataFrame(rows).to_csv(run.folder / "eval/slices.csv", index=False)
+    slices = planned.collect(made).slices
+    assert slices[["set", "fold", "case_id", SLICE, "infected", "lobe_1"]].drop_duplicates().values.tolist() == [
+        [TV, 0, "c001", 0, 1, 0], [TV, 0, "c001", 1, 0, 1]
+    ]  # fmt: skip
+    assert list(slices["system"].unique()) == ["RN34 + US", "Attention RN34 + US", "Attention RN34 + SS"]
+    assert len(slices) == 6
+
+
+def test_a_table_of_labels_that_cannot_be_read_is_refused_before_anything_is_trained(labelled):
+    (labelled / "slice_labels/c006_slices.csv").write_text("slice_index_sorted_by_SliceLocation,infected\n0,7\n")
+    with pytest.raises(ValueError, match=r"Case c006: slice_labels .* other values .* remove slice_labels from"):
+        scan_data(labelled)
+    (labelled / "slice_labels/c006_slices.csv").unlink()
+    with pytest.raises(ValueError, match=r"Case c006: slice_labels .* cannot be read"):
+        scan_data(labelled)
 
 
 def test_a_study_without_finished_runs_has_empty_results(scored):

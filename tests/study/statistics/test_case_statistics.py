@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from custom_components.metrics.classification_scores import classification_scores
-from custom_components.study.statistics.case_statistics import CASE_STATISTICS, mean_of, score_statistics
+from custom_components.study.statistics.case_statistics import CASE_STATISTICS, mean_of, median_of, score_statistics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +38,17 @@ def test_a_case_with_weight_three_counts_three_times(cases):
         values = statistic.weighted(table(cases), weights)
         expected = [statistic(table(repeated(cases))), statistic(table(cases))]
         assert values == pytest.approx(expected, nan_ok=True), name
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.1, 0.5, 0.5, 0.7, 1.0, math.nan]), st.integers(0, 3)), max_size=12))
+@settings(max_examples=80, deadline=None)
+def test_a_median_is_that_of_the_repeated_known_values(cases):
+    frame = pd.DataFrame({"auc": [value for value, _ in cases]}, dtype=float)
+    weights = np.array([[count for _, count in cases], [1] * len(cases)], dtype=int).reshape(2, len(cases))
+    for found, counts in zip(median_of("auc").weighted(frame, weights), weights, strict=True):
+        known = [value for value, count in zip(frame["auc"], counts, strict=True) for _ in range(count)]
+        known = [value for value in known if not math.isnan(value)]
+        assert found == pytest.approx(np.median(known) if known else math.nan, nan_ok=True)
 
 
 def test_a_mean_excludes_missing_values():
