@@ -25,7 +25,7 @@ TRAIN, EVALUATE = "segment_train.yaml", "segment_evaluate.yaml"
 NETWORK = {"features": [8, 16, 32], "convolutions": [1, 2], "bottleneck_from": 32}
 GRID = {"spacing_mm": [4.4, 4.8, 6.0], "patch_size": [64, 64, 32], "amp": False}
 SMALL = {**GRID, **{f"network_def#{key}": value for key, value in NETWORK.items()}}
-PATCHES = {"draw_size": [80, 72, 40], "draws_per_scan": 2, "batch_size": 2, "num_workers": 0}
+PATCHES = {"draw_size": [80, 72, 40], "draws_per_scan": 4, "batch_size": 2, "num_workers": 0}
 GOLDEN = {**PATCHES, "epochs": 9, "val_interval": 3, "learning_rate": 0.005, "fold": 1}
 
 SCANS, FOLDS = 16, 4
