@@ -80,7 +80,7 @@ def test_scores_come_first_then_figures_of_single_scans_then_the_report(study, w
     assert runner.executed[18:]
     assert all(name.startswith("panels/") for name in runner.executed[18:])
     assert len(panels) == 3
-    assert all(path.is_file() for path in panels.values())
+    assert all(panel.path.is_file() for panel in panels)
     assert set(made_with["runs"]) == set(runner.executed)
     assert made_with["study"] == {"bundle": "covid_cap_bundle", "protocol": study.words()}
     assert not list((study.folder / "runs/panels").glob("*/input"))
@@ -95,7 +95,7 @@ def test_reported_failures_have_no_folders_of_this_machine(study, written):
 
 def test_failing_figures_do_not_change_the_rest(study, written):
     outcome = conduct(study, StandinRunner(fails="panels"))
-    assert study.collect(outcome).panels == {}
+    assert study.collect(outcome).panels == ()
     assert {run.name.split("/")[0] for run in written[0][0].failed} == {"panels"}
     assert len(outcome.seconds) == 18
 
@@ -135,5 +135,5 @@ def test_the_plan_lists_finished_runs_and_the_remaining_time(study):
         in text
     )
     assert "18 runs, 2 finished; time left: 2 h 4 min." in text  # 8 trainings and 8 evaluations, two at once
-    assert text.endswith("Then attention figures of up to 3 scans, selected by their scores.")
+    assert text.endswith("Then attention figures of up to 3 scans for each set and system, selected by their scores.")
     assert "attention figures" not in plan_text(replace(study, num_panels=0), workers=2)

@@ -56,7 +56,8 @@ def test_every_table_has_three_formats_and_every_figure_two(folder):
         *("table_1_demographics", "table_2_systems", "table_3_ratio_groups", "intervals", "comparisons"),
         *("calibration", "subgroups_tv", "subgroups_test", "folds", "ensemble", "attention_overlap"),
     )
-    figures = {"roc", "size_distribution", "reliability", "folds", "subgroups_tv", "subgroups_test", "attention"}
+    figures = {"roc", "size_distribution", "reliability", "folds", "subgroups_tv", "subgroups_test"}
+    figures |= {"attention_tv", "attention_test"}
     texts = {f"tables/{name}.{suffix}" for name in tables for suffix in ("md", "csv", "tex")}
     pictures = {f"figures/{name}.{suffix}" for name in figures for suffix in ("png", "pdf")}
     assert names(folder) == {*texts, *pictures, "report.html", "provenance.json"}
@@ -72,7 +73,7 @@ def test_the_paired_t_test_is_printed_only_for_the_papers_protocol(diagnoses, fo
 def test_the_page_contains_every_table_and_figure_and_links_to_no_other_site(folder):
     tags = Tags((folder / "report.html").read_text(encoding="utf-8"))
     pictures = [image["src"] for image in tags.of("img")]
-    assert len(pictures) == 7
+    assert len(pictures) == 8
     for source in pictures:
         with Image.open(io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,")))) as picture:
             assert picture.width > 1000
@@ -135,7 +136,7 @@ def test_a_study_without_finished_runs_has_a_report(diagnoses, segmentations, tm
         diagnoses,
         predictions=diagnoses.predictions.iloc[:0],
         ensemble=diagnoses.ensemble.iloc[:0],
-        panels={},
+        panels=(),
         failed=failed,
     )
     assert "no space left" in written(nothing, tmp_path / "cap")

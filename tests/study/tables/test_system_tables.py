@@ -40,7 +40,7 @@ def by_hand():
         predictions=predicted.assign(system="US", attention_dice=np.nan),
         systems=("US",),
         ensemble=pd.DataFrame(columns=["set", "fold", "w_outside", "w_inside", "low", "high", "auc"]),
-        panels={},
+        panels=(),
     )
 
 
