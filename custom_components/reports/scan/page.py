@@ -8,13 +8,21 @@ from typing import Any
 from custom_components.pictures.overlay import INFECTION_COLOUR, LESION_COLOURS, LUNG_COLOUR, as_picture, heat_scale
 from custom_components.reports.html_page import page_template, png_data_uri
 from custom_components.reports.scan.displayed import DisplayedScan
-from custom_components.reports.scan.pictures import chosen_slices, draw_overview, draw_slices, field_of_view
+from custom_components.reports.scan.pictures import (
+    chosen_slices,
+    chosen_views,
+    draw_overview,
+    draw_slices,
+    field_of_view,
+)
 from custom_components.reports.scan.profile import LINES, draw_profile
 from custom_components.reports.scan.sentences import LESION_NAMES, NO_SCORES, amount_text
 from PIL import Image
 
 # Printed size available for pictures.
-OVERVIEW_MM, SLICES_MM = (181.0, 100.0), (182.0, 38.0)
+OVERVIEW_MM, SLICES_MM = 181.0, (182.0, 42.0)
+# Height of the pictures on the first page with all other parts, and of the table of scores, which may be missing.
+OVERVIEW_HEIGHT_MM, SCORES_MM = 100.0, 34.0
 SLICE_COLUMNS = 3
 # The viewer of the same scan, see :mod:`custom_components.reports.scan.viewer`.
 VIEWER_NAME = "viewer.html"
@@ -41,7 +49,8 @@ def render_page(report: Mapping[str, Any], scan: DisplayedScan, has_viewer: bool
     return page_template("reports/scan", "report.html.j2", filters).render(
         report=report,
         viewer=VIEWER_NAME if has_viewer else None,
-        overview=draw_overview(scan, box, *OVERVIEW_MM),
+        overview=draw_overview(scan, box, OVERVIEW_MM, _overview_height_mm(report)),
+        overview_title=_overview_title(scan),
         slices=draw_slices(scan, box, SLICE_COLUMNS, *SLICES_MM),
         profile=draw_profile(scan, chosen_slices(scan)) if scan.has_infection else None,
         has_attention=bool(scan.attention),
@@ -53,6 +62,15 @@ def render_page(report: Mapping[str, Any], scan: DisplayedScan, has_viewer: bool
         heat_scale=as_picture(heat_scale(112, 20)),
         profile_lines=LINES,
     )
+
+
+def _overview_height_mm(report: Mapping[str, Any]) -> float:
+    return OVERVIEW_HEIGHT_MM + (SCORES_MM if report["scores"] is None else 0)
+
+
+def _overview_title(scan: DisplayedScan) -> str:
+    names = dict.fromkeys(view.name for view in chosen_views(scan))
+    return " and ".join([next(iter(names)), *(name.lower() for name in list(names)[1:])])
 
 
 def shortened(text: str, letters: int = MAX_LETTERS) -> str:

@@ -321,7 +321,7 @@ def test_a_scan_of_one_slice_has_a_report(tmp_path):
     one = {name: getattr(by_hand(), name)[..., 3:4] for name in ("image_hu", "lungs", "infection", "lesions")}
     json_path, html_path = write_report(by_hand(**one, lesion_slices=(0,)), tmp_path)
     assert json.loads(json_path.read_text())["infection"]["slices"] == [0]
-    assert "axial slice 0 (z = 0.0 mm)" in html_path.read_text(encoding="utf-8")
+    assert "Middle of the lungs, axial slice 0 (z = 0.0 mm)" in html_path.read_text(encoding="utf-8")
 
 
 def test_the_findings_are_not_changed(findings_of, tmp_path):
