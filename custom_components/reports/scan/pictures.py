@@ -33,6 +33,7 @@ _LEAST_GAP_MM = 10.0
 _LESION_OPACITY = 0.45
 _FONT_PX, _LINE_PX, _DASH_PX, _TICK_PX = 20, 2, 5, 9
 _SCALE_BAR_MM = 50.0
+_CAPTION_MM, _WRAPPED_MM = 5.0, 8.5  # height of a caption with its gap, and of one on two lines
 _WHITE = (255, 255, 255)
 
 Box = tuple[slice, slice, slice]
@@ -145,7 +146,7 @@ def draw_overview(scan: DisplayedScan, box: Box, width_mm: float, height_mm: flo
         scan: the scan.
         box: region to show.
         width_mm: printed width of all columns.
-        height_mm: printed height of all rows.
+        height_mm: printed height of all rows with their captions.
 
     Returns:
         Rows of panels, all with the same scale.
@@ -153,8 +154,10 @@ def draw_overview(scan: DisplayedScan, box: Box, width_mm: float, height_mm: flo
     views, layers = chosen_views(scan), 2 + len(scan.attention)
     width, depth, height = _extent_mm(scan, box)
     heights = [depth if view.is_axial else height for view in views]
-    by_row = min(width_mm / layers / width, height_mm / sum(heights))
-    by_column = min(width_mm / len(views) / width, height_mm / layers / max(heights))
+    row_captions = len(views) * (_WRAPPED_MM if scan.attention else _CAPTION_MM)
+    column_captions = layers * _CAPTION_MM + (_WRAPPED_MM - _CAPTION_MM)
+    by_row = min(width_mm / layers / width, (height_mm - row_captions) / sum(heights))
+    by_column = min(width_mm / len(views) / width, (height_mm - column_captions) / layers / max(heights))
     rows = [_overview_row(scan, _plane_of(scan, view, box, max(by_row, by_column))) for view in views]
     return rows if by_row >= by_column else [list(column) for column in zip(*rows, strict=True)]
 
@@ -162,7 +165,7 @@ def draw_overview(scan: DisplayedScan, box: Box, width_mm: float, height_mm: flo
 def _plane_of(scan: DisplayedScan, view: View, box: Box, scale: float) -> _Plane:
     width, depth, height = _extent_mm(scan, box)
     if view.is_axial:
-        where = f"{view.name}, axial {_slice_name(scan, view.index)}"
+        where = f"{view.name}, {_slice_name(scan, view.index)}"
         ticks = None if view.crossing is None else (view.crossing - box[1].start + 0.5) / (box[1].stop - box[1].start)
         return _Plane(where, (box[0], box[1], view.index), (width, depth), scale, "RLAP", ticks)
     upwards = slice(box[2].stop - 1, box[2].start - 1 if box[2].start else None, -1)
@@ -220,7 +223,7 @@ def _extent_mm(scan: DisplayedScan, box: Box) -> tuple[float, float, float]:
 
 
 def _slice_name(scan: DisplayedScan, z: int) -> str:
-    return f"slice {scan.slice_indices[z]} (z = {scan.z_mm[z]:.1f} mm)"
+    return f"slice {scan.slice_indices[z]} (z = {scan.z_mm[z]:.0f} mm)"
 
 
 def _overview_row(scan: DisplayedScan, plane: _Plane) -> list[Panel]:
