@@ -129,7 +129,11 @@ def kill(study: Path, out: Path, bundles: Path, function: str) -> None:
 KILLED = {
     "the lesion classes": ("custom_components.diagnosis.pipeline:find_lesions", FOUND, ["lesions", "classification"]),
     "the classifier": ("custom_components.diagnosis.pipeline:classify", FOUND | LESIONS | MASKS, ["classification"]),
-    "the report": ("custom_components.reports.scan.report:render_page", FOUND | LESIONS | MASKS | MAPS, []),
+    "the report": (
+        "custom_components.reports.scan.report:render_page",
+        FOUND | LESIONS | MASKS | MAPS | (REPORT - PAGES),
+        [],
+    ),
     "the viewer": ("custom_components.reports.scan.viewer:render_viewer", FOUND | LESIONS | MASKS | MAPS | REPORT, []),
     "a DICOM object": (
         "custom_components.reports.dicom.objects:make_attention_map",

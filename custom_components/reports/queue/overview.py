@@ -27,7 +27,7 @@ COLUMNS = (
     ("ct_score", "CT score, of 24", "{:d}".format),
     ("ground_glass_ml", "Ground-glass, ml", estimate_text),
     ("consolidation_ml", "Consolidation, ml", estimate_text),
-    ("pleural_effusion_ml", "Effusion, ml", lambda value: estimate_text(value, 1)),
+    ("pleural_effusion_ml", "Effusion, ml", estimate_text),
     ("p_final", "P_final", "{:.3f}".format),
 )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from custom_components.datalists.case_files import natural_key
 from custom_components.labels import LESION_CLASSES
+from custom_components.reports.scan.left_out import digits_of
 from custom_components.reports.scan.report import HTML_NAME, JSON_NAME
 
 # Largest plausible percentage of infection in the lungs.
@@ -26,7 +27,10 @@ def case_rows(folders: Iterable[Path], failed: Mapping[str, str]) -> list[dict[s
     Returns:
         Rows: failed ones first, then those with most reasons to look at, then by name. Unknown numbers are None.
     """
-    rows = [{**_numbers({}), "case_id": name, "why": [f"failed: {why}"], "page": None} for name, why in failed.items()]
+    rows = [
+        {**_numbers({}), "case_id": name, "why": [f"failed: {why}"], "page": None, "digits": {}}
+        for name, why in failed.items()
+    ]
     found = []
     for path in (folder / JSON_NAME for folder in folders):
         try:
@@ -52,7 +56,9 @@ def why_first(report: Mapping[str, Any]) -> list[str]:
 def _row(report: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     page = folder / HTML_NAME
     known = {"case_id": report["case_id"], "why": why_first(report), "page": page if page.is_file() else None}
-    return {**known, **_numbers(report)}
+    scores = report.get("left_out") or {}
+    digits = {f"{name}_ml": digits_of(scores.get(name)) for name in LESION_CLASSES}
+    return {**known, **_numbers(report), "digits": digits}
 
 
 def _numbers(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,5 +78,6 @@ def _numbers(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def csv_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows for ``overview.csv``: reasons are one text, the page is left out."""
-    return [{**{k: v for k, v in row.items() if k != "page"}, "why": "; ".join(row["why"])} for row in rows]
+    """Rows for ``overview.csv``: reasons are one text, what only the page needs is left out."""
+    known = [{name: value for name, value in row.items() if name not in ("page", "digits")} for row in rows]
+    return [{**row, "why": "; ".join(row["why"])} for row in known]

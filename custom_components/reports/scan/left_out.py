@@ -48,6 +48,6 @@ def dice_text(scores: Mapping[str, Any]) -> str:
 
     Example:
         >>> dice_text({"dice": [0.695, 0.024], "on": "2 CT"})
-        '0.70 and 0.02 (2 CT)'
+        '0.69 and 0.02 (2 CT)'
     """
     return f"{' and '.join(f'{value:.2f}' for value in scores['dice'])} ({scores['on']})"

@@ -69,7 +69,8 @@ def render_page(report: Mapping[str, Any], scan: DisplayedScan, has_viewer: bool
         infection_colour=css_colour(INFECTION_COLOUR),
         lungs_colour=css_colour(LUNG_COLOUR),
         lesion_names=LESION_NAMES,
-        class_texts={} if report["lesions"] is None else class_texts(report),
+        class_ml={} if report["lesions"] is None else class_texts(report),
+        class_percent={} if report["lesions"] is None else class_texts(report, "percent_of_lung"),
         heat_scale=as_picture(heat_scale(112, 20)),
         profile_lines=LINES,
     )

@@ -53,10 +53,13 @@ def estimate_text(value: float, digits: int = 2) -> str:
     return f"{round(value, decimals):,.{max(0, decimals)}f}".replace(",", _THIN)
 
 
-def class_texts(report: Mapping[str, Any]) -> dict[str, str]:
-    """Volume of each lesion class in ml, with the digits that its scores on left-out data justify."""
-    scores, volumes = report["left_out"], report["lesions"]["volume_ml"]
-    return {name: estimate_text(volume, digits_of(scores.get(name))) for name, volume in volumes.items()}
+def class_texts(report: Mapping[str, Any], entry: str = "volume_ml") -> dict[str, str]:
+    """Volume of each lesion class in ml, or another entry, with the digits that its scores on left-out data justify."""
+    scores, values = report["left_out"], report["lesions"][entry]
+    return {
+        name: "unknown" if value is None else estimate_text(value, digits_of(scores.get(name)))
+        for name, value in values.items()
+    }
 
 
 def findings_line(report: Mapping[str, Any]) -> str:
@@ -102,7 +105,7 @@ def _infection_sentence(report: Mapping[str, Any]) -> str:
 def _as_in_health(report: Mapping[str, Any]) -> str:
     """That no more was marked than in a CT without infection, if so."""
     false_percent = report["left_out"].get("infection", {}).get("false_percent")
-    if false_percent is None or report["infection"]["percent_of_lung"]["total"] > false_percent:
+    if false_percent is None or round(report["infection"]["percent_of_lung"]["total"], 1) > false_percent:
         return ""
     return f" It may be none: in a CT without infection, the networks marked {false_percent:g} % of the lungs."
 
