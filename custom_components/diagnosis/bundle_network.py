@@ -19,6 +19,8 @@ from monai.data import MetaTensor
 from torch import nn
 
 INFERENCE, METADATA = "configs/inference.json", "configs/metadata.json"
+# Entry of the metadata: scores of weights on left-out data, by their hash.
+LEFT_OUT_SCORES = "left_out_scores"
 PRECISIONS = ("auto", "fp32", "bf16")
 SYNTHETIC_ONLY = "trained on synthetic CT only; its output has no meaning for a patient"
 # Steps for the lungs and the check of the scan when there is no covid_cap_bundle.
@@ -151,10 +153,10 @@ def load_network(network: nn.Module, weights: Path, option: str = OPTION) -> nn.
 
 
 def describe_model(bundle: Path, weights: Path, name: str) -> Model:
-    """Description of a network for reports: version of its bundle, file name, hash and training data of its weights.
+    """Description of a network for reports: version of its bundle, file name, hash, training data and scores.
 
-    The training data are found by the hash in ``trained_on`` of the bundle's ``metadata.json``, so that other weights
-    are never reported as those of the bundle.
+    Training data and scores are found by the hash of the weights in ``trained_on`` and ``left_out_scores`` of the
+    bundle's ``metadata.json``, so that other weights are never reported as those of the bundle.
     """
     try:
         metadata = json.loads((bundle / METADATA).read_text(encoding="utf-8"))
@@ -166,7 +168,8 @@ def describe_model(bundle: Path, weights: Path, name: str) -> Model:
     if synthetic:
         _logger.warning("%s: %s", weights.name, SYNTHETIC_ONLY)
     version = str(metadata.get("version", "unknown"))
-    return Model(name, version, weights.name, digest, str(stated or training_text(card)), synthetic)
+    scores = metadata.get(LEFT_OUT_SCORES, {}).get(digest, {})
+    return Model(name, version, weights.name, digest, str(stated or training_text(card)), synthetic, scores)
 
 
 def find_bundle(name: str, bundles_dir: str | Path | None = None) -> Path | None:

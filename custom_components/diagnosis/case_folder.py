@@ -36,6 +36,11 @@ def is_finished(target: Path) -> bool:
     return (target / REPORT).is_file()
 
 
+def finished_cases(output_dir: Path) -> list[Path]:
+    """Folders of the finished cases of an output folder, from any run."""
+    return [path for path in output_dir.iterdir() if path.suffix != SUFFIX and is_finished(path)]
+
+
 def scan_of(target: Path) -> str:
     """SHA-256 of the scan that the results of a case were computed from; empty without results or if unknown."""
     for path in (target / REPORT, unfinished(target) / MANIFEST):

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from custom_components.command_line.endings import FAILED, check_flags, ended_by_ctrl_c
 from custom_components.diagnosis.bundle_network import precision_settings
-from custom_components.diagnosis.case_folder import REPORT
+from custom_components.diagnosis.case_folder import REPORT, finished_cases
 from custom_components.diagnosis.lesions import check_infection_by
 from custom_components.diagnosis.pipeline import Diagnosis, Weights
 from custom_components.diagnosis.queue import QueueResult, run_queue, scan_sources
 from custom_components.diagnosis.scan_run import diagnose_scan
 from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.files.atomic import writable_folder
+from custom_components.reports.queue.overview import write_overview
 from custom_components.reports.scan.sentences import findings_line
 
 # Exit status when no network has weights.
@@ -42,6 +43,7 @@ def diagnose(
     Each scan gets a folder <output_dir>/<case> with report.json, report.html, viewer.html, masks and maps as NIfTI
     and, for a DICOM series, DICOM objects. Files are written to <case>.incomplete as soon as they are ready, and this
     folder becomes <case> when all are written. The same command skips finished scans and continues unfinished ones.
+    Several cases get overview.html and overview.csv in <output_dir>, with those to look at first on top.
 
     Args:
         scan: NIfTI file, folder of a DICOM study or series, or a folder of these.
@@ -86,6 +88,9 @@ def diagnose(
 
     with ended_by_ctrl_c():
         result = run_queue(sources, output_dir, process)
+        overview = write_overview(output_dir, finished_cases(Path(output_dir)), result.failed)
+    if overview is not None:
+        _logger.info("All cases of the output folder on one page: %s", overview)
     _conclude(result, len(sources), diagnosis.why_no_network())
 
 

@@ -36,6 +36,7 @@ from custom_components.files.digest import file_digest
 from custom_components.images.ct_reader import NOTES
 from custom_components.reports.scan.findings import Model, ScanFindings
 from custom_components.transforms.checks.implausible_lungs import LUNG_NOTES
+from custom_components.transforms.checks.unlike_training import unlike_training
 from custom_components.transforms.infection_ratio import infection_ratio
 from custom_components.weights.model_card import read_card
 from monai.data import MetaTensor
@@ -49,9 +50,9 @@ CAP_WEIGHTS = SEG_WEIGHTS = "models/model.pt"
 SEGMENT_WEIGHTS = "models/vbnet.pt"
 
 NO_CLASSIFIER = (
-    "COVID-19 or community-acquired pneumonia: not done. The classifier has no weights, and no probability is given "
-    "without them. No weights for clinical CT are included. Train the classifier (train.yaml, size_balanced.yaml, "
-    "then evaluation with ensemble.yaml: docs/README.md of covid_cap_bundle), or give --cap_weights."
+    "COVID-19 or community-acquired pneumonia: not done. The classifier has no weights; none for clinical CT are "
+    "included. Train the classifier (train.yaml, size_balanced.yaml, then evaluation with ensemble.yaml: docs/README.md"
+    " of covid_cap_bundle), or give --cap_weights."
 )
 NO_LESIONS = (
     "Lesion classes: not done. Their network has no weights; restore those of covid_seg_bundle, or give --seg_weights."
@@ -196,6 +197,7 @@ class Diagnosis:
             lung_source=masks.lung_source,
             infection=infected.infection,
             infection_source=infected.infection_source,
+            vbnet_infection=masks.vbnet_infection,
             lesions=lesions.lesions,
             lesion_slices=lesions.slices,
             series=source.series,
@@ -205,6 +207,7 @@ class Diagnosis:
             warnings=(
                 *([f"The scan was read, although: {odd}."] if odd else []),
                 *masks.warnings,
+                *_unlike_training(source, image, masks),
                 *(f"{model.name}: {SYNTHETIC_ONLY}." for model in models if model.synthetic),
             ),
             patient_id=(source.chest.patient_id or None) if self.include_patient_id and source.chest else None,
@@ -313,6 +316,13 @@ def read_image(source: ScanSource) -> MetaTensor:
     source.chest  # noqa: B018 (finding the series is a stage of its own)
     with source.clock.stage("read"):
         return source.image()
+
+
+def _unlike_training(source: ScanSource | GivenVolume, image: MetaTensor, masks: LungMasks) -> tuple[str, ...]:
+    hu, affine, series = np.asarray(image[0]), image.affine.numpy(), source.series
+    if series is None:
+        return unlike_training(hu, masks.lungs, affine)
+    return unlike_training(hu, masks.lungs, affine, series.kernel, series.has_contrast)
 
 
 def _network_settings(network: BundleNetwork | None) -> dict[str, Any]:

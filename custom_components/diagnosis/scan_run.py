@@ -9,12 +9,17 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from custom_components.diagnosis.kept_results import KeptResults
 from custom_components.diagnosis.pipeline import Diagnosis, read_image
 from custom_components.diagnosis.scan_files import MAPS
 from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.engines.case_evaluator import raise_out_of_memory
 from custom_components.engines.root_cause import is_for_people, root_cause
+from custom_components.files.report_files import write_png
+from custom_components.pictures.contact_sheet import draw_thumbnail
+from custom_components.reports.display import Display
+from custom_components.reports.queue.overview import THUMBNAIL
 from custom_components.reports.scan.findings import ScanFindings
 from monai.data import MetaTensor
 
@@ -125,6 +130,7 @@ def _write_files(results: KeptResults, findings: ScanFindings, has_objects: bool
         "viewer": has_viewer,
     }
     with results.clock.stage("write report"):
+        results.files("thumbnail", {}, stages, lambda: [_write_thumbnail(findings, results.folder)])
         results.files("report", shown, stages, lambda: write_report(findings, results.folder, has_viewer))
     if has_viewer:
         with results.clock.stage("write viewer"):
@@ -136,6 +142,15 @@ def _write_files(results: KeptResults, findings: ScanFindings, has_objects: bool
         with results.clock.stage("write DICOM"), results.named_when_failed(DICOM_FOLDER):
             for name, write in dicom_writers(findings, results.folder / DICOM_FOLDER).items():
                 results.files(f"DICOM {name}", made_from, stages, partial(_written, write))
+
+
+def _write_thumbnail(findings: ScanFindings, folder: Path) -> Path:
+    """Small picture of a case for the overview."""
+    display = Display(findings.affine)
+    infection = np.zeros_like(findings.lungs) if findings.infection is None else findings.infection
+    hu, lungs, infected = (display.turned(array) for array in (findings.image_hu, findings.lungs, infection))
+    write_png(folder / THUMBNAIL, draw_thumbnail(hu, lungs, infected, display.spacing_mm))
+    return folder / THUMBNAIL
 
 
 def _written(write: Callable[[], dict[str, Path]]) -> list[Path]:

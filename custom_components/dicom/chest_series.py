@@ -21,6 +21,8 @@ THIN_MM = 3.0
 # Cosine of the angle between slice normal and body axis from which slices are axial (18 degrees; gantry tilt is less).
 AXIAL_COSINE = 0.95
 
+# Contents of ContrastBolusAgent, in lower case, when none was given.
+NO_CONTRAST = ("", "no", "none", "n", "without")
 RADIATION_DOSE_REPORT = "1.2.840.10008.5.1.4.1.1.88.67"
 PROJECTIONS = frozenset({"MIP", "MINIP", "MAXIP", "MIN_IP", "MAX_IP", "CSA MIP", "PROJECTION IMAGE", "VOLREN", "VRT"})
 
@@ -42,6 +44,8 @@ class Series:
         reason: why this series was selected.
         files: one file per slice, in the order of the volume's third axis.
         left_out: description of each other series of the study, and why it was not selected.
+        kernel: name of the reconstruction kernel; empty if unknown.
+        has_contrast: whether the header names a contrast agent.
     """
 
     uid: str
@@ -50,6 +54,8 @@ class Series:
     reason: str
     files: tuple[Path, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    kernel: str = ""
+    has_contrast: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,6 +193,8 @@ def _taken(one: StudySeries, volume: DicomSeries, candidates: int, left_out: dic
         f"{one.extent_mm:.0f} mm in all",
         files=volume.files,
         left_out=left_out,
+        kernel=one.text("ConvolutionKernel"),
+        has_contrast=one.text("ContrastBolusAgent").lower() not in NO_CONTRAST,
     )
 
 

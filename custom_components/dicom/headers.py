@@ -33,6 +33,7 @@ HEADER_TAGS = (
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
     "ConvolutionKernel",
+    "ContrastBolusAgent",
 )
 
 

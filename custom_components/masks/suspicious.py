@@ -3,18 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-from nibabel.affines import voxel_sizes
-from nibabel.orientations import aff2axcodes
+from custom_components.transforms.checks.cut_lungs import cut_lungs
 
 # Largest plausible infection volume / lung volume.
 MOST_INFECTION = 0.6
-# Area of lung on the border of a scan from which the lungs count as cut; the lowest rim of a lung is smaller.
-CUT_MM2 = 1000.0
 
 EMPTY = "infection is empty"
-# Borders of a scan by the direction in which they lie, and the opposite directions.
-_BORDERS = {"L": "left", "R": "right", "A": "front", "P": "back", "S": "upper", "I": "lower"}
-_OPPOSITE = dict(zip("LRAPSI", "RLPAIS", strict=True))
 
 
 def suspicious_masks(lungs: np.ndarray, ratio: float, affine: np.ndarray, notes: Sequence[str] = ()) -> tuple[str, ...]:
@@ -35,22 +29,9 @@ def suspicious_masks(lungs: np.ndarray, ratio: float, affine: np.ndarray, notes:
         >>> suspicious_masks(lungs, 0.0, np.diag([-3.0, -3.0, 5.0, 1.0]))
         ('lungs are cut at the upper border of the scan (108 cm2)', 'infection is empty')
     """
-    found = [*notes, *_cuts(lungs, affine)]
+    found = [*notes, *cut_lungs(lungs, affine)]
     if ratio == 0:
         found.append(EMPTY)
     if ratio > MOST_INFECTION:
         found.append(f"infection is {100 * ratio:.0f} % of the lungs, more than {100 * MOST_INFECTION:.0f} %")
     return tuple(found)
-
-
-def _cuts(lungs: np.ndarray, affine: np.ndarray) -> list[str]:
-    """Borders of the scan that the lungs reach, with the area of lung there."""
-    steps_mm, found = voxel_sizes(affine), []
-    for axis, direction in enumerate(aff2axcodes(affine)):
-        for index, towards in ((0, _OPPOSITE[direction]), (-1, direction)):
-            pixels = np.count_nonzero(np.take(lungs, index, axis=axis))
-            area_mm2 = pixels * float(np.prod(np.delete(steps_mm, axis)))
-            if area_mm2 >= CUT_MM2:
-                where = f"{_BORDERS[towards]} border of the scan"
-                found.append(f"lungs are cut at the {where} ({area_mm2 / 100:.0f} cm2)")
-    return found

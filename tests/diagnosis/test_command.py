@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 from functools import partial
@@ -24,6 +25,12 @@ def case_folder(out: Path) -> Path:
     return folder
 
 
+def cases_of(out: Path) -> list[str]:
+    """Cases of the overview, in its order."""
+    with (out / "overview.csv").open(newline="", encoding="utf-8") as file:
+        return [row["case_id"] for row in csv.DictReader(file)]
+
+
 def texts(folder: Path) -> dict[str, bytes]:
     """Content of all files except DICOM, decompressed."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".dcm"]
@@ -35,7 +42,13 @@ def test_a_study_gets_all_files_of_a_case(run, study, planted, scan, tmp_path):
     assert run(study, "--output_dir", tmp_path / "out", "--bundles_dir", planted(scan)) == 0
     folder = case_folder(tmp_path / "out")
     ends = ("lungs", "infection", "lesions", "attention_us", "attention_ss")
-    expected = {"report.json", "report.html", "viewer.html", *(f"{folder.name}_{end}.nii.gz" for end in ends)}
+    expected = {
+        "report.json",
+        "report.html",
+        "viewer.html",
+        "thumbnail.png",
+        *(f"{folder.name}_{end}.nii.gz" for end in ends),
+    }
     assert {path.name for path in folder.iterdir() if path.is_file()} == expected
     objects = {path.name for path in (folder / "dicom").iterdir()}
     assert {"segmentation.dcm", "measurements.dcm"} <= objects
@@ -51,7 +64,7 @@ def test_only_dicom_files_contain_the_name_of_the_patient(run, study, planted, s
     folder = case_folder(tmp_path / "out")
     assert "QUIRREL" in str(study)
     files = texts(folder)
-    assert len(files) == 8
+    assert len(files) == 9
     output = capfd.readouterr()
     shown = {**files, "log": caplog.text.encode(), "output": (output.out + output.err).encode()}
     for name, content in shown.items():
@@ -80,7 +93,7 @@ def test_without_weights_the_report_has_a_reason_and_no_probability(run, study, 
     assert report["scores"] is None
     assert report["lungs"]["source"] == "threshold and morphology (no model)"
     assert report["not_done"][1:] == [NO_CLASSIFIER, NO_LESIONS]
-    files = {"report.json", "report.html", "viewer.html", f"{folder.name}_lungs.nii.gz"}
+    files = {"report.json", "report.html", "viewer.html", "thumbnail.png", f"{folder.name}_lungs.nii.gz"}
     assert {path.name for path in folder.iterdir()} == files
 
 
@@ -119,13 +132,18 @@ def test_a_queue_continues_after_a_broken_scan_and_ends_with_status_1(run, scan,
     arguments = (scans, "--output_dir", out, "--bundles_dir", bare_bundles, "--dicom", "False")
     assert run(*arguments) == 1
     assert "1 of 3 scans failed:\n  bad: bad.nii.gz is truncated or not a NIfTI file" in caplog.text
-    assert sorted(path.name for path in out.iterdir()) == [uid, "good"]
-    assert all((folder / "report.json").is_file() for folder in out.iterdir())
+    assert sorted(path.name for path in out.iterdir()) == [uid, "good", "overview.csv", "overview.html"]
+    assert all((out / case / "report.json").is_file() for case in (uid, "good"))
+    assert cases_of(out) == ["bad", uid, "good"]
+    page = (out / "overview.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert "QUIRREL" not in page
     assert re.search(r"Case good: lungs [\d .]+ ml$", caplog.text, re.M)
     caplog.clear()
     (scans / "bad.nii.gz").unlink()
     assert run(*arguments) == NO_NETWORK
     assert "2 of 2 scans finished, 2 of them in an earlier run" in caplog.text
+    assert cases_of(out) == [uid, "good"]
     assert "skipped, finished in an earlier run. Remove its folder to repeat it" in caplog.text
 
 

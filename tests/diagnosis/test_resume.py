@@ -32,7 +32,8 @@ from tests.full_disk import fill_disk
 NETWORKS = {"find_lungs": "masks", "classify": "classification", "find_lesions": "lesions"}
 FOUND, MASKS = {"lungs", "vbnet_infection"}, {"lungs", "infection"}  # of the first stage; of a finished case
 MAPS, LESIONS = {"attention_us", "attention_ss"}, {"lesions"}
-REPORT, VIEWER = {"report.html", "report.json"}, {"viewer.html"}
+PAGES, VIEWER = {"report.html", "report.json"}, {"viewer.html"}
+REPORT = PAGES | {"thumbnail.png"}
 OBJECTS = {f"dicom/{name}.dcm" for name in ("segmentation", "measurements", *MAPS)}
 
 
@@ -96,6 +97,8 @@ def content(path: Path) -> object:
     if path.suffix == ".html":
         page = re.sub(r"\b\d+\.\d\b,?", "", path.read_text(encoding="utf-8"))
         return re.sub(r"Seconds?:.*?</p>", "", page, flags=re.DOTALL)
+    if path.suffix == ".png":
+        return path.read_bytes()
     elements = dcmread(path).iterall()
     return [(one.tag, one.value) for one in elements if one.VR not in ("SQ", "UI", "DA", "TM", "DT")]
 
@@ -126,7 +129,11 @@ def kill(study: Path, out: Path, bundles: Path, function: str) -> None:
 KILLED = {
     "the lesion classes": ("custom_components.diagnosis.pipeline:find_lesions", FOUND, ["lesions", "classification"]),
     "the classifier": ("custom_components.diagnosis.pipeline:classify", FOUND | LESIONS | MASKS, ["classification"]),
-    "the report": ("custom_components.reports.scan.report:render_page", FOUND | LESIONS | MASKS | MAPS, []),
+    "the report": (
+        "custom_components.reports.scan.report:render_page",
+        FOUND | LESIONS | MASKS | MAPS | (REPORT - PAGES),
+        [],
+    ),
     "the viewer": ("custom_components.reports.scan.viewer:render_viewer", FOUND | LESIONS | MASKS | MAPS | REPORT, []),
     "a DICOM object": (
         "custom_components.reports.dicom.objects:make_attention_map",
@@ -157,7 +164,8 @@ FULL = {
     "*[0-9]_infection.nii.gz": ({"infection"}, []),
     "*_attention_us.nii.gz": ({"attention_us"}, ["classification"]),
     "*_lesions.nii.gz": (LESIONS, ["lesions"]),
-    "report.html": (REPORT, []),
+    "thumbnail.png": ({"thumbnail.png"}, []),
+    "report.html": (PAGES, []),
     "report.json": ({"report.json"}, []),
     "viewer.html": (VIEWER, []),
     "attention_us.dcm": ({"dicom/attention_us.dcm"}, []),

@@ -13,7 +13,10 @@ from custom_components.labels import LESION_CLASSES
 from custom_components.metrics.case_numbers import check_weighting
 from custom_components.reports.lesions import INFECTION_LABELS, lesion_volumes_ml
 from custom_components.reports.scan.displayed import SIDES, DisplayedScan
+from custom_components.reports.scan.distribution import describe_distribution
 from custom_components.reports.scan.findings import ScanFindings, Scores
+from custom_components.reports.scan.left_out import left_out_scores
+from custom_components.reports.scan.reading import reading_of
 from custom_components.reports.scan.sentences import done_sentences, notes_of, score_meanings, summary_of
 
 # Version of the report format: raised when an entry changes its meaning or is removed.
@@ -52,12 +55,15 @@ def describe_scan(findings: ScanFindings, scan: DisplayedScan | None = None) -> 
         "geometry": _geometry(findings, scan),
         "lungs": {"source": findings.lung_source, "volume_ml": _volumes_ml(scan, scan.lung_voxels)},
         "infection": _infection(findings, scan),
+        "distribution": describe_distribution(scan),
         "lesions": _lesions(findings, scan),
+        "agreement": _agreement(findings, scan),
         "scores": None if findings.scores is None else _scores(findings.case_id, findings.scores),
         "models": [asdict(model) for model in findings.models],
         "seconds": {stage: round(seconds, _VOLUME_DECIMALS) for stage, seconds in findings.seconds.items()},
     }
-    report |= {"summary": summary_of(report), "done": done_sentences(report)}
+    report["left_out"] = left_out_scores(report)
+    report |= {"summary": summary_of(report), "reading": reading_of(report), "done": done_sentences(report)}
     messages = {"warnings": list(findings.warnings), "not_done": list(findings.not_done), "notes": notes_of(report)}
     return report | messages
 
@@ -130,6 +136,19 @@ def _lesions(findings: ScanFindings, scan: DisplayedScan) -> dict[str, Any] | No
         "slices_searched": sorted(findings.lesion_slices),
         "slices": _indices(scan, np.any(scan.lesions, axis=(0, 1))),
     }
+
+
+def _agreement(findings: ScanFindings, scan: DisplayedScan) -> dict[str, Any] | None:
+    """Infection inside the lungs by VB-Net and by the lesion network, and its Dice."""
+    if findings.vbnet_infection is None or findings.lesions is None:
+        return None
+    inside = findings.lungs != 0
+    one, other = (findings.vbnet_infection != 0) & inside, np.isin(findings.lesions, INFECTION_LABELS) & inside
+    voxels = [int(np.count_nonzero(mask)) for mask in (one, other, one & other)]
+    names = ("vbnet_ml", "lesion_network_ml", "both_ml")
+    dice = 2 * voxels[2] / (voxels[0] + voxels[1]) if any(voxels) else None
+    volumes = {name: _ml(scan, count) for name, count in zip(names, voxels, strict=True)}
+    return {**volumes, "dice": None if dice is None else round(dice, _DECIMALS)}
 
 
 def _indices(scan: DisplayedScan, is_affected: np.ndarray) -> list[int]:

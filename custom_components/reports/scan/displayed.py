@@ -69,6 +69,12 @@ class DisplayedScan:
         infected_lungs = np.where(self.infection != 0, self.lungs, np.uint8(0))
         return np.stack([np.count_nonzero(infected_lungs == value, axis=(0, 1)) for value in SIDES.values()])
 
+    @cached_property
+    def middle_of_lungs(self) -> tuple[int, int]:
+        """Coronal and axial slice (y, z) that halve the volume of the lungs; of the scan without lungs."""
+        y, z = (_halving(np.count_nonzero(self.lungs, axis=axes)) for axes in ((0, 2), (0, 1)))
+        return y, z
+
     @property
     def has_infection(self) -> bool:
         """Whether there is infection inside the lungs."""
@@ -78,6 +84,12 @@ class DisplayedScan:
     def slice_voxel_cm2(self) -> float:
         """Area of a voxel in its slice; area times slice distance is volume."""
         return self.voxel_ml * _CM2_PER_ML_A_MM / self.spacing_mm[2]
+
+
+def _halving(counts: np.ndarray) -> int:
+    """Index up to which half of the counts lie; the middle index without any."""
+    total = int(counts.sum())
+    return int(np.searchsorted(np.cumsum(counts), total / 2)) if total else len(counts) // 2
 
 
 def _check_values(findings: ScanFindings, attention: Mapping[str, np.ndarray]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -22,6 +23,8 @@ class Model:
         sha256: hash of that file.
         trained_on: description of the training data; ``unknown`` if the bundle does not state it.
         synthetic: whether all training data are phantoms.
+        left_out: scores on data without the training's, by structure: ``dice`` (values), ``on`` (the data) and, for
+            infection, ``false_percent`` of the lungs in a CT without infection; empty if the bundle states none.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Model:
     sha256: str
     trained_on: str = "unknown"
     synthetic: bool = False
+    left_out: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class ScanFindings:
         warnings: problems of the scan or masks that may make the findings wrong, in sentences.
         patient_id: PatientID; None unless the user requested it.
         scan_sha256: hash that identifies the scan; None if unknown.
+        vbnet_infection: the infection that VB-Net alone marked, 0/1, uint8 (X, Y, Z); None without VB-Net.
     """
 
     case_id: str
@@ -96,9 +101,10 @@ class ScanFindings:
     warnings: tuple[str, ...] = ()
     patient_id: str | None = None
     scan_sha256: str | None = None
+    vbnet_infection: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for name in ("lungs", "infection", "lesions", "attention_us", "attention_ss"):
+        for name in ("lungs", "infection", "vbnet_infection", "lesions", "attention_us", "attention_ss"):
             array = getattr(self, name)
             if array is not None and array.shape != self.image_hu.shape:
                 raise ValueError(

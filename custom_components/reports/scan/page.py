@@ -8,13 +8,25 @@ from typing import Any
 from custom_components.pictures.overlay import INFECTION_COLOUR, LESION_COLOURS, LUNG_COLOUR, as_picture, heat_scale
 from custom_components.reports.html_page import page_template, png_data_uri
 from custom_components.reports.scan.displayed import DisplayedScan
-from custom_components.reports.scan.pictures import chosen_slices, draw_overview, draw_slices, field_of_view
+from custom_components.reports.scan.left_out import dice_text
+from custom_components.reports.scan.pictures import (
+    chosen_slices,
+    chosen_views,
+    draw_overview,
+    draw_slices,
+    field_of_view,
+)
 from custom_components.reports.scan.profile import LINES, draw_profile
-from custom_components.reports.scan.sentences import LESION_NAMES, NO_SCORES, amount_text
+from custom_components.reports.scan.sentences import LESION_NAMES, amount_text, class_texts, estimate_text
 from PIL import Image
 
 # Printed size available for pictures.
-OVERVIEW_MM, SLICES_MM = (181.0, 100.0), (182.0, 38.0)
+OVERVIEW_MM, SLICES_MM = 181.0, (182.0, 42.0)
+# Height for the pictures of the first page without sentences; of the table of scores, which may be missing; and of the
+# scores on left-out data.
+OVERVIEW_HEIGHT_MM, SCORES_MM, LEFT_OUT_MM = 130.0, 49.0, 9.0
+# Height of a line of sentences, letters in it with a wide font, and most lines of notes.
+LINE_MM, LETTERS, NOTE_LINES = 4.2, 105, 6
 SLICE_COLUMNS = 3
 # The viewer of the same scan, see :mod:`custom_components.reports.scan.viewer`.
 VIEWER_NAME = "viewer.html"
@@ -37,11 +49,19 @@ def render_page(report: Mapping[str, Any], scan: DisplayedScan, has_viewer: bool
         HTML without scripts and external resources; report texts are escaped.
     """
     box = field_of_view(scan)
-    filters = {"amount": _amount, "shortened": shortened, "fitting": fitting, "data_uri": _data_uri}
+    filters = {
+        "amount": _amount,
+        "estimate": _estimate,
+        "dice": dice_text,
+        "shortened": shortened,
+        "fitting": fitting,
+        "data_uri": _data_uri,
+    }
     return page_template("reports/scan", "report.html.j2", filters).render(
         report=report,
         viewer=VIEWER_NAME if has_viewer else None,
-        overview=draw_overview(scan, box, *OVERVIEW_MM),
+        overview=draw_overview(scan, box, OVERVIEW_MM, _overview_height_mm(report)),
+        overview_title=_overview_title(scan),
         slices=draw_slices(scan, box, SLICE_COLUMNS, *SLICES_MM),
         profile=draw_profile(scan, chosen_slices(scan)) if scan.has_infection else None,
         has_attention=bool(scan.attention),
@@ -49,10 +69,28 @@ def render_page(report: Mapping[str, Any], scan: DisplayedScan, has_viewer: bool
         infection_colour=css_colour(INFECTION_COLOUR),
         lungs_colour=css_colour(LUNG_COLOUR),
         lesion_names=LESION_NAMES,
-        no_scores=NO_SCORES,
+        class_ml={} if report["lesions"] is None else class_texts(report),
+        class_percent={} if report["lesions"] is None else class_texts(report, "percent_of_lung"),
         heat_scale=as_picture(heat_scale(112, 20)),
         profile_lines=LINES,
     )
+
+
+def _overview_height_mm(report: Mapping[str, Any]) -> float:
+    """Height that the texts of the first page leave for its pictures."""
+    read, noted = _lines([" ".join(report["reading"])], LETTERS), _lines(report["notes"], LETTERS)
+    no_scores = SCORES_MM if report["scores"] is None else 0
+    left_out = LEFT_OUT_MM if report["left_out"] else 0
+    return OVERVIEW_HEIGHT_MM + no_scores - left_out - LINE_MM * (read + min(noted, NOTE_LINES))
+
+
+def _lines(texts: Sequence[str], letters: int) -> int:
+    return sum(math.ceil(len(text) / letters) for text in texts)
+
+
+def _overview_title(scan: DisplayedScan) -> str:
+    names = dict.fromkeys(view.name for view in chosen_views(scan))
+    return " and ".join([next(iter(names)), *(name.lower() for name in list(names)[1:])])
 
 
 def shortened(text: str, letters: int = MAX_LETTERS) -> str:
@@ -84,7 +122,7 @@ def fitting(texts: Sequence[str], letters: int, lines: int) -> list[str]:
         ['a long one that has the room']
     """
     whole = [" ".join(text.split()) for text in texts]
-    if sum(math.ceil(len(text) / letters) for text in whole) <= lines:
+    if _lines(whole, letters) <= lines:
         return whole
     shown: list[str] = []
     most = max(1, lines // 2) * letters
@@ -99,6 +137,10 @@ def fitting(texts: Sequence[str], letters: int, lines: int) -> list[str]:
 
 def _amount(value: float | None) -> str:
     return "unknown" if value is None else amount_text(value)
+
+
+def _estimate(value: float | None) -> str:
+    return "unknown" if value is None else estimate_text(value)
 
 
 def _data_uri(picture: Image.Image) -> str:

@@ -21,9 +21,11 @@ from custom_components.pictures.overlay import (
 from custom_components.pictures.sheet import mark_sides
 from custom_components.pictures.slices import most_affected, slices_to_show, window_to_grey
 from custom_components.reports.scan.displayed import SIDES, DisplayedScan
+from custom_components.reports.scan.regions import largest_lesion
 from PIL import Image, ImageDraw, ImageFont
 
 MAX_SLICES = 6
+MIDDLE = "Middle of the lungs"
 
 _PX_PER_MM = 8.0  # print resolution: 203 dpi
 _MARGIN_MM = 15.0  # margin around the lungs in mm of the patient
@@ -31,6 +33,7 @@ _LEAST_GAP_MM = 10.0
 _LESION_OPACITY = 0.45
 _FONT_PX, _LINE_PX, _DASH_PX, _TICK_PX = 20, 2, 5, 9
 _SCALE_BAR_MM = 50.0
+_CAPTION_MM, _WRAPPED_MM = 5.0, 8.5  # height of a caption with its gap, and of one on two lines
 _WHITE = (255, 255, 255)
 
 Box = tuple[slice, slice, slice]
@@ -61,7 +64,7 @@ class Panel:
 class _Plane:
     """Plane through the scan, printed at ``scale`` mm per mm of the patient.
 
-    ``where`` names an axial slice; ``other`` is the position of the intersecting plane as a fraction of the height.
+    ``where`` names the plane; ``other`` is the position of the intersecting plane as a fraction of the height.
     """
 
     where: str
@@ -94,30 +97,80 @@ def field_of_view(scan: DisplayedScan) -> Box:
     return box[0], box[1], box[2]
 
 
-def draw_overview(scan: DisplayedScan, box: Box, width_mm: float, height_mm: float) -> list[list[Panel]]:
-    """Draw the most affected axial and coronal plane: CT, mask outlines, attention of each branch.
+@dataclass(frozen=True)
+class View:
+    """A plane of the overview.
 
-    Affected means infected; without infection, the attention is used, and without attention, the lungs.
+    Attributes:
+        name: what it goes through.
+        index: slice along z of an axial plane, along y of a coronal one, in display orientation.
+        is_axial: whether the plane is axial.
+        crossing: index of the plane of the other direction to mark; None marks none.
+    """
+
+    name: str
+    index: int
+    is_axial: bool
+    crossing: int | None = None
+
+
+def chosen_views(scan: DisplayedScan) -> list[View]:
+    """Planes through the middle of the lungs and through the largest lesion inside them.
+
+    The middle is the slice that halves the lungs' volume; the lesion is shown where it is largest, axial and coronal.
+    Without infection: the most attention inside the lungs instead; without attention: the middle only.
+
+    Args:
+        scan: the scan.
+
+    Returns:
+        Two or three planes.
+    """
+    (middle_y, middle_z), lesion = scan.middle_of_lungs, largest_lesion(scan)
+    attention = next(iter(scan.attention.values()), None)
+    if lesion is not None:
+        name, (_, y, z) = "Largest lesion", lesion.voxel
+    elif attention is not None:
+        name, (z, y) = "Most attention", most_affected(scan.image_hu.shape, None, attention, scan.lungs)
+    else:
+        return [View(MIDDLE, middle_z, True, middle_y), View(MIDDLE, middle_y, False, middle_z)]
+    return [View(MIDDLE, middle_z, True), View(name, z, True, y), View(name, y, False, z)]
+
+
+def draw_overview(scan: DisplayedScan, box: Box, width_mm: float, height_mm: float) -> list[list[Panel]]:
+    """Draw the planes of :func:`chosen_views`: CT, mask outlines, attention of each branch.
+
+    Planes are rows, or columns if the pictures are then larger.
 
     Args:
         scan: the scan.
         box: region to show.
         width_mm: printed width of all columns.
-        height_mm: printed height of both rows.
+        height_mm: printed height of all rows with their captions.
 
     Returns:
-        One row of panels per plane, all with the same scale.
+        Rows of panels, all with the same scale.
     """
-    infection = scan.infection if scan.has_infection else None
-    z, y = most_affected(scan.image_hu.shape, infection, next(iter(scan.attention.values()), None), scan.lungs)
+    views, layers = chosen_views(scan), 2 + len(scan.attention)
     width, depth, height = _extent_mm(scan, box)
-    scale = min(width_mm / (2 + len(scan.attention)) / width, height_mm / (depth + height))
+    heights = [depth if view.is_axial else height for view in views]
+    row_captions = len(views) * (_WRAPPED_MM if scan.attention else _CAPTION_MM)
+    column_captions = layers * _CAPTION_MM + (_WRAPPED_MM - _CAPTION_MM)
+    by_row = min(width_mm / layers / width, (height_mm - row_captions) / sum(heights))
+    by_column = min(width_mm / len(views) / width, (height_mm - column_captions) / layers / max(heights))
+    rows = [_overview_row(scan, _plane_of(scan, view, box, max(by_row, by_column))) for view in views]
+    return rows if by_row >= by_column else [list(column) for column in zip(*rows, strict=True)]
+
+
+def _plane_of(scan: DisplayedScan, view: View, box: Box, scale: float) -> _Plane:
+    width, depth, height = _extent_mm(scan, box)
+    if view.is_axial:
+        where = f"{view.name}, {_slice_name(scan, view.index)}"
+        ticks = None if view.crossing is None else (view.crossing - box[1].start + 0.5) / (box[1].stop - box[1].start)
+        return _Plane(where, (box[0], box[1], view.index), (width, depth), scale, "RLAP", ticks)
     upwards = slice(box[2].stop - 1, box[2].start - 1 if box[2].start else None, -1)
-    coronal_at = (y - box[1].start + 0.5) / (box[1].stop - box[1].start)
-    axial_at = (box[2].stop - z - 0.5) / (box[2].stop - box[2].start)
-    axial = _Plane(_slice_name(scan, z), (box[0], box[1], z), (width, depth), scale, "RLAP", coronal_at)
-    coronal = _Plane("", (box[0], y, upwards), (width, height), scale, "RLSI", axial_at)
-    return [_overview_row(scan, plane) for plane in (axial, coronal)]
+    ticks = None if view.crossing is None else (box[2].stop - view.crossing - 0.5) / (box[2].stop - box[2].start)
+    return _Plane(f"{view.name}, coronal", (box[0], view.index, upwards), (width, height), scale, "RLSI", ticks)
 
 
 def draw_slices(scan: DisplayedScan, box: Box, columns: int, width_mm: float, height_mm: float) -> list[Panel]:
@@ -170,15 +223,15 @@ def _extent_mm(scan: DisplayedScan, box: Box) -> tuple[float, float, float]:
 
 
 def _slice_name(scan: DisplayedScan, z: int) -> str:
-    return f"slice {scan.slice_indices[z]} (z = {scan.z_mm[z]:.1f} mm)"
+    return f"slice {scan.slice_indices[z]} (z = {scan.z_mm[z]:.0f} mm)"
 
 
 def _overview_row(scan: DisplayedScan, plane: _Plane) -> list[Panel]:
     grey = window_to_grey(plane.cut.values(scan.image_hu))
     masks = "lungs" if scan.infection is None else "lungs and infection"
     panels = [
-        _panel(plane, np.stack([grey] * 3, axis=-1), "", "CT", has_scale=True),
-        _panel(plane, _outlined(scan, plane), f"with the outline of {masks}", f"CT, {masks}"),
+        _panel(plane, np.stack([grey] * 3, axis=-1), "", plane.where, has_scale=True),
+        _panel(plane, _outlined(scan, plane), f"with the outline of {masks}", masks),
     ]
     for name, values in scan.attention.items():
         rgb = heated(grey, np.clip(plane.cut.values(values), 0, 1), _LINE_PX)
@@ -194,8 +247,7 @@ def _panel(plane: _Plane, rgb: np.ndarray, what: str, caption: str, has_scale: b
         _draw_ticks(draw, picture.size, round(plane.other * picture.height))
     if has_scale:
         _draw_scale_bar(draw, font, picture.size, plane.scale)
-    view = f"Axial CT {plane.where}" if plane.where else "Coronal cut of the CT"
-    return Panel(picture, f"{view} {what}".strip(), caption, *plane.paper_mm, plane.where)
+    return Panel(picture, f"CT, {plane.where} {what}".strip(), caption, *plane.paper_mm, plane.where)
 
 
 def _outlined(scan: DisplayedScan, plane: _Plane, lesions: np.ndarray | None = None) -> np.ndarray:

@@ -46,17 +46,26 @@ def regions_of(scan: DisplayedScan, most: int) -> tuple[list[Region], float]:
     Returns:
         The regions, and the volume of those that were left out in ml.
     """
-    infected = scan.infection != 0 if scan.infection is not None else None
-    if infected is None and scan.lesions is not None:
-        infected = np.isin(scan.lesions, INFECTION_LABELS)
-    regions: list[Region] = []
-    if infected is not None:
-        for side, value in SIDES.items():
-            regions += _regions(scan, infected & (scan.lungs == value), side)
+    regions = _infected_regions(scan)
     if scan.lesions is not None:
         regions += _regions(scan, scan.lesions == LESION_CLASSES.index(EFFUSION) + 1)
     regions.sort(key=lambda region: -region.volume_ml)
     return regions[:most], sum(region.volume_ml for region in regions[most:])
+
+
+def largest_lesion(scan: DisplayedScan) -> Region | None:
+    """The largest region of infection inside one lung, as in :func:`regions_of`; None without infection."""
+    return max(_infected_regions(scan), key=lambda region: region.volume_ml, default=None)
+
+
+def _infected_regions(scan: DisplayedScan) -> list[Region]:
+    infected = scan.infection != 0 if scan.infection is not None else None
+    if infected is None and scan.lesions is not None:
+        infected = np.isin(scan.lesions, INFECTION_LABELS)
+    if infected is None:
+        return []
+    sides = SIDES.items()
+    return [region for side, value in sides for region in _regions(scan, infected & (scan.lungs == value), side)]
 
 
 def _regions(scan: DisplayedScan, mask: np.ndarray, side: str = "") -> list[Region]:

@@ -1,9 +1,11 @@
 """Sentences of a scan report: measurements, never a diagnosis."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from custom_components.reports.scan.findings import Scores
+from custom_components.reports.scan.left_out import digits_of
 from custom_components.transforms.lungs.fallback_lung_mask import FALLBACK_SOURCE
 from custom_components.transforms.lungs.segment_lungs import VBNET_SOURCE
 
@@ -15,6 +17,9 @@ LESION_NAMES = {
 NO_SCORES = "No probability of COVID-19 versus community-acquired pneumonia: no classifier weights were found."
 
 _ONLY_TWO = "The classifier only knows these two diseases: a healthy lung or another disease also gets a score."
+_ERRORS = (
+    "Infection outlined at the dome of the diaphragm, along stomach, liver or trachea is an error of the networks."
+)
 _THIN = "\u202f"  # narrow no-break space
 
 
@@ -33,16 +38,40 @@ def amount_text(value: float) -> str:
     return f"{value:,.{decimals}f}".replace(",", _THIN)
 
 
+def estimate_text(value: float, digits: int = 2) -> str:
+    """Format an estimated volume or percentage with few significant digits, and at most two decimals.
+
+    Example:
+        >>> [estimate_text(value) for value in (0, 0.004, 0.054, 6.94, 47.04, 167.2, 1234)]
+        ['0', '< 0.01', '0.05', '6.9', '47', '170', '1\u202f200']
+        >>> [estimate_text(value, digits=1) for value in (3.67, 47.04)]
+        ['4', '50']
+    """
+    if value < 0.01:
+        return amount_text(value)
+    decimals = min(2, digits - 1 - math.floor(math.log10(value)))
+    return f"{round(value, decimals):,.{max(0, decimals)}f}".replace(",", _THIN)
+
+
+def class_texts(report: Mapping[str, Any], entry: str = "volume_ml") -> dict[str, str]:
+    """Volume of each lesion class in ml, or another entry, with the digits that its scores on left-out data justify."""
+    scores, values = report["left_out"], report["lesions"][entry]
+    return {
+        name: "unknown" if value is None else estimate_text(value, digits_of(scores.get(name)))
+        for name, value in values.items()
+    }
+
+
 def findings_line(report: Mapping[str, Any]) -> str:
     """The known numbers of a report (report.json) on one line, for a log."""
     infection, lesions, scores = report["infection"], report["lesions"], report["scores"]
     found = [f"lungs {amount_text(report['lungs']['volume_ml']['total'])} ml"]
     if infection is not None:
         percent = infection["percent_of_lung"]["total"]
-        share = "" if percent is None else f" ({amount_text(percent)} %)"
-        found.append(f"infection {amount_text(infection['volume_ml']['total'])} ml{share}")
+        share = "" if percent is None else f" ({estimate_text(percent)} %)"
+        found.append(f"infection {estimate_text(infection['volume_ml']['total'])} ml{share}")
     if lesions is not None and lesions["slices_searched"]:
-        found += [f"{LESION_NAMES[name]} {amount_text(volume)} ml" for name, volume in lesions["volume_ml"].items()]
+        found += [f"{LESION_NAMES[name]} {text} ml" for name, text in class_texts(report).items()]
     if scores is not None and scores["p_final"] is not None:
         found.append(f"P_final {scores['p_final']:.3f}")
     return ", ".join(found).replace(_THIN, " ")
@@ -61,14 +90,24 @@ def _infection_sentence(report: Mapping[str, Any]) -> str:
     if not lung_ml:
         return "No lungs were segmented: the affected percentage is unknown."
     if not infection["volume_ml"]["total"]:
-        return f"No infection was segmented in {amount_text(lung_ml)} ml of lung; this does not exclude infection."
+        return f"No infection found in {amount_text(lung_ml)} ml of lung, which does not exclude one."
     percent = infection["percent_of_lung"]
-    sides = [f"{amount_text(percent[side])} % of the {side}" for side in ("right", "left") if percent[side] is not None]
+    sides = [
+        f"{estimate_text(percent[side])} % of the {side}" for side in ("right", "left") if percent[side] is not None
+    ]
     return (
-        f"{amount_text(infection['volume_ml']['total'])} ml of {amount_text(lung_ml)} ml lung "
-        f"({amount_text(percent['total'])} %) were segmented as infection: {' and '.join(sides)} lung, on "
-        f"{len(infection['slices'])} of {report['geometry']['slices']} slices."
+        f"{estimate_text(infection['volume_ml']['total'])} ml of {amount_text(lung_ml)} ml lung "
+        f"({estimate_text(percent['total'])} %) were segmented as infection: {' and '.join(sides)} lung, on "
+        f"{len(infection['slices'])} of {report['geometry']['slices']} slices.{_as_in_health(report)}"
     )
+
+
+def _as_in_health(report: Mapping[str, Any]) -> str:
+    """That no more was marked than in a CT without infection, if so."""
+    false_percent = report["left_out"].get("infection", {}).get("false_percent")
+    if false_percent is None or round(report["infection"]["percent_of_lung"]["total"], 1) > false_percent:
+        return ""
+    return f" It may be none: in a CT without infection, the networks marked {false_percent:g} % of the lungs."
 
 
 def _lesion_sentence(report: Mapping[str, Any]) -> str:
@@ -77,7 +116,11 @@ def _lesion_sentence(report: Mapping[str, Any]) -> str:
         return "Lesion classes were not segmented."
     if not lesions["slices_searched"]:
         return "No slice was searched for lesion classes."
-    amounts = [f"{LESION_NAMES[name]} {amount_text(volume)} ml" for name, volume in lesions["volume_ml"].items()]
+    if not any(lesions["volume_ml"].values()):
+        return "No lesion of any class was found."
+    amounts = [
+        f"{LESION_NAMES[name]} {text} ml" for name, text in class_texts(report).items() if lesions["volume_ml"][name]
+    ]
     return f"By class, on the {len(lesions['slices_searched'])} slices searched: {', '.join(amounts)}."
 
 
@@ -141,12 +184,28 @@ def notes_of(report: Mapping[str, Any]) -> list[str]:
     if infection is not None and infection["outside_lungs_ml"]:
         outside = amount_text(infection["outside_lungs_ml"])
         notes.append(f"{outside} ml of the infection mask are outside the lungs and not counted.")
+    if infection is not None and infection["volume_ml"]["total"]:
+        notes.append(_ERRORS)
     if report["scores"] is not None:
         notes.append(_ONLY_TWO)
     if report["lesions"] is not None:
         notes.append("Pleural effusion is outside the lungs and has no lung percentage.")
-        if infection is not None and infection["source"] == VBNET_SOURCE:
-            notes.append(
-                "Infection is from VB-Net only: ground-glass and consolidation of the lesion network are not included."
-            )
+    if report["agreement"] is not None and infection is not None:
+        notes.append(_classes_and_infection(report))
     return notes
+
+
+def _classes_and_infection(report: Mapping[str, Any]) -> str:
+    """Why infection and lesion classes are not the same voxels."""
+    agreement, only = report["agreement"], {}
+    for network in ("vbnet_ml", "lesion_network_ml"):
+        only[network] = estimate_text(max(0.0, agreement[network] - agreement["both_ml"]))
+    if report["infection"]["source"] == VBNET_SOURCE:
+        return (
+            "Infection is from VB-Net only, classes are from the lesion network, whose ground-glass and consolidation "
+            f"outside VB-Net's infection ({only['lesion_network_ml']} ml) are not included."
+        )
+    return (
+        "Infection is what VB-Net or the lesion network marked, classes are from the lesion network only: "
+        f"{only['vbnet_ml']} ml of infection, marked by VB-Net only, have no class."
+    )

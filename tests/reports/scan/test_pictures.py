@@ -7,7 +7,13 @@ from custom_components.pictures.overlay import INFECTION_COLOUR
 from custom_components.pictures.sheet import mark_sides
 from custom_components.reports.scan.displayed import DisplayedScan
 from custom_components.reports.scan.findings import ScanFindings
-from custom_components.reports.scan.pictures import chosen_slices, draw_overview, draw_slices, field_of_view
+from custom_components.reports.scan.pictures import (
+    chosen_slices,
+    chosen_views,
+    draw_overview,
+    draw_slices,
+    field_of_view,
+)
 from PIL import Image, ImageFont
 
 from tests.pictures.test_figures import extent
@@ -41,7 +47,7 @@ def infected(panel):
 
 def test_infection_at_the_left_back_top_appears_right_below_and_above():
     scan = DisplayedScan(findings(infection=SPOT))
-    axial, coronal = (row[1] for row in draw_overview(scan, EVERYTHING, 180, 90))
+    _, axial, coronal = draw_overview(scan, EVERYTHING, 180, 90)[1]
     assert extent(infected(axial)) == pytest.approx((36 / 48, 42 / 48, 30 / 40, 36 / 40), abs=0.03)
     assert extent(infected(coronal)) == pytest.approx((2 / 20, 5 / 20, 30 / 40, 36 / 40), abs=0.03)
 
@@ -67,29 +73,59 @@ def test_a_file_stored_the_other_way_round_gives_the_same_pictures():
     rows = [draw_overview(scan, field_of_view(scan), 180, 90) for scan in (DisplayedScan(there), turned)]
     for one, other in zip(chain(*rows[0]), chain(*rows[1]), strict=True):
         assert np.array_equal(pixels(one), pixels(other))
-    assert (rows[0][0][0].place, rows[1][0][0].place) == ("slice 15 (z = 45.0 mm)", "slice 4 (z = 45.0 mm)")
+    places = [row[0][1].place for row in rows]
+    assert places == [f"Largest lesion, slice {slice_} (z = 45 mm)" for slice_ in (15, 4)]
 
 
-def test_both_cuts_have_the_patients_proportions_and_one_scale():
-    rows = draw_overview(DisplayedScan(findings(infection=SPOT)), EVERYTHING, 180, 90)
-    for row, (width, height) in zip(rows, ((80, 48), (80, 60)), strict=True):
-        for panel in row:
-            assert panel.width_mm / width == pytest.approx(panel.height_mm / height)
-            assert panel.width_mm / width == pytest.approx(90 / 108)
-            assert panel.picture.size == (round(8 * panel.width_mm), round(8 * panel.height_mm))
+@pytest.mark.parametrize(("height_mm", "scale"), [(103.5, 90 / 2 / 60), (175, 160 / (48 + 48 + 60))])
+def test_all_views_have_the_patients_proportions_and_one_scale_the_larger_of_two_layouts(height_mm, scale):
+    rows = draw_overview(DisplayedScan(findings(infection=SPOT)), EVERYTHING, 180, height_mm)
+    assert (len(rows), len(rows[0])) == ((2, 3) if height_mm < 150 else (3, 2))
+    for panel in chain(*rows):
+        width, height = (80, 60 if "coronal" in panel.place else 48)
+        assert panel.width_mm / width == pytest.approx(panel.height_mm / height)
+        assert panel.width_mm / width == pytest.approx(scale)
+        assert panel.picture.size == (round(8 * panel.width_mm), round(8 * panel.height_mm))
 
 
 def test_many_columns_share_the_width():
     attention = SPOT.astype(np.float32)
     scan = DisplayedScan(findings(attention_us=attention, attention_ss=attention))
-    rows = draw_overview(scan, EVERYTHING, 180, 900)
-    assert [len(row) for row in rows] == [4, 4]
+    rows = draw_overview(scan, EVERYTHING, 180, 500)
+    assert [len(row) for row in rows] == [3, 3, 3, 3]
     assert sum(panel.width_mm for panel in rows[0]) == pytest.approx(180)
+
+
+def test_the_first_view_is_the_middle_of_the_lungs_and_the_others_the_largest_lesion_inside_them():
+    infection = SPOT.copy()  # the largest lesion, 6 x 6 x 3 voxels
+    infection[5:8, 10:13, 3] = infection[5:8, 20:23, 3] = infection[5:8, 30:33, 3] = 1  # none of them as large
+    infection[:4] = infection[18:22] = 1  # far more, but outside the lungs
+    views = chosen_views(DisplayedScan(findings(infection=infection)))
+    assert [(view.name, view.is_axial) for view in views] == [
+        ("Middle of the lungs", True),
+        ("Largest lesion", True),
+        ("Largest lesion", False),
+    ]
+    assert views[0].index in (9, 10)
+    assert (views[1].index, views[2].index) in [(15, 38), (15, 39)]
+    assert (views[1].crossing, views[2].crossing) == (views[2].index, views[1].index)
+
+
+def test_without_infection_and_attention_both_views_are_the_middle_of_the_lungs():
+    one_sided = box(np.s_[4:18], np.s_[6:44], np.s_[2:18], 2)
+    one_sided[4:18, 6:44, 2:5] = 0
+    views = chosen_views(DisplayedScan(replace(findings(infection=0 * SPOT), lungs=one_sided)))
+    assert [(view.name, view.is_axial) for view in views] == [
+        ("Middle of the lungs", True),
+        ("Middle of the lungs", False),
+    ]
+    assert views[0].index == 11  # of slices 5 to 17
+    assert views[1].index in (24, 25)
 
 
 def test_attention_brightens_only_its_own_voxels():
     scan = DisplayedScan(findings(attention_us=SPOT.astype(np.float32)))
-    plain, _, heated = draw_overview(scan, EVERYTHING, 180, 90)[0]
+    plain, _, heated = draw_overview(scan, EVERYTHING, 180, 90)[1]
     brighter = (pixels(heated) - pixels(plain)).sum(axis=2) > 200
     assert extent(brighter) == pytest.approx((36 / 48, 42 / 48, 30 / 40, 36 / 40), abs=0.03)
 
@@ -99,7 +135,7 @@ def test_without_infection_the_cuts_go_through_the_attention_in_the_lungs():
     attention[:, 0, 0] = 1  # in front of the lungs
     attention[30:32, 40, 4] = 0.8
     scan = DisplayedScan(findings(infection=np.zeros_like(LUNGS), attention_us=attention))
-    assert draw_overview(scan, EVERYTHING, 180, 90)[0][0].place == "slice 4 (z = 12.0 mm)"
+    assert [view.index for view in chosen_views(scan)][1:] == [4, 40]
 
 
 def test_the_field_of_view_holds_lungs_and_attention_and_15_mm_around():

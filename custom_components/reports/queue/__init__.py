@@ -1,0 +1,1 @@
+"""The overview of all cases of a folder of `diagnose`: overview.html and overview.csv."""
