@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from custom_components.infection_size import THREE_CLASSES
 from custom_components.weights.checkpoints import unreadable
 from custom_components.weights.model_card import SETTINGS, all_synthetic, card_path, network_arguments, read_card
 from custom_components.weights.not_finite import not_finite, some_names
@@ -67,7 +68,7 @@ class LoadWeights:
         card = read_card(self.path)
         others = {} if self.own else self._other_arguments(card)
         if problem := mismatch(state, expected):
-            reason = _part_or_whole(state, expected) or self._remedy(card, others)
+            reason = _three_classes(state, expected) or _part_or_whole(state, expected) or self._remedy(card, others)
             raise ValueError(f"Checkpoint {self.path} is of another architecture than the network: {problem}. {reason}")
         if others:
             raise ValueError(
@@ -109,6 +110,17 @@ class LoadWeights:
 def _plain(value: Any) -> Any:
     """A sequence as a list, as in JSON."""
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _three_classes(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> str:
+    """Remedy when weights of three classes were given for a network of two; "" for other weights."""
+    outputs = [{len(own[name]) for name in own if name.endswith("fc.bias")} for own in (state, expected)]
+    if outputs != [{len(THREE_CLASSES)}, {1}]:
+        return ""
+    return (
+        "It has the classes COVID-19, CAP and normal, for research evaluation only: use `run evaluating` with "
+        "configs/evaluate.yaml and configs/recipes/three_classes.yaml. Here, give weights of two classes."
+    )
 
 
 def _part_or_whole(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> str:

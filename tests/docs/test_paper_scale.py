@@ -20,7 +20,7 @@ from tests.bundles.conftest import ROOT
 SCRIPT = runpy.run_path(str(ROOT / "docs" / "paper_scale.py"))
 PAGE = (ROOT / "docs/study.md").read_text(encoding="utf-8")
 COMMANDS = [line for line in PAGE.splitlines() if line.startswith("python ") and "/path/to/paper" in line]
-MOST_CPU_S = 120.0  # measured: 12 s to list 4,982 scans on an idle core, 52 s on a busy machine
+MOST_CPU_S = 120.0  # measured: 58 s on a busy machine
 
 
 def test_scans_and_patients_are_those_of_table_i():
