@@ -1,13 +1,16 @@
 """Infection size: the ratio of infection volume to lung volume, and the paper's groups of it."""
 
 import math
+from collections.abc import Iterable
 
 # Class labels: COVID-19 is the positive class.
 COVID, CAP = 1, 0
 
 CLASS_NAMES = {COVID: "covid", CAP: "cap"}
-# Label of scans without pneumonia, which data sets may list; the classifier has no such class.
-NORMAL = "normal"
+# Scans without pneumonia, which data sets may list: their label, and their class where there are three. The two-class
+# classifier of the paper has no such class.
+NORMAL, NORMAL_CLASS = "normal", 2
+THREE_CLASSES = {**CLASS_NAMES, NORMAL_CLASS: NORMAL}
 
 COVID_SMALL_BELOW = 0.030
 # Thresholds on the ratio (Sec. III-C): COVID-19 below 0.030 is small, CAP above 0.001 is large.
@@ -50,6 +53,29 @@ def size_group(
     if label == COVID:
         return "covid_small" if ratio < covid_small_below else "covid_large"
     return "cap_large" if ratio > cap_large_above else "cap_small"
+
+
+def scan_group(label: int, ratio: float) -> str:
+    """Size group of a scan with COVID-19 or CAP, ``normal`` for a normal one, whose infection has no size.
+
+    Example:
+        >>> scan_group(COVID, 0.01), scan_group(NORMAL_CLASS, 0.0)
+        ('covid_small', 'normal')
+    """
+    if label != NORMAL_CLASS:
+        return size_group(label, ratio)
+    check_ratio(ratio)
+    return NORMAL
+
+
+def groups_of(labels: Iterable[int]) -> tuple[str, ...]:
+    """The groups of a data set with these labels: the size groups, and ``normal`` if there are normal scans.
+
+    Example:
+        >>> groups_of([0, 1, 2])
+        ('covid_small', 'covid_large', 'cap_small', 'cap_large', 'normal')
+    """
+    return (*SIZE_GROUPS, NORMAL) if NORMAL_CLASS in labels else SIZE_GROUPS
 
 
 def ratio_band(ratio: float) -> str:

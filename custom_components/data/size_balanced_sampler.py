@@ -9,8 +9,10 @@ from custom_components.infection_size import (
     CAP_LARGE_ABOVE,
     CLASS_NAMES,
     COVID_SMALL_BELOW,
-    SIZE_GROUPS,
+    NORMAL,
+    NORMAL_CLASS,
     check_ratio,
+    groups_of,
     size_group,
 )
 from torch.utils.data import DistributedSampler, WeightedRandomSampler
@@ -37,8 +39,11 @@ class SizeBalancedSampler(DistributedSampler[int]):
     the rare groups, with weights of about 1.5. In other data they may not be rare: a weight below 1 is a warning,
     because these scans are then drawn less often, not more.
 
+    Normal scans (not in the paper) are one more group of weight 1, as the large COVID-19 and the small CAP: the paper's
+    size groups divide the two diseases only.
+
     Args:
-        labels: label of each scan, 1 for COVID-19, 0 for CAP.
+        labels: label of each scan, 1 for COVID-19, 0 for CAP, 2 for a normal scan.
         ratios: infection volume / lung volume of each scan, 0 to 1.
         seed: random seed.
         num_replicas: number of processes; default: that of the process group, or 1 without one.
@@ -75,7 +80,7 @@ class SizeBalancedSampler(DistributedSampler[int]):
         for threshold in (covid_small_below, cap_large_above):
             check_ratio(threshold)
         groups = _groups(labels, ratios, covid_small_below, cap_large_above)
-        self.group_counts = {name: groups.count(name) for name in SIZE_GROUPS}
+        self.group_counts = {name: groups.count(name) for name in groups_of(labels)}
         self.group_weights = _group_weights(self.group_counts)
         total = sum(self.group_weights.values())
         self.group_probabilities = {name: weight / total for name, weight in self.group_weights.items()}
@@ -100,7 +105,7 @@ class SizeBalancedSampler(DistributedSampler[int]):
         rows = [
             f"| {name} | {self.group_counts[name]} | {self.group_weights[name]:.3f} "
             f"| {self.group_probabilities[name]:.3f} |"
-            for name in SIZE_GROUPS
+            for name in self.group_counts
         ]
         return "\n".join(["| group | scans | weight | probability |", "|---|---|---|---|", *rows])
 
@@ -113,7 +118,9 @@ def _groups(labels: Sequence[int], ratios: Sequence[float], *thresholds: float) 
     groups = []
     for place, (label, ratio) in enumerate(zip(labels, ratios, strict=True)):
         try:
-            groups.append(size_group(int(label) if label == int(label) else label, float(ratio), *thresholds))
+            known = int(label) if label == int(label) else label
+            check_ratio(float(ratio))
+            groups.append(NORMAL if known == NORMAL_CLASS else size_group(known, float(ratio), *thresholds))
         except (ValueError, TypeError) as error:
             raise ValueError(f"Scan {place} of {len(labels)}: {error}") from error
     for label, name in CLASS_NAMES.items():
@@ -126,8 +133,8 @@ def _groups(labels: Sequence[int], ratios: Sequence[float], *thresholds: float) 
 
 
 def _group_weights(counts: dict[str, int]) -> dict[str, float]:
-    """Weights in the order of ``SIZE_GROUPS``; small COVID-19 and large CAP are the rare groups."""
-    weights = {}
+    """Weights in the order of the groups; small COVID-19 and large CAP are the rare groups."""
+    weights = {NORMAL: 1.0}
     for rare, common in (("covid_small", "covid_large"), ("cap_large", "cap_small")):
         for name in (rare, common):
             if counts[name] == 0:
@@ -142,7 +149,7 @@ def _group_weights(counts: dict[str, int]) -> dict[str, float]:
                 "other thresholds with --train#sampler#covid_small_below, ...#cap_large_above."
             )
             warnings.warn(message, stacklevel=3)
-    return {name: weights[name] for name in SIZE_GROUPS}
+    return {name: weights[name] for name in counts}
 
 
 def _process(num_replicas: int | None, rank: int | None) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from custom_components.datalists.case_problems import shorten
-from custom_components.infection_size import CAP, COVID
+from custom_components.infection_size import CAP, COVID, NORMAL_CLASS, THREE_CLASSES
 
 REBUILD = "Rebuild the datalist with fewer folds (build_datalist --num_folds)"
 
@@ -64,6 +64,12 @@ def check_patients(scans: Sequence[Mapping[str, Any]], num_folds: int) -> None:
         raise ValueError(
             f"{covid} COVID-19 and {cap} CAP patients cannot make {num_folds} folds with both classes in each. "
             f"{REBUILD}, or use --num_folds 1 for evaluation only."
+        )
+    normal = len({scan["patient_id"] for scan in scans if scan["label"] == NORMAL_CLASS})
+    if num_folds > 1 and 0 < normal < num_folds:
+        raise ValueError(
+            f"{normal} people with normal scans cannot make {num_folds} folds with all classes in each. Use fewer "
+            "folds (--num_folds), or leave the normal scans out."
         )
 
 
@@ -145,8 +151,14 @@ def _check_sides(sides: Mapping[str, Sequence[Mapping[str, Any]]], fold: int) ->
         "training": ("trains on", "the classifier needs both classes"),
         "validation": ("validates", "AUC is undefined"),
     }
+    has_normals = any(scan["label"] == NORMAL_CLASS for own in verbs for scan in sides[own])
     for side, (verb, reason) in verbs.items():
         counts = Counter(scan["label"] for scan in sides[side])
+        if has_normals and not counts[NORMAL_CLASS]:
+            raise ValueError(
+                f"Fold {fold} {verb} no normal scans, but other folds have some. Assign the folds again with fewer "
+                "folds (--num_folds), or leave the normal scans out."
+            )
         if not counts[COVID] or not counts[CAP]:
             raise ValueError(
                 f"Fold {fold} {verb} {counts[COVID]} COVID-19 and {counts[CAP]} CAP scans: {reason}. "
@@ -180,4 +192,5 @@ def _fold_of_patients(scans: Sequence[Mapping[str, Any]], num_folds: int, seed: 
 def _crowding(filled: Counter[Any], kinds: Sequence[Any]) -> tuple[int, int, int]:
     """Count of scans in a fold with a patient's size groups, with the patient's labels, and in total."""
     groups, labels = ({kind for kind in kinds if isinstance(kind, sort)} for sort in (str, int))
-    return sum(filled[kind] for kind in groups), sum(filled[kind] for kind in labels), filled[COVID] + filled[CAP]
+    total = sum(filled[label] for label in THREE_CLASSES)
+    return sum(filled[kind] for kind in groups), sum(filled[kind] for kind in labels), total

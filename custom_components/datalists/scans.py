@@ -22,7 +22,7 @@ from custom_components.datalists.datalist_file import datalist_content, datalist
 from custom_components.datalists.folds import patient_problems
 from custom_components.dicom.series import holds_dicom
 from custom_components.images.ct_reader import case_name
-from custom_components.infection_size import CLASS_NAMES, NORMAL, check_ratio, size_group
+from custom_components.infection_size import CLASS_NAMES, NORMAL, THREE_CLASSES, check_ratio, scan_group
 
 # ``case_id``, ``image`` and, if required or available, the other keys of ``list_scans``.
 Scan = dict[str, Any]
@@ -40,7 +40,9 @@ UNLABELLED_LAYOUTS = (
 )
 
 
-def list_scans(dataset_dir: str | Path | None, labelled: bool = True, check_files: bool = True) -> list[Scan]:
+def list_scans(
+    dataset_dir: str | Path | None, labelled: bool = True, check_files: bool = True, normals: bool = False
+) -> list[Scan]:
     """List the scans of a data set and check datalist and headers.
 
     With labels, for training and evaluation, the data set is one of
@@ -59,6 +61,8 @@ def list_scans(dataset_dir: str | Path | None, labelled: bool = True, check_file
         labelled: whether every scan needs masks, label, fold and ratio.
         check_files: whether to read the headers. If False, bad files are found only when they are loaded, so that an
             inference can continue with the other scans.
+        normals: whether normal scans are listed too, as a third class (``label`` 2, ``group`` normal); if False, a
+            normal scan is an error where labels are required.
 
     Returns:
         Scans in the order of the JSON or in natural order of the files. With labels: ``case_id``, ``patient_id``,
@@ -73,7 +77,7 @@ def list_scans(dataset_dir: str | Path | None, labelled: bool = True, check_file
     """
     root = _root(dataset_dir)
     problems: list[str] = []
-    scans = _find(root, labelled, problems)
+    scans = _find(root, labelled, problems, normals)
     problems += id_problems(scan["case_id"] for scan in scans) + shared_image_problems(scans)
     problems += patient_problems(scans) if labelled else []
     problems += [] if labelled or problems else output_name_problems(scans)
@@ -159,18 +163,24 @@ def scans_in_folders(root: Path, mask_keys: tuple[str, ...], problems: list[str]
     ]
 
 
-def class_label(name: Any) -> int:
+def class_label(name: Any, normals: bool = False) -> int:
     """Label of a class by its name.
 
+    Args:
+        name: ``covid``, ``cap`` or, with ``normals``, ``normal``.
+        normals: whether normal scans are a class.
+
     Raises:
-        ValueError: when it is neither ``covid`` nor ``cap``.
+        ValueError: when it is none of them.
 
     Example:
         >>> class_label("covid"), class_label("CAP ")
         (1, 0)
     """
-    labels = {known: label for label, known in CLASS_NAMES.items()}
+    labels = {known: label for label, known in (THREE_CLASSES if normals else CLASS_NAMES).items()}
     found = str(name).strip().lower()
+    if found == NORMAL and not normals:
+        raise ValueError("label is 'normal', but there are two classes. Remove it, or see recipes/three_classes.yaml")
     if found not in labels:
         raise ValueError(f"label is {name!r}. Expected 'covid' (COVID-19) or 'cap' (community-acquired pneumonia)")
     return labels[found]
@@ -195,10 +205,10 @@ def _root(dataset_dir: str | Path | None) -> Path:
     return existing_root(dataset_dir)
 
 
-def _find(root: Path, labelled: bool, problems: list[str]) -> list[Scan]:
+def _find(root: Path, labelled: bool, problems: list[str], normals: bool) -> list[Scan]:
     datalist = datalist_file(root)
     if datalist:
-        return _from_datalist(datalist, labelled, problems)
+        return _entries_by(partial(_from_entry, labelled=labelled, normals=normals), datalist, problems)
     if labelled:
         raise ValueError(f"Data set {root} has no datalist.json. Create it with: {BUILD} {root}")
     if (root / IMAGE_FOLDER).is_dir():
@@ -206,10 +216,6 @@ def _find(root: Path, labelled: bool, problems: list[str]) -> list[Scan]:
         return scans_in_folders(root, mask_keys, problems)
     alone = root.is_file() or holds_dicom(root)
     return [{"case_id": case_name(path), "image": str(path)} for path in ([root] if alone else images_in(root))]
-
-
-def _from_datalist(path: Path, labelled: bool, problems: list[str]) -> list[Scan]:
-    return _entries_by(partial(_from_entry, labelled=labelled), path, problems)
 
 
 def _entries_by(read: Callable[[Any, Path], Scan], path: Path, problems: list[str]) -> list[Scan]:
@@ -265,10 +271,10 @@ def _named(entry: Any, folder: Path, required: Sequence[str], hint: str = "") ->
     return {"case_id": case_id, **paths}
 
 
-def _from_entry(entry: Any, folder: Path, labelled: bool) -> Scan:
+def _from_entry(entry: Any, folder: Path, labelled: bool, normals: bool = False) -> Scan:
     hint = f". Create the datalist with: {BUILD} ..." if labelled else ""
     names = _named(entry, folder, REQUIRED if labelled else ("image",), hint)
-    known = _known(entry, labelled)
+    known = _known(entry, labelled, normals)
     if not labelled:
         return {**names, **known}
     return {
@@ -280,14 +286,14 @@ def _from_entry(entry: Any, folder: Path, labelled: bool) -> Scan:
     }
 
 
-def _known(entry: dict[str, Any], labelled: bool) -> Scan:
+def _known(entry: dict[str, Any], labelled: bool, normals: bool) -> Scan:
     """Label and ratio of an entry, if available, and whether it is synthetic.
 
-    A normal scan has no label, and is an error where one is required.
+    A normal scan has no label, unless normal scans are a class, and is an error where one is required.
     """
     known: Scan = synthetic_mark(entry)
     if entry.get("label") not in (None, "") and (labelled or entry["label"] != NORMAL):
-        known["label"] = class_label(entry["label"])
+        known["label"] = class_label(entry["label"], normals)
     ratio = entry.get("ratio")
     if ratio is not None:
         if isinstance(ratio, bool) or not isinstance(ratio, int | float):
@@ -300,10 +306,10 @@ def _known(entry: dict[str, Any], labelled: bool) -> Scan:
 
 
 def _group(entry: dict[str, Any], label: int, ratio: float) -> str:
-    group = size_group(label, ratio)
+    group = scan_group(label, ratio)
     if entry.get("group") not in (None, "", group):
         raise ValueError(
-            f"group is {entry['group']!r} but {CLASS_NAMES[label]} of ratio {ratio:g} is {group}. "
+            f"group is {entry['group']!r} but {THREE_CLASSES[label]} of ratio {ratio:g} is {group}. "
             "Correct one of them, or remove the group"
         )
     return group

@@ -14,7 +14,7 @@ from custom_components.datalists.label_table import read_label_table
 from custom_components.datalists.scans import MASK_FOLDERS, PATH_KEYS, Scan, list_scans, scan_problems, scans_in_folders
 from custom_components.datasets.conversion import load_volume
 from custom_components.images.ct_reader import CTReader, LabelReader
-from custom_components.infection_size import CLASS_NAMES, COVID, SIZE_GROUPS, size_group
+from custom_components.infection_size import CLASS_NAMES, COVID, THREE_CLASSES, groups_of, size_group
 from custom_components.transforms.align_masks import AlignMasksd
 from custom_components.transforms.checks.scan import CheckScand
 from custom_components.transforms.infection_ratio import infection_ratio
@@ -217,7 +217,7 @@ def checked_ratio(case: Scan) -> float:
 
 
 def _entry(case: Scan) -> Scan:
-    named = {**case, "label": CLASS_NAMES[case["label"]]}
+    named = {**case, "label": THREE_CLASSES[case["label"]]}
     return {key: named[key] for key in (*FIRST_KEYS, *(key for key in named if key not in FIRST_KEYS))}
 
 
@@ -236,23 +236,24 @@ def fold_counts(cases: Sequence[Scan]) -> str:
     """Scans by fold and size group as text, with the number of patients.
 
     Example:
-        >>> print(fold_counts([{"patient_id": "a", "fold": 0, "group": "covid_large"}]))
+        >>> print(fold_counts([{"patient_id": "a", "label": 1, "fold": 0, "group": "covid_large"}]))
         fold  patients  scans  covid_small  covid_large  cap_small  cap_large
            0         1      1            0            1          0          0
          all         1      1            0            1          0          0
     """
-    heads = ("fold", "patients", "scans", *SIZE_GROUPS)
+    known = groups_of({case["label"] for case in cases})
+    heads = ("fold", "patients", "scans", *known)
     folds = sorted({case["fold"] for case in cases})
     rows = [(str(fold), [case for case in cases if case["fold"] == fold]) for fold in folds]
     lines = ["  ".join(heads)]
     for name, own in [*rows, ("all", list(cases))]:
         groups = Counter(case["group"] for case in own)
-        values = (name, len({case["patient_id"] for case in own}), len(own), *(groups[group] for group in SIZE_GROUPS))
+        values = (name, len({case["patient_id"] for case in own}), len(own), *(groups[group] for group in known))
         lines.append("  ".join(f"{value:>{len(head)}}" for head, value in zip(heads, values, strict=True)))
     return "\n".join(lines)
 
 
-def check_datalist(dataset_dir: str | Path) -> None:
+def check_datalist(dataset_dir: str | Path, normals: bool = False) -> None:
     """Check every voxel of a datalist's scans before a training, for old datalists and those of other sources.
 
     A training checks the datalist and all headers before it starts, but voxels only when a scan is first loaded. This
@@ -261,11 +262,12 @@ def check_datalist(dataset_dir: str | Path) -> None:
 
     Args:
         dataset_dir: a datalist JSON, or its folder.
+        normals: accept normal scans, for a training with three classes.
 
     Raises:
         ValueError: listing the problems of all scans together.
     """
-    scans = list_scans(dataset_dir)
+    scans = list_scans(dataset_dir, normals=normals)
     progress = tqdm(scans, "scans", disable=True if len(scans) < PROGRESS_FROM else None, unit="case")
     problems = [problem for problem in map(_problem, progress) if problem]
     if problems:

@@ -6,14 +6,21 @@ from typing import Any
 
 from custom_components.files.report_files import write_png
 from custom_components.handlers.score_table import ScoreTable, listed_name
-from custom_components.infection_size import CAP, CLASS_NAMES, COVID, ratio_band, size_group
-from custom_components.metrics.case_numbers import covid_probability, final_probability, known_ratio
+from custom_components.infection_size import CAP, CLASS_NAMES, COVID, THREE_CLASSES, ratio_band, size_group
+from custom_components.metrics.case_numbers import (
+    class_probabilities,
+    covid_probability,
+    final_probability,
+    has_three_classes,
+    known_ratio,
+)
 from custom_components.metrics.classification_scores import (
     PREDICTORS,
     attention_overlap,
     labels_and_probabilities,
     summarize_classification,
 )
+from custom_components.metrics.three_class_scores import most_likely, summarize_three_classes
 from custom_components.pictures.roc import draw_roc
 from custom_components.reports.score_tables import diagnosis_table
 from monai.engines import Workflow
@@ -36,10 +43,14 @@ class ClassificationScoreTable(ScoreTable):
     and, if present, ``logit_us`` and ``logit_ss`` of the two branches and ``fold``. If the ratio is unknown, the logit
     may be NaN: the case is then listed and counted, but not scored.
 
+    With the logits of three classes (COVID-19, CAP, normal; not in the paper) a row has ``p_cap``, ``p_covid`` and
+    ``p_normal``, the prediction is the most likely class, and the summary has the scores of
+    :func:`summarize_three_classes` instead; there is no threshold and no ``roc.png``.
+
     Args:
         output_dir: folder of the files.
         protocol: description of the split, copied to the summary.
-        threshold: lowest probability at which a case is classified as COVID-19.
+        threshold: lowest probability at which a case is classified as COVID-19; not used with three classes.
     """
 
     def __init__(self, output_dir: str | Path, protocol: str = "", threshold: float = 0.5) -> None:
@@ -51,6 +62,8 @@ class ClassificationScoreTable(ScoreTable):
     def describe(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Row of a case."""
         name = listed_name(item)
+        if has_three_classes(item):
+            return _three_class_row(item, name)
         label, ratio, probability = _label(item, name), known_ratio(item, name), final_probability(item, name)
         branches = {column: covid_probability(item, key, name) for column, key in _BRANCHES.items() if _has(item, key)}
         called = None if probability is None else COVID if probability >= self.threshold else CAP
@@ -70,6 +83,9 @@ class ClassificationScoreTable(ScoreTable):
 
     def write(self, engine: Workflow, cases: Sequence[dict[str, Any]], kept: Sequence[int]) -> None:
         """Write the table, the summary and, if there are both classes, the ROC curves."""
+        if cases and "p_normal" in cases[0]:
+            self.write_files(cases, _rounded(summarize_three_classes(cases)))
+            return
         self.write_files(cases, _rounded(summarize_classification(cases, self.threshold)))
         target = self.output_dir / "roc.png"
         target.unlink(missing_ok=True)  # of an earlier run
@@ -91,11 +107,28 @@ def _has(item: Mapping[str, Any], key: str) -> bool:
     return item.get(key) is not None
 
 
-def _label(item: Mapping[str, Any], name: str) -> int:
+def _three_class_row(item: Mapping[str, Any], name: str) -> dict[str, Any]:
+    label, ratio = _label(item, name, THREE_CLASSES), known_ratio(item, name)
+    probabilities = class_probabilities(item, name)
+    called = most_likely(probabilities)
+    return {
+        "case_id": name,
+        **({"fold": int(item["fold"])} if _has(item, "fold") else {}),
+        "label": THREE_CLASSES[label],
+        "ratio": ratio,
+        **{f"p_{one}": value for one, value in probabilities.items()},
+        "prediction": called,
+        "correct": int(called == THREE_CLASSES[label]),
+        "attention_dice": _overlap(item, name) if label == COVID else None,
+    }
+
+
+def _label(item: Mapping[str, Any], name: str, classes: Mapping[int, str] = CLASS_NAMES) -> int:
     label = float(item["label"]) if _has(item, "label") else None
-    if label not in (COVID, CAP):
+    if label is None or label not in classes:
         found = "missing" if label is None else f"{label:g}"
-        raise ValueError(f"Case {name}: label is {found}. Expected 1 (COVID-19) or 0 (CAP).")
+        known = "1 (COVID-19) or 0 (CAP)" if len(classes) == 2 else "1 (COVID-19), 0 (CAP) or 2 (normal)"
+        raise ValueError(f"Case {name}: label is {found}. Expected {known}.")
     return int(label)
 
 

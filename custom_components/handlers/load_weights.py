@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from custom_components.infection_size import THREE_CLASSES
 from custom_components.weights.checkpoints import unreadable
 from custom_components.weights.model_card import (
     SETTINGS,
@@ -74,7 +75,7 @@ class LoadWeights:
         card = read_card(self.path)
         others = {} if self.own else self._other_arguments(card)
         if problem := mismatch(state, expected):
-            reason = _part_or_whole(state, expected) or self._remedy(card, others)
+            reason = _three_classes(state, expected) or _part_or_whole(state, expected) or self._remedy(card, others)
             raise ValueError(f"Checkpoint {self.path} is of another architecture than the network: {problem}. {reason}")
         if others:
             raise ValueError(
@@ -108,6 +109,17 @@ class LoadWeights:
         if not card and not card_path(self.path).exists():
             facts = f"There is no {card_path(self.path).name} next to it that describes its network. "
         return f"{facts}Build the network as in its training (overlay and options), or give another {self.option}."
+
+
+def _three_classes(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> str:
+    """Remedy when weights of three classes were given for a network of two; "" for other weights."""
+    outputs = [{len(own[name]) for name in own if name.endswith("fc.bias")} for own in (state, expected)]
+    if outputs != [{len(THREE_CLASSES)}, {1}]:
+        return ""
+    return (
+        "It has the classes COVID-19, CAP and normal, for research evaluation only: use `run evaluating` with "
+        "configs/evaluate.yaml and configs/recipes/three_classes.yaml. Here, give weights of two classes."
+    )
 
 
 def _part_or_whole(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> str:

@@ -18,12 +18,15 @@ from custom_components.diagnosis.queue import QueueResult, run_queue
 from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.files.atomic import writable_folder
 from custom_components.files.report_files import write_json
+from custom_components.infection_size import NORMAL_CLASS
 from custom_components.masks.case_masks import CaseMasks, masks_folder, segment_case
 from custom_components.masks.data_set import Lists, find_scans, write_lists
 from custom_components.masks.overview import SUSPICIOUS_NAME, numbers_text, write_sheets, write_suspicious
 
 SETTINGS_NAME = "settings.json"
 TRAIN = "python -m monai.bundle run training --config_file {}/train.yaml --dataset_dir {}"
+THREE_CLASSES = "\"['{0}/train.yaml', '{0}/recipes/three_classes.yaml']\""
+TRAIN_THREE = f"python -m monai.bundle run training --config_file {THREE_CLASSES} --dataset_dir {{1}}"
 EVALUATE = "python -m monai.bundle run evaluating --config_file {}/evaluate.yaml --dataset_dir {} --ckpt_path ..."
 TABLE = "case_id, label (covid or cap), patient_id"
 
@@ -36,6 +39,7 @@ def segment_masks(
     labels: str = "",
     infection_by: str = "either",
     num_folds: int = 5,
+    normals: bool = False,
     seed: int = 0,
     precision: str = "auto",
     profile: bool = False,
@@ -57,6 +61,7 @@ def segment_masks(
         labels: CSV with the columns case_id, label (covid or cap) and optionally patient_id and fold.
         infection_by: either (VB-Net or the lesion network) or vbnet (as in the paper, and faster).
         num_folds: folds of cross-validation, unless datalist or labels have folds; 1 for evaluation only.
+        normals: put normal scans into datalist.json too, for a training with recipes/three_classes.yaml.
         seed: random seed of the folds.
         precision: auto (bf16 if the CPU supports it), fp32 or bf16.
         profile: log the seconds of each stage.
@@ -65,7 +70,7 @@ def segment_masks(
         lungmask_weights: weights of the package lungmask; it then segments the lungs.
         bundles_dir: folder that contains both bundles; default next to the package.
     """
-    check_flags(profile=profile)
+    check_flags(profile=profile, normals=normals)
     check_infection_by(infection_by)
     precision_settings(precision)
     files = {"seg": seg_weights, "segment": segment_weights, "lungmask": lungmask_weights}
@@ -75,7 +80,7 @@ def segment_masks(
         raise ValueError(f"--seg_weights has no effect with --infection_by {infection_by}. Leave out one of them.")
     folder = Path(output_dir).expanduser().absolute()
     _check_folders(Path(datalist).expanduser(), folder)
-    data_set = find_scans(datalist, labels, num_folds)
+    data_set = find_scans(datalist, labels, num_folds, normals)
     diagnosis = _networks(weights, bundles_dir, precision, infection_by)
     configs = bundle_folder(CAP_BUNDLE, bundles_dir) / "configs"
     _claim(folder, diagnosis.mask_settings())
@@ -104,8 +109,9 @@ def _conclude(result: QueueResult, lists: Lists, configs: Path) -> None:
     if lists.problem:
         _logger.error("No datalist for training: %s The masks are kept for another --num_folds.", lists.problem)
     elif lists.training is not None:
-        folds = {scan["fold"] for scan in list_scans(lists.training, check_files=False)}
-        command = TRAIN if len(folds) > 1 else EVALUATE  # a single fold leaves no scan for training
+        scans = list_scans(lists.training, check_files=False, normals=True)
+        train = TRAIN_THREE if any(scan["label"] == NORMAL_CLASS for scan in scans) else TRAIN
+        command = train if len({scan["fold"] for scan in scans}) > 1 else EVALUATE  # a single fold leaves no training
         words = (shlex.quote(str(path)) for path in (configs, lists.training))
         _logger.info("Next, after a look at the sheets: %s", command.format(*words))
     elif lists.others is not None:

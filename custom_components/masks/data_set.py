@@ -15,7 +15,7 @@ from custom_components.datalists.scans import MASK_FOLDERS, PATH_KEYS, Scan, lis
 from custom_components.datasets.datalist import check_labelled, write_measured
 from custom_components.diagnosis.queue import scan_sources
 from custom_components.diagnosis.scan_source import ScanSource
-from custom_components.infection_size import CLASS_NAMES, size_group
+from custom_components.infection_size import NORMAL, NORMAL_CLASS, THREE_CLASSES, scan_group
 from custom_components.masks.case_masks import CaseMasks, masks_folder
 
 OTHERS_NAME = "other_cases.json"
@@ -44,7 +44,8 @@ class Lists:
     """Datalists that were written.
 
     Args:
-        training: the scans of COVID-19 and CAP; None without any, or if they cannot be split into folds.
+        training: the scans of COVID-19 and CAP, and normal ones if they are a class; None without any, or if they
+            cannot be split into folds.
         others: the other scans; None without any.
         problem: why there is no list for training although there are labels; empty if there is one.
     """
@@ -54,13 +55,14 @@ class Lists:
     problem: str = ""
 
 
-def find_scans(data: str | Path, labels: str | Path, num_folds: int) -> DataSet:
+def find_scans(data: str | Path, labels: str | Path, num_folds: int, normals: bool = False) -> DataSet:
     """List the scans of a data set, and check before any is read that its labelled cases can be split into folds.
 
     Args:
         data: a datalist or its folder; otherwise a scan or a folder of scans, as for :func:`scan_sources`.
         labels: CSV with ``case_id``, ``label`` and optionally ``patient_id`` and ``fold``; empty for none.
         num_folds: number of folds, unless given.
+        normals: whether normal scans are a class, for a training with three classes.
 
     Returns:
         The scans.
@@ -79,6 +81,8 @@ def find_scans(data: str | Path, labels: str | Path, num_folds: int) -> DataSet:
         )  # fmt: skip
     for row in _rows(labels):
         known[row["case_id"]] = {"patient_id": row["case_id"], **known.get(row["case_id"], {}), **row}
+    if normals:
+        known = {name: _as_class(case) for name, case in known.items()}
     labelled = [case for case in known.values() if is_labelled(case)]
     if labelled:
         check_labelled(labelled, num_folds)
@@ -100,13 +104,17 @@ def _rows(labels: str | Path) -> list[Scan]:
 
 
 def is_labelled(case: Mapping[str, Any]) -> bool:
-    """Whether a case has one of the two classes of the classifier.
+    """Whether a case has one of the classes of the classifier.
 
     Example:
         >>> is_labelled({"label": 0}), is_labelled({"label": "normal"}), is_labelled({})
         (True, False, False)
     """
-    return case.get("label") in CLASS_NAMES
+    return case.get("label") in THREE_CLASSES
+
+
+def _as_class(case: Scan) -> Scan:
+    return {**case, "label": NORMAL_CLASS} if case.get("label") == NORMAL else case
 
 
 def write_lists(
@@ -147,7 +155,7 @@ def _entry(case: CaseMasks, given: Path, folder: Path, known: Scan) -> Scan:
     paths = {key: str(path) for key, path in case.paths(masks_folder(folder) / case.case_id).items()}
     measured = {"image": str(given / case.image), **paths, "ratio": case.ratio}
     entry = {"case_id": case.case_id, "patient_id": case.case_id, **known, **measured}
-    return {**entry, "group": size_group(entry["label"], case.ratio)} if is_labelled(entry) else entry
+    return {**entry, "group": scan_group(entry["label"], case.ratio)} if is_labelled(entry) else entry
 
 
 def _write_others(path: Path, entries: Sequence[Scan]) -> Path | None:

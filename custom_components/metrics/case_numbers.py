@@ -1,11 +1,11 @@
-"""Checked numbers of one case: probabilities of COVID-19 and infection ratio."""
+"""Checked numbers of one case: probabilities of COVID-19 or of three classes, and infection ratio."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from custom_components.infection_size import check_ratio
+from custom_components.infection_size import THREE_CLASSES, check_ratio
 
 _TOLERANCE = 0.01  # tolerance of a probability: accuracy of logits in half precision
 
@@ -57,6 +57,38 @@ def covid_probability(item: Mapping[str, Any], key: str, name: str) -> float:
             "try without mixed precision."
         )
     return torch.sigmoid(logit).item()
+
+
+def has_three_classes(item: Mapping[str, Any]) -> bool:
+    """Whether a case's ``logit`` has a number for each of three classes instead of one of COVID-19."""
+    return item.get("logit") is not None and torch.as_tensor(item["logit"]).numel() == len(THREE_CLASSES)
+
+
+def class_probabilities(item: Mapping[str, Any], name: str) -> dict[str, float]:
+    """Probabilities of the classes of a case from its three logits.
+
+    Args:
+        item: the case with ``logit``, in the order of the labels: CAP, COVID-19, normal.
+        name: its name, for messages.
+
+    Returns:
+        The softmax in float64, by class name in the order of the labels.
+
+    Raises:
+        ValueError: if a logit is not finite.
+
+    Example:
+        >>> class_probabilities({"logit": torch.tensor([0.0, 1000.0, 0.0])}, "012")
+        {'cap': 0.0, 'covid': 1.0, 'normal': 0.0}
+    """
+    logits = torch.as_tensor(item["logit"]).detach().double().cpu().flatten()
+    if not torch.isfinite(logits).all():
+        raise ValueError(
+            f"Case {name}: 'logit' is {logits.tolist()}. Expected finite numbers: check the loaded weights and try "
+            "without mixed precision."
+        )
+    found = torch.softmax(logits, dim=0).tolist()
+    return {THREE_CLASSES[label]: found[label] for label in sorted(THREE_CLASSES)}
 
 
 def check_weighting(name: str, weight_us: float, p_us: float, p_ss: float, p_final: float) -> None:

@@ -7,7 +7,7 @@
       -> layer2, 4 blocks / 2             -> (B, 128, 18, 32, 32)
       -> layer3, 6 blocks / 2             -> (B, 256, 9, 16, 16)
       -> layer4, 3 blocks, stride 1       -> (B, 512, 9, 16, 16)   features f, 1/16 of the input
-      -> global average, FC               -> (B, 1)                logit of COVID-19
+      -> global average, FC               -> (B, 1)                logit of COVID-19; with three classes (B, 3)
       -> OnlineAttention(f, FC weight)    -> (B, 1, 138, 256, 256)
 
 X. Ouyang et al., IEEE Transactions on Medical Imaging 39 (2020), Sec. III-A, Fig. 2.
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from custom_components.infection_size import COVID, THREE_CLASSES
 from custom_components.networks.online_attention import OnlineAttention
 from monai.networks.nets.resnet import ResNet
 from torch import nn
@@ -43,6 +44,8 @@ class AttentionResNet(ResNet):
         layer4_stride: stride of the last stage: 1 in the paper, 2 in the original ResNet34.
         alpha: steepness of the soft mask, Sec. III-B.
         beta: threshold of the soft mask, Sec. III-B.
+        num_classes: 1 for the paper's single logit of COVID-19; 3 for the logits of CAP, COVID-19 and normal scans (not
+            in the paper). The attention is that of COVID-19 in both: Eq. (1) with its row of the weights.
 
     Raises:
         ValueError: if there are not four stages, or a number is not positive.
@@ -68,7 +71,10 @@ class AttentionResNet(ResNet):
         layer4_stride: int = 1,
         alpha: float = 100.0,
         beta: float = 0.4,
+        num_classes: int = 1,
     ) -> None:
+        if num_classes not in (1, len(THREE_CLASSES)):
+            raise ValueError(f"num_classes is {num_classes}. Expected 1 (logit of COVID-19) or 3 (with normal scans).")
         _check_stages(layers, block_inplanes)
         _check_positive(in_channels=in_channels, conv1_t_stride=conv1_t_stride, layer4_stride=layer4_stride)
         super().__init__(
@@ -79,7 +85,7 @@ class AttentionResNet(ResNet):
             n_input_channels=in_channels,
             conv1_t_stride=conv1_t_stride,
             no_max_pool=no_max_pool,
-            num_classes=1,
+            num_classes=num_classes,
         )
         self.online_attention = OnlineAttention(alpha, beta)
         # What weights need to be used: see custom_components.weights.model_card.
@@ -89,17 +95,19 @@ class AttentionResNet(ResNet):
             "no_max_pool": no_max_pool,
             "conv1_t_stride": conv1_t_stride,
             "layer4_stride": layer4_stride,
+            **({} if num_classes == 1 else {"num_classes": num_classes}),
         }
+        self.covid_row = 0 if num_classes == 1 else COVID
         self._set_layer4_stride(layer4_stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logit of COVID-19.
+        """Logit of COVID-19, or of each class.
 
         Args:
             x: lung-masked CT in [0, 1], shape (B, 1, D, H, W).
 
         Returns:
-            Shape (B, 1).
+            Shape (B, num_classes).
         """
         return self.classify(self.features(x))
 
@@ -126,7 +134,7 @@ class AttentionResNet(ResNet):
             features: shape (B, C, d, h, w).
 
         Returns:
-            Logit, shape (B, 1).
+            Logits, shape (B, num_classes).
         """
         return self.fc(self.avgpool(features).flatten(1))
 
@@ -138,10 +146,10 @@ class AttentionResNet(ResNet):
             x: shape (B, 1, D, H, W).
 
         Returns:
-            Logit (B, 1) and T(A) (B, 1, D, H, W).
+            Logits (B, num_classes) and T(A) (B, 1, D, H, W).
         """
         features = self.features(x)
-        return self.classify(features), self.online_attention(features, self.fc.weight, list(x.shape[2:]))
+        return self.classify(features), self.online_attention(features, self.covid_weight(), list(x.shape[2:]))
 
     @torch.jit.export
     def explain(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -154,11 +162,15 @@ class AttentionResNet(ResNet):
             x: shape (B, 1, D, H, W).
 
         Returns:
-            ``logit`` (B, 1) and ``attention`` A in [0, 1], (B, 1, D, H, W).
+            ``logit`` (B, num_classes) and ``attention`` A in [0, 1], (B, 1, D, H, W).
         """
         features = self.features(x)
-        attention = self.online_attention.attention(features, self.fc.weight, list(x.shape[2:]))
+        attention = self.online_attention.attention(features, self.covid_weight(), list(x.shape[2:]))
         return {"logit": self.classify(features), "attention": attention}
+
+    def covid_weight(self) -> torch.Tensor:
+        """Row of the fully connected layer that gives the logit of COVID-19, w of Eq. (1), shape (1, C)."""
+        return self.fc.weight[self.covid_row : self.covid_row + 1]
 
     def _set_layer4_stride(self, stride: int) -> None:
         """Set the stride of the last stage in the first convolution and the shortcut of its first block."""
@@ -187,7 +199,7 @@ class WithSoftMask(nn.Module):
             x: shape (B, 1, D, H, W).
 
         Returns:
-            ``logit`` (B, 1) and, when enabled, ``attention`` T(A) (B, 1, D, H, W).
+            ``logit`` (B, num_classes) and, when enabled, ``attention`` T(A) (B, 1, D, H, W).
         """
         if not self.enabled:
             return {"logit": self.network(x)}

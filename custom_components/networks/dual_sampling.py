@@ -96,7 +96,8 @@ class DualSamplingNet(nn.Module):
         decision_threshold: minimum P_final of a COVID-19 classification, Sec. IV-C.
 
     Raises:
-        ValueError: if a weight or threshold is not in [0, 1] or the thresholds are not in order.
+        ValueError: if a weight or threshold is not in [0, 1], the thresholds are not in order, or a branch has three
+            classes.
 
     Example:
         >>> small = {"layers": (1, 1, 1, 1), "block_inplanes": (2, 3, 4, 5)}
@@ -121,6 +122,8 @@ class DualSamplingNet(nn.Module):
             raise ValueError(f"ratio_thresholds are {tuple(ratio_thresholds)}. Expected the lower threshold first.")
         self.uniform = AttentionResNet() if uniform is None else uniform
         self.size_balanced = AttentionResNet() if size_balanced is None else size_balanced
+        if any(getattr(branch, "covid_row", 0) for branch in (self.uniform, self.size_balanced)):
+            raise ValueError("Expected branches with one logit of COVID-19, got three classes: Eq. (5) is for two.")
         self.definition = getattr(self.uniform, "definition", {})
         self.weights = (float(weights[0]), float(weights[1]))
         self.ratio_thresholds = (float(ratio_thresholds[0]), float(ratio_thresholds[1]))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from custom_components.files.atomic import new_folder
-from custom_components.infection_size import size_group
+from custom_components.infection_size import NORMAL, size_group
 from custom_components.phantom.body.disease import DISEASES, RARE_SHARE
 from custom_components.phantom.body.grid import Grid
 from custom_components.phantom.cache import cached_folder
@@ -17,7 +17,7 @@ from custom_components.phantom.dataset import (
     patient_seed,
     write_phantom_datalist,
 )
-from custom_components.phantom.generate import make_scan
+from custom_components.phantom.generate import make_scan, make_volume
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
 from custom_components.phantom.phantom import Phantom
 from tqdm import tqdm
@@ -28,6 +28,9 @@ SCAN_VERSION = 1
 # Field of view of the cached scans along x, y, z.
 SCAN_FIELD_MM = (374.4, 374.4, 280.0)
 
+# Number of the first person with a normal scan: the patients with a disease have smaller ones.
+FIRST_NORMAL = 10**6
+
 # Every fourth patient with the same disease and size has two scans.
 PATIENTS_PER_PAIR = 4
 
@@ -37,7 +40,7 @@ class PlannedScan:
     """A scan to generate.
 
     Args:
-        disease: ``covid`` or ``cap``.
+        disease: ``covid`` or ``cap``; ``normal`` for none.
         number: index among the scans of the disease.
         patient: index among the patients with the disease.
         examination: index among the scans of the patient.
@@ -61,6 +64,7 @@ def write_scan_dataset(
     seed: int = 0,
     minority: float = RARE_SHARE,
     num_folds: int = 5,
+    num_normals: int = 0,
 ) -> Path:
     """Write chest CTs with COVID-19 and with community-acquired pneumonia, as NIfTI.
 
@@ -75,27 +79,37 @@ def write_scan_dataset(
         minority: share of the scans of each disease with its rare size (small COVID-19, large CAP), 0 to 1.
         num_folds: folds of cross-validation; each patient is in one fold, both diseases are in each fold, and every
             size group is in as many folds as possible.
+        num_normals: number of additional normal scans, each of another person, for three classes.
 
     Returns:
         The folder: ``images`` (int16 HU), ``lungs`` and ``infections`` (uint8 0/1) with files covid_000.nii.gz, ...,
         cap_000.nii.gz, ..., and ``datalist.json`` whose ``cases`` have case_id, patient_id, image, lung, infection
-        (paths relative to the folder), label (``covid`` or ``cap``), fold, ratio (infection volume / lung volume),
-        group (size group) and synthetic (true).
+        (paths relative to the folder), label (``covid``, ``cap`` or ``normal``), fold, ratio (infection volume /
+        lung volume), group (size group or ``normal``) and synthetic (true).
 
     Raises:
         ValueError: when an argument is out of range, there are too few patients for the folds, the voxels are too
             coarse for small lesions, or the folder is not empty.
     """
     check_count("seed", seed, 0)
+    check_count("num_normals", num_normals, 0)
+    if 0 < num_normals < num_folds:
+        raise ValueError(
+            f"Phantom data set: {num_normals} normal scans are too few for {num_folds} folds with some in each. "
+            "Decrease num_folds or increase num_normals."
+        )
     scans = plan_scans(num_scans, minority, num_folds)
     Grid.centred(shape, spacing_mm)
     if shape[2] < 2:
         raise ValueError(f"Phantom shape is {tuple(shape)}. Expected scans of two slices or more.")
     progress = tqdm(scans, "phantom", disable=num_scans <= PROGRESS_FROM, unit="scan")
     with new_folder(folder) as root:
-        write_phantom_datalist(
-            root, [_write_scan(root, scan, _make(scan, seed, shape, spacing_mm), seed) for scan in progress]
-        )
+        entries = [_write_scan(root, scan, _make(scan, seed, shape, spacing_mm), seed) for scan in progress]
+        for number in range(num_normals):
+            healthy = make_volume(patient_seed(seed, FIRST_NORMAL + number), shape, spacing_mm, {})
+            person = PlannedScan(NORMAL, number, number, 0, rare=False, fold=number % num_folds)
+            entries.append(_write_scan(root, person, healthy, seed))
+        write_phantom_datalist(root, entries)
     return Path(folder)
 
 
@@ -188,5 +202,5 @@ def _write_scan(root: Path, scan: PlannedScan, phantom: Phantom, seed: int) -> d
         "label": scan.disease,
         "fold": scan.fold,
         "ratio": ratio,
-        "group": size_group(DISEASES[scan.disease].label, ratio),
+        "group": size_group(DISEASES[scan.disease].label, ratio) if scan.disease in DISEASES else NORMAL,
     }

@@ -68,7 +68,8 @@ def diagnosis_table(*summaries: str | Path) -> str:
 
     Returns:
         For all scans, each band of the infection ratio and each size group, one row per evaluation; a dash if a score
-        is undefined, such as an AUC with one class. An ensemble's row follows those of its branches.
+        is undefined, such as an AUC with one class. An ensemble's row follows those of its branches. An evaluation with
+        three classes has a table of its own: the confusion matrix, with the sensitivity and the AUC of each class.
 
     Raises:
         ValueError: if no file is given, or a file is missing or not such a summary.
@@ -76,9 +77,17 @@ def diagnosis_table(*summaries: str | Path) -> str:
     if not summaries:
         raise ValueError("No summary was given. Give one or more summary.json files of `evaluating`.")
     rows: list[list[object]] = []
+    three_classes: list[str] = []
     for path in map(Path, summaries):
         with _summary(path) as scores:
-            rows += _rows(path.parent.name, scores)
+            if "confusion_matrix" in scores:
+                three_classes.append(_three_class_table(path.parent.name, scores))
+            else:
+                rows += _rows(path.parent.name, scores)
+    return "\n\n".join([*([_two_class_table(rows)] if rows else []), *three_classes])
+
+
+def _two_class_table(rows: Sequence[Sequence[object]]) -> str:
     groups = list(dict.fromkeys(row[0] for row in rows))
     head = ["infection ratio or size group", "system", "scans", "COVID-19 / CAP", *SCORES.values()]
     return markdown_table(head, sorted(rows, key=lambda row: groups.index(row[0])))
@@ -96,6 +105,18 @@ def _rows(folder: str, summary: Mapping[str, Any]) -> list[list[object]]:
             counts = [found["n"], f"{found['n_covid']} / {found['n_cap']}"]
             rows.append([title, name, *counts, *(cell(found[score]) for score in SCORES)])
     return rows
+
+
+def _three_class_table(folder: str, summary: Mapping[str, Any]) -> str:
+    """Confusion matrix of an evaluation with three classes, with the scores of each class."""
+    matrix = summary["confusion_matrix"]
+    rows = [
+        [name, *own.values(), summary["n"][name], cell(summary["sensitivity"][name]), cell(summary["auc"][name])]
+        for name, own in matrix.items()
+    ]
+    head = ["true class", *(f"called {name}" for name in matrix), "scans", "sensitivity", "AUC against the rest"]
+    note = f"{folder}: accuracy {cell(summary['accuracy'])}, macro AUC {cell(summary['macro_auc'])}"
+    return f"{markdown_table(head, rows)}\n\n{note}"
 
 
 @contextmanager

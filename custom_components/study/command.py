@@ -36,6 +36,7 @@ def study(
     resume_runs: bool = False,
     keep_checkpoints: bool = False,
     dry_run: bool = False,
+    seconds_per_step: float | None = None,
 ) -> str | None:
     """Run a paper's experiments: cross-validate its systems, then write the paper's tables and figures.
 
@@ -59,6 +60,7 @@ def study(
         resume_runs: resume an interrupted training from its checkpoint instead of restarting it.
         keep_checkpoints: keep checkpoints that no run needs any more.
         dry_run: only list the runs and the estimated time.
+        seconds_per_step: seconds of one training step, from which a dry run estimates the time (covid_cap_bundle).
     """
     check_flags(
         search_thresholds=search_thresholds, resume_runs=resume_runs, keep_checkpoints=keep_checkpoints, dry_run=dry_run
@@ -68,9 +70,10 @@ def study(
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every font of every PDF
     with _stopping():
         plan = plan_study(
-            bundle, folder, dataset_dir, keep_hashes=not dry_run, test_dir=test_dir, protocol=protocol,
+            bundle, folder, dataset_dir, dry_run=dry_run, test_dir=test_dir, protocol=protocol,
             num_folds=num_folds, systems=systems, networks=networks, overrides=overrides, recipe=recipe,
             augmentation=augmentation, num_panels=num_panels, search_thresholds=search_thresholds or None,
+            seconds_per_step=seconds_per_step,
         )  # fmt: skip
         check_study_folder(folder, plan.bundle.name)
         if dry_run:

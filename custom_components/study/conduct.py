@@ -10,9 +10,14 @@ from custom_components.study.report.study_report import HTML_NAME, RESAMPLES, wr
 from custom_components.study.results.study_results import FailedRun
 from custom_components.study.runs.fingerprints import code_state, run_hashes
 from custom_components.study.runs.provenance import provenance
+from custom_components.study.runs.run import Run
 from custom_components.study.runs.run_folder import finished_seconds
-from custom_components.study.runs.run_times import in_words, seconds_left
+from custom_components.study.runs.run_times import expected_seconds, in_words
 from custom_components.study.runs.runner import Outcome, Runner
+from custom_components.study.runs.schedule import end_times, longest_chain
+
+# Numbers of parallel runs for which a dry run gives the time left.
+WORKERS_SHOWN = (1, 4, 8)
 
 
 def conduct(
@@ -52,12 +57,27 @@ def plan_text(study: Study, workers: int) -> str:
     finished = {run.name: finished_seconds(run, hashes[run.name]) for run in runs}
     seconds = {name: value for name, value in finished.items() if value is not None}
     waiting = [run for run in runs if run.name not in seconds]
-    left_s = seconds_left(waiting, seconds, {run.name: run.kind for run in runs}, workers)
+    expected = expected_seconds(waiting, seconds, {run.name: run.kind for run in runs}, study.estimates())
+    left_s = None if expected is None else _left_s(waiting, expected, workers)
     states = {name: f"finished in {value:.0f} s" for name, value in seconds.items()}
     rows = [f"| {run.name} | {', '.join(run.config_files)} | {states.get(run.name, '')} |" for run in runs]
     counts = f"{len(runs)} runs, {len(seconds)} finished; time left: {in_words(left_s) if waiting else 'none'}."
-    later = [study.later_words] if study.later_words else []
-    return "\n".join(["| run | configs | |", "|---|---|---|", *rows, "", counts, *later])
+    further = [*_times(waiting, expected, workers), *filter(None, (study.estimate_words, study.later_words))]
+    return "\n".join(["| run | configs | |", "|---|---|---|", *rows, "", counts, *further])
+
+
+def _left_s(waiting: Sequence[Run], expected: Mapping[str, float], workers: int) -> float:
+    return max(end_times(waiting, expected, workers).values(), default=0.0)
+
+
+def _times(waiting: Sequence[Run], expected: Mapping[str, float] | None, workers: int) -> list[str]:
+    """Time left by the number of parallel runs, as Markdown; empty if it is not known or nothing is left."""
+    if not waiting or expected is None:
+        return []
+    counts = sorted({*WORKERS_SHOWN, workers})
+    rows = [f"| {count} | {in_words(_left_s(waiting, expected, count))} |" for count in counts]
+    chain = f"The longest chain of runs that need each other takes {in_words(longest_chain(waiting, expected))}."
+    return ["", "| parallel runs (one per GPU) | time left |", "|---|---|", *rows, "", chain]
 
 
 def _without_places(failed: Sequence[FailedRun], study: Study) -> list[FailedRun]:

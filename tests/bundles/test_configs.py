@@ -18,14 +18,16 @@ SEG_OVERLAYS = (
     *SEG_NETWORKS, *SEG_RECIPES, "body_and_lungs.yaml", "no_augmentation.yaml", "add_attention.yaml", "new_output.yaml",
     "contrast_augmentation.yaml", "mild_augmentation.yaml", "all_cases.yaml", "last_weights.yaml",
 )  # fmt: skip
-CAP_OVERLAYS = ("size_balanced.yaml", "plain.yaml", "last_weights.yaml")
+CAP_OVERLAYS = ("size_balanced.yaml", "plain.yaml", "last_weights.yaml", "three_classes.yaml")
 TRAININGS = [
     *(("cap", names) for names in (("train.yaml",), *(("train.yaml", overlay) for overlay in CAP_OVERLAYS))),
     *(("seg", names) for names in (("train.yaml",), *(("train.yaml", overlay) for overlay in SEG_OVERLAYS))),
+    ("cap", ("train.yaml", "size_balanced.yaml", "three_classes.yaml")),
     ("seg", ("train.yaml", *SEG_RECIPES, "last_weights.yaml")),
 ]
 APPLICATIONS = [
     *(("cap", names) for names in (("evaluate.yaml",), ("evaluate.yaml", "ensemble.yaml"), ("inference.json",))),
+    ("cap", ("evaluate.yaml", "three_classes.yaml")),
     *(("seg", names) for names in (("evaluate.yaml",), ("inference.json",))),
     *(("seg", (base, network)) for base in ("evaluate.yaml", "inference.json") for network in SEG_NETWORKS),
 ]

@@ -141,7 +141,7 @@ def test_scans_of_one_class_are_an_error():
         ([1, 0], [0.1], "2 labels and 1 ratios"),
         ([1, 0], [0.1, 1.2], "Scan 1 of 2: infection ratio is 1.2"),
         ([1, 0], [float("nan"), 0.1], "Scan 0 of 2: infection ratio is nan"),
-        ([1, 2], [0.1, 0.1], "Scan 1 of 2: label is 2"),
+        ([1, 3], [0.1, 0.1], "Scan 1 of 2: label is 3"),
         ([], [], "None of 0 scans"),
     ],
 )
@@ -183,3 +183,16 @@ def test_monais_engines_set_the_epoch():
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: seen.append(sampler.epoch))
     trainer.run()
     assert seen == [1, 2]
+
+
+def test_normal_scans_are_one_group_of_weight_1():
+    labels, ratios = data_set()
+    sampler = SizeBalancedSampler([*labels, *[2] * 7], [*ratios, *[0.0] * 7])
+    without = SizeBalancedSampler(labels, ratios)
+    assert sampler.group_counts == {**COUNTS, "normal": 7}
+    assert sampler.group_weights == {**without.group_weights, "normal": 1.0}
+    assert sampler.group_probabilities["normal"] == pytest.approx(1 / sum(sampler.group_weights.values()))
+    assert sampler.weights[-7:].tolist() == pytest.approx([sampler.group_probabilities["normal"] / 7] * 7)
+    assert "| normal | 7 | 1.000 |" in sampler.table()
+    with pytest.raises(ValueError, match=r"Scan 45 of 46: infection ratio is 1.5"):
+        SizeBalancedSampler([*labels, 2], [*ratios, 1.5])

@@ -1,3 +1,5 @@
+from collections import Counter
+
 import pytest
 from custom_components.datalists.folds import assign_folds, hold_out_fold, select_fold
 from custom_components.infection_size import SIZE_GROUPS
@@ -140,3 +142,30 @@ def test_a_patient_in_two_folds_is_an_error_that_names_the_cases():
     with pytest.raises(ValueError, match="2 cases of one patient are in different folds: 0_0 in 0, 0_1 in 1") as caught:
         select_fold(scans, 0)
     assert "secret" not in str(caught.value)
+
+
+def three_class_scans(normals):
+    kinds = [(1, "covid_small"), (1, "covid_large"), (0, "cap_small"), (0, "cap_large")] * 3 + [(2, "normal")] * normals
+    return [{"case_id": str(k), "patient_id": str(k), "label": own[0], "group": own[1]} for k, own in enumerate(kinds)]
+
+
+def test_normal_scans_are_spread_over_the_folds():
+    scans = three_class_scans(7)
+    folds = assign_folds(scans, 3)
+    counts = [
+        Counter(scan["label"] for scan, own in zip(scans, folds, strict=True) if own == fold) for fold in range(3)
+    ]
+    assert sorted(count[2] for count in counts) == [2, 2, 3]
+    assert all(count[0] == count[1] == 2 for count in counts)
+    with pytest.raises(ValueError, match="2 people with normal scans cannot make 3 folds with all classes in each"):
+        assign_folds(three_class_scans(2), 3)
+
+
+def test_a_fold_without_normal_scans_is_refused_if_others_have_some():
+    scans = [
+        {**scan, "fold": number % 3 if scan["label"] < 2 else 0} for number, scan in enumerate(three_class_scans(4))
+    ]
+    with pytest.raises(ValueError, match="Fold 1 validates no normal scans, but other folds have some"):
+        select_fold(scans, 1)
+    with pytest.raises(ValueError, match="Fold 0 trains on no normal scans"):
+        select_fold(scans, 0)

@@ -223,3 +223,15 @@ def test_images_are_listed_from_datalists_with_cases_only(tmp_path):
     (tmp_path / "datalist.json").write_text('{"cases": []}')
     with pytest.raises(ValueError, match="it has no cases"):
         list_images(tmp_path)
+
+
+def test_normal_scans_are_a_class_only_if_asked_for(write_list):
+    entries = (entry_of("covid_2"), entry_of("cap_1", label="normal", ratio=0.002, fold=1))
+    with pytest.raises(
+        ValueError, match=r"Case cap_1: label is 'normal', but there are two classes. Remove it, or see"
+    ):
+        list_scans(write_list(*entries))
+    scans = list_scans(write_list(*entries), normals=True)
+    assert [(scan["label"], scan["group"]) for scan in scans] == [(1, "covid_small"), (2, "normal")]
+    with pytest.raises(ValueError, match=r"group is 'cap_small' but normal of ratio 0.002 is normal"):
+        list_scans(write_list(entries[0], {**entries[1], "group": "cap_small"}), normals=True)

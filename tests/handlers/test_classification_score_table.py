@@ -173,3 +173,22 @@ def test_a_case_that_cannot_be_scored_is_an_error_that_names_it(tmp_path, item, 
 def test_a_threshold_above_1_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="threshold is 50"):
         ClassificationScoreTable(tmp_path, threshold=50)
+
+
+def test_three_logits_give_three_classes(tmp_path):
+    rows = [("c", 1, [0.1, 0.7, 0.2]), ("k", 0, [0.3, 0.3, 0.4]), ("n", 2, [0.2, 0.1, 0.7])]
+    mask = torch.ones(1, 2, 3, 4)
+    items = [
+        {**case(name, label, 0.0, 0.5, attention=mask, infection=mask), "logit": torch.tensor(shares).log()}
+        for name, label, shares in rows
+    ]
+    found, summary = evaluate([batch_of(*items)], tmp_path)
+    assert [row["prediction"] for row in found] == ["covid", "normal", "normal"]
+    assert [row["label"] for row in found] == ["covid", "cap", "normal"]
+    assert [float(row["p_covid"]) for row in found] == pytest.approx([0.7, 0.3, 0.1])
+    assert [row["attention_dice"] for row in found] == ["1.0", "", ""]
+    assert summary["confusion_matrix"]["cap"] == {"cap": 0, "covid": 0, "normal": 1}
+    assert summary["accuracy"] == pytest.approx(2 / 3, abs=1e-6)
+    assert not (tmp_path / "roc.png").exists()
+    with pytest.raises(ValueError, match=r"Case x: label is 3. Expected 1 \(COVID-19\), 0 \(CAP\) or 2 \(normal\)"):
+        evaluate([batch_of({**items[0], "case_id": "x", "label": 3})], tmp_path)

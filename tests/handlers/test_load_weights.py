@@ -193,3 +193,14 @@ def test_own_tensors_keep_their_initial_values(tmp_path, in_file):
         assert tensor.equal(first[name] if name.startswith("1.") else trained[name])
     with pytest.raises(ValueError, match=r"tensors missing: 1 \(1.bias\)|tensors missing: 1 \(1.weight\)"):
         LoadWeights(saved(trained, tmp_path), fresh, own="1.bias")()
+
+
+def test_weights_of_three_classes_are_refused_with_their_use(tmp_path):
+    small = {"layers": (1, 1, 1, 1), "block_inplanes": (2, 2, 2, 2)}
+    path = saved(AttentionResNet(**small, num_classes=3).state_dict(), tmp_path)
+    two = AttentionResNet(**small)
+    for network_of_two in (two, DualSamplingNet(two, two)):
+        with pytest.raises(
+            ValueError, match=r"for research evaluation only: .*three_classes.yaml. Here, give weights of"
+        ):
+            LoadWeights(path, network_of_two)()

@@ -141,3 +141,43 @@ def test_labels_of_another_kind_are_refused():
         AttentionGuidedLoss()(prediction, {**target, "label": torch.tensor([1, 0])})
     with pytest.raises(ValueError, match="attention_weight is -1"):
         AttentionGuidedLoss(-1)
+
+
+@given(st.integers(0, 1000), st.lists(st.integers(0, 2), min_size=3, max_size=3), st.floats(0, 2))
+@settings(max_examples=20, deadline=None)
+def test_with_three_classes_it_is_the_cross_entropy_and_the_attention_loss_of_covid(seed, labels, weight):
+    prediction, target = batch_of(seed, labels)
+    logits = np.random.default_rng(seed).normal(size=(3, 3))
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    expected = np.mean([-np.log(share[label]) for share, label in zip(shares, labels, strict=True)])
+    own = [
+        reference.normalized_mse(a.numpy(), m.numpy())
+        for a, m, label in zip(prediction["attention"], target["infection"], labels, strict=True)
+        if label == 1
+    ]
+    expected += weight * np.mean(own) if own else 0
+    found = AttentionGuidedLoss(weight, num_classes=3)({**prediction, "logit": torch.tensor(logits)}, target)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_empty_mask_gives_every_attention_about_the_same_loss():
+    """Why normal scans have no attention loss: T(A) has a maximum of 1 in each scan, and T^2 is about T."""
+    empty = torch.zeros(1, 1, *SIZE)
+    for voxels in (1, 5, 24):
+        attention = empty.clone()
+        attention.view(-1)[:voxels] = 1
+        assert NormalizedMSELoss()(attention, empty).item() == 1
+    attention = torch.full((1, 1, *SIZE), 0.1).index_fill(4, torch.tensor([0]), 1.0).requires_grad_()
+    NormalizedMSELoss()(attention, empty).backward()
+    assert (attention.grad[..., 1:] < 0).all()  # a step against the gradient raises low attention
+
+
+def test_labels_and_logits_of_another_number_of_classes_are_refused():
+    prediction, target = batch_of(1, labels=(1, 3, 0))
+    loss = AttentionGuidedLoss(num_classes=3)
+    with pytest.raises(ValueError, match=r"label is 3. Expected 1 \(COVID-19\), 0 \(CAP\) or 2 \(normal\)"):
+        loss({**prediction, "logit": torch.zeros(3, 3)}, target)
+    with pytest.raises(ValueError, match=r"Expected logits \(B, 3\)"):
+        loss(prediction, target)
+    with pytest.raises(ValueError, match=r"num_classes is 2. Expected 1"):
+        AttentionGuidedLoss(num_classes=2)

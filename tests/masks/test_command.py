@@ -90,6 +90,20 @@ def test_cases_of_another_label_get_masks_and_are_left_out_of_the_training(maske
         list_scans(masked.out / "other_cases.json")
 
 
+def test_normal_scans_are_a_class_if_asked_for(masked, caplog):
+    masked.write(*two_of_each(), case("normal001", "normal"), case("normal002", "normal"), case("x1", None))
+    assert masked.run("--num_folds", "2", "--normals") == 0
+    listed = masked.listed()
+    normal = [entry for entry in listed.values() if entry["label"] == "normal"]
+    assert [entry["group"] for entry in normal] == ["normal"] * 2
+    assert sorted(entry["fold"] for entry in normal) == [0, 1]
+    assert list(masked.listed("other_cases.json")) == ["x1"]
+    assert {scan["label"] for scan in list_scans(masked.out, normals=True)} == {0, 1, 2}
+    assert "/recipes/three_classes.yaml']\" --dataset_dir" in caplog.messages[-1]
+    assert masked.run("--num_folds", "2") == 0  # without: as before, and no new masks
+    assert len(masked.listed()) == 4
+
+
 def test_the_ending_names_what_was_written_and_the_next_command(masked, caplog):
     masked.write(*two_of_each())
     masked.run("--num_folds", "2")

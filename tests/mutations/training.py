@@ -22,8 +22,9 @@ LOSSES = (
     + mutations_of(
         "losses/attention_guided.py",
         "losses/test_normalized_mse.py",
-        ("attention of CAP counts too", 'target["infection"], label)', 'target["infection"])'),
-        ("attention of CAP alone counts", 'target["infection"], label)', 'target["infection"], 1 - label)'),
+        ("attention of CAP counts too", 'target["infection"], label == COVID)', 'target["infection"])'),
+        ("attention of CAP alone counts", 'target["infection"], label == COVID)', 'target["infection"], label != COVID)'),
+        ("attention of normal scans counts", 'target["infection"], label == COVID)', 'target["infection"], label)'),
         ("another lambda", "attention_weight: float = 0.5", "attention_weight: float = 1.0"),
         ("lambda is not applied", "classification + self.attention_weight * attention", "classification + attention"),
     )

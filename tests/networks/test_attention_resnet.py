@@ -116,6 +116,7 @@ def test_a_finer_feature_map_for_small_inputs():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"num_classes": 2}, "num_classes is 2. Expected 1"),
         ({"layers": (3, 4, 6)}, "Expected four stages"),
         ({"block_inplanes": (64, 128, 256, 0)}, "Expected four stages"),
         ({"layer4_stride": 0}, "layer4_stride is 0"),
@@ -126,3 +127,19 @@ def test_a_finer_feature_map_for_small_inputs():
 def test_networks_that_cannot_be_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         on_meta(**options)
+
+
+def test_with_three_classes_the_attention_is_that_of_covid():
+    torch.manual_seed(0)
+    network = AttentionResNet(**SMALL, num_classes=3).eval()
+    x = scan(32, 48, 64, batch=1)
+    logit, attention = torch.jit.script(network).explain(x).values()
+    assert logit.shape == (1, 3)
+    torch.testing.assert_close(attention, network.explain(x)["attention"])
+    raw = {"upsampler": lambda size: lambda activation: activation, "postprocessing": lambda activation: activation}
+    theirs = GradCAM(network, target_layers="layer4", **raw)(x=x, class_idx=1).detach()
+    assert float(theirs.max()) > 0
+    ours = network.online_attention.attention(network.features(x), network.covid_weight())
+    torch.testing.assert_close(ours, min_max_normalize(theirs), rtol=1e-4, atol=1e-5)
+    assert network.definition["num_classes"] == 3
+    assert "num_classes" not in AttentionResNet(**SMALL).definition  # as in the cards of earlier versions

@@ -120,3 +120,9 @@ def test_the_defaults_are_two_of_the_papers_networks():
     with torch.device("meta"):
         network = DualSamplingNet()
     assert sum(parameter.numel() for parameter in network.parameters()) == 2 * 63_471_041
+
+
+def test_a_branch_of_three_classes_is_refused():
+    three = AttentionResNet((1, 1, 1, 1), (2, 3, 4, 5), num_classes=3)
+    with pytest.raises(ValueError, match=r"got three classes: Eq\. \(5\) is for two"):
+        DualSamplingNet(three, AttentionResNet((1, 1, 1, 1), (2, 3, 4, 5)))

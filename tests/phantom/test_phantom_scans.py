@@ -327,3 +327,19 @@ def test_the_cached_data_set_has_its_field_of_view_and_is_written_once(tmp_path,
     with pytest.raises(ValueError, match="at least 32"):
         phantom_scan_dataset(num_scans=10, shape=(8, 9, 10))
     assert list(tmp_path.iterdir()) == [first]
+
+
+def test_normal_scans_are_other_people_without_infection(folder, tmp_path):
+    more = write_scan_dataset(tmp_path / "more", 20, **COARSE, seed=3, minority=0.4, num_normals=6)
+    assert cases(more)[:20] == cases(folder)
+    normal = cases(more)[20:]
+    assert [case["fold"] for case in normal] == [0, 1, 2, 3, 4, 0]
+    assert {(case["label"], case["group"], case["ratio"]) for case in normal} == {("normal", "normal", 0.0)}
+    assert len({case["patient_id"] for case in normal}) == 6
+    lungs = [voxels(more, case, "lung") for case in normal]
+    assert all(
+        lung.any() and not voxels(more, case, "infection").any() for lung, case in zip(lungs, normal, strict=True)
+    )
+    assert not np.array_equal(lungs[0], lungs[1])
+    with pytest.raises(ValueError, match="4 normal scans are too few for 5 folds"):
+        write_scan_dataset(tmp_path / "few", 20, num_normals=4)

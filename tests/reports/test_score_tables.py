@@ -2,6 +2,7 @@ import json
 
 import pytest
 from custom_components.metrics.classification_scores import summarize_classification
+from custom_components.metrics.three_class_scores import summarize_three_classes
 from custom_components.reports.score_tables import diagnosis_table, score_table
 
 SUMMARY = {
@@ -77,3 +78,15 @@ def test_another_file_is_refused_with_the_remedy(tmp_path, table, text):
 def test_no_file_at_all_is_refused():
     with pytest.raises(ValueError, match="No summary was given"):
         diagnosis_table()
+
+
+def test_three_classes_have_a_confusion_matrix(tmp_path):
+    row_of = {"p_cap": 0.2, "p_covid": 0.7, "p_normal": 0.1, "prediction": "covid"}
+    summary = summarize_three_classes([{**row_of, "label": "covid"}, {**row_of, "label": "cap", "p_covid": 0.5}])
+    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    lines = diagnosis_table(tmp_path / "summary.json").splitlines()
+    assert lines[0] == (
+        "| true class | called cap | called covid | called normal | scans | sensitivity | AUC against the rest |"
+    )
+    assert lines[2:4] == ["| cap | 0 | 1 | 0 | 1 | 0.000 | 0.500 |", "| covid | 0 | 1 | 0 | 1 | 1.000 | 1.000 |"]
+    assert lines[-1] == f"{tmp_path.name}: accuracy 0.500, macro AUC -"

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ from custom_components.datalists.folds import select_fold
 from custom_components.handlers.slice_table import SLICE_TABLE
 from custom_components.images.ct_reader import case_name
 from custom_components.study.plans.attention_panels import PANEL_CONFIG, branch_overrides, panel_run
+from custom_components.study.plans.step_times import HOW_TO_ESTIMATE, StepTimes
 from custom_components.study.plans.study import EVALUATE, LAST_WEIGHTS, PER_CASE, TRAIN, Study, long_table
 from custom_components.study.plans.study_data import StudyData
 from custom_components.study.report.cap_report import cap_report
@@ -28,6 +30,7 @@ from custom_components.study.results.study_results import (
     ClassificationResults,
     read_case_table,
 )
+from custom_components.study.runs.overrides import config_content
 from custom_components.study.runs.run import EVALUATING, INFERENCE, TRAINING, Run
 from custom_components.study.runs.runner import Outcome
 from custom_components.study.runs.study_folder import CACHE
@@ -67,6 +70,8 @@ class CapStudy(Study):
         systems: subset of ``SYSTEMS``.
         num_panels: maximum number of scans whose attention is drawn, for each set and system.
         search_thresholds: whether the ensemble's thresholds are searched too, not only its weights.
+        seconds_per_step: seconds of one training step on the hardware of the study, for the estimated time; None if it
+            was not measured.
 
     Raises:
         ValueError: if a fold is not usable, a patient is in both sets, or an override is not valid.
@@ -77,6 +82,7 @@ class CapStudy(Study):
     systems: tuple[str, ...] = tuple(SYSTEMS)
     num_panels: int = 6
     search_thresholds: bool = False
+    seconds_per_step: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -148,6 +154,25 @@ class CapStudy(Study):
             further = (SLICES,) if data.slice_labels else ()
             runs[name] = self._cached(replace(run, outputs=(*run.outputs, *further)))
         return runs
+
+    def estimates(self) -> dict[str, float]:
+        """Estimated seconds of trainings and evaluations, by name, from the seconds of one training step."""
+        found: dict[str, float] = {}
+        for system, fold in product(self.systems, self.folds):
+            training = self.training(system, fold)
+            if (steps := self._steps(training)) is None:
+                return {}
+            held_out = sum(scan["fold"] == fold for scan in self.data.cases)
+            found[training.name] = steps.training_s(len(self.data.cases) - held_out, held_out)
+            for name, run in self.evaluations(system, fold).items():
+                found[run.name] = steps.scoring_s(held_out if name == TV else len(self.sets[name].cases))
+        return found
+
+    @property
+    def estimate_words(self) -> str:
+        """What the :meth:`estimates` are made from, or how to get them."""
+        steps = self._steps(self.training(self.systems[0], self.folds[0]))
+        return steps.words() if steps else HOW_TO_ESTIMATE
 
     def collect(self, outcome: Outcome) -> ClassificationResults:
         """Collect the results of the finished runs; a run that did not finish has no predictions.
@@ -254,6 +279,11 @@ class CapStudy(Study):
     def _training_files(self, system: str) -> tuple[str, ...]:
         last = (LAST_WEIGHTS,) if self.protocol == NESTED else ()
         return (TRAIN, *SYSTEMS[system][1], *last)
+
+    def _steps(self, training: Run) -> StepTimes | None:
+        if self.seconds_per_step is None:
+            return None
+        return StepTimes.of(config_content(training.config_paths, training.overrides), self.seconds_per_step)
 
     def _cached(self, run: Run) -> Run:
         cache = self.overrides.get("cache_dir", self.folder / CACHE)

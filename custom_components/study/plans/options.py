@@ -1,6 +1,7 @@
 """Check the options of a study and plan it."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from custom_components.diagnosis.bundle_network import find_bundle
 from custom_components.study.plans import cap_study, seg_study
 from custom_components.study.plans.cap_study import CapStudy
 from custom_components.study.plans.seg_study import SegStudy
-from custom_components.study.plans.study import LAST_WEIGHTS, TRAIN
-from custom_components.study.plans.study_data import scan_data, slice_data
+from custom_components.study.plans.study import LAST_WEIGHTS, RUNS, TRAIN
+from custom_components.study.plans.study_data import Hashes, scan_data, slice_data
 from custom_components.study.results.study_results import PAPER
 from custom_components.study.runs.study_folder import DATA_HASHES
 
@@ -22,7 +23,7 @@ def plan_cap_study(
     bundle: Path,
     folder: Path,
     dataset_dir: str,
-    keep_hashes: bool = True,
+    dry_run: bool = False,
     *,
     test_dir: str | None = None,
     protocol: str = cap_study.NESTED,
@@ -31,10 +32,12 @@ def plan_cap_study(
     overrides: Mapping[str, Any] | None = None,
     num_panels: int = 6,
     search_thresholds: bool = False,
+    seconds_per_step: float | None = None,
 ) -> CapStudy:
     """Read the scans and plan a study of covid_cap_bundle; see :class:`CapStudy` and ``study`` for the options.
 
-    ``keep_hashes`` stores the hashes of the data files in the study folder. ``num_folds`` must match the datalist.
+    ``dry_run`` stores nothing, and reads the data files only if runs may have finished. ``num_folds`` must match the
+    datalist.
 
     Raises:
         ValueError: if an option is not valid or the data cannot be used.
@@ -43,9 +46,10 @@ def plan_cap_study(
         _check_outside(folder, name, place)
     _one_of("protocol", protocol, (cap_study.NESTED, PAPER))
     _check_count("num_panels", num_panels, 0)
+    _check_seconds(seconds_per_step, dry_run)
     _check_folds_and_overrides(num_folds, overrides)
-    known = folder / DATA_HASHES if keep_hashes else None
-    data = scan_data(dataset_dir, known)
+    hashes = _hashes(folder, dry_run)
+    data = scan_data(dataset_dir, hashes)
     folds = len({scan["fold"] for scan in data.cases})
     if num_folds not in (None, folds):
         raise ValueError(
@@ -56,12 +60,13 @@ def plan_cap_study(
         bundle=bundle,
         folder=folder,
         data=data,
-        test=scan_data(test_dir, known) if test_dir else None,
+        test=scan_data(test_dir, hashes) if test_dir else None,
         protocol="paper" if protocol == PAPER else "nested",
         systems=_chosen("systems", systems, tuple(cap_study.SYSTEMS)),
         overrides=dict(overrides or {}),
         num_panels=num_panels,
         search_thresholds=search_thresholds,
+        seconds_per_step=seconds_per_step,
     )
 
 
@@ -69,7 +74,7 @@ def plan_seg_study(
     bundle: Path,
     folder: Path,
     dataset_dir: str,
-    keep_hashes: bool = True,
+    dry_run: bool = False,
     *,
     protocol: str = seg_study.BOTH,
     num_folds: int = 10,
@@ -80,7 +85,8 @@ def plan_seg_study(
 ) -> SegStudy:
     """Read the cases and plan a study of covid_seg_bundle; see :class:`SegStudy` and ``study`` for the options.
 
-    ``keep_hashes`` stores the hashes of the data files in the study folder. The paper uses 10 folds (Sec. III-C).
+    ``dry_run`` stores nothing, and reads the data files only if runs may have finished. The paper uses 10 folds
+    (Sec. III-C).
 
     Raises:
         ValueError: if an option is not valid or the data cannot be used.
@@ -96,7 +102,7 @@ def plan_seg_study(
     return SegStudy(
         bundle=bundle,
         folder=folder,
-        data=slice_data(dataset_dir, folder / DATA_HASHES if keep_hashes else None),
+        data=slice_data(dataset_dir, _hashes(folder, dry_run)),
         protocols=both if protocol == seg_study.BOTH else (protocol,),
         networks=_chosen("networks", networks, tuple(seg_study.ALL_NETWORKS)),
         num_folds=num_folds,
@@ -114,7 +120,7 @@ PLANNERS: dict[str, tuple[str, Callable[..., CapStudy | SegStudy]]] = {
 
 
 def plan_study(
-    bundle: str, folder: Path, dataset_dir: str, keep_hashes: bool = True, **options: Any
+    bundle: str, folder: Path, dataset_dir: str, dry_run: bool = False, **options: Any
 ) -> CapStudy | SegStudy:
     """Plan the study of a bundle, given by name or path.
 
@@ -122,7 +128,7 @@ def plan_study(
         bundle: name or path of the bundle.
         folder: output folder of the study.
         dataset_dir: data set in the form that the bundle's training expects.
-        keep_hashes: whether to store the hashes of the data files in the study folder.
+        dry_run: whether nothing is stored, and the data files are read only if runs may have finished.
         options: options of :func:`plan_cap_study` or :func:`plan_seg_study`; None keeps the default.
 
     Raises:
@@ -135,7 +141,7 @@ def plan_study(
     for name in given:
         if name not in known:
             raise ValueError(f"Option {name} is not supported for a study of {place.name}. Remove it.")
-    return plan(place, folder, dataset_dir, keep_hashes, **given)
+    return plan(place, folder, dataset_dir, dry_run, **given)
 
 
 def studied_bundle(name: str) -> Path:
@@ -149,6 +155,10 @@ def studied_bundle(name: str) -> Path:
     if place is None or not any((place / "configs" / mark).is_file() for mark, _ in PLANNERS.values()):
         raise ValueError(f"bundle is {name!r}. Expected {' or '.join(PLANNERS)}, or the path of such a bundle.")
     return place
+
+
+def _hashes(folder: Path, dry_run: bool) -> Hashes:
+    return Hashes(folder / DATA_HASHES, keep=not dry_run, needed=not dry_run or (folder / RUNS).exists())
 
 
 def _check_outside(folder: Path, name: str, place: str | None) -> None:
@@ -185,3 +195,12 @@ def _one_of(option: str, name: str, known: Sequence[str]) -> None:
 def _check_count(option: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{option} is {value!r}. Expected a whole number, {least} or more.")
+
+
+def _check_seconds(value: object, dry_run: bool) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"seconds_per_step is {value!r}. Expected the seconds of one training step, above 0.")
+    if not dry_run:
+        raise ValueError("seconds_per_step has no effect on the runs. Add --dry_run, or remove it.")

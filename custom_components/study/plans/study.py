@@ -60,6 +60,15 @@ class Study(ABC):
     def runs(self) -> list[Run]:
         """Runs that can be planned before any result exists."""
 
+    def estimates(self) -> dict[str, float]:
+        """Estimated seconds of runs that did not run yet, by name; empty if nothing is known."""
+        return {}
+
+    @property
+    def estimate_words(self) -> str:
+        """What the :meth:`estimates` are made from; empty without estimates."""
+        return ""
+
     @property
     def later_words(self) -> str:
         """Description of the later runs; empty without later runs."""

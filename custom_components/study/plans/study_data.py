@@ -27,6 +27,21 @@ IDENTITY = frozenset(
 
 
 @dataclass(frozen=True)
+class Hashes:
+    """How the files of a data set are hashed.
+
+    Args:
+        known: file that caches the hashes of the data files; None disables the cache.
+        keep: whether new hashes are stored in ``known``.
+        needed: whether the files are hashed at all; False if no run can have finished with them.
+    """
+
+    known: Path | None = None
+    keep: bool = True
+    needed: bool = True
+
+
+@dataclass(frozen=True)
 class StudyData:
     """Cases that a study reads.
 
@@ -35,7 +50,7 @@ class StudyData:
         cases: cases from ``list_scans`` or ``list_cases``.
         further: other columns of the datalist, one mapping per case.
         path_keys: entries of a case that are files or folders.
-        known: file that caches the hashes of the data files; None disables the cache.
+        hashes: how the files are hashed.
         slice_labels: by case, labels of its slices and lobes, uint8 (slices, 1 + lobes), slices from the head; empty
             for most data sets. They score finished runs, so that they are not part of the fingerprint.
     """
@@ -44,29 +59,31 @@ class StudyData:
     cases: Sequence[Mapping[str, Any]]
     further: Sequence[Mapping[str, Any]]
     path_keys: Sequence[str]
-    known: Path | None
+    hashes: Hashes
     slice_labels: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> DataFingerprint:
         """Fingerprint of the cases and their files; the files are read at first access."""
-        return fingerprint(self.cases, self.path_keys, self.known)
+        if not self.hashes.needed:
+            return DataFingerprint("", len(self.cases), 0, 0)
+        return fingerprint(self.cases, self.path_keys, self.hashes.known, self.hashes.keep)
 
 
-def scan_data(dataset_dir: str | Path, known: Path | None = None) -> StudyData:
-    """The labelled scans of covid_cap_bundle, as ``list_scans`` takes them; ``known`` caches the file hashes."""
+def scan_data(dataset_dir: str | Path, hashes: Hashes | None = None) -> StudyData:
+    """The labelled scans of covid_cap_bundle, as ``list_scans`` takes them."""
     root = Path(phantom_scan_dataset()) if str(dataset_dir) == PHANTOM else existing_root(dataset_dir)
     scans = list_scans(root)
     further = further_columns(root, scans, (*SCAN_PATHS, "case_id", "label", "fold", "ratio", "group", SLICE_LABELS))
-    return StudyData(root.absolute(), scans, further, SCAN_PATHS, known, _slice_labels(root, scans))
+    return StudyData(root.absolute(), scans, further, SCAN_PATHS, hashes or Hashes(), _slice_labels(root, scans))
 
 
-def slice_data(dataset_dir: str | Path, known: Path | None = None) -> StudyData:
-    """The cases of covid_seg_bundle with masks, as ``list_cases`` takes them; ``known`` caches the file hashes."""
+def slice_data(dataset_dir: str | Path, hashes: Hashes | None = None) -> StudyData:
+    """The cases of covid_seg_bundle with masks, as ``list_cases`` takes them."""
     root = Path(phantom_dataset()) if str(dataset_dir) == PHANTOM else existing_root(dataset_dir)
     cases = list_cases(root)
     further = further_columns(root, cases, (*SLICE_PATHS, "case_id", "group"))
-    return StudyData(root.absolute(), cases, further, SLICE_PATHS, known)
+    return StudyData(root.absolute(), cases, further, SLICE_PATHS, hashes or Hashes())
 
 
 def further_columns(root: Path, cases: Sequence[Any], own: Sequence[str]) -> list[dict[str, Any]]:

@@ -43,7 +43,7 @@ class DataFingerprint:
 
 
 def fingerprint(
-    cases: Sequence[Mapping[str, Any]], path_keys: Sequence[str], known: Path | None = None
+    cases: Sequence[Mapping[str, Any]], path_keys: Sequence[str], known: Path | None = None, keep: bool = True
 ) -> DataFingerprint:
     """Hash cases and their files, independent of the location and modification time of the files.
 
@@ -52,10 +52,11 @@ def fingerprint(
         path_keys: entries of a case that are files or folders.
         known: JSON file that caches file hashes with size and modification time; a file is read again only if these
             change. It has no file names. None disables the cache.
+        keep: whether new hashes are stored in ``known``.
     """
     files = {path: _files(Path(path)) for case in cases for key in path_keys if (path := case.get(key))}
     flat = [file for own in files.values() for file in own]
-    hashes = _hashes(flat, known)
+    hashes = _hashes(flat, known, keep)
     content = [
         {key: [hashes[file] for file in files[value]] if key in path_keys else value for key, value in case.items()}
         for case in cases
@@ -106,7 +107,7 @@ def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
-def _hashes(files: Sequence[Path], known: Path | None) -> dict[Path, str]:
+def _hashes(files: Sequence[Path], known: Path | None, keep: bool) -> dict[Path, str]:
     kept = json.loads(known.read_text(encoding="utf-8")) if known is not None and known.is_file() else {}
     states = {file: _state(file) for file in files}
     new = [file for file, state in states.items() if state not in kept]
@@ -116,7 +117,7 @@ def _hashes(files: Sequence[Path], known: Path | None) -> dict[Path, str]:
         for file in new:
             kept[states[file]] = file_digest(file)
             bar.update(file.stat().st_size)
-    if new and known is not None:
+    if new and known is not None and keep:
         write_json(known, kept)
     return {file: kept[state] for file, state in states.items()}
 

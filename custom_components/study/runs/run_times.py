@@ -7,13 +7,41 @@ from statistics import fmean
 from custom_components.study.runs.run import Run
 
 
+def expected_seconds(
+    waiting: Sequence[Run],
+    seconds: Mapping[str, float],
+    kinds: Mapping[str, str],
+    estimates: Mapping[str, float] | None = None,
+) -> dict[str, float] | None:
+    """Expected duration in seconds of each waiting run, by name; None if one is not known.
+
+    It is the mean of the finished runs of its kind, otherwise of its verb (the last word of a kind), otherwise its
+    estimate.
+
+    Args:
+        waiting: runs that are not finished.
+        seconds: durations of the finished runs, by name.
+        kinds: kind of every run, by name.
+        estimates: estimated durations of runs, by name.
+    """
+    known: dict[str, list[float]] = defaultdict(list)
+    for name, value in seconds.items():
+        if name in kinds:
+            known[kinds[name]].append(value)
+            known[kinds[name].split()[-1]].append(value)
+    guessed = estimates or {}
+    alike = {run.name: known.get(run.kind) or known.get(run.kind.split()[-1]) for run in waiting}
+    found = {name: fmean(own) if own else guessed.get(name) for name, own in alike.items()}
+    expected = {name: value for name, value in found.items() if value is not None}
+    return expected if len(expected) == len(found) else None
+
+
 def seconds_left(
     waiting: Sequence[Run], seconds: Mapping[str, float], kinds: Mapping[str, str], workers: int
 ) -> float | None:
     """Estimate the remaining time in seconds; None if a verb (the last word of a kind) has no finished run.
 
-    It is the sum over kinds of mean duration times number of waiting runs, divided by the workers. A kind without
-    finished runs uses the mean of its verb.
+    It is the sum of the :func:`expected_seconds` of the waiting runs, divided by the workers.
 
     Args:
         waiting: runs that are not finished.
@@ -21,13 +49,8 @@ def seconds_left(
         kinds: kind of every run, by name.
         workers: number of parallel runs.
     """
-    known: dict[str, list[float]] = defaultdict(list)
-    for name, value in seconds.items():
-        if name in kinds:
-            known[kinds[name]].append(value)
-            known[kinds[name].split()[-1]].append(value)
-    alike = [known.get(run.kind) or known.get(run.kind.split()[-1]) for run in waiting]
-    return sum(fmean(own) for own in alike if own) / workers if all(alike) else None
+    expected = expected_seconds(waiting, seconds, kinds)
+    return None if expected is None else sum(expected.values()) / workers
 
 
 def in_words(seconds: float | None) -> str:

@@ -23,6 +23,7 @@ from custom_components.study.runs.run_folder import (
     stamp_done,
 )
 from custom_components.study.runs.run_times import in_words, seconds_left
+from custom_components.study.runs.schedule import next_ready
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -143,7 +144,7 @@ class Runner:
         for job in jobs:
             free.remove(job.environment)
         for environment in free:
-            ready = next((run for run in waiting if all(name in outcome.seconds for name in run.needs)), None)
+            ready = next_ready(waiting, outcome.seconds)
             if ready is None:
                 return
             waiting.remove(ready)

@@ -4,6 +4,7 @@ import pytest
 from custom_components.study.plans.cap_study import CapStudy
 from custom_components.study.plans.options import plan_cap_study, plan_seg_study, plan_study, studied_bundle
 from custom_components.study.plans.seg_study import SegStudy
+from custom_components.study.runs import fingerprints
 
 from tests.bundles.conftest import ROOT
 from tests.study.small_data import write_scans, write_slices
@@ -70,6 +71,9 @@ CAP_ERRORS = [
     ({"overrides": {"epoch": 3}}, "overrides sets 'epoch', but no config of the bundle has it"),
     ({"overrides": "epochs=3"}, "overrides is 'epochs=3'. Expected a mapping: --overrides"),
     ({"test_dir": "/nowhere"}, "Data set /nowhere does not exist"),
+    ({"seconds_per_step": 0, "dry_run": True}, "seconds_per_step is 0. Expected the seconds of one training step"),
+    ({"seconds_per_step": "12 s", "dry_run": True}, "seconds_per_step is '12 s'. Expected the seconds"),
+    ({"seconds_per_step": 12.5}, "seconds_per_step has no effect on the runs. Add --dry_run, or remove it"),
 ]
 SEG_ERRORS = [
     ({"protocol": "nested"}, "protocol is 'nested'. Expected one of: group, paper, both"),
@@ -113,8 +117,19 @@ def test_a_study_does_not_write_into_its_data(scans, tmp_path, which):
         plan_cap_study(CAP, tmp_path / "link" / "study", **places)
 
 
-def test_hashes_are_not_kept_when_nothing_may_be_written(scans, tmp_path):
-    cap(scans, tmp_path, keep_hashes=False).runs()
-    assert list(tmp_path.iterdir()) == []
-    cap(scans, tmp_path).runs()
+def test_a_dry_run_writes_nothing_and_reads_the_data_only_if_runs_may_have_finished(scans, tmp_path, monkeypatch):
+    read = []
+    digest = fingerprints.file_digest
+    monkeypatch.setattr(fingerprints, "file_digest", lambda file: read.append(file) or digest(file))
+    assert {run.data for run in cap(scans, tmp_path, dry_run=True).runs()} == {""}
+    assert read == list(tmp_path.iterdir()) == []
+    (real,) = {run.data for run in cap(scans, tmp_path).runs()}
     assert [path.name for path in (tmp_path / "study").iterdir()] == ["data_hashes.json"]
+    assert len(read) == 36
+    (tmp_path / "study/runs").mkdir()
+    before = (tmp_path / "study/data_hashes.json").read_bytes()
+    assert {run.data for run in cap(scans, tmp_path, dry_run=True).runs()} == {real}
+    assert len(read) == 36  # the hashes of the study are used
+    (tmp_path / "study/data_hashes.json").write_text("{}", encoding="utf-8")
+    assert {run.data for run in cap(scans, tmp_path, dry_run=True).runs()} == {real}
+    assert (tmp_path / "study/data_hashes.json").read_text(encoding="utf-8") == "{}" != before.decode()

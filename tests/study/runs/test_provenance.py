@@ -19,7 +19,7 @@ from tests.study.small_data import write_scans
 def made_with(tmp_path):
     """Of a study of which one run failed, in a folder that is named after a person."""
     home = tmp_path / "Doe_Jane"
-    data = scan_data(write_scans(home / "scans"), None)
+    data = scan_data(write_scans(home / "scans"))
     numbers = {"epochs": 3, "seed": 5, "cache_dir": str(home / "cache"), "network_def#alpha": 50}
     study = CapStudy(ROOT / "covid_cap_bundle", home / "study", data, overrides=numbers)
     runs = study.runs()
