@@ -33,7 +33,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Region:
+class LungRegion:
     """Part of the lungs with labels.
 
     Args:
@@ -49,17 +49,17 @@ class Region:
     others: tuple[str, ...] = ()
 
 
-def _lobe(place: int, title: str, side: str, own: range) -> Region:
+def _lobe(place: int, title: str, side: str, own: range) -> LungRegion:
     others = tuple(LOBES[other] for other in own if other != place)
-    return Region(title, (side,), (LOBES[place],), others)
+    return LungRegion(title, (side,), (LOBES[place],), others)
 
 
 # In the order of the published labels: left lower, left upper, right lower, right middle, right upper lobe.
 _LEFT, _RIGHT = range(2), range(2, 5)
 REGIONS = (
-    Region("Both lungs", tuple(SIDES), (INFECTED,)),
-    Region("Left lung", ("left",), tuple(LOBES[place] for place in _LEFT)),
-    Region("Right lung", ("right",), tuple(LOBES[place] for place in _RIGHT)),
+    LungRegion("Both lungs", tuple(SIDES), (INFECTED,)),
+    LungRegion("Left lung", ("left",), tuple(LOBES[place] for place in _LEFT)),
+    LungRegion("Right lung", ("right",), tuple(LOBES[place] for place in _RIGHT)),
     _lobe(1, "Left upper lobe", "left", _LEFT),
     _lobe(0, "Left lower lobe", "left", _LEFT),
     _lobe(4, "Right upper lobe", "right", _RIGHT),
@@ -121,7 +121,7 @@ def slice_scores(slices: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["set", "source", "fold", "case_id", "region", "auc"])
 
 
-def slice_auc(slices: Columns, region: Region, column: str) -> float:
+def slice_auc(slices: Columns, region: LungRegion, column: str) -> float:
     """AUC of one scan: the probability that a marked slice has a larger share than a slice that is not marked.
 
     Slices without lung say nothing about the predictor and are left out, unless they are marked: then the share is 0.
