@@ -16,7 +16,10 @@ from custom_components import phantom
 
 ROOT = Path(__file__).resolve().parents[1]
 SEG, CAP = "covid_seg_bundle", "covid_cap_bundle"
-READMES = ("README.md", f"{SEG}/docs/README.md", f"{CAP}/docs/README.md", "docs/data.md", "docs/diagnose.md")
+READMES = (
+    *("README.md", f"{SEG}/docs/README.md", f"{CAP}/docs/README.md"),
+    *("docs/data.md", "docs/diagnose.md", "docs/public_data.md"),
+)
 FOLD = {"--num_folds": "4", "--fold": "0"}
 SHORT = {"--epochs": "1", "--num_workers": "0"}
 NETWORK = {
@@ -146,6 +149,9 @@ def root(tmp_path_factory):
     ):
         line = train.format(f"\"['configs/train.yaml', {overlay}]\"")
         run_bundle(line, root, CAP, {"--ckpt_dir": f"models/{name}"})
+    phantom.write_scan_dataset(root / CAP / "three", 8, (56, 56, 24), (6.7, 6.7, 11.7), num_folds=2, num_normals=4)
+    line = train.format("\"['configs/train.yaml', 'configs/recipes/three_classes.yaml']\"").replace(" data", " three")
+    run_bundle(line, root, CAP, {"--ckpt_dir": "models/three_classes"})
     line = train.format("\"['configs/evaluate.yaml', 'configs/ensemble.yaml']\"").replace("training", "evaluating")
     run_bundle(line, root, CAP)
     return root
@@ -168,6 +174,7 @@ def in_place(line, root, bundle):
     data = root / bundle / "data"
     places = {"/path/to/scan": data / scan, "/path/to/results": root / bundle / "out"}
     places |= dict.fromkeys((f"/path/to/{name}" for name in ("data", "train", "test", "converted", "both")), data)
+    places["/path/to/three"] = root / bundle / "three"
     places["/path/to/first/model.pt"] = root / bundle / "models/segment/model.pt"
     return shlex.join([str(places.get(word, word)) for word in shlex.split(line)])
 
@@ -218,11 +225,15 @@ def test_a_command_of_the_package_in_the_readmes_runs_as_written(bundle, line, r
         here = [str(tmp_path / "data") if word == "/path/to/data" else word for word in words]
         words = with_options(here, {"--num_folds": "2"})
     elif words[0] == "check_datalist":
-        words = [str(root / CAP / "data") if word == "/path/to/data" else word for word in words]
+        sets = {"/path/to/data": "data", "covid_ct_md_masks": "data", "three_masks": "three"}
+        words = [str(root / CAP / sets[word]) if word in sets else word for word in words]
     elif words[0] == "segment_masks":
-        phantom.write_scan_dataset(tmp_path / "data", 4, (56, 56, 24), (6.7, 6.7, 11.7), num_folds=2)
-        here = {"/path/to/data": str(tmp_path / "data"), "/path/to/results": str(tmp_path / "out")}
-        words = with_options([here.get(word, word) for word in words], {"--infection_by": "vbnet"})
+        normals = 2 if "--normals" in words else 0
+        phantom.write_scan_dataset(
+            tmp_path / "data", 4, (56, 56, 24), (6.7, 6.7, 11.7), num_folds=2, num_normals=normals
+        )
+        words = [words[0], str(tmp_path / "data"), str(tmp_path / "out"), *words[3:]]
+        words = with_options(words, {"--infection_by": "vbnet"})
     elif words[0] == "phantom_scans":
         here = [str(tmp_path / "new") if word.startswith("/path/to/") else word for word in words]
         words = with_options(here, {"--num_scans": "4", "--num_folds": "2", **SCANS})
@@ -236,13 +247,17 @@ def test_a_command_of_the_package_in_the_readmes_runs_as_written(bundle, line, r
         words = [here.get(word, word) for word in words]
     elif words[0] == "study":  # tests/study runs whole ones
         others = phantom.write_scan_dataset(tmp_path / "test", 4, (56, 56, 24), (6.7, 6.7, 11.7), num_folds=2, seed=77)
+        slices = phantom.write_slice_dataset(tmp_path / "slices", num_slices=10, size=(40, 40), num_patients=10)
         here = {
             "/path/to/data": root / bundle / "data",
             "/path/to/train": root / CAP / "data",
             "/path/to/test": others,
             "/path/to/study": tmp_path / "study",
+            "covid_ct_md_masks": root / CAP / "data",
+            "spgc_masks": others,
+            "medseg100": slices,
         }
-        words = [*(str(here.get(word, word)) for word in words), "--dry_run"]
+        words = [*(str(here.get(word, word)) for word in words if word != "--dry_run"), "--dry_run"]
     elif words[0] == "diagnosis_table":
         evaluation = "python -m monai.bundle run evaluating --config_file configs/evaluate.yaml --dataset_dir data"
         run_bundle(evaluation, root, bundle)

@@ -53,7 +53,10 @@ def convert_covid19_20(source: str | Path, target: str | Path, without_masks: bo
         if match := VOLUME.fullmatch(case_name(path)):
             found.setdefault(match[1] + match[2], {}).setdefault(match[3], []).append(path)
     if not any("ct" in files for files in found.values()):
-        raise ValueError(f"Data set {root} has no volumes. Expected Train/volume-covid19-A-0003_ct.nii.gz, ...")
+        raise ValueError(
+            f"Data set {root} has no volumes. Expected Train/volume-covid19-A-0003_ct.nii.gz, ...: unpack the archive "
+            "and give the folder that contains them."
+        )
     return convert_cases(root, target, found, partial(_convert, without_masks=without_masks))
 
 

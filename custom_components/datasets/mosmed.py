@@ -60,7 +60,10 @@ def convert_mosmed(source: str | Path, target: str | Path, masks_only: bool = Fa
             (masks if match[2] else scans).append(path)
             sources[match[1]] = (grade or ("" if match[2] else found), scans, masks)
     if not any(scans for _, scans, _ in sources.values()):
-        raise ValueError(f"Data set {root} has no scans. Expected studies/CT-1/study_0255.nii.gz, ..., and masks/.")
+        raise ValueError(
+            f"Data set {root} has no scans. Expected studies/CT-1/study_0255.nii.gz, ..., and masks/: unpack the "
+            "archive and give the folder that contains them."
+        )
     labels = {name: NORMAL if grade == "0" else CLASS_NAMES[COVID] for name, (grade, _, _) in sources.items()}
     left_out = normals_left_out(labels, normals)
     if masks_only:

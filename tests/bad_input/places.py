@@ -11,16 +11,23 @@ from custom_components.datalists.check_lesions import check_lesions
 from custom_components.datalists.folds import select_fold
 from custom_components.datalists.scans import list_scans
 from custom_components.datalists.slices import list_cases
+from custom_components.datasets.cc_ccii import convert_cc_ccii
+from custom_components.datasets.covid19_20 import convert_covid19_20
 from custom_components.datasets.covid20_slices import convert_covid20_slices
 from custom_components.datasets.covid20_volumes import convert_covid20_volumes
+from custom_components.datasets.covid_ct_md import convert_covid_ct_md
 from custom_components.datasets.ct_excerpts import convert_ct_excerpts
 from custom_components.datasets.datalist import build_datalist, check_datalist
 from custom_components.datasets.lctsc import convert_lctsc
 from custom_components.datasets.medseg import convert_jpg, convert_medseg
 from custom_components.datasets.medseg_volumes import convert_medseg_volumes
+from custom_components.datasets.mosmed import convert_mosmed
 from custom_components.datasets.plethora import convert_plethora
+from custom_components.datasets.spgc_covid import convert_spgc_covid
+from custom_components.datasets.stoic2021 import convert_stoic2021
 from custom_components.diagnosis.command import diagnose
 from custom_components.engines.root_cause import root_cause
+from custom_components.masks.command import segment_masks
 
 from tests.bundles.cap.conftest import BUNDLE as CAP_BUNDLE
 from tests.bundles.seg.conftest import BUNDLE as SEG_BUNDLE
@@ -101,6 +108,12 @@ def converted_set(convert: Callable[[Path, Path], Path]) -> Callable[[Path], Pat
     return lambda folder: convert(folder / "published", folder / "new")
 
 
+def masked(scan: Path) -> Path:
+    """The folder of the masks, by the VB-Net that is shipped."""
+    segment_masks(str(scan), str(scan.parent.parent / "masks"), infection_by="vbnet")
+    return scan.parent.parent / "masks"
+
+
 # By the words of the page.
 PLACES: dict[str, Callable[[Path], Any]] = {
     "seg: training, evaluation": seg_training,
@@ -111,15 +124,22 @@ PLACES: dict[str, Callable[[Path], Any]] = {
     "cap: inference": cap_inference,
     "build_datalist": build_datalist,
     "check_datalist": check_datalist,
+    "convert_cc_ccii": converted_set(convert_cc_ccii),
+    "convert_covid19_20": converted_set(convert_covid19_20),
     "convert_covid20_slices": converted_runs,
     "convert_covid20_volumes": converted_set(convert_covid20_volumes),
+    "convert_covid_ct_md": converted_set(convert_covid_ct_md),
     "convert_ct_excerpts": converted_set(convert_ct_excerpts),
     "convert_jpg": converted_jpg,
     "convert_lctsc": converted_set(convert_lctsc),
     "convert_medseg": converted_stack,
     "convert_medseg_volumes": converted_set(convert_medseg_volumes),
+    "convert_mosmed": converted_set(convert_mosmed),
     "convert_plethora": converted_set(convert_plethora),
+    "convert_spgc_covid": converted_set(convert_spgc_covid),
+    "convert_stoic2021": converted_set(convert_stoic2021),
     "diagnose": diagnosed,
+    "segment_masks": masked,
 }
 
 

@@ -173,6 +173,28 @@ def published(name: str, spoil: Spoil) -> Make:
     return make
 
 
+def published_files(files: dict[str, Spoil]) -> Make:
+    """Several files of a data set as published."""
+
+    def make(folder: Path) -> Path:
+        for name, spoil in files.items():
+            path = folder / "published" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            spoil(path)
+        return folder
+
+    return make
+
+
+def words(text: str) -> Spoil:
+    return lambda path: path.write_text(text)
+
+
+def volume(kind: str, cut: int = 0) -> Spoil:
+    """An image or a mask of the chest, without its first slices."""
+    return lambda path: save(chest()[kind][:, :, cut:], path)
+
+
 def pickled(path: Path) -> None:
     np.savez(path, ct=np.array([{"a": 1}], dtype=object), lung=np.zeros(3), infection=np.zeros(3))
 
@@ -254,6 +276,37 @@ INPUTS: dict[str, Input] = {
         "Effusions/LUNG1-001/LUNG1-001_effusion_first_reviewer.nii.gz", lambda path: save(chest()["lung"], path)
     ),
     "published_no_mask": published("rp_im/1.nii.gz", lambda path: save(chest()["image"], path)),
+    "ct_md_elsewhere": published("P001.zip", words("404")),
+    "ct_md_text": published("COVID-19 subjects/P001/IM0001.dcm", words("404")),
+    "spgc_elsewhere": published("Test-1/readme.txt", words("404")),
+    "spgc_text": published("Test-1/T001/IM0001.dcm", words("404")),
+    "ccii_elsewhere": published("NCP-1.zip", words("404")),
+    "ccii_gap": published_files({f"NCP/16/1164/{number:04d}.png": png() for number in (0, 1, 3)}),
+    "ccii_text": published_files({f"NCP/16/1164/{number:04d}.png": words("404") for number in range(3)}),
+    "ccii_few": published_files({f"NCP/16/1164/{number:04d}.png": png() for number in range(3)}),
+    "stoic_half": published("data/mha/2.mha", words("404")),
+    "stoic_text": published_files(
+        {"data/mha/2.mha": words("404"), "metadata/reference.csv": words("PatientID,probCOVID,probSevere\n2,1,0\n")}
+    ),
+    "stoic_columns": published_files(
+        {"data/mha/2.mha": words("404"), "metadata/reference.csv": words("PatientID,label\n2,1\n")}
+    ),
+    "mosmed_elsewhere": published("COVID19_1110.zip", words("404")),
+    "mosmed_mask": published_files(
+        {"studies/CT-1/study_0255.nii.gz": volume("image"), "masks/study_0255_mask.nii.gz": volume("infection", cut=1)}
+    ),
+    "covid19_20_elsewhere": published("Train/readme.txt", words("404")),
+    "covid19_20_no_mask": published("Train/volume-covid19-A-0003_ct.nii.gz", volume("image")),
+    "covid19_20_text": published_files(
+        {
+            "Train/volume-covid19-A-0003_ct.nii.gz": words("404"),
+            "Train/volume-covid19-A-0003_seg.nii.gz": volume("infection"),
+        }
+    ),
+    "masks_text": alone(words("404")),
+    "masks_one_slice": alone(nifti(chest()["image"][:, :, :1])),
+    "masks_stored": alone(nifti(chest()["image"] + 1024)),
+    "masks_of_nothing": alone(lambda path: path.mkdir()),
     "folder": seg_image(lambda path: path.mkdir()),
     "pipe": seg_image(lambda path: os.mkfifo(path)),
     "way_out": seg_entry(image="../../etc/passwd"),
