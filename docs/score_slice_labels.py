@@ -90,7 +90,7 @@ def draw(axes: Axes, one: SliceScores, legend: str) -> None:
     """Area by slice, marked slices shaded."""
     ranks = np.arange(len(one.marked))
     top = max(float(one.area_cm2.max()), 1.0) * 1.08
-    axes.fill_between(ranks, 0, top, where=one.marked, step="mid", color="0.85", label="marked by radiologists")
+    axes.bar(ranks[one.marked], top, width=1, color="0.85", label="marked by radiologists")
     axes.step(ranks, one.area_cm2, where="mid", color="C3", label=f"area of {legend}")
     axes.set(title=f"{one.patient}: AUC {one.auc:.3f}", ylabel="cm²", ylim=(0, top), xlim=(0, len(ranks) - 1))
     axes.legend(loc="upper left", frameon=False)

@@ -8,6 +8,8 @@ import pytest
 from custom_components.dicom.series import check_dicom_series
 from custom_components.phantom import make_volume, write_dicom
 from custom_components.phantom.nifti import write_nifti_array
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from pydicom import dcmread
 from sklearn.metrics import roc_auc_score
 
@@ -76,3 +78,11 @@ def test_labels_of_another_series_are_refused(patient):
         file.write("8,0\n")
     with pytest.raises(ValueError, match=r"P7_slices\.csv has 9 slices, the series 8"):
         SCRIPT["main"](str(patient), str(patient / "out"))
+
+
+def test_each_marked_slice_is_shaded_even_if_alone(patient):
+    one = SCRIPT["score"](patient / "P7", patient / "P7_slices.csv", patient / "out", "infection")
+    axes = Figure().subplots()
+    SCRIPT["draw"](axes, one, "infection")
+    shaded = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches if isinstance(bar, Rectangle)]
+    assert shaded == pytest.approx(MARKED)
