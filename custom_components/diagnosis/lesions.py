@@ -29,6 +29,8 @@ LOG_EVERY_S = 30.0
 CHUNK = 16
 # Number of slices by which the search is extended along an effusion.
 EXTENSION = 4
+# Slices that are also segmented as mirror images.
+MIRRORED = 8
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,14 @@ class LesionMap:
         slices: indices of the searched slices, along the array axis that is nearest to head-feet.
         lesions: 0 background, 1 ground-glass, 2 consolidation, 3 pleural effusion, uint8 (X, Y, Z); None if not
             searched.
+        mirror_slices: number of slices with infection that were also segmented as mirror images (left for right).
+        mirror_dice: Dice of both results for ground-glass and consolidation in the lungs; None without such slices.
     """
 
     slices: tuple[int, ...] = ()
     lesions: np.ndarray | None = None
+    mirror_slices: int = 0
+    mirror_dice: float | None = None
 
 
 def find_lesions(image: MetaTensor, masks: LungMasks, bundle: BundleNetwork, case: str = "unknown") -> LesionMap:
@@ -73,10 +79,16 @@ def find_lesions(image: MetaTensor, masks: LungMasks, bundle: BundleNetwork, cas
         _search(item, np.flatnonzero(missing), bundle, lesions)
         searched |= missing
         wanted = _with_effusion(lesions[0].numpy(), near, searched)
-    item["pred"] = MetaTensor(lesions).copy_meta_from(body)
+    places = _some_infected(lesions[0].numpy())
+    mirrored = torch.zeros_like(lesions) if len(places) else lesions[:0]
+    _search(item, places, bundle, mirrored, mirror=True)
+    item["pred"] = MetaTensor(torch.cat((lesions, mirrored))).copy_meta_from(body)
+    item = steps.apply("from_body", item)
     known = {"native": image, "lung": masks.lung_like(image), LUNG_NOTES: ""}  # the notes are reported with the masks
-    found = steps.apply("clean_up", {**steps.apply("from_body", item), **known})["pred"]
-    return LesionMap(tuple(sorted(set(of_image[searched].tolist()))), np.asarray(found[0]).astype(np.uint8))
+    found = steps.apply("clean_up", {**item, "pred": item["pred"][:1], **known})["pred"]
+    dice = _mirror_dice(np.asarray(item["pred"]), masks.lungs, of_image[places], slice_axis_of(image.affine.numpy()))
+    slices = tuple(sorted(set(of_image[searched].tolist())))
+    return LesionMap(slices, np.asarray(found[0]).astype(np.uint8), len(places), dice)
 
 
 def _slices_of(image: MetaTensor, body: MetaTensor) -> np.ndarray:
@@ -88,18 +100,38 @@ def _slices_of(image: MetaTensor, body: MetaTensor) -> np.ndarray:
     return np.rint(index).astype(int).clip(0, image.shape[axis + 1] - 1)
 
 
-def _search(item: dict, places: np.ndarray, bundle: BundleNetwork, lesions: torch.Tensor) -> None:
-    """Fill in the lesions of some slices of the body; the progress is logged at the start and every half minute."""
+def _some_infected(lesions: np.ndarray) -> np.ndarray:
+    """At most ``MIRRORED`` slices with ground-glass or consolidation, evenly spaced."""
+    infected = np.flatnonzero(np.isin(lesions, INFECTION_LABELS).any(axis=(0, 1)))
+    return infected[np.linspace(0, len(infected) - 1, min(MIRRORED, len(infected))).round().astype(int)]
+
+
+def _mirror_dice(both: np.ndarray, lungs: np.ndarray, slices: np.ndarray, axis: int) -> float | None:
+    """Dice of the infection in the lungs of some slices, between two label maps (2, X, Y, Z)."""
+    if not len(slices):
+        return None
+    inside = lungs.take(slices, axis) != 0
+    one, other = (np.isin(classes.take(slices, axis), INFECTION_LABELS) & inside for classes in both)
+    return 2 * int((one & other).sum()) / total if (total := int(one.sum() + other.sum())) else None
+
+
+def _search(item: dict, places: np.ndarray, bundle: BundleNetwork, lesions: torch.Tensor, mirror: bool = False) -> None:
+    """Fill in the lesions of some slices of the body; the progress is logged at the start and every half minute.
+
+    With ``mirror``, the network gets each slice with left and right exchanged, and its result is changed back.
+    """
+    flipped = [1] if mirror else []
     body, logged = item["image"], -math.inf
     for start in range(0, len(places), CHUNK):
         if time.monotonic() - logged >= LOG_EVERY_S:
-            _logger.info("Case %s: lesion classes, slice %d of %d", item["case_id"], start + 1, len(places))
+            kind = "mirrored slice" if mirror else "slice"
+            _logger.info("Case %s: lesion classes, %s %d of %d", item["case_id"], kind, start + 1, len(places))
             logged = time.monotonic()
         some = torch.from_numpy(places[start : start + CHUNK])
-        part = MetaTensor(body.as_tensor().index_select(-1, some), body.affine)
+        part = MetaTensor(body.as_tensor().index_select(-1, some).flip(flipped), body.affine)
         found = bundle.predict(bundle.steps.apply("to_network", {**item, "image": part}))
         classes = torch.as_tensor(bundle.steps.apply("from_network", found)["pred"])
-        lesions.index_copy_(-1, some, classes.to(torch.uint8))
+        lesions.index_copy_(-1, some, classes.to(torch.uint8).flip(flipped))
 
 
 def _with_effusion(lesions: np.ndarray, near: np.ndarray, searched: np.ndarray) -> np.ndarray:

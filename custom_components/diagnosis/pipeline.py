@@ -200,6 +200,8 @@ class Diagnosis:
             vbnet_infection=masks.vbnet_infection,
             lesions=lesions.lesions,
             lesion_slices=lesions.slices,
+            mirror_slices=lesions.mirror_slices,
+            mirror_dice=lesions.mirror_dice,
             series=source.series,
             models=models,
             seconds=clock.seconds,

@@ -105,7 +105,7 @@ def test_lesions_outside_the_searched_slices_would_be_removed_anyway(seed, step_
     lungs[2, 2, random.choice(60, 2)] = 1
     image = MetaTensor(torch.zeros(1, *lesions.shape), affine=torch.diag(torch.tensor([-3.0, -4.0, step_mm, 1.0])))
 
-    def search(item, places, bundle, found):
+    def search(item, places, bundle, found, mirror=False):
         assert not found[..., places].any()
         found[..., places] = torch.from_numpy(lesions[..., places])[None]
 
@@ -114,6 +114,37 @@ def test_lesions_outside_the_searched_slices_would_be_removed_anyway(seed, step_
         found = find_lesions(image, LungMasks(lungs, "planted"), SimpleNamespace(steps=WholeVolume()))
     assert np.array_equal(found.lesions, lesions_in_lungs(lesions, lungs, image.affine.numpy()))
     assert len(found.slices) < 60 or share > 0.02
+
+
+class FirstRows:
+    """Replaces a bundle whose network marks what is bright in the first four rows of what it is shown."""
+
+    steps = WholeVolume()
+
+    def __init__(self):
+        self.shown = []
+
+    def predict(self, item):
+        image = item["image"].as_tensor()
+        self.shown.append(image.amax((0, 1, 2)).tolist())
+        return {**item, "pred": (image * (torch.arange(image.shape[1]) < 4)[:, None, None] > 0).to(torch.uint8)}
+
+
+def test_mirror_images_of_some_infected_slices_are_compared_in_the_lungs():
+    """Rows 0, 2, 3 are marked; mirrored, the network sees rows 2 to 5. Row 0 is no lung."""
+    image, lungs, network = np.zeros((6, 5, 40), np.float32), np.ones((6, 5, 40), np.uint8), FirstRows()
+    image[[0, 2, 3, 4], 1, 3:33] = np.arange(3, 33)
+    lungs[0] = 0
+    ct = MetaTensor(torch.from_numpy(image)[None], affine=torch.diag(torch.tensor([-3.0, -4.0, 5.0, 1.0])))
+    found = find_lesions(ct, LungMasks(lungs, "planted"), network)
+    assert network.shown[-1] == [3, 7, 11, 15, 20, 24, 28, 32]
+    assert (found.mirror_slices, found.mirror_dice) == (8, 2 * 2 / (2 + 3))
+
+
+def test_without_infection_nothing_is_mirrored():
+    ct = MetaTensor(torch.zeros(1, 6, 5, 40), affine=torch.diag(torch.tensor([-3.0, -4.0, 5.0, 1.0])))
+    found = find_lesions(ct, LungMasks(np.ones((6, 5, 40), np.uint8), "planted"), FirstRows())
+    assert (found.mirror_slices, found.mirror_dice) == (0, None)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

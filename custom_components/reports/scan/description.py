@@ -58,6 +58,7 @@ def describe_scan(findings: ScanFindings, scan: DisplayedScan | None = None) -> 
         "distribution": describe_distribution(scan),
         "lesions": _lesions(findings, scan),
         "agreement": _agreement(findings, scan),
+        "consistency": _consistency(findings, scan),
         "scores": None if findings.scores is None else _scores(findings.case_id, findings.scores),
         "models": [asdict(model) for model in findings.models],
         "seconds": {stage: round(seconds, _VOLUME_DECIMALS) for stage, seconds in findings.seconds.items()},
@@ -149,6 +150,22 @@ def _agreement(findings: ScanFindings, scan: DisplayedScan) -> dict[str, Any] | 
     dice = 2 * voxels[2] / (voxels[0] + voxels[1]) if any(voxels) else None
     volumes = {name: _ml(scan, count) for name, count in zip(names, voxels, strict=True)}
     return {**volumes, "dice": None if dice is None else round(dice, _DECIMALS)}
+
+
+def _consistency(findings: ScanFindings, scan: DisplayedScan) -> dict[str, Any] | None:
+    """Whether the lesion network repeats its infection in mirror images, and continues it in neighbouring slices."""
+    if scan.lesions is None:
+        return None
+    infected = np.isin(scan.lesions, INFECTION_LABELS) & (scan.lungs != 0)
+    continued = np.zeros_like(infected)
+    continued[..., 1:] |= infected[..., :-1]
+    continued[..., :-1] |= infected[..., 1:]
+    dice = findings.mirror_dice
+    return {
+        "mirror_slices": findings.mirror_slices,
+        "mirror_dice": None if dice is None else round(dice, _DECIMALS),
+        "isolated_percent": _percent(int((infected & ~continued).sum()), int(infected.sum())),
+    }
 
 
 def _indices(scan: DisplayedScan, is_affected: np.ndarray) -> list[int]:

@@ -80,6 +80,8 @@ class ScanFindings:
         patient_id: PatientID; None unless the user requested it.
         scan_sha256: hash that identifies the scan; None if unknown.
         vbnet_infection: the infection that VB-Net alone marked, 0/1, uint8 (X, Y, Z); None without VB-Net.
+        mirror_slices: number of slices that the lesion network also segmented as mirror images.
+        mirror_dice: Dice of its infection in the lungs between these slices and their mirror images; None if unknown.
     """
 
     case_id: str
@@ -102,6 +104,8 @@ class ScanFindings:
     patient_id: str | None = None
     scan_sha256: str | None = None
     vbnet_infection: np.ndarray | None = None
+    mirror_slices: int = 0
+    mirror_dice: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("lungs", "infection", "vbnet_infection", "lesions", "attention_us", "attention_ss"):

@@ -1,4 +1,4 @@
-"""The infection in a radiologist's words: distribution, severity, and how far both networks agree."""
+"""The infection in a radiologist's words: distribution, severity, and how far the networks agree with each other."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +25,7 @@ def reading_of(report: Mapping[str, Any]) -> list[str]:
     if found is None or not infection["volume_ml"]["total"]:
         return []
     sentences = [_distribution(found, report["lesions"]), _severity(found), _agreement(report["agreement"])]
+    sentences.append(_consistency(report["consistency"]))
     return list(filter(None, sentences))
 
 
@@ -69,3 +70,16 @@ def _agreement(agreement: Mapping[str, Any] | None) -> str:
     if agreement["dice"] >= AGREE:
         return f"Both networks agree (Dice {agreement['dice']:.2f}): {marked}."
     return f"The networks differ (Dice {agreement['dice']:.2f}): {marked}. Check in the pictures what only one marked."
+
+
+def _consistency(found: Mapping[str, Any] | None) -> str:
+    if found is None or found["isolated_percent"] is None:
+        return ""
+    alone = (
+        f"{found['isolated_percent']:.0f} % of what the lesion network marked has nothing above or below it in the "
+        "next slice"
+    )
+    if found["mirror_dice"] is None:
+        return f"{alone}."
+    same = f"with left and right exchanged, the network marks the same with Dice {found['mirror_dice']:.2f}"
+    return f"{alone}; {same} ({found['mirror_slices']} slices)."

@@ -25,7 +25,7 @@ def folder(tmp_path):
     Image.new("RGB", (336, 168), "red").save(tmp_path / "b_2" / "thumbnail.png")
     old = json.loads((tmp_path / "a_9" / "report.json").read_text())
     old = {**old, "case_id": "c", "infection": None, "lesions": None, "warnings": ["old"]}
-    for key in ("distribution", "agreement", "left_out", "reading"):
+    for key in ("distribution", "agreement", "consistency", "left_out", "reading"):
         del old[key]
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "report.json").write_text(json.dumps(old))

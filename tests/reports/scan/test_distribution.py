@@ -139,13 +139,14 @@ def test_the_reading_names_side_place_and_class():
     lesions = infection.copy()
     lesions[2, 3:5, 2:5] = 2
     report = describe_scan(findings(infection, lesions=lesions, lesion_slices=(2, 3), vbnet_infection=infection))
-    distribution, severity, agreement = report["reading"]
+    distribution, severity, agreement, consistency = report["reading"]
     assert distribution.startswith("Infection in the right lung only, mainly peripheral (")
     assert "mainly in the lower thirds of their height (upper 0 %, middle 0 %, lower 100 %)" in distribution
     assert distribution.endswith("predominantly ground-glass.")
     assert "CT score 2 of 24 over six zones (Wang et al. 2020), extent CT-1" in severity
     marked = "VB-Net marked 8.6 ml and the lesion network 8.6 ml, 8.6 ml of it in common"
     assert agreement == f"Both networks agree (Dice 1.00): {marked}."
+    assert consistency == "0 % of what the lesion network marked has nothing above or below it in the next slice."
 
 
 def test_where_nothing_is_found_there_is_no_reading_and_no_score():
@@ -166,6 +167,27 @@ def test_the_overlap_of_both_networks_is_counted_inside_the_lungs():
     assert report["agreement"] == {"vbnet_ml": 1.08, "lesion_network_ml": 1.62, "both_ml": 0.54, "dice": 0.4}
     assert report["reading"][2].startswith("The networks differ (Dice 0.40): VB-Net marked 1.1 ml")
     assert "0.54 ml of infection, marked by VB-Net only, have no class." in report["notes"][-1]
+
+
+def test_what_has_nothing_above_or_below_it_is_counted_inside_the_lungs():
+    """By a loop over the voxels."""
+    lesions = np.random.default_rng(3).choice(4, lungs().shape, p=[0.7, 0.1, 0.1, 0.1]).astype(np.uint8)
+    scan = findings(np.zeros_like(lungs()), lesions=lesions, mirror_slices=5, mirror_dice=0.87654321)
+    shown = DisplayedScan(scan)
+    marked = {p for p in np.ndindex(shown.lesions.shape) if shown.lesions[p] in (1, 2) and shown.lungs[p]}
+    alone = [(x, y, z) for x, y, z in marked if not {(x, y, z - 1), (x, y, z + 1)} & marked]
+    expected = 100 * len(alone) / len(marked)
+    assert 20 < expected < 95
+    found = describe_scan(scan)["consistency"]
+    assert found == {"mirror_slices": 5, "mirror_dice": 0.8765, "isolated_percent": round(expected, 4)}
+
+
+def test_the_reading_names_the_mirror_images():
+    infection = np.zeros_like(lungs())
+    infection[2:4, 3:11, 2:5] = 1
+    scan = findings(infection, lesions=infection, vbnet_infection=infection, mirror_slices=2, mirror_dice=0.5)
+    *_, last = describe_scan(scan)["reading"]
+    assert last.endswith("; with left and right exchanged, the network marks the same with Dice 0.50 (2 slices).")
 
 
 def test_scores_on_left_out_data_belong_to_the_infection_that_is_reported_and_decide_on_the_digits():
