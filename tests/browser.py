@@ -5,6 +5,7 @@ import os
 import subprocess
 import time
 from base64 import b64decode
+from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -91,6 +92,14 @@ class Browser:
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
+
+    def faults(self) -> list[Any]:
+        """Rules of accessibility that elements of the page break (WCAG 2.1 A and AA, good practice), by axe-core."""
+        self.value((files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8") + ";0")
+        assert self.value("axe.run().then(found => found.passes.length)") > 10
+        return self.value(
+            "axe.run().then(found => found.violations.map(rule => [rule.id, rule.nodes.map(node => node.html)]))"
+        )
 
     def text(self, selector: str) -> str:
         return str(self.value(f"document.querySelector({json.dumps(selector)}).textContent"))

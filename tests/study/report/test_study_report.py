@@ -12,6 +12,7 @@ from custom_components.study.report.study_report import FILES_KEY, write_study
 from custom_components.study.results.study_results import FailedRun
 from PIL import Image
 
+from tests.browser import Browser
 from tests.html_tags import Tags
 from tests.study.results_by_hand import SYSTEMS, classification_results, report_of
 
@@ -237,3 +238,10 @@ def test_the_page_prints_on_a4(kind, request, chromium, tmp_path):
     boxes = re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", content)
     assert 3 < len(re.findall(rb"/Type /Page\b", content)) < 20
     assert all((round(float(w)), round(float(h))) == (595, 842) for w, h in boxes)
+
+
+@pytest.mark.parametrize("kind", ["folder", "seg_folder"])
+def test_the_page_is_accessible(kind, request, chromium, tmp_path):
+    with Browser(chromium, tmp_path / "profile") as browser:
+        browser.open(request.getfixturevalue(kind) / "report.html", "document.readyState === 'complete'")
+        assert browser.faults() == []
