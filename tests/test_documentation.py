@@ -211,7 +211,9 @@ def test_a_bundle_command_of_the_readmes_runs_as_written(bundle, line, root, mon
 def package_commands():
     """Each command once, in the first bundle that has it: it is the same in the README of both."""
     found = {line: (bundle, line) for bundle, line in reversed(all_commands("custom_components"))}
-    return [pair for line, pair in reversed(found.items()) if line.split()[3] not in CONVERTERS]
+    pairs = [pair for line, pair in reversed(found.items()) if line.split()[3] not in CONVERTERS]
+    masks = [pair for pair in pairs if pair[1].split()[3] == "segment_masks"]  # each takes a minute
+    return [pytest.param(*pair, marks=pytest.mark.slow if pair in masks[1:] else ()) for pair in pairs]
 
 
 @pytest.mark.parametrize(("bundle", "line"), package_commands())

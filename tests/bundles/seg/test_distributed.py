@@ -30,6 +30,7 @@ def without_groups(slices, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow  # the next test also trains in two processes
 def test_two_processes_train_one_network(run_command, bundle, without_groups, tmp_path):
     """With names that Fire would take for a number and a list: the command line is then run a second time."""
     models, output = tmp_path / "a,b", tmp_path / "1e3"

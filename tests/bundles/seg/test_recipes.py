@@ -40,6 +40,7 @@ def test_what_is_drawn_differs_in_place_and_contrast_and_has_no_other_label(batc
     assert images.isfinite().all()
 
 
+@pytest.mark.slow  # a minute of one core
 def test_the_recipe_learns(bundle, slices, tmp_path):
     folders = {"dataset_dir": slices, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
     patches = {"patch_size": [40, 40]}
@@ -50,7 +51,7 @@ def test_the_recipe_learns(bundle, slices, tmp_path):
 
 def test_a_training_starts_from_the_weights_of_the_network_without_attention(bundle, slices, tmp_path):
     first = {"dataset_dir": slices, "ckpt_dir": tmp_path / "m_a", "output_dir": tmp_path / "m_a/output"}
-    bundle.run(["train.yaml", "no_attention.yaml"], "training", **GOLDEN, **first)
+    bundle.run(["train.yaml", "no_attention.yaml"], "training", **{**GOLDEN, "epochs": 2, **first})
     second = {"dataset_dir": slices, "ckpt_dir": tmp_path / "m", "output_dir": tmp_path / "m/output"}
     start = {"init_path": tmp_path / "m_a/model.pt", "epochs": 1, "learning_rate": 1e-9}
     bundle.run(["train.yaml", "add_attention.yaml"], "training", **{**GOLDEN, **start, **second})
