@@ -26,6 +26,10 @@ OPTION = "--ckpt_path"
 REMEDY = "Train one first (`run training`), or give {option}."
 # Parts of the ensemble: first words of its tensor names.
 BRANCHES = ("uniform", "size_balanced")
+# Entry of the configs that describes the network, by the option of its weights; otherwise ``network_def``.
+ENTRIES = {f"--{branch}_ckpt_path": "branch_def" for branch in BRANCHES} | {
+    f"--{name}_ckpt_path": f"{name}_def" for name in ("plain", "segment")
+}
 
 
 class LoadWeights:
@@ -92,7 +96,9 @@ class LoadWeights:
     def _other_arguments(self, card: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Arguments of this network and of the training by option, where they differ."""
         built = getattr(self.network, "definition", {})
-        known = {name: (f"--network_def#{name}", value) for name, value in network_arguments(card).items()}
+        is_ensemble = all(hasattr(self.network, branch) for branch in BRANCHES)
+        entry = ENTRIES.get(self.option, "branch_def" if is_ensemble else "network_def")
+        known = {name: (f"--{entry}#{name}", value) for name, value in network_arguments(card).items()}
         known |= {name: (f"--{name}", value) for name, value in card.get(SETTINGS, {}).items()}
         return {
             option: (built[name], value)

@@ -120,6 +120,23 @@ def test_other_arguments_with_the_same_shapes_are_an_error(tmp_path, kind, small
     LoadWeights(path, kind(**small, **trained))()
 
 
+@pytest.mark.parametrize(
+    ("option", "entry"),
+    [("--uniform_ckpt_path", "branch_def"), ("--plain_ckpt_path", "plain_def"), ("--ckpt_path", "network_def")],
+)
+def test_the_refusal_names_the_entry_of_the_configs_that_builds_the_network(tmp_path, option, entry):
+    branch = AttentionResNet(**SMALL, layer4_stride=2)
+    path = saved(branch.state_dict(), tmp_path)
+    write_card(path, {"network": branch.definition})
+    with pytest.raises(ValueError, match=rf"--{entry}#layer4_stride is 1 \(trained with 2\)"):
+        LoadWeights(path, AttentionResNet(**SMALL), option=option)()
+    both = DualSamplingNet(branch, branch)
+    path = saved(both.state_dict(), tmp_path)
+    write_card(path, {"network": both.definition})
+    with pytest.raises(ValueError, match=r"--branch_def#layer4_stride is 1 \(trained with 2\)"):
+        LoadWeights(path, DualSamplingNet(AttentionResNet(**SMALL), AttentionResNet(**SMALL)))()
+
+
 def test_the_arguments_of_vbnet_are_in_the_card_and_say_why_its_weights_do_not_fit(tmp_path):
     small = {"features": (2, 4, 8), "convolutions": (1, 1)}
     before = VBNet(**small, norm="batch")
