@@ -48,6 +48,7 @@ VERBS = {
     "score_table": "reports.score_tables.score_table",
     "segment_masks": "masks.command.segment_masks",
     "study": "study.command.study",
+    "take_corrections": "masks.corrections.take_corrections",
 }
 # Option type -> Python types, name in messages, placeholder in the help.
 EXPECTED = {
