@@ -237,7 +237,9 @@ def test_a_command_of_the_package_in_the_readmes_runs_as_written(bundle, line, r
         words = [words[0], str(tmp_path / "data"), str(tmp_path / "out"), *words[3:]]
         words = with_options(words, {"--infection_by": "vbnet"})
     elif words[0] == "take_corrections":
-        volumes = phantom.write_volume_dataset(tmp_path / "volumes", num_volumes=2, shape=(48, 48, 20), spacing_mm=(8, 8, 14))
+        volumes = phantom.write_volume_dataset(
+            tmp_path / "volumes", num_volumes=2, shape=(48, 48, 20), spacing_mm=(8, 8, 14)
+        )
         here = {"/path/to/corrections": "masks", "/path/to/scans": "images"}
         words = [str(volumes / here[word]) if word in here else word for word in words[:3]] + [str(tmp_path / "out")]
     elif words[0] == "phantom_scans":
