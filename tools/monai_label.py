@@ -25,6 +25,8 @@ from tools.package_bundles import BUNDLES, CARD, FOLDERS, ROOT, WEIGHTS, copy_fi
 APP = "monaibundle"
 # The server asks for no password and reads any file that a request names, so no other computer may reach it.
 HOST = "127.0.0.1"
+# It runs code that a request names; this file, copied into the app, refuses such requests.
+GUARD = ROOT / "tools" / "label_guard.py"
 # The classifier's label is a class, but MONAI Label trains on masks. Without this file it offers no training.
 UNTRAINABLE = {"covid_cap_bundle": "configs/train.yaml"}
 # In MONAI Label's copy of the bundle, a training writes weights where MONAI Label looks for them.
@@ -51,6 +53,7 @@ def prepare_app(folder: Path, bundles: Sequence[Path], python: Path) -> Path:
     app = writable_folder(folder).resolve() / APP
     if not (app / "main.py").is_file():
         fetch_app(app, python)
+    shutil.copyfile(GUARD, app / GUARD.name)
     for bundle in bundles:
         place_bundle(bundle, app / "model" / bundle.name)
     return app
@@ -159,6 +162,7 @@ def server_command(python: Path, app: Path, names: Sequence[str], studies: str, 
     conf = {"models": ",".join(names), "zoo_source": "local", "sam2": "false"}
     pairs = [word for pair in conf.items() for word in ("--conf", *pair)]
     where = ["--app", str(app), "--studies", studies, "--host", HOST, "--port", str(port)]
+    where += ["--uvicorn_app", f"{GUARD.stem}:app"]
     return [str(python), "-m", "monailabel.main", "start_server", *where, *pairs]
 
 
@@ -179,6 +183,8 @@ def guide(command: Sequence[str], port: int, kept: Mapping[str, Path]) -> str:
         f"3D Slicer: module MONAI Label (extension MONAILabel), MONAI Label server: {url}",
         f"OHIF, when the studies are a DICOMweb server: {url}/ohif/",
         *notes,
+        "Requests that name code or leave a folder are refused (docs/security.md). There is no password: do not open "
+        "the port to other computers.",
         "Research use only. Ctrl-C stops the server.",
     ]
     return "\n".join(lines) + "\n"
