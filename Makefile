@@ -135,6 +135,7 @@ deploy: $(DEPLOY_STAMP)  ## DICOM study in, DICOM SEG out: INPUT=study OUTPUT=fo
 
 LABEL_VENV := .venv-label
 LABEL_STAMP := $(LABEL_VENV)/.installed
+LABEL_OPTIONS = --studies "$(STUDIES)" $(if $(DIAGNOSED),--diagnosed "$(DIAGNOSED)")
 BUNDLES ?= $(SEG) $(if $(wildcard $(CAP)/models/model.pt),$(CAP))
 PORT ?= 8000
 
@@ -147,11 +148,11 @@ $(LABEL_STAMP): requirements/label.txt
 label-setup: $(LABEL_STAMP)  ## create .venv-label with MONAI Label (several GB)
 	@true
 
-label: $(STAMP)  ## serve the bundles to 3D Slicer and OHIF: STUDIES=folder [BUNDLES=covid_seg_bundle] [PORT=8000]
+label: $(STAMP)  ## serve the bundles to 3D Slicer and OHIF: STUDIES=folder [DIAGNOSED=folder] [BUNDLES=covid_seg_bundle] [PORT=8000]
 	@test -n "$(STUDIES)" || { echo "STUDIES is missing: make label STUDIES=/path/to/studies"; exit 2; }
-	@$(BIN)/python -m tools.monai_label $(BUNDLES) --studies "$(STUDIES)" --check
+	@$(BIN)/python -m tools.monai_label $(BUNDLES) $(LABEL_OPTIONS) --check
 	@$(MAKE) --no-print-directory label-setup
-	@$(BIN)/python -m tools.monai_label $(BUNDLES) --studies "$(STUDIES)" --python $(LABEL_VENV)/bin/python --port $(PORT)
+	@$(BIN)/python -m tools.monai_label $(BUNDLES) $(LABEL_OPTIONS) --python $(LABEL_VENV)/bin/python --port $(PORT)
 
 MODEL_ZOO ?= build/model-zoo
 

@@ -1,7 +1,7 @@
 """Refuses requests to MONAI Label that reach its published vulnerabilities, before MONAI Label sees them.
 
-`tools/monai_label.py` copies this file into the app and starts the server with `--uvicorn_app label_guard:app`. It
-needs nothing but Python, because MONAI Label has an environment of its own. MONAI Label 0.8.5 writes uploads outside
+`tools/monai_label.py` copies this file into the app, where `label_server.py` puts it before the server. It needs
+nothing but Python, because MONAI Label has an environment of its own. MONAI Label 0.8.5 writes uploads outside
 its folders, and runs code from `bundle_path` and from values that begin with `$`; 0.8.6 to 0.8.8, which the package
 index does not have, mend this.
 """
@@ -196,12 +196,3 @@ async def _answer(send: Send, status: int, reason: str) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
-
-
-def __getattr__(name: str) -> Guard:
-    """``app``: MONAI Label behind the guard; imported when uvicorn asks for it."""
-    if name != "app":
-        raise AttributeError(name)
-    from monailabel.app import app
-
-    return Guard(app)

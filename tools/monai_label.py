@@ -1,6 +1,6 @@
 """Serve the bundles with MONAI Label for 3D Slicer and OHIF, on this computer only.
 
-    python -m tools.monai_label --studies /path/to/scans [--app label_app] [--port 8000] [BUNDLE ...]
+    python -m tools.monai_label --studies /path/to/scans [--app label_app] [--port 8000] [--diagnosed FOLDER] [BUNDLE ...]
 
 The program creates `<app>/monaibundle`, MONAI Label's unmodified app with a copy of each bundle, and starts the server.
 Training from the viewer overwrites the weights of the copy, never those of the bundle; the next start keeps them.
@@ -20,13 +20,14 @@ from custom_components.files.atomic import writable_folder
 from custom_components.weights.model_card import SETTINGS, network_arguments, read_card
 from monai.bundle import ConfigParser
 
+from tools.label_disagreement import RESULTS
 from tools.package_bundles import BUNDLES, CARD, FOLDERS, ROOT, WEIGHTS, copy_files, files_below
 
 APP = "monaibundle"
 # The server asks for no password and reads any file that a request names, so no other computer may reach it.
 HOST = "127.0.0.1"
-# It runs code that a request names; this file, copied into the app, refuses such requests.
-GUARD = ROOT / "tools" / "label_guard.py"
+# Copied next to the app: the server with a guard, since it runs code that a request names, and with one more strategy.
+SERVER = ("label_server.py", "label_guard.py", "label_disagreement.py")
 # The classifier's label is a class, but MONAI Label trains on masks. Without this file it offers no training.
 UNTRAINABLE = {"covid_cap_bundle": "configs/train.yaml"}
 # In MONAI Label's copy of the bundle, a training writes weights where MONAI Label looks for them.
@@ -53,7 +54,8 @@ def prepare_app(folder: Path, bundles: Sequence[Path], python: Path) -> Path:
     app = writable_folder(folder).resolve() / APP
     if not (app / "main.py").is_file():
         fetch_app(app, python)
-    shutil.copyfile(GUARD, app / GUARD.name)
+    for name in SERVER:
+        shutil.copyfile(ROOT / "tools" / name, app / name)
     for bundle in bundles:
         place_bundle(bundle, app / "model" / bundle.name)
     return app
@@ -157,12 +159,24 @@ def check_studies(studies: str) -> str:
     return str(Path(studies).resolve())
 
 
+def check_diagnosed(folder: Path | None) -> None:
+    """Check that the output folder of `diagnose`, if given, has finished cases.
+
+    Raises:
+        ValueError: when it has none.
+    """
+    if folder is not None and not any(folder.glob("*/report.json")):
+        raise ValueError(
+            f"DIAGNOSED is {str(folder)!r}, which has no reports. Expected the output folder of diagnose of the same scans."
+        )
+
+
 def server_command(python: Path, app: Path, names: Sequence[str], studies: str, port: int) -> list[str]:
     """The command line of MONAI Label's server."""
     conf = {"models": ",".join(names), "zoo_source": "local", "sam2": "false"}
     pairs = [word for pair in conf.items() for word in ("--conf", *pair)]
     where = ["--app", str(app), "--studies", studies, "--host", HOST, "--port", str(port)]
-    where += ["--uvicorn_app", f"{GUARD.stem}:app"]
+    where += ["--uvicorn_app", "label_server:app"]
     return [str(python), "-m", "monailabel.main", "start_server", *where, *pairs]
 
 
@@ -197,6 +211,7 @@ def serve(given: argparse.Namespace) -> NoReturn:
         ValueError: when the studies, a bundle, its weights or the environment do not exist.
     """
     studies = check_studies(given.studies)
+    check_diagnosed(given.diagnosed)
     python = given.python.absolute()  # not resolved, because an environment's interpreter is a link
     bundles = [bundle.resolve() for bundle in given.bundles]
     app = prepare_app(given.app, bundles, python)
@@ -204,6 +219,8 @@ def serve(given: argparse.Namespace) -> NoReturn:
     kept = {b.name: app / "model" / b.name / WEIGHTS for b in bundles if keeps_other_weights(b, app)}
     sys.stdout.write(guide(command, given.port, kept))
     sys.stdout.flush()
+    if given.diagnosed:
+        os.environ[RESULTS] = str(given.diagnosed.resolve())
     os.chdir(app)
     os.execv(command[0], command)
 
@@ -215,6 +232,7 @@ def check(given: argparse.Namespace) -> None:
         ValueError: when the studies, a bundle or its weights do not exist.
     """
     check_studies(given.studies)
+    check_diagnosed(given.diagnosed)
     for bundle in given.bundles:
         check_bundle(bundle.resolve())
 
@@ -231,6 +249,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--python", type=Path, default=ROOT / ".venv-label" / "bin" / "python", help="MONAI Label's interpreter"
     )
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument(
+        "--diagnosed", type=Path, help="output folder of diagnose of the same scans, for the strategy `disagreement`"
+    )
     parser.add_argument("--check", action="store_true", help="only check that studies, bundles and weights exist")
     given = parser.parse_args(arguments)
     try:

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import sys
-from types import ModuleType
 
 import pytest
 
@@ -131,13 +129,3 @@ def test_an_endless_upload_is_refused_when_it_becomes_too_large(monkeypatch):
     monkeypatch.setattr(label_guard, "MOST_BYTES", 20)
     assert status_of("/datastore/image", body=b"x" * 20) == (200, [b"x" * 20])
     assert status_of("/datastore/image", body=b"x" * 21) == (413, [])
-
-
-def test_uvicorn_gets_monai_label_behind_the_guard(monkeypatch):
-    module, inner = ModuleType("monailabel.app"), Recorder()
-    module.app = inner
-    monkeypatch.setitem(sys.modules, "monailabel", ModuleType("monailabel"))
-    monkeypatch.setitem(sys.modules, "monailabel.app", module)
-    assert label_guard.app.app is inner
-    with pytest.raises(AttributeError):
-        _ = label_guard.other

@@ -148,7 +148,7 @@ def test_the_server_accepts_connections_from_this_computer_only():
     pairs = dict(zip(command[4::2], command[5::2], strict=False))
     assert command[:4] == ["env/python", "-m", "monailabel.main", "start_server"]
     assert (pairs["--host"], pairs["--port"], pairs["--studies"]) == ("127.0.0.1", "8123", "/scans")
-    assert pairs["--uvicorn_app"] == "label_guard:app"
+    assert pairs["--uvicorn_app"] == "label_server:app"
     assert f"--conf models {SEG},{CAP} --conf zoo_source local --conf sam2 false" in " ".join(command)
 
 
