@@ -62,9 +62,8 @@ def disagreement(report: Path) -> float:
     """
     try:
         content = json.loads(report.read_text(encoding="utf-8"))
-        dice = [
-            (content.get(key) or {}).get(name) for key, name in (("agreement", "dice"), ("consistency", "mirror_dice"))
-        ]
+        both, mirror = (content.get(key) or {} for key in ("agreement", "consistency"))
+        dice = [both.get("dice"), mirror.get("mirror_dice")]
     except (OSError, ValueError, AttributeError):
         return -1.0
     return 1.0 - min((float(one) for one in dice if one is not None), default=1.0)

@@ -1,6 +1,7 @@
 """Serve the bundles with MONAI Label for 3D Slicer and OHIF, on this computer only.
 
-    python -m tools.monai_label --studies /path/to/scans [--app label_app] [--port 8000] [--diagnosed FOLDER] [BUNDLE ...]
+    python -m tools.monai_label --studies /path/to/scans [--app label_app] [--port 8000]
+        [--diagnosed /path/to/results] [BUNDLE ...]
 
 The program creates `<app>/monaibundle`, MONAI Label's unmodified app with a copy of each bundle, and starts the server.
 Training from the viewer overwrites the weights of the copy, never those of the bundle; the next start keeps them.
@@ -167,7 +168,8 @@ def check_diagnosed(folder: Path | None) -> None:
     """
     if folder is not None and not any(folder.glob("*/report.json")):
         raise ValueError(
-            f"DIAGNOSED is {str(folder)!r}, which has no reports. Expected the output folder of diagnose of the same scans."
+            f"DIAGNOSED is {str(folder)!r}, which has no reports. Expected the output folder of diagnose of the same "
+            "scans."
         )
 
 

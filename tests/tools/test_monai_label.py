@@ -14,6 +14,7 @@ from tools import monai_label
 from tools.monai_label import (
     APP,
     UNTRAINABLE,
+    check_diagnosed,
     check_studies,
     files_of,
     guide,
@@ -141,6 +142,15 @@ def test_studies_are_a_folder_or_a_server(tmp_path):
     with pytest.raises(ValueError, match=r"STUDIES is 'nowhere'. Expected a folder of NIfTI volumes, or the address"):
         check_studies("nowhere")
     assert not Path("nowhere").exists()
+
+
+def test_results_are_a_folder_with_reports(tmp_path):
+    with pytest.raises(ValueError, match=r"which has no reports. Expected the output folder of diagnose"):
+        check_diagnosed(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "report.json").touch()
+    check_diagnosed(tmp_path)
+    check_diagnosed(None)
 
 
 def test_the_server_accepts_connections_from_this_computer_only():
