@@ -39,8 +39,9 @@ def test_the_version_is_the_first_and_newest_of_the_bundles_changelog(bundle):
 def test_pinned_versions_are_those_of_the_metadata(bundle, file):
     if file.startswith("deploy") and bundle.split("_")[1] not in file:
         pytest.skip("the app of the other bundle")
-    pins = dict(line.split("==") for line in (ROOT / file).read_text(encoding="utf-8").splitlines() if "==" in line)
+    lines = (ROOT / file).read_text(encoding="utf-8").lower().splitlines()  # pip does not distinguish cases
+    pins = dict(line.split("==") for line in lines if "==" in line)
     metadata = metadata_of(bundle)
     required = {**metadata["required_packages_version"], "torch": metadata["pytorch_version"]}
     required |= {"monai": metadata["monai_version"], "numpy": metadata["numpy_version"]}
-    assert {name: pins[name] for name in required} == required
+    assert {name: pins[name.lower()] for name in required} == required
