@@ -13,9 +13,9 @@ from custom_components._version import NOTICE, __version__
 from custom_components.diagnosis.case_folder import is_finished
 from custom_components.serve.cases import PAGE, THUMBNAIL, VIEWER, Cases, file_names, zipped
 from custom_components.serve.guard import Guard, Session
+from custom_components.serve.job_queue import JobQueue, remove_unfinished
 from custom_components.serve.jobs import UNFINISHED, UPLOADING, WAITING, Job, Jobs
 from custom_components.serve.limits import Limits, RefusedError
-from custom_components.serve.runner import Runner, remove_unfinished
 from custom_components.serve.uploads import Upload
 from custom_components.serve.zips import unpack_zips
 from starlette.applications import Starlette
@@ -67,7 +67,7 @@ class Server:
         self.output_dir = output_dir.resolve()
         self.jobs, self.cases = Jobs(self.output_dir), Cases(self.output_dir)
         self.cases.clean_up()
-        self._runner_arguments = (self.jobs, self.output_dir, command, options, grace_s)
+        self._queue_arguments = (self.jobs, self.output_dir, command, options, grace_s)
         self._uploads: dict[str, Upload] = {}
         self._session = session
 
@@ -91,8 +91,8 @@ class Server:
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        self.runner = Runner(*self._runner_arguments)
-        task = asyncio.create_task(self.runner.run())
+        self.queue = JobQueue(*self._queue_arguments)
+        task = asyncio.create_task(self.queue.run())
         reading = asyncio.create_task(run_in_threadpool(self.cases.rows))  # imports what takes seconds
         yield
         task.cancel()
@@ -153,11 +153,11 @@ class Server:
         elif action == "cancel" and job.state == UPLOADING:
             self._discard(job)
         elif action == "cancel":
-            await self.runner.cancel(job)
+            await self.queue.cancel(job)
         elif action == "repeat" and job.state not in UNFINISHED:
             job.state, job.errors = WAITING, []
             self.jobs.save(job)
-            self.runner.wake()
+            self.queue.wake()
         else:
             raise RefusedError(409, "This is not possible any more: the state of the scan has changed.")
         return JSONResponse({"state": job.state})
@@ -219,7 +219,7 @@ class Server:
         job.state = WAITING
         self.jobs.save(job)
         _logger.info("Upload %s: %d files, %.1f MB", job.id[:8], job.files, job.bytes / 1e6)
-        self.runner.wake()
+        self.queue.wake()
 
     def _discard(self, job: Job) -> None:
         """Stop an upload and remove it; if its zip files are being unpacked, this is done there."""

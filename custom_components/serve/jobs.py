@@ -123,6 +123,6 @@ class Jobs:
 def _read(path: Path) -> Job | None:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Job(**{one.name: content[one.name] for one in fields(Job)})
-    except (OSError, ValueError, KeyError, TypeError):
+        return Job(**{one.name: content[one.name] for one in fields(Job) if one.name in content})
+    except (OSError, ValueError, TypeError):
         return None

@@ -198,9 +198,9 @@ def test_two_at_once_a_zip_file_and_a_scan_that_is_cancelled(running, browser, t
         browser.drop("#drop", packed)
         browser.wait("document.querySelectorAll('[data-job]').length === 2")
         browser.wait(
-            "[...document.querySelectorAll('[data-job]')].map(r => r.dataset.state).join() === 'waiting,running'"
+            "[...document.querySelectorAll('[data-job]')].map(r => r.dataset.state).join() === 'running,waiting'"
         )
-        assert browser.text("[data-job] .words") == "waits for its turn"
+        assert browser.text("[data-state=waiting] .words") == "waits for its turn"
         button(browser, "[data-state=running]", "Cancel")
         wait_for_cases(browser, 1)
         browser.wait("document.querySelectorAll('[data-job]').length === 1")

@@ -2,10 +2,15 @@
 
 import io
 import json
+import re
 import shutil
 import zipfile
+from pathlib import Path
 
 import pytest
+from custom_components import diagnosis
+from custom_components import serve as page_of
+from custom_components.serve.job_queue import FIRST_STAGE
 
 from tests.serve.conftest import DICOM, names_below
 
@@ -25,6 +30,16 @@ def test_a_case_that_was_there_before_is_listed_with_its_numbers_and_files(old_c
     report = json.loads((old_case / "report.json").read_text(encoding="utf-8"))
     assert case["why"] == report["warnings"]
     assert dict(case["numbers"])["CT score, of 24"] == str(report["distribution"]["ct_score"])
+
+
+def test_the_stages_that_the_page_shows_are_those_of_diagnose():
+    page = Path(page_of.__path__[0], "page", "page.js").read_text(encoding="utf-8")
+    listed = page.split("const STAGES = [")[1].split("];")[0]
+    names = re.findall(r'\["([^"]+)", "[^"]+"\]', listed)
+    assert names[0] == FIRST_STAGE
+    assert len(names) == listed.count("[")
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(diagnosis.__path__[0]).glob("*.py"))
+    assert [name for name in names if f'.stage("{name}")' not in sources] == []
 
 
 def test_a_file_is_saved_and_a_page_is_shown_in_a_sandbox(old_case, client):

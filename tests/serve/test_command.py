@@ -169,6 +169,15 @@ def test_without_the_extra_one_line_says_how_to_install_it(tmp_path, command_lin
     assert caplog.messages[-1] == 'serve needs uvicorn. Install: pip install "custom_components[serve]".'
 
 
+def test_the_browser_opens_a_private_file_that_leads_to_the_address(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(command.webbrowser, "open", opened.append)
+    command._open(tmp_path / "open.html", "http://127.0.0.1:1/?token=x")
+    assert opened == [(tmp_path / "open.html").as_uri()]
+    assert (tmp_path / "open.html").stat().st_mode & 0o777 == 0o600
+    assert "url=http://127.0.0.1:1/?token=x" in (tmp_path / "open.html").read_text(encoding="utf-8")
+
+
 def test_neither_the_package_nor_its_other_verbs_need_the_extra():
     block = "import sys; sys.modules.update(starlette=None, uvicorn=None); "
     code = "import custom_components.serve.command, custom_components.diagnosis.case_folder"

@@ -1,5 +1,6 @@
 """Uploads become cases: one at a time, cancelled, repeated, deleted, found again after a restart."""
 
+import json
 import time
 
 import pytest
@@ -124,7 +125,7 @@ def test_the_process_ends_with_the_server(serving, tmp_path):
     with serving() as client:
         job_id = client.upload({"a.nii.gz": b"hang"})
         client.wait_for_stage(job_id)
-        process = client.server.runner._process
+        process = client.server.queue._process
     assert process.returncode is not None
 
 
@@ -137,3 +138,13 @@ def test_what_is_not_possible_any_more_is_refused_with_the_reason(client):
     client.act(job_id, "cancel")
     assert client.act("0" * 32, "cancel").status_code == 404
     assert client.act(job_id, "explode").status_code == 409
+
+
+def test_a_job_of_an_earlier_version_keeps_what_it_has(serving, tmp_path):
+    folder = tmp_path / "out/uploads" / ("0" * 32)
+    (folder / "files").mkdir(parents=True)
+    (folder / "files" / "scan_1.nii").write_bytes(b"voxels")
+    kept = {"id": "0" * 32, "created": "2026-01-01T00:00:00+00:00", "state": "waiting", "label": "old", "odd": 1}
+    (folder / "job.json").write_text(json.dumps(kept), encoding="utf-8")
+    with serving() as client:
+        assert client.wait("0" * 32, "done")["label"] == "old"

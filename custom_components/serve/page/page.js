@@ -10,7 +10,7 @@ let state = null, version = "", cases = [];
 const STAGES = [
   ["find the series", "finding the series"], ["read", "reading the CT"], ["check DICOM", "checking the DICOM headers"],
   ["lungs and infection", "lungs and infection"], ["lesion classes", "lesion classes"],
-  ["classification", "COVID-19 or CAP"], ["write report", "report"], ["write viewer", "viewer"],
+  ["both branches, attention", "COVID-19 or CAP"], ["write report", "report"], ["write viewer", "viewer"],
   ["write DICOM", "DICOM objects"],
 ];
 const WORDS = {
@@ -65,7 +65,8 @@ function stageOf(job) {
 function wordsOf(job) {
   if (job.state !== "running") return WORDS[job.state];
   const which = job.scans > 1 ? `scan ${Math.max(1, job.number)} of ${job.scans}: ` : "";
-  return which + stageOf(job)[0];
+  const [stage, step] = stageOf(job);
+  return `${which}${stage}${step ? `, step ${step} of ${STAGES.length}` : ""}`;
 }
 
 function shareOf(job) {
@@ -145,7 +146,7 @@ function showJob(job) {
 }
 
 function show() {
-  const jobs = state.jobs.filter((job) => job.state !== "done" || !job.cases.length).reverse();  // the others are in the list of cases
+  const jobs = state.jobs.filter((job) => job.state !== "done" || !job.cases.length);  // the others are in the list of cases
   const list = byId("jobs"), rows = jobs.map(showJob);
   for (const old of [...list.children]) if (!rows.includes(old)) old.remove();
   rows.forEach((row, place) => { if (list.children[place] !== row) list.insertBefore(row, list.children[place] ?? null); });
@@ -168,14 +169,15 @@ function showCases() {
     if (place < TITLES.length || place === names.length + TITLES.length) cell.className = "text";
     return cell;
   }));
-  byId("cases").querySelector("tbody").replaceChildren(...rows.map(caseRow));
+  const body = byId("cases").querySelector("tbody"), opened = new Set([...body.querySelectorAll("details[open]")].map((one) => one.dataset.key));
+  body.replaceChildren(...rows.map((row) => caseRow(row, opened.has(row.key))));
   byId("cases").hidden = !rows.length;
   byId("nothing").hidden = Boolean(rows.length);
   byId("nothing").textContent = cases.length ? "No case has all of these words." : "There are no finished cases yet.";
   byId("found").textContent = words.length ? `${rows.length} of ${cases.length} cases` : `${cases.length} ${cases.length === 1 ? "case" : "cases"}`;
 }
 
-function caseRow(row) {
+function caseRow(row, isOpen) {
   const made = element("tr", { className: row.why.length ? "first" : "" });
   made.dataset.name = row.name;
   const has = (name) => row.files.some((file) => file.path === name);
@@ -185,18 +187,18 @@ function caseRow(row) {
   }
   const name = element("th", { scope: "row" });
   if (row.label) name.append(element("strong", { textContent: row.label }));
-  name.append(row.name, element("br"), element("span", { className: "quiet", textContent: new Date(row.time_ms).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) }));
+  name.append(element("span", { className: "name", textContent: row.name }), element("br"), element("span", { className: "quiet", textContent: new Date(row.time_ms).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) }));
   made.append(picture, name, element("td", { className: "text why", textContent: row.why.join(" ") }));
   for (const [title, value] of row.numbers) {
     const cell = element("td", { textContent: value ?? "–" });
     cell.dataset.title = title;
     made.append(cell);
   }
-  made.append(actionsCell(row, has));
+  made.append(actionsCell(row, has, isOpen));
   return made;
 }
 
-function actionsCell(row, has) {
+function actionsCell(row, has, isOpen) {
   const cell = element("td", { className: "text actions" });
   for (const [file, title] of [["viewer.html", "Viewer"], ["report.html", "Report"]]) {
     if (!has(file)) continue;
@@ -209,7 +211,9 @@ function actionsCell(row, has) {
   const button = element("button", { type: "button", className: "danger", textContent: "Delete" });
   button.setAttribute("aria-label", `Delete: ${row.label || row.name}`);
   button.addEventListener("click", tried(() => removeCase(row)));
-  cell.append(element("details", {}, element("summary", { textContent: "Downloads" }), element("ul", {}, element("li", {}, everything), ...list)), button);
+  const downloads = element("details", { open: isOpen }, element("summary", { textContent: "Downloads" }), element("ul", {}, element("li", {}, everything), ...list));
+  downloads.dataset.key = row.key;
+  cell.append(downloads, button);
   return cell;
 }
 
@@ -222,6 +226,7 @@ async function removeCase(row) {
   const rest = shared ? "Its upload has other cases, and is deleted with the last of them." : "This includes the uploaded files, if it was uploaded here.";
   if (await confirmed(`Delete case ${row.label || row.name} with all its results? ${rest} The original scan is not touched.`)) {
     await ask("DELETE", `/api/cases/${row.key}`);
+    byId("search").focus();  // the button is gone
   }
 }
 

@@ -25,7 +25,7 @@ MOST_LINE = 2**22
 _logger = logging.getLogger(__name__)
 
 
-class Runner:
+class JobQueue:
     """Processes waiting jobs in the order of their upload.
 
     Args:
