@@ -282,6 +282,9 @@ def _refusing(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
             return await answer(request)
         except RefusedError as error:
             return JSONResponse({"error": error.reason}, error.status)
+        except OSError as error:
+            _logger.exception("A request failed")
+            return JSONResponse({"error": f"The output folder cannot be used: {error.strerror}. Check the disk."}, 507)
 
     return call
 

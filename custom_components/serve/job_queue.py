@@ -19,6 +19,7 @@ from custom_components.serve.uploads import scans_folder
 LOG = "log.txt"
 # Stage of a DICOM study before the name of its case is known.
 FIRST_STAGE = "find the series"
+NOT_PROCESSED = "The scan could not be processed ({}). Free memory and disk space, then start it again."
 # Longest line that `diagnose` may write, in bytes.
 MOST_LINE = 2**22
 
@@ -84,10 +85,9 @@ class JobQueue:
             else:
                 job.errors = list(failed.values())
                 self._conclude(job, FAILED if failed else DONE)
-        except OSError as error:
-            job.errors = [
-                f"The scan could not be processed: {error.strerror}. Free space or memory, then start it again."
-            ]
+        except Exception as error:  # the queue goes on with the next job
+            _logger.exception("Upload %s", job.id[:8])
+            job.errors = [NOT_PROCESSED.format(type(error).__name__)]
             self._conclude(job, FAILED)
         finally:
             self._current = None

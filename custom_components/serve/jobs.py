@@ -93,8 +93,11 @@ class Jobs:
         return next((job for job in self if job.state == WAITING), None)
 
     def save(self, job: Job) -> None:
-        """Write what is known about a job."""
-        write_json(self.folder_of(job) / STATE, asdict(job))
+        """Write what is known about a job; on a full disk, a restart finds what was known before."""
+        try:
+            write_json(self.folder_of(job) / STATE, asdict(job))
+        except OSError as error:
+            _logger.warning("Upload %s: %s", job.id[:8], error)
 
     def remove(self, job: Job) -> None:
         """Remove a job with its uploaded files."""

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("starlette", reason="needs the packages of the serve extra: make setup")
 from custom_components.reports.queue.overview import THUMBNAIL
 from custom_components.reports.scan.report import write_report
 from custom_components.reports.scan.viewer import write_viewer

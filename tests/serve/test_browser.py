@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("starlette", reason="needs the packages of the serve extra: make setup")
 import uvicorn
 from custom_components.serve.app import Server
 from custom_components.serve.command import listening_socket

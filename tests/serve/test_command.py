@@ -209,7 +209,7 @@ def test_a_dicom_study_becomes_a_case_even_if_the_server_is_killed_in_between(tm
         assert b"niivue" in visitor.ask("GET", f"/view/{case['key']}/viewer.html")
     assert [path.name for path in out.iterdir() if path.name not in (case["name"], "uploads")] == []
     texts = [path for path in (*out.rglob("*"), tmp_path / "log.txt") if path.is_file() and path.suffix != ".dcm"]
-    assert len(texts) > 10
+    assert len(texts) >= 10
     for word in (PATIENT_NAME, PATIENT_ID):
         assert not [path for path in texts if word.encode() in path.read_bytes()]
         assert not [path for path in out.rglob("*") if word in path.name]

@@ -4,7 +4,9 @@ import json
 import time
 
 import pytest
+from custom_components.serve import job_queue
 
+from tests.full_disk import fill_disk
 from tests.serve.conftest import DICOM, names_below, state_on_disk
 
 SCAN = {"a.nii.gz": b"voxels"}
@@ -89,6 +91,30 @@ def test_a_crash_of_the_process_fails_its_scan_alone(client):
     first, second = (client.upload({"a.nii.gz": content}) for content in (b"crash", b"voxels"))
     assert client.wait(first, "failed")["errors"] == ["The disk of the output folder is full."]
     client.wait(second, "done")
+
+
+def test_a_fault_of_the_queue_fails_one_scan_and_the_next_is_processed(client, monkeypatch):
+    monkeypatch.setattr(job_queue, "MOST_LINE", 5)
+    job = client.wait(client.upload(SCAN), "failed")
+    assert job["errors"][0].startswith("The scan could not be processed (ValueError).")
+    monkeypatch.undo()
+    client.wait(client.upload(SCAN), "done")
+
+
+def test_a_full_disk_is_reported_and_the_server_goes_on(client, tmp_path, monkeypatch):
+    fill_disk(monkeypatch, "job.json")
+    job_id = client.upload(SCAN)
+    client.wait(job_id, "done")
+    monkeypatch.undo()
+    monkeypatch.setattr(client.server.jobs, "folder", tmp_path / "nowhere")
+    answer = client.http.post("/api/jobs")
+    assert (answer.status_code, "No such file or directory" in answer.json()["error"]) == (507, True)
+
+
+def test_uploads_are_readable_by_their_user_only(client, tmp_path):
+    job_id = client.new_job()
+    for folder in (tmp_path / "out/uploads", tmp_path / "out/uploads" / job_id):
+        assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_an_upload_is_cancelled_before_it_is_complete(client, tmp_path):
