@@ -76,16 +76,29 @@ class Browser:
 
     def open(self, path: Path, until: str) -> float:
         """Open a file, as a double click does, and wait; seconds until a condition in JavaScript holds."""
+        return self.go(path.as_uri(), until)
+
+    def go(self, address: str, until: str) -> float:
+        """The same with an address."""
         started = time.monotonic()
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=address)
         self.wait(until)
         return time.monotonic() - started
 
     def wait(self, until: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
-        while not self.value(until):
+        while not self._holds(until):
             assert time.monotonic() < end, f"not within {seconds} s: {until}; {self.complaints}"
             time.sleep(0.05)
+
+    def _holds(self, condition: str) -> bool:
+        """Whether a condition holds; it does not while another page is being opened."""
+        try:
+            return bool(self.value(condition))
+        except AssertionError as error:
+            if "target navigated" not in str(error):
+                raise
+            return False
 
     def value(self, expression: str) -> Any:
         """Value of an expression in the page."""
@@ -132,6 +145,19 @@ class Browser:
         self.call(
             "Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], **held | {"buttons": int(held["buttons"])}
         )
+
+    def drop(self, selector: str, *paths: Path) -> None:
+        """Drag files and folders over an element and let go."""
+        x, y = self.middle(selector)
+        data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
+
+    def choose(self, selector: str, *paths: Path) -> None:
+        """Choose files in the dialog of an input."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
 
     def key(self, key: str, code: str = "") -> None:
         for kind in ("keyDown", "keyUp"):

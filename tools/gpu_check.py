@@ -31,8 +31,9 @@ from custom_components import (
     WithSoftMask,
 )
 from custom_components.command_line.endings import ended_with_a_message
-from custom_components.diagnosis.pipeline import Diagnosis, Weights
+from custom_components.diagnosis.pipeline import Diagnosis
 from custom_components.diagnosis.scan_source import ScanSource
+from custom_components.diagnosis.weight_files import Weights
 from custom_components.files.atomic import atomic_path, writable_folder
 from custom_components.phantom.dicom import write_dicom_series
 from custom_components.reports.score_tables import markdown_table

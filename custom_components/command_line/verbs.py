@@ -47,6 +47,7 @@ VERBS = {
     "phantom_volumes": "phantom.dataset.write_volume_dataset",
     "score_table": "reports.score_tables.score_table",
     "segment_masks": "masks.command.segment_masks",
+    "serve": "serve.command.serve",
     "study": "study.command.study",
     "take_corrections": "masks.corrections.take_corrections",
 }

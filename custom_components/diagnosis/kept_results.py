@@ -32,6 +32,9 @@ Stage = Callable[..., Any]
 class StageClock:
     """Measures the stages of one scan: wall-clock and CPU seconds of all threads. A repeated stage adds up.
 
+    Args:
+        begun: called with the name of a stage when it begins.
+
     Example:
         >>> clock = StageClock()
         >>> with clock.stage("read"):
@@ -40,8 +43,9 @@ class StageClock:
         (['read'], 'stage         wall s    CPU s')
     """
 
-    def __init__(self) -> None:
+    def __init__(self, begun: Callable[[str], object] | None = None) -> None:
         self.times: dict[str, tuple[float, float]] = {}
+        self._begun = begun
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -51,6 +55,8 @@ class StageClock:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Measure the block."""
+        if self._begun is not None:
+            self._begun(name)
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from custom_components.diagnosis.lesions import (
 from custom_components.diagnosis.lung_sources import Lungmask, LungMasks, find_lungs
 from custom_components.diagnosis.scan_files import MAPS
 from custom_components.diagnosis.scan_source import GivenVolume, ScanSource
+from custom_components.diagnosis.weight_files import Weights
 from custom_components.files.digest import file_digest
 from custom_components.images.ct_reader import NOTES
 from custom_components.reports.scan.findings import Model, ScanFindings
@@ -59,33 +60,6 @@ NO_LESIONS = (
 )
 LESIONS_LEFT_OUT = "Lesion classes: not done, as requested (--no-lesion_classes)."
 NO_RATIO = "P_final: not given. The infection ratio, which weights the two branches, is unknown."
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Files of weights; None is the bundle's default file, if it exists.
-
-    Args:
-        cap: weights of the classifier.
-        seg: weights for the lesion classes.
-        segment: weights of VB-Net.
-        lungmask: weights of the package lungmask; None does not use the package.
-    """
-
-    cap: Path | None = None
-    seg: Path | None = None
-    segment: Path | None = None
-    lungmask: Path | None = None
-
-    def check(self) -> None:
-        """Check that the files exist.
-
-        Raises:
-            ValueError: names the file and its option.
-        """
-        for name, file in vars(self).items():
-            if file is not None and not file.is_file():
-                raise ValueError(f"No weights at {file}. Correct the path, or leave out --{name}_weights.")
 
 
 class Diagnosis:

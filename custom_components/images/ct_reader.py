@@ -19,6 +19,7 @@ from custom_components.dicom.values import READ_AS_SIGNED, nifti_hu
 from custom_components.dicom.volume import series_volume
 from custom_components.images.gpu_decoder import hide_gpu_decoder_messages
 from custom_components.images.nifti import (
+    NIFTI_SUFFIXES,
     check_affine,
     check_extent,
     check_form,
@@ -38,7 +39,6 @@ from PIL import Image
 # PNG rows run to posterior, columns to the patient's left; the unknown pixel size is set to 1 mm.
 PNG_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
 IMAGE_SUFFIXES = (".png", *NIFTI_SUFFIXES)
 KNOWN_SUFFIXES = (*IMAGE_SUFFIXES, ".dcm", ".jpeg", ".jpg")
 

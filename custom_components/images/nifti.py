@@ -12,6 +12,7 @@ from custom_components.dicom.series import SHEAR_TOLERANCE_DEGREES
 from nibabel import Nifti1Header, Nifti1Image, Nifti2Header, Nifti2Image
 from nibabel.openers import ImageOpener
 
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
 # More voxels than any CT: 4,096 slices of 512 x 512, which take 4 GiB as float32.
 MOST_VOXELS = 2**30
 # Highest compression ratio of gzip.

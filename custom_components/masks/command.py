@@ -13,9 +13,10 @@ from custom_components.datalists.datalist_file import datalist_file
 from custom_components.datalists.scans import list_scans
 from custom_components.diagnosis.bundle_network import bundle_folder, precision_settings
 from custom_components.diagnosis.lesions import EITHER, check_infection_by
-from custom_components.diagnosis.pipeline import CAP_BUNDLE, SEGMENT_WEIGHTS, Diagnosis, Weights
+from custom_components.diagnosis.pipeline import CAP_BUNDLE, SEGMENT_WEIGHTS, Diagnosis
 from custom_components.diagnosis.queue import QueueResult, run_queue
 from custom_components.diagnosis.scan_source import ScanSource
+from custom_components.diagnosis.weight_files import Weights
 from custom_components.files.atomic import writable_folder
 from custom_components.files.report_files import write_json
 from custom_components.infection_size import NORMAL_CLASS

@@ -124,6 +124,36 @@ def test_the_profile_shows_each_stage(run, study, bundles, tmp_path, caplog):
         assert any(row.startswith(stage) for row in rows), stage
 
 
+def test_the_progress_tells_stages_and_cases_as_they_come(run, scan, bundles, tmp_path, capsys):
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    write_nifti(scan, scans / "good.nii.gz")
+    (scans / "bad.nii.gz").write_bytes(b"no NIfTI")
+    uid = write_series(thin_phantom(), scans / "QUIRREL_ADALBERTA")
+    arguments = (scans, "--output_dir", out, "--bundles_dir", bundles, "--viewer", "False", "--dicom", "False")
+    assert run(*arguments, "--progress") == 1
+    text = capsys.readouterr().out
+    assert not [word for word in IDENTITY if word.upper() in text.upper()]
+    events = [json.loads(line) for line in text.splitlines()]
+    assert events[0] == {"scans": 3}
+    assert [event for event in events if "case" in event] == [
+        {"case": "bad", "number": 1},
+        {"case": "good", "number": 2},
+        {"case": uid, "number": 3},
+    ]
+    good = events[events.index({"case": "good", "number": 2}) : events.index({"stage": "find the series"})]
+    stages = [event["stage"] for event in good[1:]]
+    names = ("read", "lungs and infection", "lesion classes", "both branches, attention", "write report")
+    assert [stage for stage in stages if stage in names] == list(names)
+    assert events[-1]["finished"] == ["good", uid]
+    assert list(events[-1]["failed"]) == ["bad"]
+    run(*arguments, "--progress")
+    again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["case"] for event in again if "case" in event] == ["bad"]
+    assert again[-1]["finished"] == ["good", uid]
+    run(*arguments)
+    assert capsys.readouterr().out == ""
+
+
 def test_a_queue_continues_after_a_broken_scan_and_ends_with_status_1(run, scan, bare_bundles, tmp_path, caplog):
     scans, out = tmp_path / "scans", tmp_path / "out"
     write_nifti(scan, scans / "good.nii.gz")

@@ -20,9 +20,10 @@ from custom_components.diagnosis.classification import classify
 from custom_components.diagnosis.kept_results import KeptResults, StageClock
 from custom_components.diagnosis.lesions import find_lesions
 from custom_components.diagnosis.lung_sources import LungMasks
-from custom_components.diagnosis.pipeline import NO_RATIO, Diagnosis, Weights, read_image
+from custom_components.diagnosis.pipeline import NO_RATIO, Diagnosis, read_image
 from custom_components.diagnosis.scan_files import read_volume
 from custom_components.diagnosis.scan_source import ScanSource
+from custom_components.diagnosis.weight_files import Weights
 from custom_components.images.ct_reader import CTReader
 from custom_components.networks.vbnet import VBNet
 from custom_components.phantom import make_scan

@@ -43,6 +43,9 @@ def test_the_wheel_contains_package_configs_and_weights_once_each(installed):
     assert {"covid_cap_bundle/configs/inference.json", "custom_components/reports/scan/report.html.j2"} <= files
     viewer = ("viewer.html.j2", "viewer.js", "niivue/niivue.umd.js.gz", "niivue/LICENSE")
     assert {f"custom_components/reports/scan/{name}" for name in viewer} <= files
+    assert {
+        f"custom_components/serve/page/{name}" for name in ("page.html", "page.css", "page.js", "upload.js")
+    } <= files
     assert not any("bundle/custom_components" in name or name.endswith("cap_bundle/models/model.pt") for name in files)
 
 
