@@ -86,7 +86,7 @@ demo: $(STAMP)  ## train, score and apply small networks of both bundles on synt
 	    --ckpt_path $(DEMO)/models/ensemble.pt --output_dir $(DEMO)/diagnosis
 	$(BIN)/python -m custom_components score_table $(DEMO)/eval/summary.json
 	$(BIN)/python -m custom_components diagnosis_table $(DEMO)/eval/ensemble/summary.json
-	@echo "Look at $(DEMO)/eval/*/*.png (prediction and truth) and $(DEMO)/results/scan (label map, report, overlays),"
+	@echo "Look at $(DEMO)/eval/*/*.png (prediction and truth) and $(DEMO)/results/scan (label map, volumes, overlays),"
 	@echo "at $(DEMO)/diagnosis/*/*.png (attention and infection) with *_diagnosis.json, and $(DEMO)/eval/ensemble/roc.png."
 
 audit: $(STAMP)  ## list known vulnerabilities of the pinned packages, if the service is reachable

@@ -118,8 +118,8 @@ def place_bundle(bundle: Path, target: Path) -> None:
 def _train_into_models(config: Path) -> None:
     """Let a training write weights where MONAI Label looks for them."""
     if config.is_file():
-        text = config.read_text(encoding="utf-8")
-        config.write_text(text.replace(OWN_FOLDER, LABELS_FOLDER), encoding="utf-8")
+        text = config.read_text(encoding="utf-8").replace(OWN_FOLDER, LABELS_FOLDER)
+        config.write_text(text.replace("replace_weights: false", "replace_weights: true"), encoding="utf-8")
 
 
 def _train_from(weights: Path, config: Path) -> None:

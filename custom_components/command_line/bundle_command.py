@@ -79,6 +79,7 @@ def begin(
     output_dir: str | Path | None = None,
     ckpt_dir: str | Path | None = None,
     resume: bool = False,
+    replace_weights: bool = False,
 ) -> None:
     """Check the command line and the arguments before any work is done; the first step of every config.
 
@@ -91,6 +92,7 @@ def begin(
         output_dir: output folder, created and checked (:func:`writable_folder`); removed at the end if still empty.
         ckpt_dir: checkpoint folder of a training, prepared for it (:func:`training_folder`).
         resume: whether the training resumes from the checkpoints in ``ckpt_dir``.
+        replace_weights: whether ``ckpt_dir`` may be the bundle's ``models`` with the weights of its inference.
 
     Raises:
         ValueError: when a switch is a word, or a folder cannot be written into.
@@ -98,11 +100,11 @@ def begin(
             the values as typed.
     """
     _check_command()
-    check_switches(resume=resume, **(switches or {}))
+    check_switches(resume=resume, replace_weights=replace_weights, **(switches or {}))
     folders = [Path(folder) for folder in (ckpt_dir, output_dir) if folder is not None]
     atexit.register(_remove_empty, [folder for folder in folders if not folder.exists()])
     if ckpt_dir is not None:
-        training_folder(ckpt_dir, resume)
+        training_folder(ckpt_dir, resume, replace_weights)
     if output_dir is not None:
         writable_folder(output_dir)
 

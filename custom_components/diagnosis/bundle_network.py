@@ -13,7 +13,7 @@ from custom_components.command_line.typed_words import did_you_mean
 from custom_components.files.digest import file_digest
 from custom_components.handlers.load_weights import OPTION, LoadWeights
 from custom_components.reports.scan.findings import Model
-from custom_components.weights.model_card import TRAINED_ON, all_synthetic, read_card, training_text
+from custom_components.weights.model_card import SYNTHETIC_ONLY, TRAINED_ON, all_synthetic, read_card, training_text
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from torch import nn
@@ -22,7 +22,6 @@ INFERENCE, METADATA = "configs/inference.json", "configs/metadata.json"
 # Entry of the metadata: scores of weights on left-out data, by their hash.
 LEFT_OUT_SCORES = "left_out_scores"
 PRECISIONS = ("auto", "fp32", "bf16")
-SYNTHETIC_ONLY = "trained on synthetic CT only; its output has no meaning for a patient"
 # Steps for the lungs and the check of the scan when there is no covid_cap_bundle.
 WITHOUT_BUNDLE = {
     "masks": [{"_target_": "custom_components.FallbackLungMaskd"}],

@@ -94,6 +94,8 @@ def diagnose(
         diagnose_scan(source, folder, diagnosis, dicom, viewer)
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
         _logger.info("Case %s: %s", source.case_id, findings_line(report))
+        for sentence in report["not_done"]:
+            _logger.info("Case %s: %s", source.case_id, sentence)
         if profile:
             _logger.info("Case %s:\n%s", source.case_id, source.clock.table())
 

@@ -13,7 +13,6 @@ import numpy as np
 from custom_components._version import __version__
 from custom_components.diagnosis.bundle_network import (
     INFERENCE,
-    SYNTHETIC_ONLY,
     BundleNetwork,
     BundleSteps,
     find_bundle,
@@ -39,7 +38,7 @@ from custom_components.reports.scan.findings import Model, ScanFindings
 from custom_components.transforms.checks.implausible_lungs import LUNG_NOTES
 from custom_components.transforms.checks.unlike_training import unlike_training
 from custom_components.transforms.infection_ratio import infection_ratio
-from custom_components.weights.model_card import read_card
+from custom_components.weights.model_card import SYNTHETIC_ONLY, read_card
 from monai.data import MetaTensor
 
 _logger = logging.getLogger(__name__)

@@ -48,7 +48,8 @@ class QueueResult:
         before = f", {len(self.skipped)} of them in an earlier run" if self.skipped else ""
         _logger.info("%d of %d scans finished%s", len(self.done) + len(self.skipped), count, before)
         if self.done:
-            _logger.info("%.0f s in all, %.0f scans an hour", self.seconds, self.scans_an_hour)
+            rate = f", {self.scans_an_hour:.0f} scans an hour" if len(self.done) > 1 else ""
+            _logger.info("%.0f s in all%s", self.seconds, rate)
         if self.failed:
             reasons = "".join(f"\n  {name}: {reason}" for name, reason in self.failed.items())
             _logger.error("%d of %d scans failed:%s", len(self.failed), count, reasons)

@@ -51,13 +51,14 @@ class ClassificationScoreTable(ScoreTable):
         output_dir: folder of the files.
         protocol: description of the split, copied to the summary.
         threshold: lowest probability at which a case is classified as COVID-19; not used with three classes.
+        system: name of the system, for the summary; empty if unknown.
     """
 
-    def __init__(self, output_dir: str | Path, protocol: str = "", threshold: float = 0.5) -> None:
+    def __init__(self, output_dir: str | Path, protocol: str = "", threshold: float = 0.5, system: str = "") -> None:
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold is {threshold:g}. Expected a probability, 0 to 1.")
         super().__init__(output_dir, protocol)
-        self.threshold = threshold
+        self.threshold, self.system = threshold, system
 
     def describe(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Row of a case."""
@@ -84,9 +85,9 @@ class ClassificationScoreTable(ScoreTable):
     def write(self, engine: Workflow, cases: Sequence[dict[str, Any]], kept: Sequence[int]) -> None:
         """Write the table, the summary and, if there are both classes, the ROC curves."""
         if cases and "p_normal" in cases[0]:
-            self.write_files(cases, _rounded(summarize_three_classes(cases)))
+            self.write_files(cases, self._named(summarize_three_classes(cases)))
             return
-        self.write_files(cases, _rounded(summarize_classification(cases, self.threshold)))
+        self.write_files(cases, self._named(summarize_classification(cases, self.threshold)))
         target = self.output_dir / "roc.png"
         target.unlink(missing_ok=True)  # of an earlier run
         has_branches = any(name in row for name in _BRANCHES for row in cases)
@@ -97,6 +98,9 @@ class ClassificationScoreTable(ScoreTable):
             write_png(target, draw_roc(drawn, self.protocol))
         else:
             _logger.warning("No ROC curves are drawn: the %d cases do not have both classes.", len(cases))
+
+    def _named(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        return {**({"system": self.system} if self.system else {}), **_rounded(summary)}
 
     def table(self) -> str:
         """Scores of all cases, of each band of the infection ratio and of each size group."""

@@ -7,7 +7,9 @@ import torch
 from custom_components.infection_size import THREE_CLASSES
 from custom_components.weights.checkpoints import unreadable
 from custom_components.weights.model_card import (
+    NETWORK,
     SETTINGS,
+    SYSTEM,
     TrainedWith,
     all_synthetic,
     card_path,
@@ -77,6 +79,7 @@ class LoadWeights:
         own = {name: value for name, value in expected.items() if self.own and self.own in name}
         state = {**read_state_dict(self.path, self.remedy, self.option), **own}
         card = read_card(self.path)
+        self._check_branch(card)
         others = {} if self.own else self._other_arguments(card)
         if problem := mismatch(state, expected):
             reason = _three_classes(state, expected) or _part_or_whole(state, expected) or self._remedy(card, others)
@@ -93,6 +96,15 @@ class LoadWeights:
         synthetic = ", trained on synthetic CT only" if all_synthetic(card) else ""
         _logger.info("Weights loaded from %s%s", self.path, synthetic)
 
+    def _check_branch(self, card: Mapping[str, Any]) -> None:
+        """Check that the ensemble's branches are not exchanged, nor one taken twice."""
+        branch, trained = self.option.removeprefix("--").removesuffix("_ckpt_path"), card.get(SYSTEM)
+        if branch in BRANCHES and trained in BRANCHES and branch != trained:
+            raise ValueError(
+                f"Checkpoint {self.path} is of the branch {trained}, as its model.json says. Give it as "
+                f"--{trained}_ckpt_path, and the weights of a training of the branch {branch} as {self.option}."
+            )
+
     def _other_arguments(self, card: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Arguments of this network and of the training by option, where they differ."""
         built = getattr(self.network, "definition", {})
@@ -107,6 +119,9 @@ class LoadWeights:
         }
 
     def _remedy(self, card: Mapping[str, Any], others: Mapping[str, tuple[Any, Any]]) -> str:
+        trained = str(card.get(NETWORK, {}).get("_target_", "")).rpartition(".")[2]
+        if trained and trained != (built := type(self.network).__name__):
+            return f"Its network is {trained}, this one {built}: give another {self.option}."
         if others:
             given = ", ".join(f"{option} is {value} (trained with {then})" for option, (value, then) in others.items())
             return f"{given}. Leave {'it' if len(others) == 1 else 'them'} out, or give the value of the training."

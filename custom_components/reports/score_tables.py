@@ -42,7 +42,7 @@ def score_table(summary: str | Path) -> str:
     """Scores of an evaluation as a Markdown table.
 
     Args:
-        summary: ``summary.json`` that ``LesionScoreTable`` wrote.
+        summary: ``summary.json`` that `evaluating` of ``covid_seg_bundle`` wrote.
 
     Returns:
         One row per lesion class and one for their mean; a dash if no case has the class.
@@ -64,7 +64,8 @@ def diagnosis_table(*summaries: str | Path) -> str:
     """Scores of one or more evaluations of the classifier as Markdown, in the form of the paper's Table II.
 
     Args:
-        summaries: ``summary.json`` files that ``ClassificationScoreTable`` wrote; each is named after its folder.
+        summaries: ``summary.json`` files that `evaluating` wrote. One alone has the name of its system, several
+            have those of their folders.
 
     Returns:
         For all scans, each band of the infection ratio and each size group, one row per evaluation; a dash if a score
@@ -80,10 +81,11 @@ def diagnosis_table(*summaries: str | Path) -> str:
     three_classes: list[str] = []
     for path in map(Path, summaries):
         with _summary(path) as scores:
+            name = path.parent.name if len(summaries) > 1 else scores.get("system", path.parent.name)
             if "confusion_matrix" in scores:
-                three_classes.append(_three_class_table(path.parent.name, scores))
+                three_classes.append(_three_class_table(name, scores))
             else:
-                rows += _rows(path.parent.name, scores)
+                rows += _rows(name, scores)
     return "\n\n".join([*([_two_class_table(rows)] if rows else []), *three_classes])
 
 

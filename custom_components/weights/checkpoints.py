@@ -20,7 +20,7 @@ _logger = logging.getLogger(__name__)
 RESULTS = ("model.pt", "model.json", "last.pt", "last.json", "split.json")
 
 
-def training_folder(path: str | Path, resume: bool = False) -> Path:
+def training_folder(path: str | Path, resume: bool = False, replace_weights: bool = False) -> Path:
     """Create or prepare the folder of a training without losing results of an earlier one.
 
     A new training in the folder of an earlier one moves the earlier results and checkpoints to ``earlier_1``,
@@ -29,13 +29,19 @@ def training_folder(path: str | Path, resume: bool = False) -> Path:
     Args:
         path: folder of the checkpoints.
         resume: whether the training resumes from them.
+        replace_weights: whether it may be the folder ``models`` of a bundle that has weights, which inference uses.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: when the folder cannot be written into.
+        ValueError: when the folder cannot be written into, or has the weights of a bundle.
     """
+    if not replace_weights and _has_weights_of_a_bundle(Path(path)):
+        raise ValueError(
+            f"{path} has the weights that the bundle uses for inference (model.pt). Train into another folder, such as "
+            f"--ckpt_dir {Path(path) / 'trained'}; to replace them, add --replace_weights true."
+        )
     folder = writable_folder(path)
     results = [folder / name for name in RESULTS if (folder / name).is_file()]
     checkpoints = list(epoch_checkpoints(folder).values())
@@ -52,6 +58,12 @@ def training_folder(path: str | Path, resume: bool = False) -> Path:
         file.rename(kept / file.name)
     _logger.info("%s contains an earlier training: its model and checkpoints are kept in %s.", folder, kept)
     return folder
+
+
+def _has_weights_of_a_bundle(folder: Path) -> bool:
+    full = folder.resolve()
+    known = full.name == "models" and (full.parent / "configs" / "inference.json").is_file()
+    return known and (full / "model.pt").is_file()
 
 
 def training_ended(path: str | Path, tensorboard_dir: str | Path | None = None) -> None:

@@ -25,6 +25,8 @@ T = TypeVar("T")
 SUFFIX = ".json"
 NETWORK, SETTINGS, SPLIT, WEIGHTS = "network", "settings", "split", "weights_sha256"
 SYSTEM = "system"
+# What weights are that were trained on phantoms only.
+SYNTHETIC_ONLY = "trained on synthetic CT only; the output has no meaning for a patient"
 TRAINED_ON, VALIDATED_ON = "trained_on", "validated_on"
 # Number of first and last bytes of a file in its digest, in addition to its size.
 ENDS = 65536
@@ -127,6 +129,15 @@ class TrainedWith:
             for name, value in settings.items()
             if _plain(then := self.get(name, value)) != _plain(value)
         ]
+
+    def notes(self, settings: Mapping[str, Any]) -> list[str]:
+        """Sentences for the results: differences of settings, and whether all training cases were phantoms.
+
+        Args:
+            settings: settings in use by name.
+        """
+        synthetic = bool(self.cards) and all(all_synthetic(card) for card in self.cards)
+        return [*self.differences(settings), *([f"Weights {SYNTHETIC_ONLY}."] if synthetic else [])]
 
     def network(self, name: str, default: Any) -> Any:
         """An argument of the network, such as ``features``.

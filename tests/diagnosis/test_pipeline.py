@@ -9,13 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from custom_components.diagnosis.bundle_network import (
-    SYNTHETIC_ONLY,
-    BundleNetwork,
-    bundle_folder,
-    describe_model,
-    find_bundle,
-)
+from custom_components.diagnosis.bundle_network import BundleNetwork, bundle_folder, describe_model, find_bundle
 from custom_components.diagnosis.classification import classify
 from custom_components.diagnosis.kept_results import KeptResults, StageClock
 from custom_components.diagnosis.lesions import find_lesions
@@ -30,7 +24,7 @@ from custom_components.phantom import make_scan
 from custom_components.reports.scan.description import describe_scan
 from custom_components.transforms.lesions_in_lungs import lesions_in_lungs
 from custom_components.transforms.lungs.left_right import left_right_lungs
-from custom_components.weights.model_card import data_facts, write_card
+from custom_components.weights.model_card import SYNTHETIC_ONLY, data_facts, write_card
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.data import MetaTensor
@@ -370,7 +364,7 @@ def test_weights_trained_on_phantoms_are_named_in_log_and_report(scan, study, pl
     card = {"trained_on": data_facts(synthetic_cases(tmp_path))}
     write_card(bundles / "covid_cap_bundle/models/model.pt", card)
     findings = Diagnosis(bundles_dir=bundles)(ScanSource(study))
-    assert "model.pt: trained on synthetic CT only; its output has no meaning for a patient" in caplog.text
+    assert "model.pt: trained on synthetic CT only; the output has no meaning for a patient" in caplog.text
     report = describe_scan(findings)
     described = {model["name"]: (model["synthetic"], model["trained_on"]) for model in report["models"]}
     assert described["COVID-19 or CAP"] == (True, "2 synthetic cases (no split)")

@@ -137,6 +137,26 @@ def test_the_refusal_names_the_entry_of_the_configs_that_builds_the_network(tmp_
         LoadWeights(path, DualSamplingNet(AttentionResNet(**SMALL), AttentionResNet(**SMALL)))()
 
 
+@pytest.mark.parametrize(("option", "other"), [("uniform", "size_balanced"), ("size_balanced", "uniform")])
+def test_a_branch_is_not_taken_for_the_other(tmp_path, option, other):
+    branch = AttentionResNet(**SMALL)
+    path = saved(branch.state_dict(), tmp_path)
+    write_card(path, {"system": other})
+    with pytest.raises(ValueError, match=rf"of the branch {other}, as its model.json says. Give it as --{other}_ckpt"):
+        LoadWeights(path, AttentionResNet(**SMALL), option=f"--{option}_ckpt_path")()
+    for system in (option, "plain", ""):
+        write_card(path, {"system": system})
+        LoadWeights(path, AttentionResNet(**SMALL), option=f"--{option}_ckpt_path")()
+
+
+def test_weights_of_another_kind_of_network_are_named(tmp_path):
+    vbnet = VBNet(features=(2, 4), convolutions=(1,))
+    path = saved(vbnet.state_dict(), tmp_path)
+    ModelCardWriter({}, vbnet).write(path)
+    with pytest.raises(ValueError, match=r"Its network is VBNet, this one AttentionResNet: give another --ckpt_path"):
+        LoadWeights(path, AttentionResNet(**SMALL))()
+
+
 def test_the_arguments_of_vbnet_are_in_the_card_and_say_why_its_weights_do_not_fit(tmp_path):
     small = {"features": (2, 4, 8), "convolutions": (1, 1)}
     before = VBNet(**small, norm="batch")

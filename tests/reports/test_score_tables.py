@@ -49,6 +49,13 @@ def test_undefined_scores_are_dashes(tmp_path):
     assert "| cap_large | uniform | 0 | 0 / 0 | - | - | - | - | - |" in table
 
 
+def test_one_evaluation_alone_has_the_name_of_its_system(tmp_path):
+    path = write(tmp_path / "some_folder", ROWS)
+    path.write_text(json.dumps({"system": "plain", **json.loads(path.read_text(encoding="utf-8"))}), encoding="utf-8")
+    assert "| all | plain | 4 |" in diagnosis_table(path)
+    assert "| all | some_folder | 4 |" in diagnosis_table(path, write(tmp_path / "other", ROWS))
+
+
 def test_an_ensemble_comes_after_its_branches(tmp_path):
     rows = [{**case, "p_us": case["probability"], "p_ss": 0.5} for case in ROWS]
     names = [line.split(" | ")[1] for line in diagnosis_table(write(tmp_path / "ds", rows)).splitlines()[2:5]]

@@ -210,3 +210,14 @@ def test_a_network_gets_the_known_arguments_of_the_card_and_the_given_ones(tmp_p
 
     made = network_as_trained(network, TrainedWith(weights), heads=7)
     assert made == ([8, 16], 7, 2)
+
+
+def test_the_notes_of_results_say_what_differs_and_whether_all_training_cases_were_phantoms(weights):
+    assert TrainedWith(weights).notes({"grid": [24, 56, 48]}) == []
+    write_card(weights, {**CONTENT, "trained_on": {"cases": 1, "synthetic": ["a"]}})
+    assert TrainedWith(weights).notes({"grid": [1, 2, 3]}) == [
+        "grid is [1, 2, 3]; the weights were trained with [24, 56, 48].",
+        "Weights trained on synthetic CT only; the output has no meaning for a patient.",
+    ]
+    write_card(weights, {**CONTENT, "trained_on": {"cases": 2, "synthetic": ["a"]}})
+    assert TrainedWith(weights).notes({}) == []

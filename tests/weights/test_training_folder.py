@@ -69,3 +69,21 @@ def test_the_end_of_a_training_names_the_best_score_and_the_files(folder, caplog
         f"Training ended. Best val_auc: 0.9123, epoch 7. Files in {folder}: {files}. TensorBoard: {folder}/curves"
     )
     assert expected in caplog.text
+
+
+def test_the_weights_of_a_bundle_are_replaced_on_request_only(tmp_path):
+    models = tmp_path / "bundle" / "models"
+    models.mkdir(parents=True)
+    training_folder(models)
+    (tmp_path / "bundle" / "configs").mkdir()
+    (tmp_path / "bundle" / "configs" / "inference.json").touch()
+    training_folder(models)  # it has no weights yet
+    (models / "model.pt").write_bytes(b"included")
+    for folder in (models, models / ".." / "models"):
+        for resume in (False, True):
+            with pytest.raises(ValueError, match=r"uses for inference \(model\.pt\)\. Train into another folder"):
+                training_folder(folder, resume)
+    assert [path.name for path in models.iterdir()] == ["model.pt"]
+    assert training_folder(models, replace_weights=True) == models
+    assert (models / "earlier_1" / "model.pt").read_bytes() == b"included"
+    training_folder(models / "trained")
