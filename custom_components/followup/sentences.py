@@ -40,11 +40,11 @@ def change_sentence(comparison: Mapping[str, Any]) -> str:
     if abs(volume["difference"]) > bound_ml:
         grown = "increased" if volume["difference"] > 0 else "decreased"
         found = f"Infection has {grown} from {moved}"
-    elif parts:
-        found = f"The volume of infection has not changed {bound}, from {moved}, but its place has"
-    else:
+    elif change is not None and not parts:
         return f"No change {bound}: infection from {moved}."
-    return f"{found}{'; ' if parts else ''}{' and '.join(parts)}." + _unknown(change)
+    else:
+        found = f"The volume of infection has not changed {bound}: from {moved}"
+    return f"{'; '.join(filter(None, (found, ', and '.join(parts))))}.{_unknown(change)}"
 
 
 def _range(pair: Mapping[str, float | None]) -> str:
@@ -63,7 +63,7 @@ def _part(change: Mapping[str, Any], name: str, bound_ml: float) -> str:
 
 
 def _place(zones: Mapping[str, Mapping[str, float]], volume_ml: float) -> str:
-    """The third of a lung, or the lung, with at least half of a volume."""
+    """The third of a lung, or the lung, with at least ``MAINLY`` percent of a volume."""
     thirds = {f"{side} {zone} third": ml for side, lung in zones.items() for zone, ml in lung.items()}
     lungs = {f"{side} lung": sum(lung.values()) for side, lung in zones.items()}
     for places in (thirds, lungs):

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+from custom_components.followup.registration import Registration, register_lungs
 from custom_components.followup.scan import DiagnosedScan
 from custom_components.phantom import make_volume
 from custom_components.reports.display import voxel_volume_ml
@@ -95,4 +96,34 @@ def report_of(lungs: np.ndarray, infection: np.ndarray, scan: DiagnosedScan) -> 
         "infection": {"source": "planted", "volume_ml": infected_ml, "percent_of_lung": percent},
         "lesions": None,
         "warnings": [],
+    }
+
+
+@cache
+def balls() -> dict[str, np.ndarray]:
+    """Lesions of the pair on the grid of the phantom: one in both scans, one that resolves and one that is new."""
+    scan = healthy()
+    return {"persisting": ball(scan, 2, 0.3, 30), "resolved": ball(scan, 1, 0.65, 19), "new": ball(scan, 1, 0.25, 28)}
+
+
+@cache
+def planted_pair() -> tuple[DiagnosedScan, DiagnosedScan]:
+    """Earlier and later scan of one phantom."""
+    there = balls()
+    earlier = with_infection(healthy(), there["persisting"] | there["resolved"])
+    later = warped(with_infection(healthy(), there["persisting"] | there["new"]), "later")
+    return earlier, later
+
+
+@cache
+def planted_registration() -> Registration:
+    earlier, later = planted_pair()
+    return register_lungs(later, earlier)
+
+
+def planted_ml() -> dict[str, float]:
+    """Volume of each lesion on the grid of the later scan."""
+    return {
+        name: volume_ml(warped(with_infection(healthy(), mask), name).infection, healthy())
+        for name, mask in balls().items()
     }

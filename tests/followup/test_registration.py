@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from custom_components.followup.registration import NOT_INSTALLED, register_lungs, simple_itk
+from custom_components.followup.registration import LEAST_DICE, NOT_INSTALLED, Registration, register_lungs, simple_itk
 
-from tests.followup.pairs_of_scans import ball, healthy, known_shift, voxel_points_mm, warped, with_infection
+from tests.followup.pairs_of_scans import known_shift, planted_pair, planted_registration, voxel_points_mm
 
 
 def errors_mm(registration, later):
@@ -16,15 +16,15 @@ def errors_mm(registration, later):
     return np.linalg.norm(found - known_shift(lung, points.reshape(-1, 3).mean(axis=0)), axis=-1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def pair():
-    earlier = with_infection(healthy(), ball(healthy(), 2, 0.3, 30))
-    return warped(earlier, "later"), with_infection(earlier, ball(earlier, 1, 0.5, 25))
+    earlier, later = planted_pair()
+    return later, earlier
 
 
-@pytest.fixture(scope="module")
-def registration(pair):
-    return register_lungs(*pair)
+@pytest.fixture
+def registration():
+    return planted_registration()
 
 
 def test_a_known_deformation_is_found_although_a_lesion_grew_and_another_resolved(pair, registration):
@@ -36,6 +36,7 @@ def test_a_known_deformation_is_found_although_a_lesion_grew_and_another_resolve
     assert registration.is_plausible
 
 
+@pytest.mark.slow
 def test_the_same_scans_give_the_same_transform(pair, registration):
     again = register_lungs(*pair)
     points = voxel_points_mm(pair[0])[::9, ::9, ::9].reshape(-1, 3).tolist()
@@ -51,10 +52,15 @@ def test_labels_are_those_of_the_earlier_scan_at_the_known_position(pair, regist
     assert (moved[both] == later.lungs[both]).mean() > 0.999
 
 
-def test_lungs_of_another_person_in_parts_are_not_plausible(pair):
+@pytest.mark.slow
+def test_one_lung_on_two_is_not_plausible(pair):
     later, earlier = pair
     half = np.where(earlier.lungs == 2, 0, earlier.lungs).astype(np.uint8)
     assert not register_lungs(later, replace(earlier, lungs=half)).is_plausible
+
+
+def test_a_registration_is_plausible_from_the_least_dice_on():
+    assert [Registration(None, dice, 3.0).is_plausible for dice in (LEAST_DICE - 0.01, LEAST_DICE)] == [False, True]
 
 
 def test_a_scan_without_lungs_is_refused(pair):
