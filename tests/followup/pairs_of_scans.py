@@ -103,7 +103,7 @@ def report_of(lungs: np.ndarray, infection: np.ndarray, scan: DiagnosedScan) -> 
 def balls() -> dict[str, np.ndarray]:
     """Lesions of the pair on the grid of the phantom: one in both scans, one that resolves and one that is new."""
     scan = healthy()
-    return {"persisting": ball(scan, 2, 0.3, 30), "resolved": ball(scan, 1, 0.65, 19), "new": ball(scan, 1, 0.25, 28)}
+    return {"persisting": ball(scan, 2, 0.3, 30), "resolved": ball(scan, 1, 0.65, 22), "new": ball(scan, 1, 0.25, 34)}
 
 
 @cache
