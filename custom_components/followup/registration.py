@@ -7,8 +7,9 @@ The later scan is fixed. Three stages, from coarse to fine, each from the result
 3. the same on intensities in the lungs: vessels. Infected voxels of either scan exert no force, so that a lesion that
    grew or resolved does not deform the lung.
 
-Demons, not B-splines: with all voxels as samples a B-spline took more than 40 times as long (docs/compare.md). There is
-no random sampling, and the number of threads is fixed: the same scans give the same transform.
+Demons, not B-splines: with all voxels as samples, a B-spline in place of stage 2 took longer than all stages together
+(docs/compare.md). There is no random sampling, and the number of threads is fixed: the same scans give the same
+transform.
 """
 
 from dataclasses import dataclass
