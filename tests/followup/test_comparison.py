@@ -11,6 +11,7 @@ from custom_components.followup.change import find_change
 from custom_components.followup.comparison import HTML_NAME, JSON_NAME, MAP_NAME, compare_scans
 from custom_components.followup.registration import Registration, register_lungs
 
+from tests.browser import Browser
 from tests.followup.pairs_of_scans import healthy, planted_ml, planted_pair, planted_registration, with_infection
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "comparison.schema.json").read_text(encoding="utf-8"))
@@ -124,3 +125,9 @@ def test_no_infection_in_either_scan_is_no_change(tmp_path, monkeypatch):
     scans = [with_infection(scan, np.zeros_like(scan.infection)) for scan in planted_pair()]
     comparison = compare_scans(*scans, tmp_path / "compared")
     assert comparison["sentence"].startswith("No change beyond what the same scan measured twice gives (1.0 ml)")
+
+
+def test_axe_finds_nothing_on_the_page(compared, chromium, tmp_path):
+    with Browser(chromium, tmp_path / "profile") as browser:
+        browser.open(compared[1] / HTML_NAME, "document.readyState === 'complete'")
+        assert browser.faults() == []
