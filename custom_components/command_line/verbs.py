@@ -23,6 +23,7 @@ from custom_components.command_line.typed_words import (
 VERBS = {
     "build_datalist": "datasets.datalist.build_datalist",
     "check_datalist": "datasets.datalist.check_datalist",
+    "compare": "followup.command.compare",
     "convert_cc_ccii": "datasets.cc_ccii.convert_cc_ccii",
     "convert_covid19_20": "datasets.covid19_20.convert_covid19_20",
     "convert_covid20_slices": "datasets.covid20_slices.convert_covid20_slices",

@@ -78,7 +78,7 @@ def test_a_network_with_a_part_named_like_a_wrapper_is_loaded(tmp_path):
 
 def test_the_error_of_another_architecture_has_the_arguments_of_the_card(tmp_path):
     path = saved(network(7).state_dict(), tmp_path)
-    write_card(path, {"network": {"_target_": "a.Network", "features": [7], "encoder": "plain"}})
+    write_card(path, {"network": {"_target_": "a.Sequential", "features": [7], "encoder": "plain"}})
     message = r"\)\. It was trained with features \[7\], encoder plain\. Build .* or give another --seg_weights.$"
     with pytest.raises(ValueError, match=message):
         LoadWeights(path, network(), option="--seg_weights")()

@@ -227,7 +227,9 @@ def test_the_knobs_of_the_training_can_be_set(training, knobs):
 
 def test_every_knob_of_the_training_is_among_those():
     knobs = knobs_of(BUNDLE.folder / "configs" / "train.yaml")
-    assert knobs - set(KNOBS) == {"imports", "bundle_root", "dataset_dir", "ckpt_dir", "output_dir"}
+    assert knobs - set(KNOBS) == {
+        "imports", "bundle_root", "dataset_dir", "ckpt_dir", "output_dir", "replace_weights",
+    }  # fmt: skip
 
 
 def test_size_balanced_sampling_knows_the_training_side_alone(training, scans, caplog):

@@ -164,7 +164,7 @@ def test_the_summary_and_the_roc_curve_are_those_of_the_rows(evaluated):
 )
 @pytest.mark.parametrize("system", ["one branch", "ensemble"])
 def test_without_a_fold_scans_that_were_trained_on_are_not_scored_as_unseen(
-    trained, ensemble, cache_dir, bundle, tmp_path, options, count, protocol, system
+    trained, balanced, ensemble, cache_dir, bundle, tmp_path, options, count, protocol, system
 ):
     given = {
         "dataset_dir": trained.dataset_dir,
@@ -175,7 +175,7 @@ def test_without_a_fold_scans_that_were_trained_on_are_not_scored_as_unseen(
     }
     if system == "ensemble":
         files = ["evaluate.yaml", "ensemble.yaml"]
-        branches = {"uniform_ckpt_path": trained.model, "size_balanced_ckpt_path": trained.model}
+        branches = {"uniform_ckpt_path": trained.model, "size_balanced_ckpt_path": balanced.model}
         bundle.run(files, "evaluating", small=False, model_path=tmp_path / "joint.pt", **branches, **given)
     else:
         bundle.run("evaluate.yaml", "evaluating", small=False, ckpt_path=trained.model, **given)

@@ -136,7 +136,7 @@ def test_the_final_probability_weights_the_branches_by_the_ratio_of_the_native_m
         assert report["weight_us"] == pytest.approx(weight)
         assert report["p_final"] == pytest.approx(weight * report["p_us"] + (1 - weight) * report["p_ss"], abs=2e-4)
         assert report["lung_source"] == "mask file"
-        assert report["notes"] == []
+        assert report["notes"] == [f"Weights {SYNTHETIC_ONLY}."]
     assert len({result.report["weight_us"] for result in results.values()}) == 2
 
 
@@ -200,8 +200,8 @@ def test_a_dicom_folder_without_masks_runs_with_a_lung_mask_of_its_own(infer, sc
     assert (report["p_final"], report["ratio"], report["weight_us"]) == (None, None, None)
     assert 0 < report["p_us"] < 1
     assert report["lung_source"] == "threshold and morphology (no model)"
-    assert "The infection ratio is unknown without an infection mask" in report["notes"][0]
-    assert "has no lung mask" in report["notes"][1]
+    assert "The infection ratio is unknown without an infection mask" in report["notes"][1]
+    assert "has no lung mask" in report["notes"][2]
     true_ml = scan.lung.sum() * np.prod(scan.spacing_mm) / 1000
     assert report["lung_volume_ml"] == pytest.approx(true_ml, rel=0.15)
     check_levels(found["1.2.840.5"])
