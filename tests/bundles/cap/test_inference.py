@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from custom_components.phantom import write_dicom
 from custom_components.phantom.nifti import phantom_hu, write_nifti_array
+from custom_components.weights.model_card import SYNTHETIC_ONLY
 from PIL import Image
 
 from tests.bundles.cap.conftest import KINDS, copy_scans, write_datalist

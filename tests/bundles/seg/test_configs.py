@@ -178,7 +178,7 @@ def workflow_get(workflow):
 def test_every_knob_of_the_training_is_among_those():
     knobs = knobs_of(BUNDLE.folder / "configs" / "train.yaml")
     by_recipes = {"init_own", "half_weights"}  # run in test_recipes.py
-    places = {"bundle_root", "dataset_dir", "ckpt_dir", "output_dir"}
+    places = {"bundle_root", "dataset_dir", "ckpt_dir", "output_dir", "replace_weights"}
     assert knobs - set(KNOBS) == {"imports", *places, "border", *by_recipes}
 
 
