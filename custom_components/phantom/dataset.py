@@ -59,6 +59,8 @@ def write_slice_dataset(
     """
     if suffix not in SUFFIXES:
         raise ValueError(f"Phantom data set: suffix is {suffix!r}. Expected one of {', '.join(SUFFIXES)}.")
+    if len(size) != 2:
+        raise ValueError(f"Phantom data set: size is {list(size)}. Expected two numbers of pixels, such as [192, 192].")
     check_count("num_slices", num_slices, 1)
     check_count("seed", seed, 0)
     counts = _slices_per_patient(num_slices, num_patients, np.random.default_rng([seed, 1]))

@@ -93,6 +93,7 @@ def test_a_folder_with_files_is_an_error_and_not_changed(slices):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"size": [96]}, r"size is \[96\]. Expected two numbers of pixels"),
         ({"suffix": "jpg"}, "suffix is 'jpg'. Expected one of png, nii.gz"),
         ({"num_slices": 0}, "num_slices is 0. Expected a whole number, 1 or more"),
         ({"num_slices": 3, "num_patients": 4}, "4 patients for 3 slices"),
