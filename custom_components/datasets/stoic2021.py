@@ -18,7 +18,6 @@ from custom_components.datasets.diagnoses import sex_and_age
 from custom_components.dicom.header_text import plain_text
 from custom_components.images.nifti import check_extent
 from custom_components.infection_size import CLASS_NAMES, COVID
-from monai.data import ITKReader
 
 SET = PublicSet(
     name="STOIC2021",
@@ -91,18 +90,22 @@ def _convert(name: str, source: tuple[Path, StoicLabels], folder: Path) -> Case:
 
 def _read(path: Path, name: str) -> tuple[np.ndarray, np.ndarray, Case]:
     """CT in HU, (X, Y, Z), its affine, and sex and age."""
-    reader = ITKReader()
+    import SimpleITK
+
     try:
-        image = reader.read(path)
-        hu, meta = reader.get_data(image)
-    except Exception as error:  # ITK raises different types
+        image = SimpleITK.ReadImage(str(path), SimpleITK.sitkFloat32)
+    except Exception as error:  # SimpleITK raises different types
         raise ValueError(
             f"Case {name}: {path.name} is truncated or not a MetaImage: {plain_text(error) or type(error).__name__}. "
             "Download it again."
         ) from error
-    if hu.ndim != 3:
-        raise ValueError(f"Case {name}: {path.name} has {hu.ndim} dimensions. Expected one volume.")
-    affine = np.asarray(meta["affine"], float)
+    if image.GetDimension() != 3:
+        raise ValueError(f"Case {name}: {path.name} has {image.GetDimension()} dimensions. Expected one volume.")
+    hu = SimpleITK.GetArrayFromImage(image).T
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    affine[:3, 3] = image.GetOrigin()
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # from LPS
     check_extent(path, name, affine, hu.shape)
-    sex, age = (str(meta.get(key) or "") for key in FACTS)
+    sex, age = (image.GetMetaData(key) if image.HasMetaDataKey(key) else "" for key in FACTS)
     return hu, affine, sex_and_age(sex, age)
