@@ -254,6 +254,7 @@ def test_a_restart_in_the_middle_shows_all_again(running, browser, tmp_path):
         browser.go(session.address, READY)
         wait_for_cases(browser, 2)
         assert states(browser) == []
+        assert browser.faults() == []
 
 
 def test_another_site_in_the_same_browser_changes_nothing(running, browser, tmp_path):
