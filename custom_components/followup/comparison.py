@@ -14,7 +14,9 @@ from custom_components.followup.page import render_comparison
 from custom_components.followup.pictures import draw_change
 from custom_components.followup.registration import register_lungs
 from custom_components.followup.scan import DiagnosedScan
+from custom_components.followup.viewer import render_linked_viewer
 from custom_components.images.writers import save_volume
+from custom_components.reports.scan.page import VIEWER_NAME
 
 JSON_NAME, HTML_NAME, MAP_NAME = "comparison.json", "comparison.html", "change.nii.gz"
 
@@ -29,8 +31,8 @@ def compare_scans(
     Args:
         earlier: the earlier scan.
         later: the later scan.
-        folder: new folder for ``comparison.json``, ``comparison.html`` and ``change.nii.gz``, which is left out if the
-            lungs cannot be registered.
+        folder: new folder for ``comparison.json`` and ``comparison.html``, and for ``change.nii.gz`` and
+            ``viewer.html``, which are left out if the lungs cannot be registered.
         warnings: what may make the comparison wrong, in sentences.
 
     Returns:
@@ -42,13 +44,15 @@ def compare_scans(
     _logger.info("Cases %s and %s: register the lungs", earlier.case_id, later.case_id)
     registration = register_lungs(later, earlier)
     change: Change | None = None
-    rows = []
+    rows, viewer = [], ""
     notes = list(warnings)
     if registration.is_plausible:
         infected = registration.labels_on_later(earlier.infected.astype(np.uint8), earlier, later)
         covered = registration.labels_on_later(np.ones(earlier.hu.shape, np.uint8), earlier, later) != 0
         change = find_change(later.infected, infected, later.affine, covered)
-        rows = draw_change(later, registration.hu_on_later(earlier, later), infected, change)
+        moved_hu = registration.hu_on_later(earlier, later)
+        rows = draw_change(later, moved_hu, infected, change)
+        viewer = render_linked_viewer((earlier.case_id, later.case_id), later, moved_hu, infected, change)
         if change.uncovered_ml:
             notes.append(
                 "The later scan has infection where the earlier scan shows nothing: it is not in the change map."
@@ -60,6 +64,7 @@ def compare_scans(
     with new_folder(folder) as target:
         if change is not None:
             save_volume(change.map, later.affine, target / MAP_NAME)
+            (target / VIEWER_NAME).write_text(viewer, encoding="utf-8", errors="replace")
         (target / HTML_NAME).write_text(page, encoding="utf-8", errors="replace")
         write_json(target / JSON_NAME, comparison)
     return comparison

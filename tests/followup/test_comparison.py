@@ -10,6 +10,7 @@ from custom_components.followup import comparison as module
 from custom_components.followup.change import find_change
 from custom_components.followup.comparison import HTML_NAME, JSON_NAME, MAP_NAME, compare_scans
 from custom_components.followup.registration import Registration, register_lungs
+from custom_components.reports.scan.page import VIEWER_NAME
 
 from tests.browser import Browser
 from tests.followup.pairs_of_scans import healthy, planted_ml, planted_pair, planted_registration, with_infection
@@ -45,7 +46,7 @@ def test_volumes_are_those_of_the_reports(compared):
 
 def test_the_files_are_those_of_the_schema_and_the_grid_is_that_of_the_later_scan(compared):
     comparison, folder = compared
-    assert {path.name for path in folder.iterdir()} == {JSON_NAME, HTML_NAME, MAP_NAME}
+    assert {path.name for path in folder.iterdir()} == {JSON_NAME, HTML_NAME, MAP_NAME, VIEWER_NAME}
     assert json.loads((folder / JSON_NAME).read_text(encoding="utf-8")) == comparison
     jsonschema.validate(comparison, SCHEMA)
     image = nib.load(folder / MAP_NAME)

@@ -145,9 +145,9 @@ class ReducedGrid:
         return gzip.compress(content, _LEVEL, mtime=0)
 
 
-def ct_volume(findings: ScanFindings, grid: ReducedGrid) -> bytes:
+def ct_volume(image_hu: np.ndarray, grid: ReducedGrid) -> bytes:
     """The CT in 8 bits, as a gzip-compressed NIfTI file whose scaled values are HU."""
-    steps = (grid.means(findings.image_hu) - LOWEST_HU) / STEP_HU
+    steps = (grid.means(image_hu) - LOWEST_HU) / STEP_HU
     return grid.volume(np.clip(steps, 0, 255).round().astype(np.uint8), STEP_HU, LOWEST_HU)
 
 
@@ -165,17 +165,43 @@ def layers_of(findings: ScanFindings, grid: ReducedGrid) -> list[Layer]:
     layers = [_mask("lungs", "lungs", LUNG_COLOUR, outlined, mask_colours(LUNG_COLOUR), 0.7, _LUNGS_IN_3D)]
     if findings.infection is not None:
         is_filled = findings.lesions is None  # else the classes have the colour
-        colours, opacity = mask_colours(INFECTION_COLOUR, is_filled), 0.5 if is_filled else 0.9
-        outlined = grid.volume(_outlined(grid.labels(findings.infection, (1,))))
-        layers.append(_mask("infection", "infection", INFECTION_COLOUR, outlined, colours, opacity))
+        layers.append(infection_layer(findings.infection, grid, is_filled))
     if findings.lesions is not None:
-        classes = grid.volume(grid.labels(findings.lesions, range(1, len(LESION_CLASSES) + 1)))
-        colours = label_colours(list(LESION_COLOURS.values()))
-        layers.append(_mask("lesions", "lesion classes", LESION_COLOURS["ground_glass"], classes, colours, 0.45))
+        colours = [LESION_COLOURS[name] for name in LESION_CLASSES]
+        layers.append(label_layer("lesions", "lesion classes", findings.lesions, colours, grid))
     for name, values in (("US", findings.attention_us), ("SS", findings.attention_ss)):
         if values is not None:
             layers.append(_attention(grid, name, values))
     return layers
+
+
+def infection_layer(infection: np.ndarray, grid: ReducedGrid, is_filled: bool = False) -> Layer:
+    """Infection with its outline, and filled if nothing else has the colour.
+
+    Args:
+        infection: nonzero inside, in the file's orientation.
+        grid: grid of the layer.
+        is_filled: whether its inside is visible too.
+    """
+    outlined = grid.volume(_outlined(grid.labels((infection != 0).astype(np.uint8), (1,))))
+    colours, opacity = mask_colours(INFECTION_COLOUR, is_filled), 0.5 if is_filled else 0.9
+    return _mask("infection", "infection", INFECTION_COLOUR, outlined, colours, opacity)
+
+
+def label_layer(
+    name: str, text: str, labels: np.ndarray, colours: Sequence[tuple[int, int, int]], grid: ReducedGrid
+) -> Layer:
+    """A map of the labels 1, 2 and 3.
+
+    Args:
+        name: identifier.
+        text: name for people.
+        labels: uint8, in the file's orientation.
+        colours: RGB 0..255 of each label.
+        grid: grid of the layer.
+    """
+    volume = grid.volume(grid.labels(labels, range(1, _LABEL_MAX + 1)))
+    return _mask(name, text, colours[0], volume, label_colours(colours), 0.45)
 
 
 def _mask(

@@ -70,11 +70,11 @@ def render_viewer(findings: ScanFindings) -> str:
         case_id=findings.case_id,
         notice=NOTICE,
         version=__version__,
-        policy=" ".join(f"'sha256-{_digest(text)}'" for text in (niivue, script)),
+        policy=script_policy(niivue, script),
         niivue=Markup(niivue),
         script=Markup(script),
-        licence=_text("niivue/LICENSE"),
-        volumes={"ct": b64encode(ct_volume(findings, grid)).decode("ascii")}
+        licence=niivue_licence(),
+        volumes={"ct": b64encode(ct_volume(findings.image_hu, grid)).decode("ascii")}
         | {layer.name: b64encode(layer.volume).decode("ascii") for layer in layers},
         layers=[(layer, css_colour(layer.colour)) for layer in layers],
         classes=[(LESION_NAMES[name], css_colour(colour)) for name, colour in LESION_COLOURS.items()],
@@ -96,9 +96,15 @@ def _text(name: str) -> str:
     return (files("custom_components") / _FOLDER / name).read_text(encoding="utf-8")
 
 
-def _digest(script: str) -> str:
-    """Hash of a script as a Content-Security-Policy names it."""
-    return b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+def niivue_licence() -> str:
+    """Version, hash and licence of niivue."""
+    return _text("niivue/LICENSE")
+
+
+def script_policy(*scripts: str) -> str:
+    """The scripts of a page by their hashes, as a Content-Security-Policy names them."""
+    digests = (b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii") for script in scripts)
+    return " ".join(f"'sha256-{digest}'" for digest in digests)
 
 
 def _scan(

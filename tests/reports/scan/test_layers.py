@@ -47,7 +47,7 @@ def mean_of_blocks(array: np.ndarray, factors: tuple[int, ...]) -> np.ndarray:
 def test_the_ct_is_stored_in_steps_of_8_hu_at_its_place():
     hu = np.random.default_rng(0).uniform(-1500, 1400, (5, 6, 7)).astype(np.float32)
     findings = by_hand(image_hu=hu)
-    image = read(ct_volume(findings, ReducedGrid(findings.affine, hu.shape)))
+    image = read(ct_volume(findings.image_hu, ReducedGrid(findings.affine, hu.shape)))
     assert (image.get_data_dtype(), image.shape) == (np.uint8, (5, 6, 7))
     assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
     expected = nib.as_closest_canonical(nib.Nifti1Image(hu, findings.affine))
@@ -62,7 +62,7 @@ def test_blocks_are_averaged_and_their_centres_stay_in_place(small, orientation)
     findings = stored_as(by_hand(image_hu=hu), orientation)
     grid = ReducedGrid(findings.affine, findings.image_hu.shape)
     assert (grid.factors, grid.extent) == ((2, 2, 2), (6, 6, 8))
-    image = read(ct_volume(findings, grid))
+    image = read(ct_volume(findings.image_hu, grid))
     ras = nib.as_closest_canonical(nib.Nifti1Image(findings.image_hu, findings.affine))
     assert np.abs(image.get_fdata() - mean_of_blocks(ras.get_fdata(), grid.factors)).max() <= 4
     for voxel in ((0, 0, 0), (2, 1, 3)):
