@@ -85,11 +85,11 @@ def test_a_change_of_the_list_is_shown_on_the_later_scan_and_can_be_hidden(brows
     browser.click("#show-infection")
     shown = red(picture(browser, "later"))
     assert shown > 200
-    assert red(picture(browser, "earlier")) == 0
+    assert red(picture(browser, "earlier")) < 150  # the letters at its border
     browser.click("#show-change")
-    assert red(picture(browser, "later")) == 0
+    assert red(picture(browser, "later")) < 150
     browser.click("#show-infection")
-    assert red(picture(browser, "earlier")) > 50
+    assert red(picture(browser, "earlier")) > 200
     browser.click("#show-change")
 
 
