@@ -21,6 +21,9 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 # Keys of a request that name code or its place.
 KEYS = frozenset(("bundle_path", "bundle_root", "bundle", "script", "config_file", "meta_file", "logging_file"))
+# Keys whose values may be the absolute path of a NIfTI file: masks of the scan, docs/monai_label.md.
+MASKS = frozenset(("lung", "infection"))
+NIFTI = (".nii", ".nii.gz")
 # MONAI evaluates or resolves texts with these beginnings in a config.
 REFERENCES = ("$", "@", "%", "~")
 ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
@@ -114,7 +117,8 @@ def check_values(pairs: Iterable[tuple[str, Any]]) -> None:
         elif isinstance(value, list):
             check_values(("", one) for one in value)
         elif isinstance(value, str):
-            _check_text(value)
+            is_mask = name in MASKS and value.startswith("/") and value.endswith(NIFTI)
+            _check_text(value[1:] if is_mask else value)
             if value.lstrip()[:1] in ("{", "["):
                 check_values([("", _json(value))])
 
