@@ -21,9 +21,8 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 # Keys of a request that name code or its place.
 KEYS = frozenset(("bundle_path", "bundle_root", "bundle", "script", "config_file", "meta_file", "logging_file"))
-# Keys whose values may be the absolute path of a NIfTI file: masks of the scan, docs/monai_label.md.
-MASKS = frozenset(("lung", "infection"))
-NIFTI = (".nii", ".nii.gz")
+# Keys of a request for inference whose values may be absolute paths of scan and masks, docs/monai_label.md.
+INFERENCE, FILES = "/infer/", frozenset(("image", "lung", "infection"))
 # MONAI evaluates or resolves texts with these beginnings in a config.
 REFERENCES = ("$", "@", "%", "~")
 ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
@@ -63,9 +62,10 @@ class Guard:
                 raise RefusedError(403, "only HTTP is served")
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
             check_place(headers)
-            check_address(scope["path"], scope.get("raw_path") or b"", scope["query_string"])
+            files = FILES if scope["path"].startswith(INFERENCE) else frozenset()
+            check_address(scope["path"], scope.get("raw_path") or b"", scope["query_string"], files)
             body = await _body(receive, int(headers.get("content-length") or 0))
-            check_body(body, headers.get("content-type", ""))
+            check_body(body, headers.get("content-type", ""), files)
         except RefusedError as refused:
             await _answer(send, refused.status, str(refused))
             return
@@ -91,19 +91,23 @@ def check_place(headers: MutableMapping[str, str]) -> None:
         raise RefusedError(403, "the request comes from a page of another origin")
 
 
-def check_address(path: str, raw: bytes, query: bytes) -> None:
-    """Check the path and the query.
+def check_address(path: str, raw: bytes, query: bytes, files: frozenset[str] = frozenset()) -> None:
+    """Check the path and the query; ``files`` as for :func:`check_values`.
 
     Raises:
         RefusedError: when they leave a folder, or hold what MONAI would evaluate.
     """
     for one in (path, unquote(raw.decode("latin-1")), unquote(unquote(raw.decode("latin-1")))):
         _check_name(one.lstrip("/"), "the path")
-    check_values(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    check_values(parse_qsl(query.decode("latin-1"), keep_blank_values=True), files)
 
 
-def check_values(pairs: Iterable[tuple[str, Any]]) -> None:
+def check_values(pairs: Iterable[tuple[str, Any]], files: frozenset[str] = frozenset()) -> None:
     """Check names and values of a query, a form or JSON, at any depth; a text that is JSON is read as well.
+
+    Args:
+        pairs: names and values.
+        files: names whose values may be absolute paths.
 
     Raises:
         RefusedError: when one is not allowed.
@@ -113,18 +117,17 @@ def check_values(pairs: Iterable[tuple[str, Any]]) -> None:
             raise RefusedError(400, f"{name} is not allowed in a request")
         _check_text(name)
         if isinstance(value, dict):
-            check_values(value.items())
+            check_values(value.items(), files)
         elif isinstance(value, list):
-            check_values(("", one) for one in value)
+            check_values((("", one) for one in value), files)
         elif isinstance(value, str):
-            is_mask = name in MASKS and value.startswith("/") and value.endswith(NIFTI)
-            _check_text(value[1:] if is_mask else value)
+            _check_text(value[1:] if name in files and value.startswith("/") else value)
             if value.lstrip()[:1] in ("{", "["):
-                check_values([("", _json(value))])
+                check_values([("", _json(value))], files)
 
 
-def check_body(body: bytes, content_type: str) -> None:
-    """Check a form, an upload or JSON.
+def check_body(body: bytes, content_type: str, files: frozenset[str] = frozenset()) -> None:
+    """Check a form, an upload or JSON; ``files`` as for :func:`check_values`.
 
     Raises:
         RefusedError: when it cannot be read, or something in it is not allowed.
@@ -134,15 +137,15 @@ def check_body(body: bytes, content_type: str) -> None:
         boundary = re.search(r'boundary="?([^";]+)', content_type)
         if boundary is None:
             raise RefusedError(400, "the form has no boundary")
-        check_form(body, boundary[1].encode("latin-1"))
+        check_form(body, boundary[1].encode("latin-1"), files)
     elif kind == "application/x-www-form-urlencoded":
-        check_values(parse_qsl(body.decode("latin-1"), keep_blank_values=True))
+        check_values(parse_qsl(body.decode("latin-1"), keep_blank_values=True), files)
     elif body and (kind == "application/json" or body.lstrip()[:1] in (b"{", b"[")):
-        check_values([("", _json(body.decode("utf-8", "replace")))])
+        check_values([("", _json(body.decode("utf-8", "replace")))], files)
 
 
-def check_form(body: bytes, boundary: bytes) -> None:
-    """Check the parts of a multipart form: the names of files, and the texts.
+def check_form(body: bytes, boundary: bytes, files: frozenset[str] = frozenset()) -> None:
+    """Check the parts of a multipart form: the names of uploads, and the texts; ``files`` as for :func:`check_values`.
 
     Raises:
         RefusedError: when one is not allowed.
@@ -159,7 +162,7 @@ def check_form(body: bytes, boundary: bytes) -> None:
             if "/" in str(file):
                 raise RefusedError(400, "the name of an upload is a path")
         else:
-            check_values([(str(name or ""), body[head + 4 : end].decode("utf-8", "replace"))])
+            check_values([(str(name or ""), body[head + 4 : end].decode("utf-8", "replace"))], files)
 
 
 def _check_text(text: str) -> None:
