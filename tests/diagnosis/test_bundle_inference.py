@@ -34,7 +34,7 @@ def test_without_vbnet_the_ratio_is_unknown(scan, infer, tmp_path):
     ("name", "message"),
     [
         ("other.pt", "other.pt is of another architecture"),
-        ("nowhere.pt", "nowhere.pt. VB-Net comes with this bundle: --segment_ckpt_path models/vbnet.pt"),
+        ("nowhere.pt", "nowhere.pt. VB-Net's weights come with this bundle as models/vbnet.pt: restore that file"),
     ],
 )
 def test_wrong_or_missing_weights_of_vbnet_are_an_error(scan, infer, tmp_path, name, message):
