@@ -38,8 +38,8 @@ types: $(STAMP)  ## mypy
 
 check: lint types  ## lint and types
 
-test: $(STAMP)  ## run the tests on all cores (about 15 minutes on two)
-	@echo "5,000 tests, about 15 minutes on two idle cores; nothing is downloaded."
+test: $(STAMP)  ## run the tests on all cores (about 25 minutes on two)
+	@echo "6,000 tests, about 25 minutes on two idle cores; nothing is downloaded."
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 test-all: $(STAMP)  ## run all tests, including slow ones
