@@ -1,16 +1,14 @@
 """comparison.html: both scans side by side in one self-contained file."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from custom_components.followup.pictures import CHANGE_COLOURS, CHANGE_NAMES, COLUMNS, SliceRow
 from custom_components.pictures.overlay import INFECTION_COLOUR, LUNG_COLOUR
-from custom_components.reports.html_page import page_template, png_data_uri
+from custom_components.reports.html_page import page_template, picture_data_uri
 from custom_components.reports.scan.displayed import SIDES
-from custom_components.reports.scan.page import css_colour, shortened
-from custom_components.reports.scan.sentences import LESION_NAMES, amount_text, estimate_text
-from PIL import Image
+from custom_components.reports.scan.page import amount_or_unknown, css_colour, estimate_or_unknown, shortened
+from custom_components.reports.scan.sentences import LESION_NAMES, estimate_text
 
 _MINUS = "\N{MINUS SIGN}"
 
@@ -20,16 +18,16 @@ def render_comparison(comparison: Mapping[str, Any], rows: Sequence[SliceRow]) -
 
     Args:
         comparison: content of ``comparison.json``.
-        rows: pictures of slices; empty if there are none.
+        rows: pictures of slices; may be empty.
 
     Returns:
         HTML without scripts and external resources; texts are escaped.
     """
     filters = {
-        "amount": _amount,
-        "estimate": _estimate,
+        "amount": amount_or_unknown,
+        "estimate": estimate_or_unknown,
         "signed": signed,
-        "data_uri": _data_uri,
+        "data_uri": picture_data_uri,
         "shortened": shortened,
     }
     return page_template("followup", "comparison.html.j2", filters).render(
@@ -65,17 +63,3 @@ def signed(value: float | None) -> str:
     if value is None:
         return "unknown"
     return estimate_text(0.0) if not value else f"{'+' if value > 0 else _MINUS}{estimate_text(abs(value))}"
-
-
-def _amount(value: float | None) -> str:
-    return "unknown" if value is None else amount_text(value)
-
-
-def _estimate(value: float | None) -> str:
-    return "unknown" if value is None else estimate_text(value)
-
-
-def _data_uri(picture: Image.Image) -> str:
-    png = io.BytesIO()
-    picture.save(png, format="PNG")
-    return png_data_uri(png.getvalue())

@@ -7,7 +7,6 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from custom_components._version import NOTICE, __version__
 from custom_components.followup.change import NEW, RESOLVED, Change
 from custom_components.followup.pictures import CHANGE_COLOURS, CHANGE_NAMES
 from custom_components.followup.scan import DiagnosedScan
@@ -16,7 +15,7 @@ from custom_components.reports.html_page import page_template
 from custom_components.reports.scan.layers import Layer, ReducedGrid, ct_volume, infection_layer, label_layer
 from custom_components.reports.scan.page import css_colour, shortened
 from custom_components.reports.scan.sentences import estimate_text
-from custom_components.reports.scan.viewer import niivue_licence, niivue_script, script_policy
+from custom_components.reports.scan.viewer import software_of
 from markupsafe import Markup
 from nibabel.affines import apply_affine
 from scipy import ndimage
@@ -68,15 +67,10 @@ def render_linked_viewer(
     volumes = {side: ct for side, (ct, _) in sides.items()}
     volumes |= {f"{side}-{layer.name}": layer.volume for side, (_, layers) in sides.items() for layer in layers}
     regions = changed_regions(change.map, later.affine)
-    niivue, script = niivue_script(), (files("custom_components") / "followup/viewer.js").read_text(encoding="utf-8")
+    script = (files("custom_components") / "followup/viewer.js").read_text(encoding="utf-8")
     return page_template("followup", "viewer.html.j2", {"shortened": shortened, "estimate": estimate_text}).render(
         case_ids=case_ids,
-        notice=NOTICE,
-        version=__version__,
-        policy=script_policy(niivue, script),
-        niivue=Markup(niivue),
-        script=Markup(script),
-        licence=niivue_licence(),
+        **software_of(script),
         volumes={name: b64encode(volume).decode("ascii") for name, volume in volumes.items()},
         legend={CHANGE_NAMES[value]: css_colour(colour) for value, colour in CHANGE_COLOURS.items()},
         regions=regions,

@@ -1,10 +1,12 @@
 """Self-contained HTML pages: escaping templates and embedded pictures."""
 
+import io
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
 import jinja2
+from PIL import Image
 
 
 def page_template(folder: str, name: str, filters: Mapping[str, Any]) -> jinja2.Template:
@@ -37,3 +39,10 @@ def png_data_uri(png: bytes) -> str:
         'data:image/png;base64,UE5H'
     """
     return f"data:image/png;base64,{b64encode(png).decode('ascii')}"
+
+
+def picture_data_uri(picture: Image.Image) -> str:
+    """Encode a picture as a data URI, for ``src`` of ``img``."""
+    png = io.BytesIO()
+    picture.save(png, format="PNG")
+    return png_data_uri(png.getvalue())

@@ -85,7 +85,7 @@ class JobQueue:
             else:
                 job.errors = list(failed.values())
                 self._conclude(job, FAILED if failed else DONE)
-        except Exception as error:  # the queue goes on with the next job
+        except Exception as error:  # continue with the next job
             _logger.exception("Upload %s", job.id[:8])
             job.errors = [NOT_PROCESSED.format(type(error).__name__)]
             self._conclude(job, FAILED)

@@ -1,12 +1,11 @@
 """report.html of one scan: a self-contained file that prints on two A4 pages."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from custom_components.pictures.overlay import INFECTION_COLOUR, LESION_COLOURS, LUNG_COLOUR, as_picture, heat_scale
-from custom_components.reports.html_page import page_template, png_data_uri
+from custom_components.reports.html_page import page_template, picture_data_uri
 from custom_components.reports.scan.displayed import DisplayedScan
 from custom_components.reports.scan.left_out import dice_text
 from custom_components.reports.scan.pictures import (
@@ -18,7 +17,6 @@ from custom_components.reports.scan.pictures import (
 )
 from custom_components.reports.scan.profile import LINES, draw_profile
 from custom_components.reports.scan.sentences import LESION_NAMES, amount_text, class_texts, estimate_text
-from PIL import Image
 
 # Printed size available for pictures.
 OVERVIEW_MM, SLICES_MM = 181.0, (182.0, 42.0)
@@ -50,12 +48,12 @@ def render_page(report: Mapping[str, Any], scan: DisplayedScan, has_viewer: bool
     """
     box = field_of_view(scan)
     filters = {
-        "amount": _amount,
-        "estimate": _estimate,
+        "amount": amount_or_unknown,
+        "estimate": estimate_or_unknown,
         "dice": dice_text,
         "shortened": shortened,
         "fitting": fitting,
-        "data_uri": _data_uri,
+        "data_uri": picture_data_uri,
     }
     return page_template("reports/scan", "report.html.j2", filters).render(
         report=report,
@@ -135,18 +133,14 @@ def fitting(texts: Sequence[str], letters: int, lines: int) -> list[str]:
     return shown
 
 
-def _amount(value: float | None) -> str:
+def amount_or_unknown(value: float | None) -> str:
+    """:func:`amount_text`, or ``unknown`` for None."""
     return "unknown" if value is None else amount_text(value)
 
 
-def _estimate(value: float | None) -> str:
+def estimate_or_unknown(value: float | None) -> str:
+    """:func:`estimate_text`, or ``unknown`` for None."""
     return "unknown" if value is None else estimate_text(value)
-
-
-def _data_uri(picture: Image.Image) -> str:
-    png = io.BytesIO()
-    picture.save(png, format="PNG")
-    return png_data_uri(png.getvalue())
 
 
 def css_colour(colour: tuple[int, int, int]) -> str:

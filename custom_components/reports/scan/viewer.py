@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import io
 import json
 from base64 import b64encode
 from functools import cache
@@ -15,7 +14,7 @@ from custom_components._version import NOTICE, __version__
 from custom_components.files.atomic import atomic_path, writable_folder
 from custom_components.pictures.overlay import LESION_COLOURS, Cut, as_picture
 from custom_components.pictures.slices import window_to_grey
-from custom_components.reports.html_page import page_template, png_data_uri
+from custom_components.reports.html_page import page_template, picture_data_uri
 from custom_components.reports.scan.displayed import DisplayedScan
 from custom_components.reports.scan.findings import ScanFindings
 from custom_components.reports.scan.layers import Layer, ReducedGrid, ct_volume, layers_of
@@ -65,15 +64,9 @@ def render_viewer(findings: ScanFindings) -> str:
     layers = layers_of(findings, grid)
     regions, rest_ml = regions_of(scan, MOST_REGIONS)
     start = regions[0].voxel if regions else _middle(scan)
-    niivue, script = niivue_script(), _text("viewer.js")
     return page_template(_FOLDER, "viewer.html.j2", {"shortened": shortened, "amount": amount_text}).render(
         case_id=findings.case_id,
-        notice=NOTICE,
-        version=__version__,
-        policy=script_policy(niivue, script),
-        niivue=Markup(niivue),
-        script=Markup(script),
-        licence=niivue_licence(),
+        **software_of(_text("viewer.js")),
         volumes={"ct": b64encode(ct_volume(findings.image_hu, grid)).decode("ascii")}
         | {layer.name: b64encode(layer.volume).decode("ascii") for layer in layers},
         layers=[(layer, css_colour(layer.colour)) for layer in layers],
@@ -96,15 +89,20 @@ def _text(name: str) -> str:
     return (files("custom_components") / _FOLDER / name).read_text(encoding="utf-8")
 
 
-def niivue_licence() -> str:
-    """Version, hash and licence of niivue."""
-    return _text("niivue/LICENSE")
+def software_of(script: str) -> dict[str, str]:
+    """What a page with niivue has in its template, whatever it shows.
 
+    Args:
+        script: the page's own script.
 
-def script_policy(*scripts: str) -> str:
-    """The scripts of a page by their hashes, as a Content-Security-Policy names them."""
-    digests = (b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii") for script in scripts)
-    return " ".join(f"'sha256-{digest}'" for digest in digests)
+    Returns:
+        ``niivue`` and ``script``; ``policy``, their hashes as a Content-Security-Policy names them; ``licence`` of
+        niivue; ``version`` of this package; ``notice``.
+    """
+    scripts = {"niivue": Markup(niivue_script()), "script": Markup(script)}
+    digests = (b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii") for text in scripts.values())
+    policy = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return {**scripts, "policy": policy, "licence": _text("niivue/LICENSE"), "version": __version__, "notice": NOTICE}
 
 
 def _scan(
@@ -144,9 +142,7 @@ def _preview(scan: DisplayedScan, z: int) -> str:
         1, round(_PREVIEW_PX * scan.lungs.shape[1] * scan.spacing_mm[1] / scan.lungs.shape[0] / scan.spacing_mm[0])
     )
     grey = window_to_grey(Cut((slice(None), slice(None), z), (_PREVIEW_PX, height)).values(scan.image_hu))
-    png = io.BytesIO()
-    as_picture(grey).save(png, format="PNG")
-    return png_data_uri(png.getvalue())
+    return picture_data_uri(as_picture(grey))
 
 
 def _fractions(scan: DisplayedScan, grid: ReducedGrid, voxel: tuple[int, int, int]) -> list[float]:
