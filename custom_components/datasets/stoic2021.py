@@ -15,7 +15,7 @@ import numpy as np
 from custom_components.datalists.case_files import existing_root, natural_key
 from custom_components.datasets.conversion import Case, PublicSet, convert_cases, read_rows, write_case
 from custom_components.datasets.diagnoses import sex_and_age
-from custom_components.dicom.header_text import plain_text
+from custom_components.dicom.header_text import error_text
 from custom_components.images.nifti import check_extent
 from custom_components.infection_size import CLASS_NAMES, COVID
 
@@ -96,8 +96,7 @@ def _read(path: Path, name: str) -> tuple[np.ndarray, np.ndarray, Case]:
         image = SimpleITK.ReadImage(str(path), SimpleITK.sitkFloat32)
     except Exception as error:  # SimpleITK raises different types
         raise ValueError(
-            f"Case {name}: {path.name} is truncated or not a MetaImage: {plain_text(error) or type(error).__name__}. "
-            "Download it again."
+            f"Case {name}: {path.name} is truncated or not a MetaImage: {error_text(error)}. Download it again."
         ) from error
     if image.GetDimension() != 3:
         raise ValueError(f"Case {name}: {path.name} has {image.GetDimension()} dimensions. Expected one volume.")

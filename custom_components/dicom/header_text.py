@@ -46,6 +46,16 @@ def plain_text(value: object) -> str:
     return line if len(line) <= MAX_LETTERS else line[: MAX_LETTERS - 1] + "…"
 
 
+def error_text(error: Exception) -> str:
+    """What a library's exception says, in one line; its type if it says nothing.
+
+    Example:
+        >>> error_text(RuntimeError("Exception thrown in X: /src/x.cxx:99: sitk::ERROR: Unable to read."))
+        'Unable to read.'
+    """
+    return plain_text(str(error).rpartition("::ERROR: ")[2]) or type(error).__name__
+
+
 def value_text(value: object) -> str:
     r"""A header value as one line; withheld if it is longer than DICOM allows or has control characters inside.
 
@@ -76,7 +86,7 @@ def drop_undecodable(header: Dataset, tags: Iterable[str]) -> dict[str, str]:
             try:
                 header.get(tag)
             except Exception as error:  # pydicom raises many types of errors
-                reasons[tag] = plain_text(error) or type(error).__name__
+                reasons[tag] = error_text(error)
                 del header[tag]
     return reasons
 

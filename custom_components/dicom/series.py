@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from custom_components.dicom.files import is_dicom_file
-from custom_components.dicom.header_text import plain_text, quiet_pydicom, safe_description, value_text
+from custom_components.dicom.header_text import error_text, quiet_pydicom, safe_description, value_text
 from custom_components.dicom.headers import REQUIRED, SHAPES, ImageFile, read_image_file
 from custom_components.dicom.identifiers import CT_IMAGE, identifier_problems, is_uid, raw_uid
 from custom_components.dicom.numbers import number_problem
@@ -218,7 +218,7 @@ def _read_slice(file: Path | ImageFile, name: str, case: str) -> _Slice | None:
     except RecursionError:
         raise ValueError(_unreadable(case, name, "its sequences are nested too deeply")) from None
     except Exception as error:  # pydicom raises many types of errors
-        raise ValueError(_unreadable(case, name, plain_text(error) or type(error).__name__)) from error
+        raise ValueError(_unreadable(case, name, error_text(error))) from error
     reasons = [image.undecodable[tag] for tag in (*REQUIRED, *SHAPES) if tag in image.undecodable]
     if reasons or pixels.problem:
         raise ValueError(_unreadable(case, name, [*reasons, pixels.problem][0]))

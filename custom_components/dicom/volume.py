@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from custom_components.dicom.header_text import plain_text
+from custom_components.dicom.header_text import error_text
 from custom_components.dicom.pixels import PixelData
 from custom_components.dicom.series import DicomSeries
 from custom_components.dicom.surround import fill_surround, surround_note
@@ -86,6 +86,5 @@ def _read_one(file: Path, which: str) -> None:
         SimpleITK.ReadImage(str(file), SimpleITK.sitkFloat32, _GDCM)
     except Exception as error:
         raise ValueError(
-            f"{which} is truncated or not a DICOM file: {plain_text(error) or type(error).__name__}. "
-            "Copy or export the series again."
+            f"{which} is truncated or not a DICOM file: {error_text(error)}. Copy or export the series again."
         ) from error

@@ -52,7 +52,7 @@ def findings() -> Iterator[ScanFindings]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("draw_overview", "draw_slices", "draw_profile", "heat_scale"):
             patch.setattr(scan_page, name, cache_of(getattr(scan_page, name)))
-        patch.setattr(scan_page, "_data_uri", lambda picture: "data:image/png;base64,")
+        patch.setattr(scan_page, "picture_data_uri", lambda picture: "data:image/png;base64,")
         yield known
 
 
