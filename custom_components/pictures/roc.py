@@ -38,7 +38,7 @@ def draw_roc(probabilities: Mapping[str, tuple[ArrayLike, ArrayLike]], title: st
     axes.set(xlabel="1 - specificity (CAP called COVID-19)", ylabel="sensitivity (COVID-19 found)")
     axes.set_title(textwrap.fill(title, TITLE_WIDTH))
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center")  # beside no curve
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
