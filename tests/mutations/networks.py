@@ -179,13 +179,13 @@ LSH = (
         ),
         (
             "the gradient of a softmax that is not normalised",
-            "grad_weights.sub_(sorted_delta[part].unsqueeze(-1)).mul_(weights)",
+            "grad_weights.sub_(own_delta).mul_(weights)",
             "grad_weights.mul_(weights)",
         ),
         (
             "no gradient in the chunk before",
-            "chunks[:count] += windows[:, :length]",
-            "chunks[:count] += 0 * windows[:, :length]",
+            "chunks[1:count] += windows[1:, :length]",
+            "chunks[1:count] += 0 * windows[1:, :length]",
         ),
         ("padding is in the first bucket", "masked_fill(padding[:, None, :], last)", "masked_fill(padding[:, None, :], 0)"),
         ("heads and samples share buckets", "start = (last + 2) * torch.arange", "start = 0 * torch.arange"),

@@ -1,13 +1,13 @@
 """LSH attention for given buckets: all rounds, forward and backward, in memory linear in the length."""
 
 import torch
-from custom_components.networks.lsh.hashing import inverse_order, sort_by_bucket
+from custom_components.networks.lsh.hashing import sort_by_bucket
 from custom_components.networks.lsh.steps import (
     attend,
     chunk,
     chunk_with_previous,
     combine,
-    hidden_pairs,
+    exponentials,
     hide_pairs,
     meeting_code,
     pair_logits,
@@ -106,52 +106,53 @@ class _LSHAttentionFunction(torch.autograd.Function):
     def backward(ctx, grad_output):  # type: ignore[no-untyped-def]
         queries, keys, values, order, buckets, codes, output, logsumexp = ctx.saved_tensors
         delta = (grad_output * output[: len(values)]).sum(-1)
-        grads = [torch.zeros_like(tensor, dtype=output.dtype) for tensor in (queries, keys, values)]
+        grads = [output.new_zeros(len(output), tensor.shape[1]) for tensor in (queries, keys, values)]
         for index in range(order.shape[0]):
             _add_round_gradients(
                 grads, queries, keys, values, grad_output.to(values.dtype), delta, logsumexp,
                 order, buckets, codes, index, ctx.chunk_length,
             )  # fmt: skip
-        return (*(grad.to(queries.dtype) for grad in grads), None, None, None, None)
+        return (*(grad[: len(values)].to(queries.dtype) for grad in grads), None, None, None, None)
 
 
 def _add_round_gradients(  # type: ignore[no-untyped-def]
     grads, queries, keys, values, grad_output, delta, logsumexp, order, buckets, codes, index, chunk_length
 ) -> None:
-    """Add one round's contribution to the gradients of queries, keys and values, in place."""
-    tables = _round_tables(order, buckets, codes, index, chunk_length)
-    padded, bucket_q, bucket_k, earlier_q, earlier_k = tables
-    padded = padded.clamp(max=len(queries) - 1)
-    own = padded[chunk_length:]
-    sorted_q = chunk(queries.index_select(0, own), chunk_length)
-    sorted_grad = chunk(grad_output.index_select(0, own), chunk_length)
-    sorted_z, sorted_delta = chunk(logsumexp[own], chunk_length), chunk(delta[own], chunk_length)
-    sorted_k = chunk_with_previous(keys.index_select(0, padded), chunk_length)
-    sorted_v = chunk_with_previous(values.index_select(0, padded), chunk_length)
-    grad_q = torch.empty(sorted_q.shape, dtype=delta.dtype, device=delta.device)
-    grad_k = torch.zeros(len(sorted_q) + 1, *sorted_q.shape[1:], dtype=delta.dtype, device=delta.device)
-    grad_v = torch.zeros_like(grad_k)
+    """Add one round's contribution to the gradients (T, D) of queries, keys and values, in place, block by block."""
+    padded, bucket_q, bucket_k, earlier_q, earlier_k = _round_tables(order, buckets, codes, index, chunk_length)
+    tokens = padded.clamp(max=len(queries) - 1)
     block = _chunks_per_block(chunk_length, queries.is_cuda)
-    for start in range(0, len(sorted_q), block):
+    for start in range(0, len(bucket_q), block):
         part = slice(start, start + block)
-        hidden = hidden_pairs(bucket_q[part], bucket_k[part], earlier_q[:, part], earlier_k[:, part])
-        weights = pair_logits(sorted_q[part], sorted_k[part], index == 0)
-        weights = weights.sub_(sorted_z[part].unsqueeze(-1)).exp_().masked_fill_(hidden, 0.0)
-        grad_weights = torch.bmm(sorted_grad[part], sorted_v[part].transpose(1, 2)).to(weights.dtype)
-        grad_logits = grad_weights.sub_(sorted_delta[part].unsqueeze(-1)).mul_(weights).to(queries.dtype)
-        grad_q[part] = torch.bmm(grad_logits, sorted_k[part])
-        _add_windows(grad_k[start:], torch.bmm(grad_logits.transpose(1, 2), sorted_q[part]))
-        _add_windows(grad_v[start:], torch.bmm(weights.to(values.dtype).transpose(1, 2), sorted_grad[part]))
-    ranks = inverse_order(order[index])[: len(queries)]
-    for grad, sorted_grads in zip(grads, (grad_q, grad_k[1:], grad_v[1:]), strict=True):
-        grad += sorted_grads.flatten(0, 1).index_select(0, ranks)
+        places = slice(start * chunk_length, (start + 1 + block) * chunk_length)
+        seen, own = tokens[places], tokens[places][chunk_length:]
+        block_q, block_grad = (chunk(every.index_select(0, own), chunk_length) for every in (queries, grad_output))
+        block_k, block_v = (chunk_with_previous(every.index_select(0, seen), chunk_length) for every in (keys, values))
+        z, own_delta = (chunk(every.index_select(0, own), chunk_length).unsqueeze(-1) for every in (logsumexp, delta))
+        logits = pair_logits(block_q, block_k, index == 0)
+        hide_pairs(logits, bucket_q[part], bucket_k[part], earlier_q[:, part], earlier_k[:, part])
+        weights = exponentials(logits, z)
+        grad_weights = torch.bmm(block_grad, block_v.transpose(1, 2)).to(weights.dtype)
+        grad_logits = grad_weights.sub_(own_delta).mul_(weights).to(queries.dtype)
+        weights = weights.to(values.dtype)
+        shares = (
+            torch.bmm(grad_logits, block_k).flatten(0, 1),
+            _joined_windows(torch.bmm(grad_logits.transpose(1, 2), block_q)),
+            _joined_windows(torch.bmm(weights.transpose(1, 2), block_grad)),
+        )
+        targets = (padded[places][chunk_length:], padded[places], padded[places])
+        for grad, target, share in zip(grads, targets, shares, strict=True):
+            grad.index_add_(0, target, share.to(grad.dtype))
 
 
-def _add_windows(chunks: torch.Tensor, windows: torch.Tensor) -> None:
-    """Add (n, 2 m, D) windows to the (>= n + 1, m, D) chunks that they cover: first half to the previous chunk."""
-    count, length = windows.shape[0], chunks.shape[1]
-    chunks[:count] += windows[:, :length]
-    chunks[1 : count + 1] += windows[:, length:]
+def _joined_windows(windows: torch.Tensor) -> torch.Tensor:
+    """Sum of (n, 2 m, D) windows over the ((n + 1) m, D) tokens that they cover: each begins with the chunk before."""
+    count, length = windows.shape[0], windows.shape[1] // 2
+    chunks = windows.new_empty(count + 1, length, windows.shape[2])
+    chunks[0] = windows[0, :length]
+    chunks[1:] = windows[:, length:]
+    chunks[1:count] += windows[1:, :length]
+    return chunks.flatten(0, 1)
 
 
 def lsh_attention(

@@ -4,6 +4,8 @@ Chen et al. 2020, Sec. II-C; hashing and sorting, the steps before, are in ``has
 chunks of m, vectors of D.
 """
 
+import math
+
 import torch
 
 # Subtracted from the logit of a token with itself: it attends to itself only if there is no other token.
@@ -13,7 +15,7 @@ SELF_PENALTY = 1e5
 # also finite when multiplied by a squared bucket difference.
 HIDDEN_LOGIT = -1e20
 
-# What e is raised to at least on a CPU, where what underflows takes ten times as long: 2e-35 is nothing beside the 1 of
+# Below it a weight is 0 on a CPU, where numbers that underflow take ten times as long: 2e-35 is nothing beside the 1 of
 # the highest logit.
 SMALLEST_EXPONENT = -80.0
 
@@ -134,6 +136,23 @@ def hide_pairs(
     return logits
 
 
+def exponentials(
+    logits: torch.Tensor, highest: torch.Tensor, smallest_exponent: float = SMALLEST_EXPONENT
+) -> torch.Tensor:
+    """``exp(logits - highest)`` in place; 0 instead of what is below 2e-35 on a CPU.
+
+    Args:
+        logits: (n, m, 2 m).
+        highest: (n, m, 1).
+        smallest_exponent: the constant, as an argument because of TorchScript.
+
+    Returns:
+        (n, m, 2 m).
+    """
+    logits.sub_(highest)
+    return logits.exp_() if logits.is_cuda else torch.threshold_(logits, smallest_exponent, -math.inf).exp_()
+
+
 def attend(
     logits: torch.Tensor, values: torch.Tensor, smallest_exponent: float = SMALLEST_EXPONENT
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -152,7 +171,7 @@ def attend(
         logsumexp = logits.amax(dim=-1) - weights.amax(dim=-1).log()
         return torch.bmm(weights.to(values.dtype), values).to(logits.dtype), logsumexp
     highest = logits.detach().amax(dim=-1, keepdim=True)
-    weights = logits.sub_(highest).clamp_min_(smallest_exponent).exp_()
+    weights = exponentials(logits, highest, smallest_exponent)
     total = weights.sum(dim=-1, keepdim=True)
     return torch.bmm(weights.to(values.dtype), values).to(logits.dtype) / total, (highest + total.log()).squeeze(-1)
 
