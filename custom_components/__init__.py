@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from custom_components.command_line.switches import check_switches
     from custom_components.data.mixed_draws import MixedDraws
     from custom_components.data.scan_cache import ScanCache
+    from custom_components.data.scan_shards import ShardedScans, list_sharded_scans
     from custom_components.data.seeded_draws import SeededDraws, SeededDrawSampler
     from custom_components.data.size_balanced_sampler import SizeBalancedSampler
     from custom_components.datalists.check_lesions import check_infections, check_lesions
@@ -146,6 +147,7 @@ __all__ = [
     "SeededDrawSampler",
     "SeededDraws",
     "SegmentLungsd",
+    "ShardedScans",
     "SizeBalancedSampler",
     "SliceTable",
     "StatsLog",
@@ -166,6 +168,7 @@ __all__ = [
     "hold_out_fold",
     "list_cases",
     "list_scans",
+    "list_sharded_scans",
     "log_root_cause",
     "network_as_trained",
     "phantom",

@@ -139,6 +139,8 @@ def root(tmp_path_factory):
         shutil.copy(root / SEG / "models/trained" / name, root / SEG / "models")
     make_classifier_data(root / CAP / "data")
     run_module("custom_components", ["build_datalist", "--dataset_dir", "data", "--num_folds", "2"], root / CAP)
+    shards = ["write_shards", "data", "shards", "--grid", NETWORK[CAP]["--grid"]]
+    run_module("custom_components", shards, root / CAP)
     segment_train = train.format("configs/segment_train.yaml")
     run_bundle(segment_train, root, CAP, {"--ckpt_dir": "models/segment", "--epochs": "4"})
     shutil.copy(ROOT / CAP / "models/vbnet.pt", root / CAP / "models")
@@ -175,6 +177,7 @@ def in_place(line, root, bundle):
     places = {"/path/to/scan": data / scan, "/path/to/results": root / bundle / "out"}
     places |= dict.fromkeys((f"/path/to/{name}" for name in ("data", "train", "test", "converted", "both")), data)
     places["/path/to/three"] = root / bundle / "three"
+    places["/path/to/shards"] = root / bundle / "shards"
     places["/path/to/first/model.pt"] = root / bundle / "models/segment/model.pt"
     return shlex.join([str(places.get(word, word)) for word in shlex.split(line)])
 
@@ -242,6 +245,8 @@ def test_a_command_of_the_package_in_the_readmes_runs_as_written(bundle, line, r
         )
         here = {"/path/to/corrections": "masks", "/path/to/scans": "images"}
         words = [str(volumes / here[word]) if word in here else word for word in words[:3]] + [str(tmp_path / "out")]
+    elif words[0] == "write_shards":
+        words = with_options([words[0], str(root / CAP / "data"), str(tmp_path / "shards")], {"--grid": "[16, 32, 32]"})
     elif words[0] == "phantom_scans":
         here = [str(tmp_path / "new") if word.startswith("/path/to/") else word for word in words]
         words = with_options(here, {"--num_scans": "4", "--num_folds": "2", **SCANS})

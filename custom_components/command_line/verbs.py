@@ -51,6 +51,7 @@ VERBS = {
     "serve": "serve.command.serve",
     "study": "study.command.study",
     "take_corrections": "masks.corrections.take_corrections",
+    "write_shards": "masks.shards.write_shards",
 }
 # Option type -> Python types, name in messages, placeholder in the help.
 EXPECTED = {

@@ -62,11 +62,15 @@ class ScanCache(PersistentDataset):
         found = None if path is None or not path.is_file() else _load(path, _name(item_transformed))
         if found is not None:
             return found
-        packed = _packed(self._pre_transform(deepcopy(dict(item_transformed))))
+        packed = self.packed(item_transformed)
         if path is not None:
             with atomic_path(path) as temporary:
                 torch.save(packed, temporary)
         return packed
+
+    def packed(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """An item after the transforms before the first random one, its image in steps of 1/255; not cached."""
+        return _packed(self._pre_transform(deepcopy(dict(item))))
 
     def _post_transform(self, item_transformed: Mapping[str, Any]) -> Any:
         item = dict(item_transformed)

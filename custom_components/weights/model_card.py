@@ -30,6 +30,8 @@ SYNTHETIC_ONLY = "trained on synthetic CT only; the output has no meaning for a 
 TRAINED_ON, VALIDATED_ON = "trained_on", "validated_on"
 # Number of first and last bytes of a file in its digest, in addition to its size.
 ENDS = 65536
+# Key of a case whose files are elsewhere: its digest.
+DIGEST = "digest"
 
 
 def card_path(weights: str | Path) -> Path:
@@ -233,8 +235,10 @@ def case_digest(case: Mapping[str, Any], key: str = "image") -> str:
         key: key of its file, folder or files.
 
     Returns:
-        16 hexadecimal digits.
+        16 hexadecimal digits; of a case whose files are elsewhere, the stored ``digest``.
     """
+    if DIGEST in case and key not in case:
+        return str(case[DIGEST])
     given = case[key]
     paths = [Path(path) for path in ([given] if isinstance(given, str | os.PathLike) else given)]
     files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.glob("*")))]

@@ -35,6 +35,7 @@ MULTI_GPU = [
     ("cap", ("train.yaml", "size_balanced.yaml", "multi_gpu_train.json")),
     ("seg", ("train.yaml", "multi_gpu_train.json")),
 ]
+SHARDS = [("cap", ("train.yaml", "size_balanced.yaml", "shards.yaml"))]  # made and run in test_shards.py
 SEGMENT = [("cap", ("segment_train.yaml",)), ("cap", ("segment_evaluate.yaml",))]  # made and run in test_segment.py
 ON_TOP = [
     (CAP, "train.yaml", "evaluate.yaml"),
@@ -47,6 +48,7 @@ NEW = {
         "_ckpt_path", "model_path", "weights", "model_card", "ratio_thresholds", "branch_def", "#prepare_batch",
     ),
     "multi_gpu_train.json": ("#sampler", "finalize"),
+    "shards.yaml": ("#settings", "#folder"),
     "add_attention.yaml": ("#zero_init_attention",),
     "lesion_patches.yaml": ("patch_size", "#sampler"),
 }  # fmt: skip
@@ -72,13 +74,13 @@ def options_of(name: str, names: tuple[str, ...]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_every_shipped_config_is_tested_here(name):
-    everything = (*TRAININGS, *APPLICATIONS, *MULTI_GPU, *SEGMENT)
+    everything = (*TRAININGS, *APPLICATIONS, *MULTI_GPU, *SHARDS, *SEGMENT)
     tested = {config for bundle, names in everything if bundle == name for config in names}
     shipped = {path.name for path in (SUBJECTS[name].bundle.folder / "configs").rglob("*") if path.is_file()}
     assert shipped - tested == {"logging.conf", "metadata.json", "onnx_export.yaml"}  # the last in test_export.py
 
 
-@pytest.mark.parametrize(("name", "names"), [*TRAININGS, *APPLICATIONS, *MULTI_GPU, *SEGMENT], ids=name_of)
+@pytest.mark.parametrize(("name", "names"), [*TRAININGS, *APPLICATIONS, *MULTI_GPU, *SHARDS, *SEGMENT], ids=name_of)
 def test_every_target_can_be_located_and_every_expression_is_a_phrase(name, names):
     parser = SUBJECTS[name].bundle.parser_of(*names)
     check_targets(parser)
@@ -149,7 +151,7 @@ def test_a_card_has_all_that_an_evaluation_asks_of_it(bundle, below, top):
 @pytest.mark.parametrize(
     ("bundle", "below", "overlay"),
     [
-        *((CAP, "train.yaml", overlay) for overlay in (*CAP_OVERLAYS, "multi_gpu_train.json")),
+        *((CAP, "train.yaml", overlay) for overlay in (*CAP_OVERLAYS, "shards.yaml", "multi_gpu_train.json")),
         (CAP, "evaluate.yaml", "ensemble.yaml"),
         *((SEG, "train.yaml", overlay) for overlay in (*SEG_OVERLAYS, "multi_gpu_train.json")),
     ],
