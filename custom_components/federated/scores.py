@@ -8,8 +8,11 @@ import pandas as pd
 import torch
 from custom_components.metrics.lesion_scores import mean_lesion_dice
 from custom_components.study.statistics.bootstrap import bootstrap_interval
+from custom_components.study.statistics.case_statistics import CASE_STATISTICS
 from custom_components.study.tables.table import Table, interval_of, table_frame
+from monai.handlers import IgniteMetricHandler
 from monai.metrics import compute_roc_auc, do_metric_reduction
+from scipy.special import expit
 
 AUC, LESION_DICE, MASK_DICE = "auc", "lesion_dice", "mask_dice"
 TITLES = {AUC: "AUC", LESION_DICE: "Mean lesion Dice", MASK_DICE: "Mean Dice of lungs and infection"}
@@ -19,11 +22,11 @@ POOLED = "all sites"
 SiteScores = Mapping[str, Any]
 
 
-def site_scores(evaluator: Any, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def site_scores(handler: IgniteMetricHandler, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Scores of a finished evaluation as plain numbers, without any name.
 
     Args:
-        evaluator: MONAI evaluator after ``run``; its key metric keeps the values of each case (``metric_details``).
+        handler: key metric of the evaluator that was run; its metric has a buffer with the values of each case.
         cases: the cases in the order of the evaluation; their patients become the codes 0, 1, ..., by first appearance.
 
     Returns:
@@ -31,9 +34,9 @@ def site_scores(evaluator: Any, cases: Sequence[Mapping[str, Any]]) -> dict[str,
         Dice of lungs and infection; ``patients``, the code of each case's patient, known to this message only.
 
     Raises:
-        ValueError: when a case has no score, or the metric is of another kind.
+        ValueError: when a case has no score.
     """
-    details = evaluator.state.metric_details[evaluator.state.key_metric_name]
+    details = handler.metric_fn.get_buffer()  # type: ignore[union-attr]
     if isinstance(details, Sequence):
         kind, values = AUC, torch.cat([part.reshape(len(part), -1) for part in details], dim=1)
     elif details.ndim == 3:
@@ -68,7 +71,7 @@ def pooled_score(scores: Sequence[SiteScores]) -> float:
 
 
 def _auc(values: np.ndarray) -> float:
-    scores, labels = torch.from_numpy(values).chunk(2, dim=1)
+    scores, labels = torch.tensor(values).chunk(2, dim=1)
     known = ~torch.isnan(scores[:, 0])
     if len(scores[known].unique(dim=0)) == 0 or any(len(column.unique()) < 2 for column in labels[known].T):
         return float("nan")
@@ -76,11 +79,11 @@ def _auc(values: np.ndarray) -> float:
 
 
 def _lesion_dice(values: np.ndarray) -> float:
-    return float(mean_lesion_dice(torch.from_numpy(values).reshape(-1, 4, 4)))
+    return float(mean_lesion_dice(torch.tensor(values).reshape(-1, 4, 4)))
 
 
 def _mask_dice(values: np.ndarray) -> float:
-    return float(do_metric_reduction(torch.from_numpy(values), "mean")[0])
+    return float(do_metric_reduction(torch.tensor(values), "mean")[0])
 
 
 _SCORES: dict[str, Callable[[np.ndarray], float]] = {AUC: _auc, LESION_DICE: _lesion_dice, MASK_DICE: _mask_dice}
@@ -105,12 +108,15 @@ def score_table(scores: Mapping[str, SiteScores], protocol: str, name: str = "si
 
 def _cases(site: str, scores: SiteScores) -> pd.DataFrame:
     values = pd.DataFrame(np.array(scores["values"]))
+    if scores["kind"] == AUC and len(values.columns) == 2:
+        values = values.assign(probability=expit(values[0]), label=values[1].astype(int))
     return values.assign(site=site, patient_id=[f"{site} {code}" for code in scores["patients"]])
 
 
 def _row(cases: pd.DataFrame, kind: str) -> dict[str, object]:
     numbers = [column for column in cases.columns if isinstance(column, int)]
-    found = bootstrap_interval(cases, lambda frame: _SCORES[kind](frame[numbers].to_numpy()))
+    whole = CASE_STATISTICS[AUC] if "probability" in cases else lambda frame: _SCORES[kind](frame[numbers].to_numpy())
+    found = bootstrap_interval(cases, whole)
     patients = cases["patient_id"].nunique()
     cell = interval_of(found, patients, len(cases))
     return {"cases": len(cases), "patients": patients, TITLES[kind]: cell}

@@ -187,11 +187,11 @@ class BundleSite:
     def evaluate(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Any] | None:
         """Score weights on the site's validation cases, see :func:`site_scores`; None if it has none."""
         algo = self._started()
-        cases = algo.train_workflow.parser.get_parsed_content("split")["validation"]  # type: ignore[union-attr]
-        if not cases:
+        parser = algo.train_workflow.parser  # type: ignore[union-attr]
+        if not parser.get_parsed_content("split")["validation"]:
             return None
         algo.evaluate(ExchangeObject(weights=self._own_names(weights)))
-        return site_scores(algo.evaluator, cases)
+        return _scores(parser)
 
     def train(
         self, weights: Mapping[str, torch.Tensor], fedprox_mu: float | None = None
@@ -233,10 +233,10 @@ class BundleSite:
     def _test(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         workflow = self._workflow(dataset_dir=self.settings.test_dir, fold=None)
         workflow.initialize()
-        evaluator, split = workflow.evaluator, workflow.parser.get_parsed_content("split")
+        evaluator = workflow.evaluator
         workflow.parser.get_parsed_content("network_def").load_state_dict(dict(weights))
         evaluator.run()
-        return site_scores(evaluator, split["validation"])
+        return _scores(workflow.parser)
 
     def _workflow(self, group_counts: Mapping[str, int] | None = None, **values: Any) -> ConfigWorkflow:
         folder = str(self.folder)
@@ -292,6 +292,11 @@ class BundleSite:
             trainer.state.iteration = epochs_done * trainer.state.epoch_length
         elif epochs_done:
             _logger.warning("No checkpoint of epoch %d: the optimizer starts anew at this site.", epochs_done)
+
+
+def _scores(parser: Any) -> dict[str, Any]:
+    metric = next(iter(parser.get_parsed_content("validate#key_metric").values()))
+    return site_scores(metric, parser.get_parsed_content("split")["validation"])
 
 
 def check_weights(weights: Mapping[str, Any], expected: Mapping[str, torch.Tensor], whose: str) -> None:
