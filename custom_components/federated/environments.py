@@ -1,5 +1,6 @@
 """Where a federation runs other than in a simulation: NVFlare's POC, production, or a job to submit by hand."""
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Mapping
@@ -33,7 +34,9 @@ def run_in_production(job: JobSettings, startup_kit: str) -> None:
     """
     from nvflare.recipe.prod_env import ProdEnv
 
-    result = _run(make_recipe(job, here=False), ProdEnv(startup_kit_location=startup_kit))
+    kit = Path(startup_kit).expanduser().absolute()
+    with contextlib.chdir(job.folder):
+        result = _run(make_recipe(job, here=False), ProdEnv(startup_kit_location=str(kit)))
     if result:
         shutil.copytree(result, job.folder / "result", dirs_exist_ok=True)
 
@@ -58,8 +61,8 @@ def export(job: JobSettings) -> Path:
     Returns:
         Its folder.
     """
-    recipe = make_recipe(job, here=False)
     place = job.folder / "job"
-    recipe.export(str(place))
+    with contextlib.chdir(job.folder):
+        make_recipe(job, here=False).export(str(place))
     _logger.info("Job to review and submit: %s", place)
     return place

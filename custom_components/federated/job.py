@@ -80,12 +80,12 @@ class BundleRecipe(FedAvgRecipe):
         }  # fmt: skip
         if job.fedopt:
             self._own |= {"optimizer_args": dict(job.fedopt), "lr_scheduler_args": _constant()}
-        first = str(job.folder / FIRST)
+        first, script = str(job.folder / FIRST), _script(job.settings, job.folder)
         super().__init__(
             name=name,
             min_clients=job.min_sites,
             num_rounds=job.rounds,
-            train_script=_script(job.settings, job.folder),
+            train_script=script if here else SCRIPT,  # of the current folder, and at a site of the job's
             model_persistor=PTFileModelPersistor(
                 source_ckpt_file_full_name=first if here else FIRST, load_device="cpu"
             ),

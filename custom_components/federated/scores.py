@@ -36,7 +36,7 @@ def site_scores(handler: IgniteMetricHandler, cases: Sequence[Mapping[str, Any]]
     Raises:
         ValueError: when a case has no score.
     """
-    details = handler.metric_fn.get_buffer()  # type: ignore[union-attr]
+    details = handler.metric_fn.get_buffer()
     if isinstance(details, Sequence):
         kind, values = AUC, torch.cat([part.reshape(len(part), -1) for part in details], dim=1)
     elif details.ndim == 3:
