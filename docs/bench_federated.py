@@ -2,7 +2,8 @@
 
     python docs/bench_federated.py OUTPUT [SEEDS]
 
-Three sites with other shares of the four size groups than each other, tiny networks, a common test set.
+Three sites with other shares of the four size groups than each other, tiny networks, a common test set. A seed decides
+who goes to which site and the first weights.
 """
 
 import json
@@ -30,7 +31,7 @@ SHARES = {
     "cap_large": (0.20, 0.20, 0.60),
 }
 SITES = ("north", "south", "east")
-SCANS, TEST_SCANS, ROUNDS = 120, 80, 10
+SCANS, TEST_SCANS, ROUNDS = 120, 60, 10
 PHANTOM = {"shape": (64, 64, 28), "spacing_mm": (5.9, 5.9, 10.0), "minority": 0.4}
 NETWORK = {
     **{"grid": [20, 40, 40], "layers": [1, 1, 1, 1], "block_inplanes": [8, 16, 32, 64], "no_max_pool": True},
@@ -39,10 +40,15 @@ NETWORK = {
 }
 
 
-def write_data(folder: Path, seed: int) -> dict[str, Path]:
+def phantoms(folder: Path, num_scans: int, seed: int) -> Path:
+    """Phantoms, written unless they are there."""
+    if (folder / "datalist.json").is_file():
+        return folder
+    return write_scan_dataset(folder, num_scans, seed=seed, num_folds=4, **PHANTOM)
+
+
+def write_data(pool: Path, test: Path, folder: Path, seed: int) -> dict[str, Path]:
     """Phantoms dealt to the sites by patient, all of them in one place, and a test set of other patients."""
-    pool = write_scan_dataset(folder / "pooled", SCANS, seed=100 + seed, num_folds=4, **PHANTOM)
-    test = write_scan_dataset(folder / "test", TEST_SCANS, seed=900 + seed, num_folds=1, **PHANTOM)
     content = json.loads((pool / "datalist.json").read_text(encoding="utf-8"))
     generator, site_of = np.random.default_rng(seed), {}
     for case in content["cases"]:
@@ -52,7 +58,7 @@ def write_data(folder: Path, seed: int) -> dict[str, Path]:
     found = {"pooled": pool, "test": test}
     for site in SITES:
         found[site] = folder / site
-        found[site].mkdir(parents=True)
+        found[site].mkdir(parents=True, exist_ok=True)
         own = [case for case in content["cases"] if site_of[case["patient_id"]] == site]
         (found[site] / "datalist.json").write_text(json.dumps({**content, "cases": own}), encoding="utf-8")
     return found
@@ -93,7 +99,9 @@ def test_auc(weights: dict[str, torch.Tensor], data: dict[str, Path], folder: Pa
 
 def run(folder: Path, seed: int) -> list[dict[str, object]]:
     """Test AUC of each site alone, of the federation and of the pooled data."""
-    data = write_data(folder / "data", seed)
+    common = folder.parent
+    pool, test = phantoms(common / "pooled", SCANS, 100), phantoms(common / "test", TEST_SCANS, 900)
+    data = write_data(pool, test, folder / "data", seed)
     rows = []
     for name in (*SITES, "pooled"):
         weights = train_alone(data[name], folder / "alone" / name, seed)

@@ -118,10 +118,11 @@ class FederationRecord:
             torch.save(tensors, temporary)
 
     def _facts(self) -> dict[str, Any]:
-        names, sites = ("training", "validation", "synthetic"), self.sites.values()
-        total = {name: sum(site[name] for site in sites) for name in names}
+        took_part = {name for one in self.rounds for name in one["sites"]}
+        sites = [self.sites[name] for name in sorted(took_part)]
+        total = {name: sum(site[name] for site in sites) for name in ("training", "validation", "synthetic")}
         return {
-            SPLIT: {"protocol": f"federated over {len(self.sites)} sites, a validation fold at each"},
+            SPLIT: {"protocol": f"federated over {len(sites)} sites, a validation fold at each"},
             TRAINED_ON: {"cases": total["training"], "digests": [], SYNTHETIC_CASES: total["synthetic"]},
             VALIDATED_ON: {"cases": total["validation"], "digests": []},
             "score": {"name": self.best["name"], "value": self.best["value"], "epoch": self.best["round"]},

@@ -34,6 +34,7 @@ from nvflare.app_opt.pt.fedopt_ctl import FedOpt
 
 # NVFlare's names of the tasks.
 TRAIN_TASK, EVALUATE_TASK = "train", "validate"
+NO_ANSWER = "no answer"
 # Folder of the results on the server of a federation in production, where a new job of the same settings resumes.
 SERVER_VARIABLE = "COVID_SERVER_FOLDER"
 
@@ -70,6 +71,7 @@ class SurvivingRounds(FedAvg):
         self.min_sites, self.wait_s, self.folder, self.card = min_sites, wait_s, folder, card or {}
         self.key_metric, self.rounds = key_metric, int(kwargs["num_rounds"])
         self._left_out: dict[str, str] = {}
+        self._asked_this_round: list[str] = []
         self._round_scores: dict[str, Any] = {}
         self._newest: FLModel | None = None
 
@@ -106,6 +108,7 @@ class SurvivingRounds(FedAvg):
     def send_model(self, task_name: str = TRAIN_TASK, data: FLModel | None = None, **kwargs: Any) -> None:
         """Send the model of a round with what its sites need, and do not wait for all of them."""
         self._round_scores, self._left_out = {}, {}
+        self._asked_this_round = list(kwargs.get("targets") or ())
         data = _message(data, TRAIN, {GROUPS: self._record.group_counts, FEDPROX: self.fedprox_mu})
         waiting = {"min_responses": self._needed(kwargs.get("targets")), "wait_time_after_min_received": self.wait_s}
         self.broadcast_model(task_name=task_name, data=data, blocking=False, **waiting, **kwargs)
@@ -117,7 +120,7 @@ class SurvivingRounds(FedAvg):
         updated = super().update_model(model, aggr_result)
         updated.params_type = ParamsType.FULL
         self._newest = updated
-        facts = {"score": score, "sites": sorted(self._site_metric_weights), "left_out": self._left_out}
+        facts = {"score": score, "sites": sorted(self._site_metric_weights), "left_out": dict(self._left_out)}
         self._record.keep_newest(updated.params, **facts)
         return updated
 
@@ -134,6 +137,8 @@ class SurvivingRounds(FedAvg):
         return bool(super()._aggregate_one_result(result))
 
     def _get_aggregated_result(self) -> FLModel:
+        for name in {*self._asked_this_round} - {*self._site_metric_weights, *self._left_out}:
+            self._leave_out(name, NO_ANSWER)
         if self._received_count < self.min_sites:
             raise RuntimeError(
                 f"Round {self.current_round + 1}: {self._received_count} of {self._expected_count} sites sent usable "
@@ -198,7 +203,7 @@ class SurvivingRounds(FedAvg):
         message.current_round = self.current_round if self.current_round is not None else self.start_round
         found = self.broadcast_model(task_name=EVALUATE_TASK, data=message, targets=targets, **waiting)
         for name in {*targets} - {one.meta["client_name"] for one in found}:
-            self._leave_out(name, "no answer")
+            self._leave_out(name, NO_ANSWER)
         return list(found)
 
     def _needed(self, targets: list[str] | None) -> int:

@@ -38,8 +38,10 @@ def test_group_counts_are_the_sums_of_the_sites(tmp_path):
     assert record.group_counts is None
 
 
-def test_the_card_belongs_to_the_best_weights_and_says_that_all_cases_are_phantoms(tmp_path):
+def test_the_card_counts_the_cases_of_the_sites_that_took_part_and_says_that_all_are_phantoms(tmp_path):
     record = started(tmp_path)
+    record.sites["broken"] = {**COUNTS, "training": 100}
+    record.keep_newest(WEIGHTS, score=0.1, sites=["north", "south"], left_out={"broken": "no answer"})
     record.keep_best(WEIGHTS, {"name": "val_auc", "value": 0.75, "round": 2})
     card = read_card(tmp_path / BEST)
     assert card["settings"] == CARD["settings"]

@@ -89,6 +89,13 @@ def test_a_site_with_another_network_or_a_problem_is_named(tmp_path, params, fac
     assert message in server.said[-1]
 
 
+def test_a_site_that_did_not_answer_in_time_is_named(tmp_path):
+    server = controller(tmp_path)
+    server._asked_this_round = ["north", "south", "east"]
+    one_round(server, first_model(server))
+    assert FederationRecord.read(tmp_path).rounds[0]["left_out"] == {"east": "no answer"}
+
+
 def test_too_few_usable_sites_end_the_federation_with_their_names(tmp_path):
     server = controller(tmp_path)
     server._aggregate_one_result(result("north", difference(1.0)))
