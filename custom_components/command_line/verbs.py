@@ -41,6 +41,7 @@ VERBS = {
     "datasets": "datasets.table.datasets",
     "diagnose": "diagnosis.command.diagnose",
     "diagnosis_table": "reports.score_tables.diagnosis_table",
+    "federated": "federated.command.federated",
     "joined_scores": "study.tables.joined_scores.joined_scores",
     "phantom_dicom": "phantom.dicom.write_dicom_series",
     "phantom_scans": "phantom.scan_dataset.write_scan_dataset",

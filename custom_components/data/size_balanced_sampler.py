@@ -1,6 +1,6 @@
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
@@ -50,14 +50,19 @@ class SizeBalancedSampler(DistributedSampler[int]):
         rank: rank of this process.
         covid_small_below: COVID-19 with a smaller ratio is small.
         cap_large_above: CAP with a greater ratio is large.
+        group_counts: scans of each group in all data, of which these scans are a part (one site of a federation).
+            A scan then has the probability that it would have among all data, divided by ``share``; a class or group
+            without scans here is not an error.
 
     Attributes:
-        group_counts: scans of each group.
+        group_counts: scans of each group, of all data.
         group_weights: weight of each group, 0 for an empty one.
         group_probabilities: probability of each group.
+        share: probability of these scans among all data; 1 without ``group_counts``.
 
     Raises:
-        ValueError: when a class has no scan, the lists differ in length, or a label or ratio is not valid.
+        ValueError: when a class has no scan, the lists differ in length, a label or ratio is not valid, or
+            ``group_counts`` has fewer scans of a group than are here.
 
     Example:
         >>> sampler = SizeBalancedSampler([1, 1, 1, 0, 0, 0], [0.01, 0.1, 0.2, 0.0, 0.0, 0.5])
@@ -76,11 +81,15 @@ class SizeBalancedSampler(DistributedSampler[int]):
         rank: int | None = None,
         covid_small_below: float = COVID_SMALL_BELOW,
         cap_large_above: float = CAP_LARGE_ABOVE,
+        group_counts: Mapping[str, int] | None = None,
     ) -> None:
-        for threshold in (covid_small_below, cap_large_above):
-            check_ratio(threshold)
         groups = _groups(labels, ratios, covid_small_below, cap_large_above)
-        self.group_counts = {name: groups.count(name) for name in groups_of(labels)}
+        if group_counts is None:
+            _check_classes(groups)
+        own = {name: groups.count(name) for name in groups_of(labels)}
+        if group_counts is not None:
+            _check_part(own, group_counts)
+        self.group_counts = own if group_counts is None else dict(group_counts)
         self.group_weights = _group_weights(self.group_counts)
         total = sum(self.group_weights.values())
         self.group_probabilities = {name: weight / total for name, weight in self.group_weights.items()}
@@ -89,9 +98,10 @@ class SizeBalancedSampler(DistributedSampler[int]):
             dtype=torch.float64,
             device="cpu",
         )
-        replicas, own = _process(num_replicas, rank)
-        super().__init__(range(len(groups)), num_replicas=replicas, rank=own, shuffle=True, seed=seed)  # type: ignore[arg-type]
-        if own == 0:
+        self.share = 1.0 if group_counts is None else float(self.weights.sum())
+        replicas, process = _process(num_replicas, rank)
+        super().__init__(range(len(groups)), num_replicas=replicas, rank=process, shuffle=True, seed=seed)  # type: ignore[arg-type]
+        if process == 0:
             _logger.info("Size-balanced sampling, draws per epoch: %d\n%s", len(groups), self.table())
 
     def __iter__(self) -> Iterator[int]:
@@ -110,7 +120,28 @@ class SizeBalancedSampler(DistributedSampler[int]):
         return "\n".join(["| group | scans | weight | probability |", "|---|---|---|---|", *rows])
 
 
+def count_groups(
+    labels: Sequence[int],
+    ratios: Sequence[float],
+    covid_small_below: float = COVID_SMALL_BELOW,
+    cap_large_above: float = CAP_LARGE_ABOVE,
+) -> dict[str, int]:
+    """Scans of each size group; the arguments are those of :class:`SizeBalancedSampler`.
+
+    Raises:
+        ValueError: when the lists differ in length, or a label or ratio is not valid.
+
+    Example:
+        >>> count_groups([1, 1, 0], [0.01, 0.2, 0.0])
+        {'covid_small': 1, 'covid_large': 1, 'cap_small': 1, 'cap_large': 0}
+    """
+    groups = _groups(labels, ratios, covid_small_below, cap_large_above)
+    return {name: groups.count(name) for name in groups_of(labels)}
+
+
 def _groups(labels: Sequence[int], ratios: Sequence[float], *thresholds: float) -> list[str]:
+    for threshold in thresholds:
+        check_ratio(threshold)
     if len(labels) != len(ratios):
         raise ValueError(
             f"Got {len(labels)} labels and {len(ratios)} ratios. Expected one label and one ratio per scan."
@@ -123,13 +154,25 @@ def _groups(labels: Sequence[int], ratios: Sequence[float], *thresholds: float) 
             groups.append(NORMAL if known == NORMAL_CLASS else size_group(known, float(ratio), *thresholds))
         except (ValueError, TypeError) as error:
             raise ValueError(f"Scan {place} of {len(labels)}: {error}") from error
+    return groups
+
+
+def _check_classes(groups: Sequence[str]) -> None:
     for label, name in CLASS_NAMES.items():
         if not any(group.startswith(name) for group in groups):
             raise ValueError(
                 f"None of {len(groups)} scans has label {label} ({name}). Size-balanced sampling needs scans of both "
                 "classes: check the datalist and the fold."
             )
-    return groups
+
+
+def _check_part(own: Mapping[str, int], counts: Mapping[str, int]) -> None:
+    for name, count in own.items():
+        if count > counts.get(name, 0):
+            raise ValueError(
+                f"group_counts has {counts.get(name, 0)} scans of {name}, but {count} are here. Expected the counts of "
+                "all data, of which these scans are a part."
+            )
 
 
 def _group_weights(counts: dict[str, int]) -> dict[str, float]:

@@ -28,6 +28,8 @@ SYSTEM = "system"
 # What weights are that were trained on phantoms only.
 SYNTHETIC_ONLY = "trained on synthetic CT only; the output has no meaning for a patient"
 TRAINED_ON, VALIDATED_ON = "trained_on", "validated_on"
+# Number of phantoms where their digests are not known: in a federation they stay at the sites.
+SYNTHETIC_CASES = "synthetic_cases"
 # Number of first and last bytes of a file in its digest, in addition to its size.
 ENDS = 65536
 # Key of a case whose files are elsewhere: its digest.
@@ -306,7 +308,7 @@ def training_text(card: Mapping[str, Any]) -> str:
 def _numbers_of_cases(card: Mapping[str, Any]) -> tuple[int, int]:
     """Number of training cases, and of phantoms among them."""
     known = card.get(TRAINED_ON, {})
-    return known.get("cases", 0), len(known.get(SYNTHETIC, ()))
+    return known.get("cases", 0), known.get(SYNTHETIC_CASES, len(known.get(SYNTHETIC, ())))
 
 
 def scored_cases(split: Mapping[str, Any], trained: TrainedWith, score_trained_cases: bool = False) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from custom_components.data.size_balanced_sampler import SizeBalancedSampler
+from custom_components.data.size_balanced_sampler import SizeBalancedSampler, count_groups
 from custom_components.infection_size import SIZE_GROUPS, size_group
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -196,3 +196,38 @@ def test_normal_scans_are_one_group_of_weight_1():
     assert "| normal | 7 | 1.000 |" in sampler.table()
     with pytest.raises(ValueError, match=r"Scan 45 of 46: infection ratio is 1.5"):
         SizeBalancedSampler([*labels, 2], [*ratios, 1.5])
+
+
+@given(st.lists(st.lists(st.integers(0, 6), min_size=4, max_size=4), min_size=2, max_size=4))
+def test_sites_with_the_counts_of_all_draw_each_scan_with_the_probability_it_has_in_the_pooled_data(sites):
+    """A site may lack a class or a group."""
+    site_counts = [dict(zip(SIZE_GROUPS, counts, strict=True)) for counts in sites]
+    total = {name: sum(counts[name] for counts in site_counts) for name in SIZE_GROUPS}
+    if not (total["covid_small"] + total["covid_large"] and total["cap_small"] + total["cap_large"]):
+        return
+    pooled = {}
+    labels, ratios = data_set(total)
+    for label, ratio, weight in zip(labels, ratios, SizeBalancedSampler(labels, ratios).weights, strict=True):
+        pooled[size_group(label, ratio)] = weight
+    shares = []
+    for counts in site_counts:
+        labels, ratios = data_set(counts)
+        if not labels:
+            continue
+        sampler = SizeBalancedSampler(labels, ratios, group_counts=total)
+        names = [size_group(label, ratio) for label, ratio in zip(labels, ratios, strict=True)]
+        assert sampler.weights.tolist() == [pooled[name] for name in names]
+        assert len(list(sampler)) == len(labels)
+        shares.append(sampler.share)
+    assert sum(shares) == pytest.approx(1)
+
+
+def test_counts_of_all_data_below_those_here_are_an_error():
+    labels, ratios = data_set()
+    with pytest.raises(ValueError, match=r"group_counts has 3 scans of covid_small, but 8 are here"):
+        SizeBalancedSampler(labels, ratios, group_counts={**COUNTS, "covid_small": 3})
+
+
+def test_counts_are_those_of_the_sampler():
+    labels, ratios = data_set()
+    assert count_groups(labels, ratios) == COUNTS == SizeBalancedSampler(labels, ratios).group_counts
