@@ -16,6 +16,11 @@ from custom_components.files.disk_errors import named_when_not_written, remember
 _PARTIAL = re.compile(r"\.partial-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-(?P<name>.+)", re.DOTALL)
 
 
+def absolute_path(path: str | Path) -> Path:
+    """Absolute path without ``~``, which means the same to a process in another folder."""
+    return Path(path).expanduser().absolute()
+
+
 def writable_folder(path: str | Path) -> Path:
     """Create a folder and check that files can be written into it.
 
