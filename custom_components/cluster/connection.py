@@ -112,7 +112,7 @@ def connected(address: str = LOCAL) -> Iterator[ModuleType]:
     own = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES} if address == LOCAL else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises a plain Exception when it cannot start
         raise ValueError(_why_not(address, error)) from error
     try:
         yield ray

@@ -85,7 +85,7 @@ def case_folder(target: Path) -> Iterator[Path | None]:
         with named_when_not_written(folder):
             folder.mkdir(exist_ok=True)
         remove_left_behind(target.parent, target.name)  # of versions that used another temporary name
-        remove_left_behind(folder)
+        remove_left_behind(folder, is_held=True)
         is_complete = (folder / REPORT).is_file() and not (folder / MANIFEST).exists()  # only the move is missing
         try:
             yield None if is_complete else folder
