@@ -79,6 +79,26 @@ class ClusterOptions:
         return self
 
 
+def gpus_of_a_worker(ray: ModuleType) -> int:
+    """GPUs of each worker: one if the cluster has any."""
+    return 1 if ray.cluster_resources().get("GPU") else 0
+
+
+def count_places(ray: ModuleType, cores: float) -> int:
+    """Number of workers that fit: one for each GPU if the cluster has any, otherwise one for each ``cores`` cores.
+
+    Raises:
+        ValueError: when none fits into any node.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    places = [int(node.get("CPU", 0) / cores + 1e-6) for node in nodes]
+    if gpus_of_a_worker(ray):
+        places = [min(place, int(node.get("GPU", 0))) for place, node in zip(places, nodes, strict=True)]
+    if not any(places):
+        raise ValueError(f"No node of the cluster has {cores:g} CPU cores for a worker. Give fewer: --cores 1.")
+    return sum(places)
+
+
 def import_ray() -> ModuleType:
     """The module ``ray``.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from custom_components.cluster.connection import ClusterOptions, connected
+from custom_components.cluster.connection import ClusterOptions, connected, count_places, gpus_of_a_worker
 from custom_components.cluster.versions import code_versions
 from custom_components.cluster.worker import Work, worker_class
 
@@ -100,10 +100,6 @@ class RayPool:
         self._count, self._counted_s, self._ended_loading = 0, -GROW_S, 0
         self._first: dict[str, str] = {}
         self._grow()
-        if not self._count:
-            raise ValueError(
-                f"No node of the cluster has {options.cores:g} CPU cores for a worker. Give fewer: --cores 1."
-            )
 
     def results(self, cases: Iterable[Any]) -> Iterator[Answer]:
         """Apply the function to cases.
@@ -151,19 +147,20 @@ class RayPool:
         """Replace ended workers, and add some for new nodes unless their number is given."""
         if time.monotonic() - self._counted_s > GROW_S:
             self._counted_s = time.monotonic()
-            self._count = self._options.workers or max(self._count, sum(map(self._places, self._ray.nodes())))
+            self._count = self._options.workers or max(self._count, self._fitting())
         for _ in range(self._count - len(self._idle) - len(self._loading) - len(self._busy)):
-            gpus = 1 if self._ray.cluster_resources().get("GPU") else 0
+            gpus = gpus_of_a_worker(self._ray)
             actor = self._class.options(num_cpus=self._options.cores, num_gpus=gpus).remote()
             self._loading[actor.load.remote(self._work, self._versions)] = _Worker(actor)
 
-    def _places(self, node: dict[str, Any]) -> int:
-        """Workers that fit into a node: one for each GPU if the cluster has any, and for each ``cores`` cores."""
-        if not node["Alive"]:
+    def _fitting(self) -> int:
+        """Workers that fit into the nodes; once there were any, also none."""
+        try:
+            return count_places(self._ray, self._options.cores)
+        except ValueError:
+            if not self._count:
+                raise
             return 0
-        cores = int(node["Resources"].get("CPU", 0) / self._options.cores + 1e-6)
-        has_gpus = self._ray.cluster_resources().get("GPU")
-        return min(cores, int(node["Resources"].get("GPU", 0))) if has_gpus else cores
 
     def _submit(self, task: _Task) -> None:
         worker = next((worker for worker in self._idle if worker.node not in task.nodes), self._idle[0])

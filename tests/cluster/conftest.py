@@ -19,7 +19,9 @@ def start_cluster(nodes: int, **head: Any) -> Any:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(ROOT), str(ROOT / "tests/study"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
     cluster = Cluster()
     add_node(cluster, num_cpus=0, include_dashboard=False, **head)
     for _ in range(nodes):
