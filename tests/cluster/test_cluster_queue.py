@@ -56,8 +56,16 @@ def locally(scans: Path, out: Path):
     return run_queue(scan_sources(scans), out, lambda source, folder: write_case(source, folder, None))
 
 
+def set_when(event: threading.Event, path: Path) -> None:
+    """Set the event when the file is there."""
+    while not path.is_file():
+        time.sleep(0.1)
+    event.set()
+
+
 def contents(out: Path) -> dict[str, str]:
-    files = [path for path in out.rglob("*") if path.is_file()]
+    """Files of the cases; a killed worker leaves the empty lock file of its case."""
+    files = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".lock"]
     return {path.relative_to(out).as_posix(): path.read_text(encoding="utf-8") for path in files}
 
 
@@ -136,12 +144,15 @@ class TestOnTheCluster:
         def orphan():
             with held_alone(out / ".s001.lock"):
                 held.set()
-                ended.wait(60)
+                while not ended.is_set():
+                    time.sleep(0.1)
+                time.sleep(1)
 
         thread = threading.Thread(target=orphan)
         thread.start()
         held.wait(60)
-        threading.Timer(8, ended.set).start()
+        watch = threading.Thread(target=set_when, args=(ended, out / "s003/report.json"), daemon=True)
+        watch.start()
         result = run_cluster_queue(scan_sources(scans), work_in(out), options)
         thread.join()
         assert sorted(result.done) == ["s000", "s001", "s002", "s003"]

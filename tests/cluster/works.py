@@ -96,3 +96,7 @@ def write_case(source: ScanSource, folder: Path, _: object, seconds: float = 0.0
         raise ValueError(f"Case {source.case_id}: no plausible lungs found.")
     (folder / "report.json").write_text(json.dumps({"case_id": source.case_id, SCAN: source.sha256}))
     return [f"it was number {source.case_id}"]
+
+
+def slept(_: object) -> None:
+    time.sleep(0)
