@@ -12,8 +12,7 @@ PACKAGE = Path(custom_components.__path__[0])
 ROOMS = (
     "_version", "labels", "infection_size", "files", "dicom", "images", "phantom", "datalists", "weights", "data",
     "networks", "losses", "metrics", "inferers", "engines", "transforms", "pictures", "reports", "handlers", "datasets",
-    "command_line", "diagnosis", "serve", "followup", "masks", "study", "federated",
-    "__main__",
+    "command_line", "cluster", "diagnosis", "serve", "followup", "masks", "study", "federated", "__main__",
 )  # fmt: skip
 STUDY = ("statistics", "results", "runs", "tables", "figures", "report", "plans", "conduct", "command")
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").parts for path in PACKAGE.rglob("*.py"))

@@ -21,6 +21,10 @@ SCAN = "scan_sha256"
 SUFFIX = ".incomplete"
 
 
+class BusyCaseError(ValueError):
+    """Another process works on a case."""
+
+
 def unfinished(target: Path) -> Path:
     """Folder of an unfinished case, from its folder when finished.
 
@@ -65,13 +69,13 @@ def case_folder(target: Path) -> Iterator[Path | None]:
         The folder; None if the case is finished already.
 
     Raises:
-        ValueError: when another process works on this case.
+        BusyCaseError: when another process works on this case.
         NotWrittenError: when the folder cannot be created or moved.
     """
     folder = unfinished(target)
     with held_alone(target.with_name(f".{target.name}.lock")) as is_held:
         if not is_held:
-            raise ValueError(
+            raise BusyCaseError(
                 "Another process works on this case in the same output folder. Wait until it ends, then run the same "
                 "command again."
             )
@@ -81,7 +85,7 @@ def case_folder(target: Path) -> Iterator[Path | None]:
         with named_when_not_written(folder):
             folder.mkdir(exist_ok=True)
         remove_left_behind(target.parent, target.name)  # of versions that used another temporary name
-        remove_left_behind(folder)
+        remove_left_behind(folder, is_held=True)
         is_complete = (folder / REPORT).is_file() and not (folder / MANIFEST).exists()  # only the move is missing
         try:
             yield None if is_complete else folder

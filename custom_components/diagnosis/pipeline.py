@@ -215,6 +215,11 @@ class Diagnosis:
         settings = {key: self._settings[key] for key in ("precision", "lungmask")}
         return {"infection_by": self.infection_by, **settings, **digests, **configs}
 
+    def all_settings(self) -> dict[str, Any]:
+        """What the results of a scan depend on besides the scan itself, by name; plain values."""
+        classifier = self.classifier.model.sha256 if self.classifier else None
+        return {"version": __version__, **self.mask_settings(), "classifier": classifier}
+
     def why_no_network(self) -> str:
         """Where weights were searched, if no network has any; otherwise empty."""
         if any((self.classifier, self.lesions, self.segmenter, self.lungmask)):

@@ -2,7 +2,11 @@
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
+
+# Reports an event.
+Tell = Callable[..., None]
 
 
 def write_event(**event: Any) -> None:

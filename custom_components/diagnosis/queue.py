@@ -1,14 +1,16 @@
 """Process scans one after the other: failures are reported and the queue continues; finished cases are skipped."""
 
+import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from custom_components.datalists.case_files import natural_key
 from custom_components.datalists.case_problems import can_be_file_name
-from custom_components.diagnosis.case_folder import PAGE, case_folder, is_finished, scan_of, unfinished
+from custom_components.diagnosis.case_folder import PAGE, BusyCaseError, case_folder, is_finished, scan_of, unfinished
 from custom_components.diagnosis.scan_source import EXPECTED, NOT_ALONE, ScanSource, is_nifti
 from custom_components.dicom.identifiers import raw_uid
 from custom_components.dicom.series import holds_dicom
@@ -18,6 +20,27 @@ from custom_components.engines.root_cause import root_cause
 from custom_components.files.atomic import writable_folder
 
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CaseOutcome:
+    """What became of one scan.
+
+    Args:
+        case: name of the case; of a scan without a name, its position in the queue.
+        reason: why it failed; empty if it is finished.
+        is_skipped: whether it was finished in an earlier run.
+        is_busy: whether it failed because another process works on it.
+        seconds: wall-clock seconds of its stages.
+        notes: sentences on the finished case, for the log.
+    """
+
+    case: str
+    reason: str = ""
+    is_skipped: bool = False
+    is_busy: bool = False
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -30,6 +53,7 @@ class QueueResult:
         failed: reason by case; a scan without a name is listed by its position in the queue.
         paths: file or folder of each scan by case.
         seconds: duration of the run.
+        count: number of scans.
     """
 
     done: list[str] = field(default_factory=list)
@@ -37,32 +61,62 @@ class QueueResult:
     failed: dict[str, str] = field(default_factory=dict)
     paths: dict[str, Path] = field(default_factory=dict)
     seconds: float = 0.0
+    count: int = 0
+
+    def add(self, outcome: CaseOutcome, target: Path, place: str) -> None:
+        """Add the outcome of a scan and log it.
+
+        Args:
+            outcome: what became of the scan.
+            target: folder of the folders of the cases.
+            place: position of the scan in the queue.
+        """
+        case = outcome.case
+        self.count += 1
+        if outcome.reason:
+            self.failed[case] = outcome.reason
+            _logger.error("Case %s failed: %s", case, outcome.reason)
+            if (kept := unfinished(target / case)).is_dir():
+                _logger.error("Case %s: its results so far are in %s. Run the same command to continue", case, kept)
+        elif outcome.is_skipped:
+            self.skipped.append(case)
+            again = "Remove its folder to repeat it"
+            _logger.info("Case %s (%s): skipped, finished in an earlier run. %s", case, place, again)
+        else:
+            self.done.append(case)
+            page = target / case / PAGE
+            _logger.info("Case %s (%s) is finished: %s", case, place, page if page.is_file() else page.parent)
 
     @property
     def scans_an_hour(self) -> float:
         """Scans per hour, from those finished in this run; skipped scans take no time."""
         return 3600 * len(self.done) / self.seconds if self.seconds else 0.0
 
-    def log(self, count: int) -> None:
-        """Log how many of ``count`` scans are finished, how long this took, and why the others failed."""
+    def log(self) -> None:
+        """Log how many scans are finished, how long this took, and why the others failed."""
         before = f", {len(self.skipped)} of them in an earlier run" if self.skipped else ""
-        _logger.info("%d of %d scans finished%s", len(self.done) + len(self.skipped), count, before)
+        _logger.info("%d of %d scans finished%s", len(self.done) + len(self.skipped), self.count, before)
         if self.done:
             rate = f", {self.scans_an_hour:.0f} scans an hour" if len(self.done) > 1 else ""
             _logger.info("%.0f s in all%s", self.seconds, rate)
         if self.failed:
             reasons = "".join(f"\n  {name}: {reason}" for name, reason in self.failed.items())
-            _logger.error("%d of %d scans failed:%s", len(self.failed), count, reasons)
+            _logger.error("%d of %d scans failed:%s", len(self.failed), self.count, reasons)
 
 
 def scan_sources(path: str | Path) -> list[ScanSource]:
-    """List the scans of a file or folder.
+    """List the scans of a file or folder: all of :func:`iter_sources`."""
+    return list(iter_sources(path))
+
+
+def iter_sources(path: str | Path) -> Iterator[ScanSource]:
+    """Find the scans of a file or folder one by one, so that the first can be processed before the last is found.
 
     Args:
         path: a NIfTI file; a folder of one DICOM study or series; or a folder of NIfTI files and of folders with one
             study each, at any depth.
 
-    Returns:
+    Yields:
         The scans in natural order of their names. A study in several folders is one scan.
 
     Raises:
@@ -74,16 +128,19 @@ def scan_sources(path: str | Path) -> list[ScanSource]:
     if given.is_file():
         if not is_nifti(given):
             raise ValueError(f"The type of {given.name} is not supported. {EXPECTED}.")
-        return [ScanSource(given)]
-    volumes = [child for child in _children(given) if child.is_file() and is_nifti(child)]
-    sources = [ScanSource(found) for found in (*volumes, *_studies(given))]
-    if not sources:
+        yield ScanSource(given)
+        return
+    is_empty = True
+    volumes = (child for child in _children(given) if is_nifti(child) and child.is_file())
+    for found in itertools.chain(volumes, _studies(given)):
+        is_empty = False
+        yield ScanSource(found)
+    if is_empty:
         raise ValueError(f"{given} contains neither NIfTI files nor DICOM studies. {EXPECTED}.")
-    return sources
 
 
 def run_queue(
-    sources: Sequence[ScanSource], output_dir: str | Path, process: Callable[[ScanSource, Path], None]
+    sources: Sequence[ScanSource], output_dir: str | Path, process: Callable[[ScanSource, Path], Any]
 ) -> QueueResult:
     """Process scans in the given order, each into ``<output_dir>/<case>``.
 
@@ -106,23 +163,39 @@ def run_queue(
     """
     target, result = writable_folder(output_dir), QueueResult()
     started = time.monotonic()
-    for number, given in enumerate(sources, start=1):
-        place, source = f"{number} of {len(sources)}", replace(given)  # a copy, so that what it reads can be freed
-        try:
-            source = _with_unique_name(source, target, result.paths)
-            _process_one(source, target, process, result, place)
-        except Exception as error:
-            raise_out_of_memory(error)
-            name = _name(source, place)
-            reason = root_cause(error, name)
-            if not is_nifti(source.path):  # the name of a DICOM folder may be the patient's
-                reason = reason.replace(str(source.path), "<the folder of the scan>")
-            result.failed[name] = reason
-            _logger.error("Case %s failed: %s", name, reason)
-            if (kept := unfinished(target / name)).is_dir():
-                _logger.error("Case %s: its results so far are in %s. Run the same command to continue", name, kept)
+    for number, source in enumerate(sources, start=1):
+        place = f"{number} of {len(sources)}"
+        result.add(process_scan(source, target, process, result.paths, place), target, place)
     result.seconds = time.monotonic() - started
     return result
+
+
+def process_scan(
+    given: ScanSource, target: Path, process: Callable[[ScanSource, Path], Any], named: dict[str, Path], place: str
+) -> CaseOutcome:
+    """Process one scan of a queue; an error becomes the reason of its failure, but out of memory is raised.
+
+    Args:
+        given: the scan.
+        target: folder for the folders of the cases.
+        process: as in :func:`run_queue`; may return sentences on the case, for the log.
+        named: file or folder by case, of the scans before this one; it is added.
+        place: position of the scan in the queue.
+
+    Returns:
+        What became of the scan.
+    """
+    source = replace(given)  # a copy, so that what it reads can be freed
+    try:
+        source = _with_unique_name(source, target, named)
+        return _process_one(source, target, process)
+    except Exception as error:
+        raise_out_of_memory(error)
+        name = scan_name(source, place)
+        reason = root_cause(error, name)
+        if not is_nifti(source.path):  # the name of a DICOM folder may be the patient's
+            reason = reason.replace(str(source.path), "<the folder of the scan>")
+        return CaseOutcome(name, reason, is_busy=isinstance(error, BusyCaseError))
 
 
 def _with_unique_name(source: ScanSource, target: Path, named: dict[str, Path]) -> ScanSource:
@@ -139,25 +212,20 @@ def _with_unique_name(source: ScanSource, target: Path, named: dict[str, Path]) 
     return source
 
 
-def _process_one(
-    source: ScanSource, target: Path, process: Callable[[ScanSource, Path], None], result: QueueResult, place: str
-) -> None:
+def _process_one(source: ScanSource, target: Path, process: Callable[[ScanSource, Path], Any]) -> CaseOutcome:
     case = source.case_id
     if not can_be_file_name(case):
         raise ValueError("The name of this scan cannot be a folder name. Rename it: letters and digits, 200 bytes.")
     if is_finished(target / case):
-        result.skipped.append(case)
-        _logger.info("Case %s (%s): skipped, finished in an earlier run. Remove its folder to repeat it", case, place)
-        return
+        return CaseOutcome(case, is_skipped=True)
+    notes: Any = None
     with case_folder(target / case) as folder:
         if folder is not None:
-            process(source, folder)
-    result.done.append(case)
-    page = target / case / PAGE
-    _logger.info("Case %s (%s) is finished: %s", case, place, page if page.is_file() else page.parent)
+            notes = process(source, folder)
+    return CaseOutcome(case, seconds=source.clock.seconds, notes=tuple(notes or ()))
 
 
-def _name(source: ScanSource, place: str) -> str:
+def scan_name(source: ScanSource, place: str) -> str:
     """Name of a scan that failed, never that of its folder, which may be the patient's."""
     try:
         return source.case_id
@@ -171,14 +239,20 @@ def _studies(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Pat
     if holds_dicom(folder):
         yield folder
         return
-    inside = [child for child in _children(folder) if child.is_dir() and child.resolve() not in above]
-    firsts = {child: next(dicom_files(child), None) for child in inside}
-    children = {child: first for child, first in firsts.items() if first is not None}
-    if len(children) > 1 and len({_study(first) for first in children.values()}) == 1:
+    if _is_one_study(_folders(folder, above)):
         yield folder
         return
-    for child in children:
-        yield from _studies(child, above)
+    for child in _folders(folder, above):
+        if next(dicom_files(child), None) is not None:
+            yield from _studies(child, above)
+
+
+def _is_one_study(folders: Iterable[Path]) -> bool:
+    """Whether several of the folders have DICOM files, all of one study; the second study ends the search."""
+    firsts = (next(dicom_files(folder), None) for folder in folders)
+    studies = (_study(first) for first in firsts if first is not None)
+    one, second = next(studies, None), next(studies, None)
+    return second is not None and one == second and all(other == one for other in studies)
 
 
 def _study(path: Path) -> tuple[str, ...]:
@@ -188,6 +262,10 @@ def _study(path: Path) -> tuple[str, ...]:
     return (uid, patient_of(image.header)) if image is not None and uid else (str(path),)
 
 
-def _children(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    return sorted(found, key=lambda path: natural_key(path.name))
+def _folders(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    return (child for child in _children(folder) if child.is_dir() and child.resolve() not in above)
+
+
+def _children(folder: Path) -> Iterator[Path]:
+    names = sorted((path.name for path in folder.iterdir() if path.name[0] != "."), key=natural_key)
+    return (folder / name for name in names)

@@ -60,6 +60,13 @@ def diagnose_scan(source: ScanSource, folder: Path, diagnosis: Diagnosis, dicom:
     results.finish()
 
 
+def least_bytes(voxels: int, volumes: Sequence[str], has_objects: bool, has_viewer: bool) -> float:
+    """Least size of the results of a scan in bytes; arguments as :func:`check_free_space`."""
+    each = [(MAP_BYTES, DICOM_MAP_BYTES) if name in MAPS else (MASK_BYTES, DICOM_MASK_BYTES) for name in volumes]
+    volumes_bytes = voxels * sum(nifti + dicom * has_objects for nifti, dicom in each)
+    return REPORT_BYTES + VIEWER_BYTES * has_viewer + volumes_bytes
+
+
 def check_free_space(
     folder: Path, case_id: str, voxels: int, volumes: Sequence[str], has_objects: bool, has_viewer: bool = False
 ) -> None:
@@ -76,10 +83,7 @@ def check_free_space(
     Raises:
         ValueError: naming the case, with the free and the needed space.
     """
-    each = [(MAP_BYTES, DICOM_MAP_BYTES) if name in MAPS else (MASK_BYTES, DICOM_MASK_BYTES) for name in volumes]
-    needed = (
-        REPORT_BYTES + VIEWER_BYTES * has_viewer + voxels * sum(nifti + dicom * has_objects for nifti, dicom in each)
-    )
+    needed = least_bytes(voxels, volumes, has_objects, has_viewer)
     used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     free = shutil.disk_usage(folder).free
     if free + used < needed:

@@ -16,6 +16,11 @@ from custom_components.files.disk_errors import named_when_not_written, remember
 _PARTIAL = re.compile(r"\.partial-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-(?P<name>.+)", re.DOTALL)
 
 
+def absolute_path(path: str | Path) -> Path:
+    """Absolute path without ``~``, which means the same to a process in another folder."""
+    return Path(path).expanduser().absolute()
+
+
 def writable_folder(path: str | Path) -> Path:
     """Create a folder and check that files can be written into it.
 
@@ -93,20 +98,22 @@ def temporary_beside(target: Path) -> Path:
     return target.with_name(f".partial-{_machine()}-{os.getpid()}-{target.name}")
 
 
-def remove_left_behind(folder: Path, name: str | None = None) -> None:
+def remove_left_behind(folder: Path, name: str | None = None, is_held: bool = False) -> None:
     """Remove temporary files and folders of processes that have ended.
 
-    Those of another machine (or container) are kept, because its processes cannot be checked from here.
+    Those of another machine (or container) are kept, because its processes cannot be checked from here, unless this
+    process holds a lock without which no other may write into the folder.
 
     Args:
         folder: folder to search.
         name: final name of the files to remove; None means any.
+        is_held: whether this process holds such a lock.
     """
     for path in folder.glob(".partial-*"):
         found = _PARTIAL.fullmatch(path.name)
-        if found is None or name not in (None, found["name"]) or found["machine"] != _machine():
+        if found is None or name not in (None, found["name"]):
             continue
-        if _is_alive(int(found["process"])):
+        if not is_held and (found["machine"] != _machine() or _is_alive(int(found["process"]))):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -77,7 +77,7 @@ def _diagnosed(sources: Sequence[ScanSource], target: Path, bundles_dir: str | N
 
     result = run_queue(sources, target, lambda source, folder: diagnose_scan(source, folder, diagnosis(), dicom=True))
     if result.failed:
-        result.log(len(sources))
+        result.log()
         raise SystemExit(FAILED)
     cases = {path: case for case, path in result.paths.items()}
     return [cases[source.path] for source in sources]

@@ -3,21 +3,24 @@
 import json
 import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from custom_components.cluster.connection import LOCAL, ClusterOptions
 from custom_components.command_line.endings import FAILED, check_flags, ended_by_ctrl_c
 from custom_components.datalists.case_files import natural_key
 from custom_components.datalists.datalist_file import datalist_file
 from custom_components.datalists.scans import list_scans
 from custom_components.diagnosis.bundle_network import bundle_folder, precision_settings
+from custom_components.diagnosis.cluster_queue import NetworkFiles, ScanWork, run_cluster_queue
 from custom_components.diagnosis.lesions import EITHER, check_infection_by
 from custom_components.diagnosis.pipeline import CAP_BUNDLE, SEGMENT_WEIGHTS, Diagnosis
 from custom_components.diagnosis.queue import QueueResult, run_queue
 from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.diagnosis.weight_files import Weights
-from custom_components.files.atomic import writable_folder
+from custom_components.files.atomic import absolute_path, writable_folder
 from custom_components.files.report_files import write_json
 from custom_components.infection_size import NORMAL_CLASS
 from custom_components.masks.case_masks import CaseMasks, masks_folder, segment_case
@@ -48,6 +51,10 @@ def segment_masks(
     seg_weights: str | None = None,
     lungmask_weights: str | None = None,
     bundles_dir: str | None = None,
+    engine: str = LOCAL,
+    address: str | None = None,
+    workers: int | None = None,
+    cores: float | None = None,
 ) -> None:
     """Segment lungs and infection of all scans of a data set, and write the datalist for a training.
 
@@ -70,30 +77,43 @@ def segment_masks(
         seg_weights: weights of the lesion network; default models/model.pt of covid_seg_bundle, if it exists.
         lungmask_weights: weights of the package lungmask; it then segments the lungs.
         bundles_dir: folder that contains both bundles; default next to the package.
+        engine: local (one scan after the other) or ray (on the nodes of a Ray cluster).
+        address: auto (the cluster of this computer) or host:port, for Ray; default: Ray on this computer only.
+        workers: scans at a time, for Ray; default one for each GPU, or for each --cores CPU cores.
+        cores: CPU cores of a worker, for Ray; default 2.
     """
     check_flags(profile=profile, normals=normals)
     check_infection_by(infection_by)
     precision_settings(precision)
+    cluster = ClusterOptions.of(engine, address, workers, cores)
     files = {"seg": seg_weights, "segment": segment_weights, "lungmask": lungmask_weights}
-    weights = Weights(**{name: Path(file) for name, file in files.items() if file is not None})
+    weights = Weights(**{name: absolute_path(file) for name, file in files.items() if file is not None})
     weights.check()
     if weights.seg is not None and infection_by != EITHER:
         raise ValueError(f"--seg_weights has no effect with --infection_by {infection_by}. Leave out one of them.")
     folder = Path(output_dir).expanduser().absolute()
     _check_folders(Path(datalist).expanduser(), folder)
     data_set = find_scans(datalist, labels, num_folds, normals)
-    diagnosis = _networks(weights, bundles_dir, precision, infection_by)
+    arguments = {
+        "weights": weights,
+        "bundles_dir": None if bundles_dir is None else absolute_path(bundles_dir),
+        "lesion_classes": infection_by == EITHER,
+        "precision": precision,
+        "infection_by": infection_by,
+        "classify": False,
+    }
+    diagnosis = _networks(arguments)
     configs = bundle_folder(CAP_BUNDLE, bundles_dir) / "configs"
     _claim(folder, diagnosis.mask_settings())
-
-    def process(source: ScanSource, case: Path) -> None:
-        found = segment_case(source, case, diagnosis)
-        _logger.info("Case %s: %s%s", found.case_id, numbers_text(found), "".join(f"; {why}" for why in found.why))
-        if profile:
-            _logger.info("Case %s:\n%s", found.case_id, source.clock.table())
-
     with ended_by_ctrl_c():
-        result = run_queue(data_set.sources, masks_folder(folder), process)
+        process = partial(_segment_case, profile=profile)
+        if cluster is None:
+            result = _run_here(data_set.sources, folder, partial(process, diagnosis=diagnosis))
+        else:
+            networks = NetworkFiles(arguments, diagnosis.all_settings())
+            del diagnosis  # only the workers need the networks
+            work = ScanWork(networks, process, masks_folder(folder))
+            result = run_cluster_queue(data_set.sources, work, cluster, keep_paths=True)
         names = sorted(dict.fromkeys((*result.skipped, *result.done)), key=natural_key)
         cases = [CaseMasks.read(masks_folder(folder) / name) for name in names]
         sheets = write_sheets(folder, cases)
@@ -101,8 +121,25 @@ def segment_masks(
         lists = write_lists(folder, cases, result.paths, data_set, num_folds, seed)
     _logger.info("Wrote %d contact sheets of %d cases: %s", len(sheets), len(cases), folder)
     _logger.info("Wrote %s: %d cases to look at first", folder / SUSPICIOUS_NAME, first)
-    result.log(len(data_set.sources))
+    result.log()
     _conclude(result, lists, configs)
+
+
+def _segment_case(source: ScanSource, folder: Path, diagnosis: Diagnosis, profile: bool) -> list[str]:
+    """Segment a scan; returns sentences for the log."""
+    found = segment_case(source, folder, diagnosis)
+    table = [f"seconds of its stages\n{source.clock.table()}"] if profile else []
+    return [f"{numbers_text(found)}{''.join(f'; {why}' for why in found.why)}", *table]
+
+
+def _run_here(
+    sources: Sequence[ScanSource], folder: Path, process: Callable[[ScanSource, Path], list[str]]
+) -> QueueResult:
+    def process_here(source: ScanSource, case: Path) -> None:
+        for sentence in process(source, case):
+            _logger.info("Case %s: %s", source.case_id, sentence)
+
+    return run_queue(sources, masks_folder(folder), process_here)
 
 
 def _conclude(result: QueueResult, lists: Lists, configs: Path) -> None:
@@ -132,9 +169,8 @@ def _check_folders(data: Path, folder: Path) -> None:
         raise ValueError("output_dir is inside the folder of the scans. Choose a folder outside it.")
 
 
-def _networks(weights: Weights, bundles_dir: str | None, precision: str, infection_by: str) -> Diagnosis:
-    with_lesions = infection_by == EITHER
-    networks = Diagnosis(weights, bundles_dir, with_lesions, precision, infection_by=infection_by, classify=False)
+def _networks(arguments: Mapping[str, Any]) -> Diagnosis:
+    networks = Diagnosis(**arguments)
     if networks.segmenter is None:
         raise ValueError(
             f"VB-Net has no weights, so infection would be unknown. Restore {SEGMENT_WEIGHTS} of {CAP_BUNDLE}, set "

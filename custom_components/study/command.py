@@ -8,9 +8,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from custom_components.cluster.connection import LOCAL, ClusterOptions
 from custom_components.command_line.endings import check_flags, ended_by_ctrl_c
 from custom_components.study.conduct import conduct, plan_text
 from custom_components.study.plans.options import plan_study
+from custom_components.study.runs.processes import Launch, launch_here
+from custom_components.study.runs.ray_processes import ray_launch
 from custom_components.study.runs.runner import Outcome, Runner
 from custom_components.study.runs.study_folder import check_study_folder, study_folder
 from custom_components.study.runs.workers import worker_environments
@@ -37,6 +40,9 @@ def study(
     keep_checkpoints: bool = False,
     dry_run: bool = False,
     seconds_per_step: float | None = None,
+    engine: str = LOCAL,
+    address: str | None = None,
+    cores: float | None = None,
 ) -> str | None:
     """Run a paper's experiments: cross-validate its systems, then write the paper's tables and figures.
 
@@ -54,19 +60,23 @@ def study(
         overrides: config values for every run that uses them, such as "{'epochs': 3}".
         recipe: overlays for every training, such as "[dice_cross_entropy.yaml]"; none by default (covid_seg_bundle).
         augmentation: train with augmentation, without, or both (default) (covid_seg_bundle).
-        workers: number of parallel runs; by default one per GPU, or one on the CPU.
+        workers: number of parallel runs; by default one per GPU, or one on the CPU; with Ray as many as fit.
         num_panels: scans of each set and system whose attention is drawn, at most; 6 by default (covid_cap_bundle).
         search_thresholds: search the ratio thresholds of the ensemble too, not only its weights (covid_cap_bundle).
         resume_runs: resume an interrupted training from its checkpoint instead of restarting it.
         keep_checkpoints: keep checkpoints that no run needs any more.
         dry_run: only list the runs and the estimated time.
         seconds_per_step: seconds of one training step, from which a dry run estimates the time (covid_cap_bundle).
+        engine: local (the runs are processes of this computer) or ray (on the nodes of a Ray cluster).
+        address: auto (the cluster of this computer) or host:port, for Ray; default: Ray on this computer only.
+        cores: CPU cores of a run, for Ray; default 2.
     """
     check_flags(
         search_thresholds=search_thresholds, resume_runs=resume_runs, keep_checkpoints=keep_checkpoints, dry_run=dry_run
     )
     folder = Path(output_dir).expanduser().absolute()
     environments = worker_environments(workers)
+    cluster = ClusterOptions.of(engine, address, None if engine == LOCAL else workers, cores)
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every font of every PDF
     with _stopping():
         plan = plan_study(
@@ -78,12 +88,24 @@ def study(
         check_study_folder(folder, plan.bundle.name)
         if dry_run:
             return plan_text(plan, len(environments))
-        with study_folder(folder, plan.bundle.name) as lock:
-            runner = Runner(environments, lock, resume_runs, keep_checkpoints)
+        with study_folder(folder, plan.bundle.name) as lock, _launcher(cluster, environments) as (launch, environments):
+            runner = Runner(environments, lock, resume_runs, keep_checkpoints, launch=launch)
             settings = {"bundle": plan.bundle.name, "overrides": dict(overrides or {}), "resume_runs": resume_runs}
             outcome = conduct(plan, runner, settings)
     _conclude(outcome, folder)
     return None
+
+
+@contextmanager
+def _launcher(
+    cluster: ClusterOptions | None, here: list[dict[str, str]]
+) -> Iterator[tuple[Launch, list[dict[str, str]]]]:
+    """How to start a run, and the environment variables of each parallel run."""
+    if cluster is None:
+        yield launch_here, here
+        return
+    with ray_launch(cluster) as (launch, count):
+        yield launch, [{} for _ in range(count)]
 
 
 def _conclude(outcome: Outcome, folder: Path) -> None:

@@ -1,20 +1,15 @@
 """Execute the runs of a study, each in its own process; skip finished runs and continue after failures."""
 
 import logging
-import os
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO
 
-import custom_components
 from custom_components.study.results.study_results import FailedRun
+from custom_components.study.runs.processes import Launch, Process, launch_here
 from custom_components.study.runs.run import Run, check_plan
 from custom_components.study.runs.run_folder import (
-    LOG,
     can_resume,
     failure_reason,
     finished_seconds,
@@ -27,8 +22,7 @@ from custom_components.study.runs.schedule import next_ready
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-TIED_PROCESS = Path(__file__).with_name("tied_process.py")
-POLL_S, PATIENCE_S = 0.1, 10.0
+POLL_S = 0.1
 
 _logger = logging.getLogger(__name__)
 
@@ -58,23 +52,13 @@ class _Job:
 
     run: Run
     environment: dict[str, str]
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]
+    process: Process
     inputs: ExitStack
     started_s: float
 
     def end(self) -> None:
-        """Terminate the process; kill it if it does not end."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        if self.process.stdin:
-            self.process.stdin.close()
-        self.log.close()
+        """End the process and remove its temporary inputs."""
+        self.process.end()
         self.inputs.close()
 
 
@@ -91,6 +75,7 @@ class Runner:
         keep_checkpoints: whether to keep disposable files.
         command_of: function from a run, and whether it is resumed, to its command line: interpreter, ``-m``, module
             and arguments.
+        launch: starts the process of a run, here or on a node of a cluster.
     """
 
     def __init__(
@@ -100,9 +85,10 @@ class Runner:
         resume_runs: bool = False,
         keep_checkpoints: bool = False,
         command_of: Callable[[Run, bool], list[str]] = Run.command,
+        launch: Launch = launch_here,
     ) -> None:
         self.workers, self.lock, self.command_of = list(workers), lock, command_of
-        self.resume_runs, self.keep_checkpoints = resume_runs, keep_checkpoints
+        self.resume_runs, self.keep_checkpoints, self.launch = resume_runs, keep_checkpoints, launch
 
     def execute(self, runs: Sequence[Run], hashes: Mapping[str, str], outcome: Outcome | None = None) -> Outcome:
         """Execute the runs that are not finished.
@@ -151,23 +137,17 @@ class Runner:
             jobs.append(self._job(ready, hashes[ready.name], environment))
 
     def _job(self, run: Run, run_hash: str, environment: dict[str, str]) -> _Job:
-        resume = self.resume_runs and can_resume(run, run_hash)
-        mark_started(run, run_hash, resume)
-        command = self.command_of(run, resume)
         inputs = ExitStack()
-        inputs.enter_context(run.inputs())
-        log = (run.folder / LOG).open("ab")
-        process = subprocess.Popen(
-            [command[0], "-P", str(TIED_PROCESS), *command[1:]],
-            cwd=run.folder,
-            env={**os.environ, **_child_environment(), **environment},
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            pass_fds=() if self.lock is None else (self.lock,),
-            start_new_session=True,  # only the study receives Ctrl-C and then ends its runs
-        )
-        return _Job(run, environment, process, log, inputs, time.monotonic())
+
+        def begin() -> list[str]:
+            resume = self.resume_runs and can_resume(run, run_hash)
+            mark_started(run, run_hash, resume)
+            inputs.close()  # of a lost attempt
+            inputs.enter_context(run.inputs())
+            return self.command_of(run, resume)
+
+        process = self.launch(run, begin, environment, self.lock)
+        return _Job(run, environment, process, inputs, time.monotonic())
 
     def _finish(self, jobs: list[_Job], hashes: Mapping[str, str], outcome: Outcome, bar: tqdm) -> None:
         """Collect ended runs; wait briefly if there are none."""
@@ -181,7 +161,7 @@ class Runner:
             bar.update()
 
     def _take_in(self, job: _Job, run_hash: str, outcome: Outcome) -> None:
-        run, status = job.run, job.process.returncode
+        run, status = job.run, job.process.poll()
         missing = missing_outputs(run)
         if status != 0 or missing:
             reason = failure_reason(run.folder, status) if status else f"ended without writing {missing[0]}"
@@ -214,13 +194,6 @@ def _leave_out_dependents(waiting: list[Run], outcome: Outcome, bar: tqdm) -> No
             failed.add(run.name)
             outcome.failed.append(FailedRun(run.name, f"not run because {lost} failed"))
             bar.update()
-
-
-def _child_environment() -> dict[str, str]:
-    """Environment of the runs: they import this package, not a bundle's copy, and log no progress bars."""
-    root = str(Path(custom_components.__file__).resolve().parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {"PYTHONPATH": os.pathsep.join(paths), "TQDM_DISABLE": "1"}
 
 
 def _show(bar: tqdm, jobs: Sequence[_Job], outcome: Outcome, left_s: float | None) -> None:

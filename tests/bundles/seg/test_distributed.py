@@ -1,4 +1,7 @@
 import json
+import socket
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +62,25 @@ def flat(state: dict[str, torch.Tensor]) -> np.ndarray:
     return np.concatenate([state[name].flatten().numpy() for name in sorted(state)])
 
 
+def by_one_agent(command) -> list[subprocess.CompletedProcess[str]]:
+    """One node with two processes."""
+    return [command(TORCHRUN)]
+
+
+def by_two_agents(command) -> list[subprocess.CompletedProcess[str]]:
+    """Two nodes with a process each, which find each other at an address, as on a cluster."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    nodes = ("--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_endpoint", address)
+    launcher = (*TORCHRUN[:3], *nodes, "--local_addr", "127.0.0.1")
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(command, [launcher, launcher]))
+
+
+@pytest.mark.parametrize("agents", [by_one_agent, pytest.param(by_two_agents, marks=pytest.mark.slow)])
 def test_two_processes_make_the_steps_of_one_with_as_many_slices_together(
-    run_command, bundle, without_groups, tmp_path
+    run_command, bundle, without_groups, tmp_path, agents
 ):
     """By plain gradient descent, since Adam makes whole steps of gradients that are rounding alone."""
     network = ResidualAttentionUNet(features=(8, 16), attention="none")
@@ -74,8 +94,8 @@ def test_two_processes_make_the_steps_of_one_with_as_many_slices_together(
     bundle.run("train.yaml", "training", small=False, **{**training, **alone})
     together = {"ckpt_dir": tmp_path / "together", "output_dir": tmp_path / "together_output", "batch_size": 3}
     files = config_files("train.yaml", "multi_gpu_train.json")
-    done = run_command("training", files, TORCHRUN, **training, **together)
-    assert done.returncode == 0, done.stdout
+    for done in agents(lambda launcher: run_command("training", files, launcher, **training, **together)):
+        assert done.returncode == 0, done.stdout
     alone, together = (
         flat(torch.load(latest_checkpoint(options["ckpt_dir"]), weights_only=True)["network"])
         for options in (alone, together)
