@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ START = (
 # Of a Ray instance that is started for this command only; no image passes through Ray's memory.
 _OBJECT_STORE_BYTES = 100_000_000
 _CONNECT_S = 5.0
+_STARTS = 3
 
 
 @dataclass(frozen=True)
@@ -129,15 +131,33 @@ def connected(address: str = LOCAL) -> Iterator[ModuleType]:
     # The future behaviour of Ray, which otherwise warns: a worker without GPUs does not hide them from others.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     _check_reachable(address)
-    own = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES} if address == LOCAL else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
+        _init(ray, address)
     except Exception as error:  # Ray raises a plain Exception when it cannot start
         raise ValueError(_why_not(address, error)) from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _init(ray: ModuleType, address: str) -> None:
+    """Connect; Ray on this computer is started again if it needs more than Ray's 30 seconds, as on a busy computer."""
+    if address != LOCAL:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        return
+    # Ray listens on all networks of the computer, and runs what is sent to it: only with this token.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    own = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    for attempt in range(_STARTS):
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if attempt == _STARTS - 1 or "timed out" not in str(error):
+                raise
 
 
 def _check_reachable(address: str) -> None:

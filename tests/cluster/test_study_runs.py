@@ -10,7 +10,8 @@ from custom_components.cluster.connection import ClusterOptions
 from custom_components.files.lock import held_alone
 from custom_components.study.runs import ray_processes
 from custom_components.study.runs.fingerprints import code_state
-from custom_components.study.runs.ray_processes import ray_launch, run_here, run_lock, wait_until_free
+from custom_components.study.runs.node_run import run_here, run_lock, wait_until_free
+from custom_components.study.runs.ray_processes import ray_launch
 from custom_components.study.runs.run_folder import DONE
 
 from tests.cluster.conftest import add_node
