@@ -1,8 +1,11 @@
 """Connect to a Ray cluster. Ray is imported here only, when an engine is asked for."""
 
 import importlib
+import importlib.util
 import os
+import secrets
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +26,7 @@ START = (
 # Of a Ray instance that is started for this command only; no image passes through Ray's memory.
 _OBJECT_STORE_BYTES = 100_000_000
 _CONNECT_S = 5.0
+_STARTS = 3
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class ClusterOptions:
             raise ValueError(f"workers is {self.workers!r}. Expected a whole number, 1 or more.")
         if not self.cores > 0:
             raise ValueError(f"cores is {self.cores!r}. Expected a number of CPU cores above 0, such as 2.")
-        import_ray()
+        if importlib.util.find_spec("ray") is None:
+            raise ValueError(INSTALL)
         return self
 
 
@@ -124,20 +129,39 @@ def connected(address: str = LOCAL) -> Iterator[ModuleType]:
     Raises:
         ValueError: when there is no cluster at the address, or it has another version of Ray or Python.
     """
+    if address == LOCAL and "ray" not in sys.modules:  # Ray reads these when it is imported
+        # It listens on all networks of the computer, and runs what is sent to it: only with this token.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     ray = import_ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to the makers of Ray
     # The future behaviour of Ray, which otherwise warns: a worker without GPUs does not hide them from others.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     _check_reachable(address)
-    own = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES} if address == LOCAL else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
+        _init(ray, address)
     except Exception as error:  # Ray raises a plain Exception when it cannot start
         raise ValueError(_why_not(address, error)) from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _init(ray: ModuleType, address: str) -> None:
+    """Connect; Ray on this computer is started again if it needs more than Ray's 30 seconds, as on a busy computer."""
+    if address != LOCAL:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        return
+    own = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    for attempt in range(_STARTS):
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if attempt == _STARTS - 1 or "timed out" not in str(error):
+                raise
 
 
 def _check_reachable(address: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -44,6 +43,7 @@ class Answer:
 @dataclass(eq=False)
 class _Worker:
     actor: Any
+    check: Any
     node: str = ""
     name: str = ""
 
@@ -92,13 +92,13 @@ class RayPool:
 
     def __init__(self, ray: ModuleType, work: Work, options: ClusterOptions) -> None:
         self._ray, self._options = ray, options
-        self._work, self._versions = ray.put(pickle.dumps(work)), code_versions()
+        self._work, self._versions = ray.put(work), code_versions()
         self._class = worker_class(ray)
         self._idle: list[_Worker] = []
         self._loading: dict[Any, _Worker] = {}
         self._busy: dict[Any, tuple[_Worker, _Task]] = {}
         self._count, self._counted_s, self._ended_loading = 0, -GROW_S, 0
-        self._first: dict[str, str] = {}
+        self._first: tuple[str, str] | None = None
         self._grow()
 
     def results(self, cases: Iterable[Any]) -> Iterator[Answer]:
@@ -151,7 +151,8 @@ class RayPool:
         for _ in range(self._count - len(self._idle) - len(self._loading) - len(self._busy)):
             gpus = gpus_of_a_worker(self._ray)
             actor = self._class.options(num_cpus=self._options.cores, num_gpus=gpus).remote()
-            self._loading[actor.load.remote(self._work, self._versions)] = _Worker(actor)
+            worker = _Worker(actor, actor.check.remote(self._versions))
+            self._loading[actor.load.remote(self._work)] = worker
 
     def _fitting(self) -> int:
         """Workers that fit into the nodes; once there were any, also none."""
@@ -171,7 +172,9 @@ class RayPool:
         """A worker that has loaded."""
         worker = self._loading.pop(ref)
         try:
-            found = self._ray.get(ref)
+            found = self._ray.get(worker.check)
+            _raise_if_unfit(found["name"], found["problem"])
+            problem, arithmetic = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
             self._ended_loading += 1
             if self._ended_loading >= LOADS:
@@ -181,13 +184,12 @@ class RayPool:
                 ) from error
             self._ray.kill(worker.actor)
             return
-        if found["problem"]:
-            raise ValueError(f"Node {found['name']} cannot work: {found['problem']}")
-        first = self._first = self._first or found
-        if found["arithmetic"] != first["arithmetic"]:
+        _raise_if_unfit(found["name"], problem)
+        self._first = self._first or (found["name"], arithmetic)
+        if arithmetic != self._first[1]:
             raise ValueError(
-                f"Node {found['name']} computes with {found['arithmetic']}, node {first['name']} with "
-                f"{first['arithmetic']}, so results would depend on the node. Use equal nodes, or --precision fp32."
+                f"Node {found['name']} computes with {arithmetic}, node {self._first[0]} with {self._first[1]}, so "
+                "results would depend on the node. Use equal nodes, or --precision fp32."
             )
         self._ended_loading = 0
         worker.node, worker.name = found["node"], found["name"]
@@ -210,6 +212,11 @@ class RayPool:
             return Answer(task.case, lost=_why_lost(task))
         self._idle.append(worker)
         return Answer(task.case, result)
+
+
+def _raise_if_unfit(name: str, problem: str) -> None:
+    if problem:
+        raise ValueError(f"Node {name} cannot work: {problem}")
 
 
 def _next_task(cases: Iterator[Any]) -> _Task | None:

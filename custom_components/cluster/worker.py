@@ -37,27 +37,25 @@ def worker_class(ray: ModuleType) -> Any:
         def __init__(self) -> None:
             self.apply: Callable[[Any], Any] | None = None
 
-        def load(self, work: bytes, versions: Mapping[str, str]) -> dict[str, str]:
+        def check(self, versions: Mapping[str, str]) -> dict[str, str]:
             """Node of this worker, and why it cannot work, empty if it can."""
-            import pickle
-
-            context = ray.get_runtime_context()
-            found = {"node": context.get_node_id(), "name": ray.util.get_node_ip_address()}
-            found |= {"problem": "", "arithmetic": ""}
+            found = {"node": ray.get_runtime_context().get_node_id(), "name": ray.util.get_node_ip_address()}
             try:
                 from custom_components.cluster.versions import code_versions, differences
+            except ImportError as error:
+                return {**found, "problem": f"{error}. Install the same versions on all nodes."}
+            odd = differences(versions, code_versions())
+            return {**found, "problem": f"{odd}. Install the same versions on all nodes." if odd else ""}
 
-                if odd := differences(versions, code_versions()):
-                    return {**found, "problem": f"{odd}. Install the same versions on all nodes."}
-                own: Work = pickle.loads(work)
-                self.apply, found["arithmetic"] = own.load(), own.arithmetic()
-            except ModuleNotFoundError as error:
-                found["problem"] = f"{error}. Install the same versions on all nodes."
+        def load(self, work: Work) -> tuple[str, str]:
+            """Why this worker cannot work, empty if it can, and how it computes."""
+            from custom_components.engines.root_cause import root_cause
+
+            try:
+                self.apply = work.load()
+                return "", work.arithmetic()
             except Exception as error:
-                from custom_components.engines.root_cause import root_cause
-
-                found["problem"] = root_cause(error)
-            return found
+                return root_cause(error), ""
 
         def run(self, case: Any) -> Any:
             assert self.apply is not None

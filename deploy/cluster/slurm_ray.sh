@@ -15,6 +15,9 @@ scans=$(realpath "$1")
 results=$(realpath -m "$2")
 shift 2
 export RAY_USAGE_STATS_ENABLED=0
+export RAY_AUTH_MODE=token           # without it, any user of these nodes could run programs as you
+RAY_AUTH_TOKEN=$(python -c "import secrets; print(secrets.token_hex(32))")
+export RAY_AUTH_TOKEN
 cpus=${SLURM_CPUS_PER_TASK:-16}
 port=${RAY_PORT:-6379}
 nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")

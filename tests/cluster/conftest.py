@@ -1,6 +1,10 @@
+import atexit
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,15 @@ from tests.diagnosis.conftest import bare_bundles, bundles  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY = 80_000_000
+
+
+@cache
+def standin_folder() -> Path:
+    """A folder with the stand-in of a run alone; its own has a package ``statistics`` beside it."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    shutil.copy(ROOT / "tests/study/standin.py", folder)
+    return folder
 
 
 def start_cluster(nodes: int, **head: Any) -> Any:

@@ -53,6 +53,9 @@ def test_the_manifest_has_the_keys_of_a_ray_job_and_nodes_that_share_the_data():
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     assert job["spec"].keys() == {"entrypoint", "shutdownAfterJobFinishes", "backoffLimit", "rayClusterSpec"}
     cluster = job["spec"]["rayClusterSpec"]
+    assert cluster.keys() == {"rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"}
+    assert f"ARG RAY_VERSION={cluster['rayVersion']}\n" in (CLUSTER / "Dockerfile").read_text(encoding="utf-8")
+    assert cluster["authOptions"] == {"mode": "token"}
     (workers,) = cluster["workerGroupSpecs"]
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     assert workers.keys() == {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}

@@ -10,11 +10,12 @@ from custom_components.cluster.connection import ClusterOptions
 from custom_components.files.lock import held_alone
 from custom_components.study.runs import ray_processes
 from custom_components.study.runs.fingerprints import code_state
-from custom_components.study.runs.ray_processes import ray_launch, run_here, run_lock, wait_until_free
+from custom_components.study.runs.node_run import run_here, run_lock, wait_until_free
+from custom_components.study.runs.ray_processes import ray_launch
 from custom_components.study.runs.run_folder import DONE
 
-from tests.cluster.conftest import add_node
-from tests.study.standin_runs import STANDIN, execute, standin_plan, standin_run, texts
+from tests.cluster.conftest import ROOT, add_node, standin_folder
+from tests.study.standin_runs import execute, standin_plan, standin_run, texts
 
 DRIVER = """
 import sys
@@ -33,7 +34,7 @@ with ray_launch(ClusterOptions(address, 3, 1)) as (launch, count):
 def _standin_is_found(monkeypatch, request):
     if "cluster" in request.fixturenames:
         request.getfixturevalue("cluster")  # starts with the paths of its own
-    monkeypatch.setenv("PYTHONPATH", str(STANDIN))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{standin_folder()}")
 
 
 def execute_on(options: ClusterOptions, plan):

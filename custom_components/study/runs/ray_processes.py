@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -11,17 +10,14 @@ from types import ModuleType
 from typing import Any
 
 from custom_components.cluster.connection import ClusterOptions, connected, count_places, gpus_of_a_worker
-from custom_components.cluster.versions import differences
 from custom_components.files.digest import file_digest
-from custom_components.files.lock import held_alone
 from custom_components.study.runs.fingerprints import code_state
-from custom_components.study.runs.processes import Launch, local_process
+from custom_components.study.runs.node_run import run_lock, wait_until_free
+from custom_components.study.runs.processes import Launch
 from custom_components.study.runs.run import Run
 from custom_components.study.runs.run_folder import LOG, STARTED
 
 ATTEMPTS = 4
-# How long a run waits for the process of an earlier attempt on a node that was taken for lost.
-ORPHAN_S = 120.0
 LOST = f"The node or worker of this run was lost {ATTEMPTS} times. The usual cause is too little memory."
 
 
@@ -99,57 +95,6 @@ class RayProcess:
         self._ref = self._task.remote(command[1:], str(self._run.folder), code_state(), digests)
 
 
-def run_lock(folder: Path) -> Path:
-    """Lock file of a run, held on the node on which its process runs."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return folder.with_name(f".{folder.name}.lock")
-
-
-def wait_until_free(lock: Path, wait_s: float = ORPHAN_S) -> None:
-    """Wait until no process holds a lock.
-
-    Raises:
-        ValueError: when one still holds it after this time.
-    """
-    until_s = time.monotonic() + wait_s
-    while True:
-        with held_alone(lock) as is_held:
-            if is_held:
-                return
-        if time.monotonic() > until_s:
-            raise ValueError(f"An earlier process of this run still holds {lock}. End it, then run the same command.")
-        time.sleep(0.2)
-
-
-def run_here(command: list[str], folder: Path, code: Mapping[str, str], digests: Mapping[str, str]) -> tuple[int, str]:
-    """Run a command on this node until it ends.
-
-    Args:
-        command: arguments of the Python interpreter.
-        folder: folder of the run.
-        code: the code that the study executes.
-        digests: SHA-256 of files that must be the same here, by path.
-
-    Returns:
-        Exit status, and why the command was not run, empty if it was.
-    """
-    if odd := differences(code, code_state()):
-        return 1, f"The code of a node differs: {odd}. Install the same versions on all nodes."
-    for name, digest in digests.items():
-        if not Path(name).is_file() or file_digest(Path(name)) != digest:
-            return 1, f"A node has no or another {name}. Choose folders that all nodes share."
-    with held_alone(run_lock(folder)) as is_held:
-        if not is_held:
-            return 1, "An earlier process of this run has not ended."
-        process = local_process(folder, command)
-        try:
-            while (status := process.poll()) is None:
-                time.sleep(0.1)
-            return status, ""
-        finally:
-            process.end()
-
-
 def _task(ray: ModuleType) -> Any:
     """The remote function; Ray sends its code and not only its name, so that a node without this package can say so."""
 
@@ -157,7 +102,7 @@ def _task(ray: ModuleType) -> Any:
         from pathlib import Path
 
         try:
-            from custom_components.study.runs.ray_processes import run_here as run
+            from custom_components.study.runs.node_run import run_here as run
         except ImportError as error:
             return 1, f"A node lacks this package: {error}. Install the same versions on all nodes."
         return run(command, Path(folder), code, digests)
