@@ -23,7 +23,7 @@ from custom_components.federated.exchange import (
 )
 from custom_components.federated.record import BEST as BEST_MODEL
 from custom_components.federated.record import NEWEST, FederationRecord
-from custom_components.federated.scores import pooled_score, score_table
+from custom_components.federated.scores import pooled_score, site_score_table
 from custom_components.federated.site import check_weights
 from custom_components.files.atomic import atomic_path
 from custom_components.study.tables.table_files import table_files
@@ -192,7 +192,7 @@ class SurvivingRounds(FedAvg):
         kind = "test cases of the sites." if tested else "the validation cases by which it was selected."
         shown = tested or {name: one for name, one in self._record.scores.items() if one}
         if shown:
-            for name, text in table_files(score_table(shown, protocol + kind)).items():
+            for name, text in table_files(site_score_table(shown, protocol + kind)).items():
                 with atomic_path(Path(self._record.folder) / name) as temporary:
                     temporary.write_text(text, encoding="utf-8")
         self._record.write()

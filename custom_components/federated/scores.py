@@ -89,7 +89,7 @@ def _mask_dice(values: np.ndarray) -> float:
 _SCORES: dict[str, Callable[[np.ndarray], float]] = {AUC: _auc, LESION_DICE: _lesion_dice, MASK_DICE: _mask_dice}
 
 
-def score_table(scores: Mapping[str, SiteScores], protocol: str, name: str = "sites") -> Table:
+def site_score_table(scores: Mapping[str, SiteScores], protocol: str, name: str = "sites") -> Table:
     """Score of each site and of all together, with 95 % bootstrap intervals by patient.
 
     Args:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from custom_components.federated.scores import POOLED, pooled_score, score_table
+from custom_components.federated.scores import POOLED, pooled_score, site_score_table
 from custom_components.metrics.lesion_scores import LesionScores
 from custom_components.study.tables.table_files import markdown
 from monai.metrics import DiceMetric
@@ -74,7 +74,7 @@ def test_scores_of_different_kinds_are_an_error():
 def test_the_table_has_each_site_and_all_with_intervals_by_patient():
     covid = site("auc", [[1.0, 1], [2.0, 1], [3.0, 1]], patients=[0, 0, 1])
     both = site("auc", [[0.0, 0], [1.5, 0], [2.5, 1], [0.5, 1]])
-    table = score_table({"north": covid, "south": both}, "Best model.")
+    table = site_score_table({"north": covid, "south": both}, "Best model.")
     assert list(table.frame.index) == ["north", "south", POOLED]
     assert table.frame.loc[POOLED, "cases"] == 7
     assert table.frame.loc["north", "patients"] == 2

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from custom_components.weights.model_card import read_card
 from PIL import Image
+
+from tests.federated.conftest import SEG, TINY_SEG
 
 pytest.importorskip("nvflare", reason='needs nvflare: pip install "custom_components[federated]"')
 psutil = pytest.importorskip("psutil", reason="comes with nvflare")
-
-from custom_components.weights.model_card import read_card
-
-from tests.federated.conftest import SEG, TINY_SEG
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
