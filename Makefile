@@ -38,8 +38,8 @@ types: $(STAMP)  ## mypy
 
 check: lint types  ## lint and types
 
-test: $(STAMP)  ## run the tests on all cores (about 25 minutes on two)
-	@echo "6,000 tests, about 25 minutes on two idle cores; nothing is downloaded."
+test: $(STAMP)  ## run the tests on all cores (about half an hour on two)
+	@echo "6,000 tests, about half an hour on two idle cores; nothing is downloaded."
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 test-all: $(STAMP)  ## run all tests, including slow ones
@@ -58,8 +58,8 @@ RUN := $(BIN)/python -m monai.bundle run
 SEG := covid_seg_bundle
 CAP := covid_cap_bundle
 
-demo: $(STAMP)  ## train, score and apply small networks of both bundles on synthetic CT (about 10 minutes)
-	@echo "About 10 minutes on two idle cores; all data are synthetic, nothing is downloaded. Results: $(DEMO)/"
+demo: $(STAMP)  ## train, score and apply small networks of both bundles on synthetic CT (10 to 25 minutes)
+	@echo "10 to 25 minutes on two idle cores; all data are synthetic, nothing is downloaded. Results: $(DEMO)/"
 	rm -rf $(DEMO)
 	$(BIN)/python -m custom_components phantom_slices $(DEMO)/slices --num_slices $(DEMO_SLICES) --size "[96, 96]"
 	$(RUN) training --bundle_root $(SEG) \

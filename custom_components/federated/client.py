@@ -3,7 +3,7 @@
 import numpy as np
 import nvflare.client as flare
 import torch
-from custom_components.federated.exchange import PART, STEP, TRAIN, Answer, answer
+from custom_components.federated.exchange import PART, STEP, TRAIN, SiteAnswer, answer
 from custom_components.federated.site import BundleSite, SiteSettings
 from nvflare.app_common.abstract.fl_model import FLModel, MetaKey, ParamsType
 from nvflare.app_opt.monai.decomposers import register_monai_types
@@ -27,7 +27,7 @@ def run_site(settings: str) -> None:
         flare.send(as_model(answer(site, step, weights, facts, task.current_round or 0)))
 
 
-def as_model(found: Answer) -> FLModel:
+def as_model(found: SiteAnswer) -> FLModel:
     """An answer as NVFlare's model; without weights it has the form of an evaluation."""
     if found.weights is None:
         return FLModel(metrics={"answered": 1.0}, meta=dict(found.facts))

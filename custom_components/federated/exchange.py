@@ -21,7 +21,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Answer:
+class SiteAnswer:
     """All that leaves a site.
 
     Args:
@@ -33,7 +33,9 @@ class Answer:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def answer(site: BundleSite, step: str, weights: Mapping[str, Any], facts: Mapping[str, Any], round_: int) -> Answer:
+def answer(
+    site: BundleSite, step: str, weights: Mapping[str, Any], facts: Mapping[str, Any], round_: int
+) -> SiteAnswer:
     """Do what the server requests. An error is an answer too: the site is left out and may take part again.
 
     Args:
@@ -48,29 +50,29 @@ def answer(site: BundleSite, step: str, weights: Mapping[str, Any], facts: Mappi
     except Exception as error:
         reason = root_cause(error)
         _logger.error("Round %d, %s: %s", round_ + 1, step, reason)
-        return Answer(facts={PROBLEM: NOT_FINITE if "finite" in reason or "became NaN" in reason else FAILED})
+        return SiteAnswer(facts={PROBLEM: NOT_FINITE if "finite" in reason or "became NaN" in reason else FAILED})
 
 
-def _count(site: BundleSite, weights: Mapping[str, Any], facts: Mapping[str, Any], round_: int) -> Answer:
+def _count(site: BundleSite, weights: Mapping[str, Any], facts: Mapping[str, Any], round_: int) -> SiteAnswer:
     site.check_network(weights)
-    return Answer(facts={COUNTS: site.counts()})
+    return SiteAnswer(facts={COUNTS: site.counts()})
 
 
-def _train(site: BundleSite, weights: Mapping[str, Any], facts: Mapping[str, Any], round_: int) -> Answer:
+def _train(site: BundleSite, weights: Mapping[str, Any], facts: Mapping[str, Any], round_: int) -> SiteAnswer:
     site.start(facts.get(GROUPS), epochs_done=round_ * site.settings.local_epochs)
     scores = site.evaluate(weights)
     difference, part = site.train(weights, facts.get(FEDPROX))
-    return Answer(difference, {SCORES: scores, PART: part})
+    return SiteAnswer(difference, {SCORES: scores, PART: part})
 
 
-def _score(site: BundleSite, weights: Mapping[str, Any], facts: Mapping[str, Any], round_: int) -> Answer:
+def _score(site: BundleSite, weights: Mapping[str, Any], facts: Mapping[str, Any], round_: int) -> SiteAnswer:
     site.start(facts.get(GROUPS), epochs_done=round_ * site.settings.local_epochs)
-    return Answer(facts={SCORES: site.evaluate(weights)})
+    return SiteAnswer(facts={SCORES: site.evaluate(weights)})
 
 
-def _finish(site: BundleSite, weights: Mapping[str, Any], facts: Mapping[str, Any], round_: int) -> Answer:
+def _finish(site: BundleSite, weights: Mapping[str, Any], facts: Mapping[str, Any], round_: int) -> SiteAnswer:
     site.start(facts.get(GROUPS), epochs_done=round_ * site.settings.local_epochs)
-    return Answer(facts={SCORES: site.finish(weights, facts[BEST])})
+    return SiteAnswer(facts={SCORES: site.finish(weights, facts[BEST])})
 
 
 _ANSWERS = {COUNT: _count, TRAIN: _train, SCORE: _score, FINISH: _finish}

@@ -17,7 +17,7 @@ from custom_components.federated.exchange import (
     SCORE,
     SCORES,
     TRAIN,
-    Answer,
+    SiteAnswer,
     answer,
 )
 from PIL import Image
@@ -78,7 +78,7 @@ def test_an_error_is_told_in_fixed_words_and_in_full_only_in_the_sites_log(slice
     for image in sorted((data / "masks").glob("*.png")):
         Image.fromarray(np.full((32, 32), 77, np.uint8)).save(image)
     found = answer(make_site(data), TRAIN, weights_of(make_site(data)), {}, 0)
-    assert found == Answer(facts={PROBLEM: FAILED})
+    assert found == SiteAnswer(facts={PROBLEM: FAILED})
     assert "Case 00" in caplog.text
 
 
