@@ -10,6 +10,9 @@ from typing import Any
 from custom_components.federated.job import JobSettings, make_recipe
 from custom_components.federated.site import SiteSettings
 
+# End of the status of a job that ran to its end.
+COMPLETED = "COMPLETED"
+
 _logger = logging.getLogger(__name__)
 
 
@@ -45,11 +48,16 @@ def _run(recipe: Any, environment: Any) -> str | None:
     run = recipe.run(environment)
     try:
         found: str | None = run.get_result()
-        _logger.info("Job %s ended: %s", run.get_job_id(), run.get_status())
-        return found
+        status = str(run.get_status())
+        _logger.info("Job %s ended: %s", run.get_job_id(), status)
     finally:
         if hasattr(environment, "stop"):
             environment.stop()
+    if COMPLETED not in status:
+        raise ValueError(
+            f"The job ended with {status}. The server's log.txt has the reason; submit it again to resume."
+        )
+    return found
 
 
 def export(job: JobSettings) -> Path:

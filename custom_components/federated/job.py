@@ -66,7 +66,7 @@ class BundleRecipe(FedAvgRecipe):
         job: what the federation does.
         card: network, settings and system, for the model card.
         key_metric: name of the score.
-        here: whether the server runs on this computer; otherwise the first weights travel with the job.
+        here: whether the server runs on this computer and writes to the job's folder.
         name: name of the job.
     """
 
@@ -80,20 +80,17 @@ class BundleRecipe(FedAvgRecipe):
         }  # fmt: skip
         if job.fedopt:
             self._own |= {"optimizer_args": dict(job.fedopt), "lr_scheduler_args": _constant()}
-        first, script = str(job.folder / FIRST), _script(job.settings, job.folder)
+        script = _script(job.settings, job.folder)
         super().__init__(
             name=name,
             min_clients=job.min_sites,
             num_rounds=job.rounds,
             train_script=script if here else SCRIPT,  # of the current folder, and at a site of the job's
-            model_persistor=PTFileModelPersistor(
-                source_ckpt_file_full_name=first if here else FIRST, load_device="cpu"
-            ),
+            model_persistor=PTFileModelPersistor(source_ckpt_file_full_name=FIRST, load_device="cpu"),
             key_metric=key_metric,
         )
         self._job.job.set_app_packages([PACKAGE])
-        if not here:
-            self.add_server_file(first)
+        self.add_server_file(str(job.folder / FIRST))
         for filter_name, arguments in job.privacy.items():
             self.add_client_output_filter(FILTERS[filter_name](**arguments), tasks=["train"])
 
