@@ -15,11 +15,16 @@ def with_nvflare(monkeypatch):
     """The check for the package passes, whether or not it is installed."""
     find = importlib.util.find_spec
     spec = ModuleSpec("nvflare", None)
-    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: spec if name == "nvflare" else find(name))
+    monkeypatch.setattr(
+        command.importlib.util, "find_spec", lambda name, *rest: spec if name == "nvflare" else find(name, *rest)
+    )
 
 
 def test_without_nvflare_one_line_names_the_extra(command_line, caplog, monkeypatch, tmp_path):
-    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        command.importlib.util, "find_spec", lambda name, *rest: None if name == "nvflare" else find(name, *rest)
+    )
     assert command_line("federated", "covid_seg_bundle", tmp_path / "out") == 1
     assert 'federated needs nvflare. Install: pip install "custom_components[federated]".' in caplog.text
     assert not (tmp_path / "out").exists()
