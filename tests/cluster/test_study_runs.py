@@ -97,7 +97,7 @@ def test_a_killed_study_resumes(cluster, tmp_path):
             assert driver.poll() is None
             time.sleep(0.1)
         driver.send_signal(signal.SIGKILL)
-    outcome = execute_on(ClusterOptions(cluster.address, 3, 1), standin_plan(tmp_path / "there"))
+    outcome = execute_on(ClusterOptions(cluster.address, 3, 1), standin_plan(tmp_path / "there", seconds=0.5))
     assert outcome.failed == []
     assert outcome.before
     execute(standin_plan(tmp_path / "here"))
