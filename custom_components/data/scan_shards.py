@@ -100,7 +100,8 @@ class ShardedScans(Dataset[dict[str, Any]]):
             system, path = fsspec.core.url_to_fs(self.folder)  # in a worker process, its own connection
             start = case[START]
             content = system.cat_file(f"{path}/{case[SHARD]}", start=start, end=start + case[SIZE])
-            arrays = {name: torch.from_numpy(array) for name, array in np.load(io.BytesIO(content)).items()}
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                arrays = {name: torch.from_numpy(array) for name, array in file.items()}
         except Exception as error:  # file systems and zip files raise many types of errors
             raise ValueError(
                 f"Case {case['case_id']}: {case[SHARD]} of {self.folder} cannot be read ({type(error).__name__}). "

@@ -95,9 +95,7 @@ def diagnose(
         raise ValueError(
             "--progress is for one computer. Leave it out with --engine ray, whose dashboard has the tasks."
         )
-    files = {"cap": cap_weights, "seg": seg_weights, "segment": segment_weights, "lungmask": lungmask_weights}
-    weights = Weights(**{name: absolute_path(file) for name, file in files.items() if file is not None})
-    weights.check()
+    weights = Weights.given(cap=cap_weights, seg=seg_weights, segment=segment_weights, lungmask=lungmask_weights)
     precision_settings(precision)
     check_infection_by(infection_by)
     arguments = {

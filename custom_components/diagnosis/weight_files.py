@@ -1,7 +1,9 @@
-"""Files of weights for `diagnose`; nothing is imported that reads them."""
+"""Files of weights for `diagnose`; nothing that reads them is imported."""
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from custom_components.files.atomic import absolute_path
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,20 @@ class Weights:
     seg: Path | None = None
     segment: Path | None = None
     lungmask: Path | None = None
+
+    @classmethod
+    def given(cls, **files: str | None) -> "Weights":
+        """The files of a command's options, as absolute paths, which a process in another folder finds too.
+
+        Args:
+            files: file by name; None where the option was left out.
+
+        Raises:
+            ValueError: names a file that does not exist, as it was typed, and its option.
+        """
+        typed = cls(**{name: Path(file) for name, file in files.items() if file is not None})
+        typed.check()
+        return cls(**{name: absolute_path(file) for name, file in vars(typed).items() if file is not None})
 
     def check(self) -> None:
         """Check that the files exist.

@@ -243,6 +243,8 @@ class BundleSite:
         places = {"ckpt_dir": f"{folder}/training", "output_dir": f"{folder}/tensorboard"}
         data = {"dataset_dir": self.settings.dataset_dir, **places, **values}
         workflow = read_workflow(self.settings, **data)
+        if "cache_dir" in workflow.parser.get() and "cache_dir" not in self.settings.overrides:
+            workflow.parser["cache_dir"] = f"{folder}/cache"  # not in the folder of the bundle
         sampler = workflow.parser.get(SAMPLER, {})
         if group_counts and str(sampler.get("_target_", "")).endswith(SIZE_BALANCED):
             sampler["group_counts"] = dict(group_counts)

@@ -86,9 +86,7 @@ def segment_masks(
     check_infection_by(infection_by)
     precision_settings(precision)
     cluster = ClusterOptions.of(engine, address, workers, cores)
-    files = {"seg": seg_weights, "segment": segment_weights, "lungmask": lungmask_weights}
-    weights = Weights(**{name: absolute_path(file) for name, file in files.items() if file is not None})
-    weights.check()
+    weights = Weights.given(seg=seg_weights, segment=segment_weights, lungmask=lungmask_weights)
     if weights.seg is not None and infection_by != EITHER:
         raise ValueError(f"--seg_weights has no effect with --infection_by {infection_by}. Leave out one of them.")
     folder = Path(output_dir).expanduser().absolute()
