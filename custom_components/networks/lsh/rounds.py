@@ -14,6 +14,9 @@ from custom_components.networks.lsh.steps import (
 )
 from torch.autograd.function import once_differentiable
 
+# More than what `exponentials` gives a hidden pair on a CPU.
+LEAST_WEIGHT = 2e-35
+
 
 def _chunks_per_block(chunk_length: int, on_gpu: bool) -> int:
     """Number of chunks per block: its logits fit a core's cache (4 MB on a CPU) or fill the device (GPU)."""
@@ -131,7 +134,7 @@ def _add_round_gradients(  # type: ignore[no-untyped-def]
         z, own_delta = (chunk(every.index_select(0, own), chunk_length).unsqueeze(-1) for every in (logsumexp, delta))
         logits = pair_logits(block_q, block_k, index == 0)
         hide_pairs(logits, bucket_q[part], bucket_k[part], earlier_q[:, part], earlier_k[:, part])
-        weights = exponentials(logits, z)
+        weights = torch.threshold_(exponentials(logits, z), LEAST_WEIGHT, 0.0)  # hidden pairs get no gradient
         grad_weights = torch.bmm(block_grad, block_v.transpose(1, 2)).to(weights.dtype)
         grad_logits = grad_weights.sub_(own_delta).mul_(weights).to(queries.dtype)
         weights = weights.to(values.dtype)

@@ -4,8 +4,6 @@ Chen et al. 2020, Sec. II-C; hashing and sorting, the steps before, are in ``has
 chunks of m, vectors of D.
 """
 
-import math
-
 import torch
 
 # Subtracted from the logit of a token with itself: it attends to itself only if there is no other token.
@@ -15,7 +13,7 @@ SELF_PENALTY = 1e5
 # also finite when multiplied by a squared bucket difference.
 HIDDEN_LOGIT = -1e20
 
-# Below it a weight is 0 on a CPU, where numbers that underflow take ten times as long: 2e-35 is nothing beside the 1 of
+# What e is raised to at least on a CPU, where what underflows takes ten times as long: 2e-35 is nothing beside the 1 of
 # the highest logit.
 SMALLEST_EXPONENT = -80.0
 
@@ -139,7 +137,7 @@ def hide_pairs(
 def exponentials(
     logits: torch.Tensor, highest: torch.Tensor, smallest_exponent: float = SMALLEST_EXPONENT
 ) -> torch.Tensor:
-    """``exp(logits - highest)`` in place; 0 instead of what is below 2e-35 on a CPU.
+    """``exp(logits - highest)`` in place; at least 2e-35 on a CPU.
 
     Args:
         logits: (n, m, 2 m).
@@ -150,7 +148,7 @@ def exponentials(
         (n, m, 2 m).
     """
     logits.sub_(highest)
-    return logits.exp_() if logits.is_cuda else torch.threshold_(logits, smallest_exponent, -math.inf).exp_()
+    return logits.exp_() if logits.is_cuda else logits.clamp_min_(smallest_exponent).exp_()
 
 
 def attend(
