@@ -13,7 +13,7 @@ from custom_components.federated.site import BundleSite
 STEP, COUNT, TRAIN, SCORE, FINISH = "step", "count", "train", "score", "finish"
 COUNTS, GROUPS, SCORES, PROBLEM, PART, BEST = "counts", "groups", "scores", "problem", "part", "score_of_best"
 FEDPROX = "fedprox_mu"
-# All that the server is told of an error; the message itself may name a case and stays in the site's log.
+# The server receives one of these two texts; the error message may name a case and stays in the site's log.
 NOT_FINITE = "the local training produced numbers that are not finite"
 FAILED = "it failed; the log of that site has the reason"
 

@@ -5,7 +5,7 @@ import itertools
 import json
 import logging
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from custom_components.data.scan_shards import FACTS, INDEX_NAME, SHARD, SIZE, S
 from custom_components.datalists.scans import Scan, list_scans
 from custom_components.diagnosis.bundle_network import bundle_folder
 from custom_components.diagnosis.pipeline import CAP_BUNDLE
-from custom_components.files.atomic import atomic_path, writable_folder
+from custom_components.files.atomic import absolute_path, atomic_path, writable_folder
 from custom_components.files.report_files import write_json
 from custom_components.labels import SYNTHETIC
 from custom_components.weights.model_card import DIGEST, case_digest
@@ -70,7 +70,7 @@ def write_shards(
     configs = bundle_folder(CAP_BUNDLE, bundles_dir) / "configs"
     scans = list_scans(datalist, normals=normals)
     transform, settings = preprocessing(configs, given)
-    folder = writable_folder(Path(output_dir).expanduser().absolute())
+    folder = writable_folder(absolute_path(output_dir))
     entries = [_entry(scan) for scan in scans]
     cases: list[dict[str, Any]] = []
     starts = range(0, len(scans), scans_per_shard)
@@ -143,7 +143,8 @@ def _places(path: Path, records: Sequence[Mapping[str, Any]]) -> list[dict[str, 
     cases, found = [], []
     try:
         with tarfile.open(path) as shard:
-            for arrays, facts in _pairs(shard.getmembers()):
+            members = shard.getmembers()
+            for arrays, facts in zip(members[::2], members[1::2], strict=True):
                 record = json.load(shard.extractfile(facts))  # type: ignore[arg-type]
                 found.append(record)
                 place = {SHARD: path.name, START: arrays.offset_data, SIZE: arrays.size}
@@ -153,7 +154,3 @@ def _places(path: Path, records: Sequence[Mapping[str, Any]]) -> list[dict[str, 
     if found != json.loads(json.dumps(list(records))):
         raise ValueError(f"{path} has other scans, labels or settings. Choose a new folder.")
     return cases
-
-
-def _pairs(members: Sequence[tarfile.TarInfo]) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarInfo]]:
-    return zip(members[::2], members[1::2], strict=True)
