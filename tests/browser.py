@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from base64 import b64decode
 from importlib.resources import files
 from pathlib import Path
@@ -18,8 +19,95 @@ OPTIONS = (
 )
 
 
-class Browser:
-    """One page. Errors and refused loads of the page are in ``complaints``; requests are in ``requests``."""
+class Page(ABC):
+    """What a person does with a page, in any browser."""
+
+    @property
+    @abstractmethod
+    def complaints(self) -> list[str]:
+        """Errors and refused loads of the page."""
+
+    @property
+    @abstractmethod
+    def requests(self) -> list[str]:
+        """Addresses that the page has asked for."""
+
+    @abstractmethod
+    def value(self, expression: str) -> Any:
+        """Value of an expression in the page."""
+
+    @abstractmethod
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Move the mouse with its left button held."""
+
+    @abstractmethod
+    def touch(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Move one finger on the screen."""
+
+    @abstractmethod
+    def key(self, key: str) -> None:
+        """Press a key."""
+
+    @abstractmethod
+    def picture(self, selector: str = "") -> bytes:
+        """PNG of an element, or of the page."""
+
+    @abstractmethod
+    def _navigate(self, address: str) -> None: ...
+
+    def open(self, path: Path, until: str) -> float:
+        """Open a file, as a double click does, and wait; seconds until a condition in JavaScript holds."""
+        return self.go(path.as_uri(), until)
+
+    def go(self, address: str, until: str) -> float:
+        """The same with an address."""
+        started = time.monotonic()
+        self._navigate(address)
+        self.wait(until)
+        return time.monotonic() - started
+
+    def wait(self, until: str, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while not self._holds(until):
+            assert time.monotonic() < end, f"not within {seconds} s: {until}; {self.complaints}"
+            time.sleep(0.05)
+
+    def _holds(self, condition: str) -> bool:
+        """Whether a condition holds; it does not while another page is being opened."""
+        try:
+            return bool(self.value(condition))
+        except AssertionError as error:
+            if "navigated" not in str(error):
+                raise
+            return False
+
+    def faults(self) -> list[Any]:
+        """Rules of accessibility that elements of the page break (WCAG 2.1 A and AA, good practice), by axe-core."""
+        self.value((files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8") + ";0")
+        assert self.value("axe.run().then(found => found.passes.length)") > 10
+        return self.value(
+            "axe.run().then(found => found.violations.map(rule => [rule.id, rule.nodes.map(node => node.html)]))"
+        )
+
+    def text(self, selector: str) -> str:
+        return str(self.value(f"document.querySelector({json.dumps(selector)}).textContent"))
+
+    def middle(self, selector: str, x: float = 0.5, y: float = 0.5) -> tuple[float, float]:
+        """A place within an element, in pixels; it is scrolled into view."""
+        box = self.value(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); "
+            "e.scrollIntoView({block: 'nearest', inline: 'nearest'});"
+            "const b = e.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; })()"
+        )
+        return box[0] + x * box[2], box[1] + y * box[3]
+
+    def click(self, selector: str, x: float = 0.5, y: float = 0.5) -> None:
+        place = self.middle(selector, x, y)
+        self.drag(place, place)
+
+
+class Browser(Page):
+    """One page in Chromium."""
 
     def __init__(self, chromium: str, profile: Path, size: tuple[int, int] = (1280, 800), *options: str) -> None:
         to_browser, self._write = os.pipe()
@@ -30,12 +118,20 @@ class Browser:
         os.close(to_browser)
         os.close(from_browser)
         self._buffer, self._id, self._session = b"", 0, ""
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
+        self._complaints: list[str] = []
+        self._requests: list[str] = []
         page = next(one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page")
         self._session = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+
+    @property
+    def complaints(self) -> list[str]:
+        return self._complaints
+
+    @property
+    def requests(self) -> list[str]:
+        return self._requests
 
     def __enter__(self) -> Self:
         return self
@@ -67,67 +163,20 @@ class Browser:
         answer = json.loads(message)
         match answer.get("method"):
             case "Log.entryAdded" if answer["params"]["entry"]["level"] == "error":
-                self.complaints.append(answer["params"]["entry"]["text"])
+                self._complaints.append(answer["params"]["entry"]["text"])
             case "Runtime.exceptionThrown":
-                self.complaints.append(json.dumps(answer["params"]["exceptionDetails"]))
+                self._complaints.append(json.dumps(answer["params"]["exceptionDetails"]))
             case "Network.requestWillBeSent":
-                self.requests.append(answer["params"]["request"]["url"])
+                self._requests.append(answer["params"]["request"]["url"])
         return answer
 
-    def open(self, path: Path, until: str) -> float:
-        """Open a file, as a double click does, and wait; seconds until a condition in JavaScript holds."""
-        return self.go(path.as_uri(), until)
-
-    def go(self, address: str, until: str) -> float:
-        """The same with an address."""
-        started = time.monotonic()
+    def _navigate(self, address: str) -> None:
         self.call("Page.navigate", url=address)
-        self.wait(until)
-        return time.monotonic() - started
-
-    def wait(self, until: str, seconds: float = 60) -> None:
-        end = time.monotonic() + seconds
-        while not self._holds(until):
-            assert time.monotonic() < end, f"not within {seconds} s: {until}; {self.complaints}"
-            time.sleep(0.05)
-
-    def _holds(self, condition: str) -> bool:
-        """Whether a condition holds; it does not while another page is being opened."""
-        try:
-            return bool(self.value(condition))
-        except AssertionError as error:
-            if "target navigated" not in str(error):
-                raise
-            return False
 
     def value(self, expression: str) -> Any:
-        """Value of an expression in the page."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
-
-    def faults(self) -> list[Any]:
-        """Rules of accessibility that elements of the page break (WCAG 2.1 A and AA, good practice), by axe-core."""
-        self.value((files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8") + ";0")
-        assert self.value("axe.run().then(found => found.passes.length)") > 10
-        return self.value(
-            "axe.run().then(found => found.violations.map(rule => [rule.id, rule.nodes.map(node => node.html)]))"
-        )
-
-    def text(self, selector: str) -> str:
-        return str(self.value(f"document.querySelector({json.dumps(selector)}).textContent"))
-
-    def middle(self, selector: str, x: float = 0.5, y: float = 0.5) -> tuple[float, float]:
-        """A place within an element, in pixels; it is scrolled into view."""
-        box = self.value(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoViewIfNeeded();"
-            "const b = e.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; })()"
-        )
-        return box[0] + x * box[2], box[1] + y * box[3]
-
-    def click(self, selector: str, x: float = 0.5, y: float = 0.5) -> None:
-        place = self.middle(selector, x, y)
-        self.drag(place, place)
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         self._mouse("mouseMoved", start)
@@ -145,6 +194,13 @@ class Browser:
         self.call(
             "Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], **held | {"buttons": int(held["buttons"])}
         )
+
+    def touch(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self.call("Emulation.setTouchEmulationEnabled", enabled=True)
+        for kind, places in (("touchStart", [start]), ("touchMove", [end]), ("touchEnd", [])):
+            points = [{"x": x, "y": y} for x, y in places]
+            self.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=False)
 
     def drop(self, selector: str, *paths: Path) -> None:
         """Drag files and folders over an element and let go."""
@@ -164,7 +220,6 @@ class Browser:
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=code or key)
 
     def picture(self, selector: str = "") -> bytes:
-        """PNG of an element, or of the page."""
         options: dict[str, Any] = {}
         if selector:
             (left, top), (right, bottom) = self.middle(selector, 0, 0), self.middle(selector, 1, 1)

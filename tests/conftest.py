@@ -1,10 +1,12 @@
 import locale
 import logging
+import os
 import runpy
 import shutil
 import signal
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import monai.bundle
 import pytest
@@ -81,3 +83,24 @@ def chromium() -> str:
     if found is None:
         pytest.skip(f"needs a browser to print with: {', '.join(names)}")
     return found
+
+
+@pytest.fixture(scope="session")
+def firefox() -> str:
+    found = next((path for path in map(shutil.which, ("firefox", "firefox-esr")) if path), None)
+    if found is None:
+        pytest.skip("needs Firefox")
+    return found
+
+
+@pytest.fixture(scope="session")
+def display() -> Iterator[str]:
+    """A screen that nobody sees, on which Firefox has WebGL."""
+    if (program := shutil.which("Xvfb")) is None:
+        pytest.skip("needs Xvfb, without which Firefox has no WebGL")
+    read, write = os.pipe()
+    command = [program, "-displayfd", str(write), "-screen", "0", "1400x1000x24", "-nolisten", "tcp"]
+    with subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL) as screen:
+        os.close(write)
+        yield f":{os.read(read, 16).decode().strip()}"
+        screen.kill()

@@ -217,6 +217,6 @@
 
   start().catch((error) => {
     find("wait").hidden = false;
-    find("wait").textContent = `The pictures cannot be shown: ${error.message} This page needs a browser with WebGL 2.`;
+    find("wait").lastChild.textContent = `Only this slice can be shown: ${error.message} This page needs a browser with WebGL 2.`;
   });
 })();

@@ -3,6 +3,7 @@ import io
 import json
 import re
 import subprocess
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from monai.data import MetaTensor
 from monai.transforms import Orientation
 from PIL import Image
 
+from tests.firefox import Firefox
 from tests.html_tags import Tags
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -358,3 +360,14 @@ def test_the_page_prints_on_two_sheets_of_a4_with_any_font(state, font, written,
     boxes = re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", content)
     assert boxes
     assert all((round(float(w)), round(float(h))) == (595, 842) for w, h in boxes)
+
+
+def test_firefox_prints_two_sheets_as_well(written, firefox, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text(written["full"][1], encoding="utf-8")
+    with Firefox(firefox, tmp_path / "profile") as browser:
+        browser.open(page, "document.readyState === 'complete' && document.images.length > 1")
+        packed = re.findall(rb"/Type /ObjStm.*?stream\n(.*?)\nendstream", browser.pdf(), flags=re.DOTALL)
+        objects = b"".join(map(zlib.decompress, packed))
+        assert len(re.findall(rb"/Type /Page\b", objects)) == 2
+        assert browser.complaints == []

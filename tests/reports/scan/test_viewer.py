@@ -7,7 +7,6 @@ import io
 import json
 import re
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 
 import nibabel as nib
@@ -17,7 +16,8 @@ from custom_components.reports.scan.report import write_report
 from custom_components.reports.scan.viewer import niivue_script, render_viewer, write_viewer
 from PIL import Image
 
-from tests.browser import Browser
+from tests.browser import Browser, Page
+from tests.firefox import Firefox
 from tests.html_tags import Tags
 from tests.reports.conftest import UID, phantom_findings
 from tests.reports.scan.test_report import ROOT, by_hand, stored_as
@@ -187,21 +187,30 @@ def test_a_full_size_scan_stays_below_25_mb():
 
 
 @pytest.fixture(scope="module")
-def browser(chromium, tmp_path_factory, findings_of):
-    """The viewer of a phantom, opened from disk."""
-    folder = tmp_path_factory.mktemp("viewer")
+def opened(tmp_path_factory):
+    """The viewer of a phantom, on disk."""
     findings = phantom_findings((72, 60, 26), (5.4, 5.4, 11.0))
     infection = findings.infection.copy()
     right = np.argwhere(findings.lungs == 2)
     x, y, z = right[len(right) // 2]
     infection[x, y, z] = 1
-    path = write_viewer(replace(findings, infection=infection), folder)
-    with Browser(chromium, folder / "profile") as browser:
-        browser.open(path, READY)
-        yield browser
+    return write_viewer(replace(findings, infection=infection), tmp_path_factory.mktemp("viewer"))
 
 
-def canvas(browser: Browser) -> np.ndarray:
+@pytest.fixture(scope="module", params=["chromium", "firefox"])
+def browser(request, opened, tmp_path_factory):
+    """The viewer of a phantom, opened from disk."""
+    profile = tmp_path_factory.mktemp(request.param) / "profile"
+    if request.param == "chromium":
+        page = Browser(request.getfixturevalue("chromium"), profile)
+    else:
+        page = Firefox(request.getfixturevalue("firefox"), profile, display=request.getfixturevalue("display"))
+    with page:
+        page.open(opened, READY)
+        yield page
+
+
+def canvas(browser: Page) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(browser.picture("#screen"))).convert("RGB")).astype(int)
 
 
@@ -210,7 +219,7 @@ def coloured(picture: np.ndarray) -> int:
     return int(np.count_nonzero(picture[..., 1] - np.maximum(picture[..., 0], picture[..., 2]) > 15))
 
 
-def slice_number(browser: Browser) -> int:
+def slice_number(browser: Page) -> int:
     return int(re.match(r"Slice (\d+),", browser.text("#where"))[1])
 
 
@@ -312,12 +321,14 @@ def test_a_drag_measures_a_distance(at_start):
 
 
 def test_a_touch_moves_the_place(at_start):
-    at_start.call("Emulation.setTouchEmulationEnabled", enabled=True)
-    touch = partial(at_start.call, "Input.dispatchTouchEvent")
     before = at_start.text("#where")
     x, y = at_start.middle("#screen", 0.5, 0.4)
-    touch(type="touchStart", touchPoints=[{"x": x, "y": y}])
-    touch(type="touchMove", touchPoints=[{"x": x + 9, "y": y + 30}])
-    touch(type="touchEnd", touchPoints=[])
+    at_start.touch((x, y), (x + 9, y + 30))
     at_start.wait(f"document.getElementById('where').textContent !== {json.dumps(before)}", 5)
-    at_start.call("Emulation.setTouchEmulationEnabled", enabled=False)
+
+
+def test_without_webgl_the_first_slice_stays_visible_and_the_page_says_why(opened, chromium, tmp_path):
+    with Browser(chromium, tmp_path / "profile", (1280, 800), "--disable-3d-apis") as browser:
+        browser.open(opened, 'document.querySelector("#wait")?.textContent.includes("WebGL 2")')
+        assert "Only this slice can be shown" in browser.text("#wait")
+        assert browser.value('document.querySelector("#wait img").clientHeight > 100')
