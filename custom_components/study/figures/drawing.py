@@ -95,9 +95,12 @@ def hide_all(panels: Sequence[Axes]) -> None:
 
 
 def drawing_files(drawing: Drawing) -> dict[str, bytes]:
-    """PNG and PDF of a figure by file name, deterministic byte by byte."""
+    """PNG and PDF of a figure by file name, of one layout, deterministic byte by byte."""
     png, pdf = io.BytesIO(), io.BytesIO()
+    figure, layout = drawing.figure, drawing.figure.get_layout_engine()
     with print_style():
-        FigureCanvasAgg(drawing.figure).print_png(png, metadata={"Software": None})
-        FigureCanvasPdf(drawing.figure).print_pdf(pdf, metadata={"CreationDate": None})
+        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+        figure.set_layout_engine("none")  # the axes stay where they are
+        FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
+        figure.set_layout_engine(layout)
     return {f"{drawing.name}.png": png.getvalue(), f"{drawing.name}.pdf": pdf.getvalue()}

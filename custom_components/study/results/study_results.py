@@ -123,7 +123,7 @@ class ClassificationResults:
         """Sets with scans: cross-validation and, if present, the test set."""
         return tuple(name for name in (TV, TEST) if (self.cases["set"] == name).any())
 
-    @property
+    @cached_property
     def folds(self) -> list[int]:
         """Folds of the datalist; each fold has one model."""
         return sorted({int(fold) for fold in self.cases.loc[self.cases["set"] == TV, "fold"]})
@@ -132,6 +132,7 @@ class ClassificationResults:
         """Rows of :attr:`scans` of one set and system."""
         return self.scans[(self.scans["set"] == name) & (self.scans["system"] == system)]
 
+    @cached_property
     def missing_models(self) -> dict[tuple[str, str], list[int]]:
         """Folds without predictions, by set and system; only sets and systems with a missing fold."""
         there = set(self.predictions[["set", "system", "fold"]].itertuples(index=False, name=None))

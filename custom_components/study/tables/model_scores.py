@@ -117,7 +117,7 @@ def is_joined(scans: pd.DataFrame) -> bool:
 
 def mark_of(results: ClassificationResults, name: str, system: str) -> str:
     """Footnote mark for a system with a missing fold in a set; empty if none is missing."""
-    return INCOMPLETE if (name, system) in results.missing_models() else ""
+    return INCOMPLETE if (name, system) in results.missing_models else ""
 
 
 def missing_note(results: ClassificationResults, scans: pd.DataFrame | None = None) -> str:
@@ -130,7 +130,7 @@ def missing_note(results: ClassificationResults, scans: pd.DataFrame | None = No
 
 
 def _without_folds(results: ClassificationResults) -> Iterator[str]:
-    missing = results.missing_models()
+    missing = results.missing_models
     for system in dict.fromkeys(system for _, system in missing):
         where = [
             f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))} ({SET_TITLES[name]})"

@@ -44,6 +44,18 @@ def small(segmentations):
     return replace(segmentations, scores=scores[own], networks=("M",), protocols={"group": "By group."}, overlays={})
 
 
+@pytest.fixture
+def blank_figures(monkeypatch):
+    """Files of one size instead of drawings, which take most of a report's time."""
+
+    def files(drawing):
+        picture = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(picture, "png")
+        return {f"{drawing.name}.png": picture.getvalue(), f"{drawing.name}.pdf": b"%PDF"}
+
+    monkeypatch.setattr("custom_components.study.report.study_report.drawing_files", files)
+
+
 def names(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
@@ -64,6 +76,7 @@ def test_every_table_has_three_formats_and_every_figure_two(folder):
     assert names(folder) == {*texts, *pictures, "report.html", "provenance.json"}
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_paired_t_test_is_printed_only_for_the_papers_protocol(diagnoses, folder, tmp_path):
     assert "tables/paired_t_test.md" not in names(folder)
     page = written(replace(diagnoses, protocols={"paper": "As in the paper."}), tmp_path)
@@ -123,6 +136,7 @@ def test_html_in_the_data_is_shown_and_never_executed(tmp_path, folder):
         assert b"<script" not in content.replace(b"\\<script", b""), name
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_failed_runs_come_first_and_are_escaped(diagnoses, tmp_path):
     failed = (FailedRun("attention_us/fold_2/train", f"CUDA {INJECTION}"),)
     gone = (diagnoses.predictions["system"] == SYSTEMS[1]) & (diagnoses.predictions["fold"] == 2)
@@ -131,6 +145,7 @@ def test_failed_runs_come_first_and_are_escaped(diagnoses, tmp_path):
     assert 0 < page.index("attention_us/fold_2/train") < page.index('id="section-protocol"')
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_study_without_finished_runs_has_a_report(diagnoses, segmentations, tmp_path):
     failed = (FailedRun("us/fold_0/train", "no space left on device"),)
     nothing = replace(
@@ -147,6 +162,7 @@ def test_a_study_without_finished_runs_has_a_report(diagnoses, segmentations, tm
     assert "no space left" in written(unscored, tmp_path / "seg")
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_single_system_has_no_comparisons(diagnoses, tmp_path):
     one = diagnoses.predictions["system"] == SYSTEMS[0]
     results = replace(

@@ -27,8 +27,8 @@ def test_the_order_of_the_rows_does_not_matter(diagnoses):
 def test_a_fold_without_predictions_is_missing(diagnoses):
     predictions = diagnoses.predictions
     gone = (predictions["system"] == SYSTEMS[1]) & (predictions["fold"] == 2) & (predictions["set"] == "test")
-    assert diagnoses.missing_models() == {}
-    assert replace(diagnoses, predictions=predictions[~gone]).missing_models() == {("test", SYSTEMS[1]): [2]}
+    assert diagnoses.missing_models == {}
+    assert replace(diagnoses, predictions=predictions[~gone]).missing_models == {("test", SYSTEMS[1]): [2]}
 
 
 @pytest.mark.parametrize(
