@@ -189,7 +189,13 @@ def test_every_command_of_the_readmes_is_among_those_that_run():
         assert written <= {line for _, line in commands(readme)}
 
 
-@pytest.mark.parametrize(("bundle", "line"), all_commands("monai.bundle"))
+def bundle_commands():
+    """All of them; two processes take a minute."""
+    pairs = all_commands("monai.bundle")
+    return [pytest.param(*pair, marks=pytest.mark.slow if pair[1].startswith("torchrun") else ()) for pair in pairs]
+
+
+@pytest.mark.parametrize(("bundle", "line"), bundle_commands())
 def test_a_bundle_command_of_the_readmes_runs_as_written(bundle, line, root, monkeypatch):
     line = in_place(line, root, bundle)
     if "_export " in line:
@@ -215,8 +221,8 @@ def package_commands():
     """Each command once, in the first bundle that has it: it is the same in the README of both."""
     found = {line: (bundle, line) for bundle, line in reversed(all_commands("custom_components"))}
     pairs = [pair for line, pair in reversed(found.items()) if line.split()[3] not in CONVERTERS]
-    masks = [pair for pair in pairs if pair[1].split()[3] == "segment_masks"]  # each takes a minute
-    return [pytest.param(*pair, marks=pytest.mark.slow if pair in masks[1:] else ()) for pair in pairs]
+    slow = ("segment_masks",)  # each takes a minute
+    return [pytest.param(*pair, marks=pytest.mark.slow if pair[1].split()[3] in slow else ()) for pair in pairs]
 
 
 @pytest.mark.parametrize(("bundle", "line"), package_commands())

@@ -34,7 +34,7 @@ from custom_components.command_line.endings import ended_with_a_message
 from custom_components.diagnosis.pipeline import Diagnosis
 from custom_components.diagnosis.scan_source import ScanSource
 from custom_components.diagnosis.weight_files import Weights
-from custom_components.files.atomic import atomic_path, writable_folder
+from custom_components.files.atomic import absolute_path, atomic_path, writable_folder
 from custom_components.phantom.dicom import write_dicom_series
 from custom_components.reports.score_tables import markdown_table
 from torch import nn
@@ -286,7 +286,7 @@ def gpu_check(output: str, device: str = "cuda", seconds: float = 480, small: bo
     """
     if device != "cpu" and not torch.cuda.is_available():
         raise ValueError(f"--device is {device}, but there is no CUDA device. --device cpu --small tries the script.")
-    began, folder = time.monotonic(), writable_folder(Path(output).expanduser().absolute())
+    began, folder = time.monotonic(), writable_folder(absolute_path(output))
     known = folder / "gpu_check.json"
     rows = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
     checks = checks_of(folder, device, Sizes(small))

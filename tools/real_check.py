@@ -29,7 +29,7 @@ from custom_components.diagnosis.bundle_network import BundleNetwork, load_netwo
 from custom_components.diagnosis.lesions import find_lesions
 from custom_components.diagnosis.lung_sources import find_lungs
 from custom_components.diagnosis.scan_source import ScanSource
-from custom_components.files.atomic import atomic_path, writable_folder
+from custom_components.files.atomic import absolute_path, atomic_path, writable_folder
 from custom_components.files.digest import file_digest
 from custom_components.images.ct_reader import LabelReader
 from custom_components.images.slice_axis import slice_axis_of
@@ -171,7 +171,7 @@ def real_check(
         medseg_weights: weights of the folds in the order of the blocks; empty: ``seg_weights``.
         runs_table: table of the runs for `convert_covid20_slices`; read when they are converted the first time.
     """
-    folder = writable_folder(Path(cache).expanduser().absolute())
+    folder = writable_folder(absolute_path(cache))
     networks = Networks(Path(segment_weights), Path(seg_weights), [Path(one) for one in _words(medseg_weights)])
     _convert_runs(Path(data) / "covid20_slices", folder, runs_table)
     items, absent = find_items(Path(data), folder, networks)

@@ -23,7 +23,7 @@ from custom_components.command_line.endings import ended_with_a_message
 from custom_components.data.mixed_draws import MixedDraws
 from custom_components.datalists.slices import list_cases
 from custom_components.datalists.split import split_cases
-from custom_components.files.atomic import atomic_path, writable_folder
+from custom_components.files.atomic import absolute_path, atomic_path, writable_folder
 from custom_components.handlers.model_card_writer import ModelCardWriter
 from custom_components.labels import label_set_table
 from custom_components.losses.partial_label import PartialLabelLoss
@@ -225,7 +225,7 @@ def seg_mixed(
         seed: random seed.
         device: such as cuda.
     """
-    folder = writable_folder(Path(output).expanduser().absolute())
+    folder = writable_folder(absolute_path(output))
     torch.manual_seed(seed)
     network = ResidualAttentionUNet(features=tuple(features), attention="none").to(device)
     if init_path:

@@ -27,7 +27,7 @@ import fire
 import nibabel
 import numpy as np
 from custom_components.command_line.endings import ended_with_a_message
-from custom_components.files.atomic import atomic_path, writable_folder
+from custom_components.files.atomic import absolute_path, atomic_path, writable_folder
 from custom_components.study.runs.workers import worker_environments
 from custom_components.study.tables.joined_scores import joined_scores
 
@@ -190,8 +190,8 @@ def seg_weights(
         ValueError: when `jobs` is less than 1.
         subprocess.CalledProcessError: when a step fails; other running jobs are finished first.
     """
-    folder, base = Path(output).expanduser().absolute(), Path(slices).expanduser().absolute()
-    source = Path(runs).expanduser().absolute() if runs else None
+    folder, base = absolute_path(output), absolute_path(slices)
+    source = absolute_path(runs) if runs else None
     start = folder / "pretraining" / "last.pt" if source is not None else None
     listed = [folds] if isinstance(folds, int) else list(folds)
     first = [pretraining(start, more)] if start is not None else []

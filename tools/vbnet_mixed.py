@@ -18,7 +18,7 @@ import torch
 from custom_components import CTReader, LabelReader, LungInfectionLabeld, TrainedWith, VBNet
 from custom_components.command_line.endings import ended_with_a_message
 from custom_components.data.mixed_draws import MixedDraws
-from custom_components.files.atomic import writable_folder
+from custom_components.files.atomic import absolute_path, writable_folder
 from custom_components.handlers.model_card_writer import ModelCardWriter
 from custom_components.labels import label_set_table
 from custom_components.losses.partial_label import PartialLabelLoss
@@ -162,7 +162,7 @@ def vbnet_mixed(
         seed: random seed.
         device: such as cuda.
     """
-    folder = writable_folder(Path(output).expanduser().absolute())
+    folder = writable_folder(absolute_path(output))
     torch.manual_seed(seed)
     network = VBNet().to(device)
     if init_path:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from custom_components.datalists.case_problems import shorten
 from custom_components.dicom.series import holds_dicom
+from custom_components.files.atomic import absolute_path
 from custom_components.images.ct_reader import IMAGE_SUFFIXES, case_name
 
 # Value of dataset_dir for the built-in synthetic data set.
@@ -43,7 +44,7 @@ def existing_root(dataset_dir: str | Path | None) -> Path:
     with suppress(OSError, RuntimeError):  # name too long, or user without home
         if root.exists():
             return root
-        root = Path(str(dataset_dir)).expanduser().absolute()
+        root = absolute_path(dataset_dir)
         if root.exists():
             return root
     raise ValueError(f"Data set {root} does not exist. Check dataset_dir.")

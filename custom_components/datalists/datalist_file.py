@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from custom_components.files.atomic import atomic_path, writable_folder
+from custom_components.files.atomic import absolute_path, atomic_path, writable_folder
 from custom_components.labels import SYNTHETIC
 
 DATALIST_NAME = "datalist.json"
@@ -81,7 +81,7 @@ def new_datalist(path: str | Path) -> Path:
     Raises:
         ValueError: when it exists, does not end with ``.json``, or its folder cannot be written into.
     """
-    target = Path(str(path)).expanduser().absolute()
+    target = absolute_path(path)
     if target.suffix.lower() != ".json":
         raise ValueError(f"Output {target} is not a JSON file. Set --output, such as {DATALIST_NAME}.")
     if target.exists():

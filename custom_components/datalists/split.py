@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from custom_components.datalists.case_files import NO_DATA, natural_key
 from custom_components.datalists.slices import Case
-from custom_components.files.atomic import atomic_path
+from custom_components.files.atomic import absolute_path, atomic_path
 from sklearn.model_selection import KFold
 
 PROTOCOLS = ("group", "paper")
@@ -112,7 +112,7 @@ def write_split(split: Mapping[str, Any], path: str | Path, root: str | Path | N
 def _relative(case: Case, root: str | Path | None) -> Case:
     if root is None:
         return case
-    base = Path(root).expanduser().absolute()
+    base = absolute_path(root)
     below = {key: Path(case[key]) for key in PATH_KEYS if key in case and Path(case[key]).is_relative_to(base)}
     return {**case, **{key: path.relative_to(base).as_posix() for key, path in below.items()}}
 

@@ -37,6 +37,7 @@ from custom_components.datasets.cc_ccii_tables import (
 from custom_components.datasets.conversion import Case, PublicSet, convert_cases, write_case
 from custom_components.datasets.diagnoses import diagnosis, normals_left_out
 from custom_components.datasets.slice_images import check_slices, distinct_slices, numbered_files, read_stack
+from custom_components.files.atomic import absolute_path
 from custom_components.labels import LUNG_WINDOW_HU
 
 SET = PublicSet(
@@ -173,7 +174,7 @@ def convert_cc_ccii(
 
 
 def _path(text: str | Path) -> Path:
-    return Path(str(text)).expanduser().absolute()
+    return absolute_path(text)
 
 
 def _class_folders(folder: Path, levels: int = MOST_LEVELS) -> Iterator[Path]:

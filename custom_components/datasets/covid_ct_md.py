@@ -23,6 +23,7 @@ from custom_components.datasets.conversion import Case, PublicSet, convert_cases
 from custom_components.datasets.datalist import checked_ratio
 from custom_components.datasets.diagnoses import diagnosis, dicom_case, normals_left_out, with_stratified_folds
 from custom_components.datasets.slice_labels import SLICE_LABELS, TABLE, read_slice_labels, write_slice_labels
+from custom_components.files.atomic import absolute_path
 from custom_components.images.ct_reader import case_name, image_header
 from custom_components.infection_size import NORMAL, size_group
 
@@ -156,7 +157,7 @@ def _label_folders(root: Path, patients: Mapping[str, PatientFolder]) -> list[Pa
 
 
 def _masks(folder: str | Path) -> dict[str, str]:
-    path = Path(str(folder)).expanduser().absolute()
+    path = absolute_path(folder)
     if not path.is_dir():
         raise ValueError(f"Masks {path} are not a folder. Give the folder of the masks, P001.nii.gz, ...")
     return {case_name(file): str(file) for file in images_in(path)}

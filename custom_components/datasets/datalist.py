@@ -13,6 +13,7 @@ from custom_components.datalists.folds import assign_folds, check_folds, check_p
 from custom_components.datalists.label_table import read_label_table
 from custom_components.datalists.scans import MASK_FOLDERS, PATH_KEYS, Scan, list_scans, scan_problems, scans_in_folders
 from custom_components.datasets.conversion import load_volume
+from custom_components.files.atomic import absolute_path
 from custom_components.images.ct_reader import CTReader, LabelReader
 from custom_components.infection_size import CLASS_NAMES, COVID, THREE_CLASSES, groups_of, size_group
 from custom_components.transforms.align_masks import AlignMasksd
@@ -150,7 +151,7 @@ def write_measured(cases: Sequence[Scan], target: Path, num_folds: int, seed: in
 
 def _table(root: Path, labels: str | Path) -> Path | None:
     if labels:
-        return Path(str(labels)).expanduser().absolute()
+        return absolute_path(labels)
     return root / TABLE_NAME if (root / TABLE_NAME).is_file() else None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from custom_components.command_line.endings import ended_by_ctrl_c
-from custom_components.files.atomic import writable_folder
+from custom_components.files.atomic import absolute_path, writable_folder
 from custom_components.study.plans.options import studied_bundle
 from custom_components.study.runs.overrides import check_overrides
 
@@ -115,7 +115,7 @@ def _run(
 
 
 def _folders(sites: Mapping[str, Any] | None) -> dict[str, str]:
-    return {str(name): str(Path(str(folder)).expanduser().absolute()) for name, folder in (sites or {}).items()}
+    return {str(name): str(absolute_path(folder)) for name, folder in (sites or {}).items()}
 
 
 def _check_sites(sites: Mapping[str, str], tests: Mapping[str, str], here: bool, environment: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from custom_components.federated.job import JobSettings, make_recipe
 from custom_components.federated.site import SiteSettings
+from custom_components.files.atomic import absolute_path
 
 # End of the status of a job that ran to its end.
 COMPLETED = "COMPLETED"
@@ -37,7 +38,7 @@ def run_in_production(job: JobSettings, startup_kit: str) -> None:
     """
     from nvflare.recipe.prod_env import ProdEnv
 
-    kit = Path(startup_kit).expanduser().absolute()
+    kit = absolute_path(startup_kit)
     with contextlib.chdir(job.folder):
         result = _run(make_recipe(job, here=False), ProdEnv(startup_kit_location=str(kit)))
     if result:

@@ -18,7 +18,7 @@ _PARTIAL = re.compile(r"\.partial-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-(?P<
 
 def absolute_path(path: str | Path) -> Path:
     """Absolute path without ``~``, which means the same to a process in another folder."""
-    return Path(path).expanduser().absolute()
+    return Path(str(path)).expanduser().absolute()
 
 
 def writable_folder(path: str | Path) -> Path:
@@ -161,7 +161,7 @@ def new_folder(target: str | Path) -> Iterator[Path]:
         >>> [file.name for file in target.iterdir()]
         ['datalist.json']
     """
-    final = Path(str(target)).expanduser().absolute()
+    final = absolute_path(target)
     if final.exists() and (not final.is_dir() or any(final.iterdir())):
         raise ValueError(f"Output folder {final} exists and is not empty. Choose a new folder.")
     writable_folder(final.parent)

@@ -89,7 +89,7 @@ def segment_masks(
     weights = Weights.given(seg=seg_weights, segment=segment_weights, lungmask=lungmask_weights)
     if weights.seg is not None and infection_by != EITHER:
         raise ValueError(f"--seg_weights has no effect with --infection_by {infection_by}. Leave out one of them.")
-    folder = Path(output_dir).expanduser().absolute()
+    folder = absolute_path(output_dir)
     _check_folders(Path(datalist).expanduser(), folder)
     data_set = find_scans(datalist, labels, num_folds, normals)
     arguments = {

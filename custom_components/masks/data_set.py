@@ -15,6 +15,7 @@ from custom_components.datalists.scans import MASK_FOLDERS, PATH_KEYS, Scan, lis
 from custom_components.datasets.datalist import check_labelled, write_measured
 from custom_components.diagnosis.queue import scan_sources
 from custom_components.diagnosis.scan_source import ScanSource
+from custom_components.files.atomic import absolute_path
 from custom_components.infection_size import NORMAL, NORMAL_CLASS, THREE_CLASSES, scan_group
 from custom_components.masks.case_masks import CaseMasks, masks_folder
 
@@ -95,7 +96,7 @@ def _rows(labels: str | Path) -> list[Scan]:
     if not labels:
         return []
     problems: list[str] = []
-    path = Path(str(labels)).expanduser().absolute()
+    path = absolute_path(labels)
     table = read_label_table(path, problems)
     if problems:
         raise ValueError(problem_report(path, problems))

@@ -10,6 +10,7 @@ from typing import Any
 
 from custom_components.cluster.connection import LOCAL, ClusterOptions
 from custom_components.command_line.endings import check_flags, ended_by_ctrl_c
+from custom_components.files.atomic import absolute_path
 from custom_components.study.conduct import conduct, plan_text
 from custom_components.study.plans.options import plan_study
 from custom_components.study.runs.processes import Launch, launch_here
@@ -74,7 +75,7 @@ def study(
     check_flags(
         search_thresholds=search_thresholds, resume_runs=resume_runs, keep_checkpoints=keep_checkpoints, dry_run=dry_run
     )
-    folder = Path(output_dir).expanduser().absolute()
+    folder = absolute_path(output_dir)
     environments = worker_environments(workers)
     cluster = ClusterOptions.of(engine, address, None if engine == LOCAL else workers, cores)
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every font of every PDF

@@ -48,11 +48,13 @@ def run(copy: Path, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_law_and_the_doctest_of_the_network_hold(copy: Path) -> None:
     files = ["test_dilated_net.py", "custom_components/networks/dilated_net.py"]
     assert "2 passed" in run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", *files)
 
 
+@pytest.mark.slow
 def test_a_study_plans_both_networks(copy: Path, command_line, monkeypatch) -> None:
     monkeypatch.chdir(copy)
     assert command_line(*shlex.split(PHANTOMS)[3:]) == 0

@@ -126,7 +126,7 @@ def test_a_series_with_wrong_identifiers_and_a_copy_is_read_as_it_is(module, stu
     np.testing.assert_array_equal(reader.get_data(reader.read(case["image"]))[0], before)
 
 
-@pytest.mark.parametrize("kind", ["seg", "cap"])
+@pytest.mark.parametrize("kind", ["seg", pytest.param("cap", marks=pytest.mark.slow)])
 def test_the_bundle_makes_of_the_listed_files_what_it_makes_of_their_folder(module, small_bundle, tmp_path, kind):
     """In a folder whose name has characters of MONAI's config language."""
     study, bundle = write_study(tmp_path / "a#b @c", kind), small_bundle(kind)

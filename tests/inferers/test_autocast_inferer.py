@@ -67,6 +67,7 @@ def test_emulated_bfloat16_is_not_hardware(capabilities, expected):
     assert cpu_computes_bfloat16(capabilities) is expected
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="AVX2 is an instruction set of x86")
 def test_a_limit_of_onednn_is_respected():
     """This limit simulates a machine with AVX2, where emulated bfloat16 is many times slower."""

@@ -181,7 +181,7 @@ KILLED = {
 }
 
 
-@pytest.mark.parametrize("kind", KILLED)
+@pytest.mark.parametrize("kind", [pytest.param("the report", marks=pytest.mark.slow), "a contact sheet"])
 def test_after_a_kill_the_same_command_continues_and_repeats_nothing(masked, kind):
     function, kept, again = KILLED[kind]
     words = [masked.write(*two_of_each()), masked.out, masked.bundles, function]
@@ -420,6 +420,7 @@ def test_what_would_fail_later_is_refused_before_any_scan_is_read(masked, caplog
     assert not masked.calls
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_vbnet_makes_plausible_masks_of_a_patient_with_covid(command_line, tmp_path):
     """The scan reaches the bases of the lungs, but a part of 9 cm2."""

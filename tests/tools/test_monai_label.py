@@ -181,6 +181,7 @@ def test_a_check_lists_what_is_missing_and_writes_nothing(bundles, tmp_path, cap
     assert not (tmp_path / "label").exists()
 
 
+@pytest.mark.slow
 def test_without_weights_make_label_refuses_before_it_installs_anything(tmp_path):
     bare = ["make", "-o", "none", f"BIN={Path(sys.executable).parent}", "STAMP=none", "PYTHON=false", "label"]
     unnamed = subprocess.run(bare, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)

@@ -40,6 +40,7 @@ def test_a_patch_has_the_sets_of_classes_that_its_data_set_distinguishes(folders
         assert {bits for patch in patches for bits in torch.unique(patch["label"]).tolist()} <= sets
 
 
+@pytest.mark.slow
 def test_a_training_writes_weights_and_their_card(folders: dict[str, str], tmp_path: Path) -> None:
     vbnet_mixed(str(tmp_path), **folders, **SMALL)
     VBNet().load_state_dict(torch.load(tmp_path / "ema.pt"))

@@ -185,6 +185,7 @@ def test_a_ct_is_segmented_by_the_trained_network(segmented):
     assert np.unique(lungs).tolist() == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_training_resumes_where_it_stopped(scans, tmp_path):
     folders = {"dataset_dir": scans, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output"}
     short = {**GOLDEN, "draws_per_scan": 1, "val_interval": 1}

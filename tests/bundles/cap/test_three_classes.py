@@ -38,6 +38,7 @@ def evaluated(three, cache_dir, bundle, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_a_shrunken_twin_learns_three_classes(three, evaluated):
     auc = [value for _, value in scalars(three.output_dir, "val_auc")]
     assert len(auc) == GOLDEN["epochs"]

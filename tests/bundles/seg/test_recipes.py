@@ -49,6 +49,7 @@ def test_the_recipe_learns(bundle, slices, tmp_path):
     assert sum(losses[-20:]) < 0.65 * sum(losses[:20])
 
 
+@pytest.mark.slow
 def test_a_training_starts_from_the_weights_of_the_network_without_attention(bundle, slices, tmp_path):
     first = {"dataset_dir": slices, "ckpt_dir": tmp_path / "m_a", "output_dir": tmp_path / "m_a/output"}
     bundle.run(["train.yaml", "no_attention.yaml"], "training", **{**GOLDEN, "epochs": 2, **first})

@@ -44,18 +44,6 @@ def small(segmentations):
     return replace(segmentations, scores=scores[own], networks=("M",), protocols={"group": "By group."}, overlays={})
 
 
-@pytest.fixture
-def blank_figures(monkeypatch):
-    """Files of one size instead of drawings, which take most of a report's time."""
-
-    def files(drawing):
-        picture = io.BytesIO()
-        Image.new("RGB", (8, 8)).save(picture, "png")
-        return {f"{drawing.name}.png": picture.getvalue(), f"{drawing.name}.pdf": b"%PDF"}
-
-    monkeypatch.setattr("custom_components.study.report.study_report.drawing_files", files)
-
-
 def names(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
@@ -126,7 +114,8 @@ def test_the_same_results_give_the_same_bytes_whatever_their_order(diagnoses, fo
         assert contents(tmp_path, pattern) == contents(folder, pattern)
 
 
-def test_html_in_the_data_is_shown_and_never_executed(tmp_path, folder):
+@pytest.mark.usefixtures("blank_figures")
+def test_html_in_the_data_is_shown_and_never_executed(tmp_path):
     results = classification_results(tmp_path / "panels")
     named = results.cases["site"].replace("north", INJECTION)
     page = written(replace(results, cases=results.cases.assign(site=named)), tmp_path / "study")

@@ -72,6 +72,7 @@ def test_a_set_or_class_without_labels_is_left_out(labelled, scores):
     assert set(table.frame.index.get_level_values(0)) == {"COVID-19"}
 
 
+@pytest.mark.slow
 def test_the_report_has_the_section_only_with_labels(diagnoses, labelled):
     scores = slice_scores(diagnoses.slices)
     assert [*slice_tables(diagnoses, scores, 20), *draw_slice_profiles(diagnoses, scores)] == []

@@ -68,7 +68,7 @@ def test_the_sentence_names_all_and_is_logged_once_a_case(caplog: pytest.LogCapt
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("patient", ["P001", "cap001"])
+@pytest.mark.parametrize("patient", [pytest.param("P001", marks=pytest.mark.slow), "cap001"])
 def test_lungs_of_real_patients_are_plausible_and_other_air_is_not(patient: str) -> None:
     image = ScanSource(real_data("covid_ct_md", patient)).image()
     assert image.meta[NOTES] == ""

@@ -205,7 +205,7 @@ def public_case():
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", ["P001", "cap001"])
+@pytest.mark.parametrize("name", ["P001", pytest.param("cap001", marks=pytest.mark.slow)])
 def test_the_lungs_of_a_public_case_measure_about_six_litres(public_case, name):
     image, lung = public_case(name)
     litres = float(lung.sum()) * abs(np.linalg.det(lung.affine[:3, :3])) / 1e6

@@ -243,7 +243,7 @@ def real_patient(name):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", ["P001", "cap001"])
+@pytest.mark.parametrize("name", ["P001", pytest.param("cap001", marks=pytest.mark.slow)])
 def test_real_lungs_are_plausible_and_infection_lies_where_radiologists_saw_it(name):
     image, infected, network = real_patient(name)
     lungs, infection = segment_lungs_and_infection(image, network)
