@@ -40,6 +40,7 @@ def test_a_wrong_path_is_one_line(subject, path, message, tmp_path):
     assert done.stdout.splitlines()[-1] == line
 
 
+@pytest.mark.slow
 def test_an_error_in_the_middle_of_a_training_is_one_line(tmp_path):
     """Engines, their handlers and the processes that load data pass it on."""
     label = SEG.write_data(tmp_path / "data") / "masks" / "003.png"
@@ -63,6 +64,7 @@ def test_failed_cases_of_an_inference_are_the_last_lines(tmp_path):
     assert reason.startswith("  broken: broken.png is truncated or not a PNG file")
 
 
+@pytest.mark.slow
 def test_the_traceback_is_shown_when_it_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("COVID_TRACEBACK", "1")
     done = run(SEG, tmp_path, "inference.json", "run", dataset_dir="/nowhere", output_dir="out")
