@@ -19,7 +19,8 @@ import pandas as pd
 import torch
 from custom_components.federated.job import JobSettings, settings_of_sites, simulate
 from custom_components.federated.scores import TITLES, pooled_score
-from custom_components.federated.site import BundleSite, SiteSettings
+from custom_components.federated.site import BundleSite
+from custom_components.federated.site_settings import SiteSettings
 from custom_components.phantom.dataset import write_slice_dataset
 from custom_components.phantom.scan_dataset import write_scan_dataset
 from monai.utils import set_determinism
@@ -97,7 +98,7 @@ def train_alone(own: SiteSettings) -> dict[str, torch.Tensor]:
     site = BundleSite(own)
     set_determinism(seed=own.overrides["seed"])
     site.start()
-    network = site._workflow().parser.get_parsed_content("network_def")
+    network = site.new_network()
     weights = best = {name: value.clone() for name, value in network.state_dict().items()}
     best_score = -1.0
     for _ in range(own.overrides["epochs"]):

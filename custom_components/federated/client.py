@@ -4,7 +4,8 @@ import numpy as np
 import nvflare.client as flare
 import torch
 from custom_components.federated.exchange import PART, STEP, TRAIN, SiteAnswer, answer
-from custom_components.federated.site import BundleSite, SiteSettings
+from custom_components.federated.site import BundleSite
+from custom_components.federated.site_settings import SiteSettings
 from nvflare.app_common.abstract.fl_model import FLModel, MetaKey, ParamsType
 from nvflare.app_opt.monai.decomposers import register_monai_types
 
@@ -13,7 +14,7 @@ def run_site(settings: str) -> None:
     """Answer the server until the job ends.
 
     Args:
-        settings: settings of the site as JSON, see :class:`~custom_components.federated.site.SiteSettings`.
+        settings: settings of the site as JSON, see :class:`~custom_components.federated.site_settings.SiteSettings`.
     """
     flare.init()
     register_monai_types()

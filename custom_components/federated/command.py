@@ -79,7 +79,7 @@ def federated(
     if environment == "production" and not startup_kit:
         raise ValueError("startup_kit is missing. Give the folder of the administrator's startup kit.")
     from custom_components.federated.job import JobSettings
-    from custom_components.federated.site import SiteSettings
+    from custom_components.federated.site_settings import SiteSettings
 
     place = studied_bundle(bundle)
     configs = (config_file,) if isinstance(config_file, str) else tuple(config_file)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_components.federated.job import JobSettings, make_recipe
-from custom_components.federated.site import SiteSettings
+from custom_components.federated.site_settings import SiteSettings
 from custom_components.files.atomic import absolute_path
 
 # End of the status of a job that ran to its end.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from custom_components.federated.record import FederationRecord
 from custom_components.federated.rounds import SurvivingFedOpt, SurvivingRounds
-from custom_components.federated.site import SiteSettings, read_workflow
+from custom_components.federated.site_settings import SiteSettings, read_workflow
 from custom_components.files.atomic import atomic_path
 from custom_components.handlers.load_weights import LoadWeights
 from monai.utils import set_determinism

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 from custom_components import phantom
-from custom_components.federated.site import BundleSite, SiteSettings
+from custom_components.federated.site import BundleSite
+from custom_components.federated.site_settings import SiteSettings
 
 SEG, CAP = "covid_seg_bundle", "covid_cap_bundle"
 CPU = {"device": "cpu", "num_workers": 0, "amp": False}

@@ -6,7 +6,8 @@ import shutil
 import pytest
 import torch
 from custom_components.data.size_balanced_sampler import SizeBalancedSampler
-from custom_components.federated.site import DATA_VARIABLE, SiteSettings, check_weights
+from custom_components.federated.site import check_weights
+from custom_components.federated.site_settings import DATA_VARIABLE, SiteSettings
 from custom_components.weights.model_card import read_card
 
 from tests.federated.conftest import CAP, SIZE_BALANCED
