@@ -19,6 +19,8 @@ from tests.bundles.cap.conftest import BUNDLE
 from tests.bundles.conftest import digests
 from tests.real_data import real_data
 
+pytestmark = pytest.mark.slow  # reads and segments two whole series
+
 SMALL = {**BUNDLE.small, "grid": [69, 128, 128], "spacing_mm": [1.25, 0.7168, 0.7168]}
 NAMES = ["P001", "cap001"]
 STRIDE = 4  # of the voxels that are compared, along each axis

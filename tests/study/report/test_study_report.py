@@ -103,6 +103,7 @@ def test_no_patient_is_named_in_any_file(folder, seg_folder):
                 assert b"secret" not in content, name
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes_whatever_their_order(diagnoses, folder, tmp_path):
     shuffled = replace(
         diagnoses,
