@@ -10,11 +10,18 @@
   const AXIAL = 2; // axis of the slices
   const TRANSLUCENT_BELOW_MIN = 1; // colormap type of niivue: opacity (value / cal_min)^2
   const AXES = { planes: AXIAL, axial: AXIAL, coronal: 1, sagittal: 0, render: AXIAL };
-  const PLANES = [
-    { sliceType: SLICE_TYPE.AXIAL, position: [0, 0, 0.62, 1] },
-    { sliceType: SLICE_TYPE.CORONAL, position: [0.62, 0, 0.38, 0.5] },
-    { sliceType: SLICE_TYPE.SAGITTAL, position: [0.62, 0.5, 0.38, 0.5] },
-  ];
+  const PLANES = {
+    wide: [
+      { sliceType: SLICE_TYPE.AXIAL, position: [0, 0, 0.62, 1] },
+      { sliceType: SLICE_TYPE.CORONAL, position: [0.62, 0, 0.38, 0.5] },
+      { sliceType: SLICE_TYPE.SAGITTAL, position: [0.62, 0.5, 0.38, 0.5] },
+    ],
+    tall: [
+      { sliceType: SLICE_TYPE.AXIAL, position: [0, 0, 1, 0.62] },
+      { sliceType: SLICE_TYPE.CORONAL, position: [0, 0.62, 0.5, 0.38] },
+      { sliceType: SLICE_TYPE.SAGITTAL, position: [0.5, 0.62, 0.5, 0.38] },
+    ],
+  };
   let view = "planes";
   let region = -1;
 
@@ -93,11 +100,16 @@
     nv.updateGLVolume();
   }
 
+  function layOutPlanes() {
+    const { clientWidth, clientHeight } = find("screen").parentElement;
+    nv.setCustomLayout(clientHeight > clientWidth ? PLANES.tall : PLANES.wide);
+  }
+
   function showView(button) {
     const was3d = view === "render";
     view = button.dataset.view;
     press("views", button);
-    if (view === "planes") nv.setCustomLayout(PLANES);
+    if (view === "planes") layOutPlanes();
     else nv.clearCustomLayout();
     nv.setSliceType(SLICE_TYPE[view === "planes" ? "MULTIPLANAR" : view.toUpperCase()]);
     if (was3d || view === "render") showLayers();
@@ -189,13 +201,14 @@
     on("#slice", "input", (slider) => goToIndex(AXES[view], Number(slider.value)));
     on("#reset", "click", reset);
     document.addEventListener("keydown", onKey, true);
+    window.addEventListener("resize", () => view === "planes" && layOutPlanes());
   }
 
   async function start() {
     if (scan.infectedMl) drawProfile();
     nv.onLocationChange = showPlace;
     await nv.attachToCanvas(find("screen"));
-    nv.setCustomLayout(PLANES);
+    layOutPlanes();
     nv.setRenderAzimuthElevation(180, 10); // from the front
     nv.setScale(1.4);
     const load = (name, options) => NVImage.loadFromBase64({ base64: find(`volume-${name}`).textContent, name: `${name}.nii.gz`, ...options });

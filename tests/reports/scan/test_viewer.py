@@ -327,6 +327,20 @@ def test_a_touch_moves_the_place(at_start):
     at_start.wait(f"document.getElementById('where').textContent !== {json.dumps(before)}", 5)
 
 
+@pytest.mark.parametrize(("size", "is_wide"), [((1280, 800), True), ((1000, 1300), False)])
+def test_the_planes_use_the_shape_of_the_screen(opened, chromium, tmp_path, size, is_wide):
+    with Browser(chromium, tmp_path / "profile", size) as browser:
+        browser.open(opened, READY)
+        bright = canvas(browser).max(axis=2) > 60
+    height, width = bright.shape
+    assert (width > height) == is_wide
+    # the axial plane fills the left or the upper part, where nothing but its own border is dark
+    part = bright[:, : int(0.6 * width)] if is_wide else bright[: int(0.6 * height)]
+    assert part.any(axis=0).mean() > 0.7
+    assert part.any(axis=1).mean() > 0.7
+    assert bright.any(axis=1).mean() > 0.85
+
+
 def test_without_webgl_the_first_slice_stays_visible_and_the_page_says_why(opened, chromium, tmp_path):
     with Browser(chromium, tmp_path / "profile", (1280, 800), "--disable-3d-apis") as browser:
         browser.open(opened, 'document.querySelector("#wait")?.textContent.includes("WebGL 2")')
