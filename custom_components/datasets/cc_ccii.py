@@ -160,9 +160,9 @@ def convert_cc_ccii(
             is not an empty folder.
     """
     root = existing_root(source)
-    sizes = read_spacings(_path(spacings)) if spacings else {}
+    sizes = read_spacings(absolute_path(spacings)) if spacings else {}
     assumed = Assumptions(window_hu, field_of_view_mm, height_mm, first, sizes)
-    clean = read_cleaned(_path(cleaned)) if cleaned else None
+    clean = read_cleaned(absolute_path(cleaned)) if cleaned else None
     folders = list(_class_folders(root))
     places = list(dict.fromkeys([root, *(folder.parent for folder in folders)]))
     scans = _scans(root, folders, places)
@@ -171,10 +171,6 @@ def convert_cc_ccii(
     left_out = normals_left_out({name: diagnosis(scan.key[0]) for name, scan in scans.items()}, normals)
     convert = partial(_convert, assumed=assumed, clean=clean, patients=patients)
     return convert_cases(root, target, scans, convert, left_out)
-
-
-def _path(text: str | Path) -> Path:
-    return absolute_path(text)
 
 
 def _class_folders(folder: Path, levels: int = MOST_LEVELS) -> Iterator[Path]:

@@ -51,7 +51,6 @@ def check_shares(odd: Path, first: list[list[int]], second: list[list[int]]) -> 
     assert sorted(first[1] + second[1]) == list(range(VALIDATION))
 
 
-@pytest.mark.slow
 def test_two_processes_train_one_size_balanced_branch(run_command, bundle, odd, cache_dir, tmp_path):
     """With names that Fire would take for a number and a list: the command line is then run a second time."""
     models, output = tmp_path / "a,b", tmp_path / "1e3"

@@ -330,7 +330,6 @@ def test_without_highdicom_the_error_says_how_to_get_it(axial, tmp_path, monkeyp
         write_dicom_objects(axial, tmp_path / "out")
 
 
-@pytest.mark.slow
 def test_the_modules_can_be_imported_without_highdicom_and_pydicom():
     hide = "import sys; sys.modules.update(highdicom=None, pydicom=None)"
     subprocess.run([sys.executable, "-c", f"{hide}; import custom_components.reports.dicom.objects"], check=True)

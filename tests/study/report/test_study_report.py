@@ -44,6 +44,18 @@ def small(segmentations):
     return replace(segmentations, scores=scores[own], networks=("M",), protocols={"group": "By group."}, overlays={})
 
 
+@pytest.fixture
+def blank_figures(monkeypatch):
+    """Files of one size instead of drawings, which take most of a report's time."""
+
+    def files(drawing):
+        picture = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(picture, "png")
+        return {f"{drawing.name}.png": picture.getvalue(), f"{drawing.name}.pdf": b"%PDF"}
+
+    monkeypatch.setattr("custom_components.study.report.study_report.drawing_files", files)
+
+
 def names(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
